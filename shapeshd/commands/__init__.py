@@ -1,0 +1,1 @@
+"""The commands of the program: each parses its arguments, calls the library and prints."""

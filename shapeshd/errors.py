@@ -1,0 +1,35 @@
+"""The errors that a user can mend."""
+
+from __future__ import annotations
+
+
+class ShapesHDError(Exception):
+    """Something outside the program is wrong; the message says what and how to mend it.
+
+    The command line prints the message on one line and exits with `exit_code`.
+    """
+
+    exit_code = 1
+
+
+class UsageError(ShapesHDError, ValueError):
+    """An argument is wrong, on its own or for this dataset (exit status 2)."""
+
+    exit_code = 2
+
+
+class DamagedShardError(ShapesHDError):
+    """A shard cannot be read or does not hold what it says it holds."""
+
+
+class RendererError(ShapesHDError):
+    """POV-Ray is missing, of the wrong version, or failed."""
+
+
+class MissingPackageError(ShapesHDError, ImportError):
+    """An optional package is needed; the message names the extra to install."""
+
+    @classmethod
+    def of(cls, package: str, extra: str, purpose: str) -> MissingPackageError:
+        """Return the error for `package`, which the extra `extra` installs."""
+        return cls(f"{purpose} needs {package}: pip install 'shapeshd[{extra}]'")

@@ -1,0 +1,312 @@
+"""The HDF5 shard: its format, how it is written, read and checked.
+
+A shard holds the images `first_index` .. `first_index` + n - 1 of a dataset:
+
+- ``images``: uint8 (n, H, W, 3), sRGB, one chunk an image, compressed without loss, each
+  chunk with a checksum;
+- ``labels``: float64 (n, 6), columns as in `FACTORS`;
+- attributes: what decides the images (`Provenance`), where the shard stands, and the
+  SHA-256 of its pixels and of its labels.
+
+The names are those of the original 3dshapes. A shard appears under its own name only when
+it is complete, and its bytes are a function of its content alone: no time, no machine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import h5py
+import numpy as np
+
+from .errors import DamagedShardError, MissingPackageError, UsageError
+from .factors import FACTORS, FloatArray
+from .povray import Image
+
+FORMAT = "3DShapesHD shard"
+FORMAT_VERSION = 1
+SHARD_FOLDER = "shards"
+COMPRESSIONS = ("gzip", "zstd", "none")
+_GZIP_LEVEL = 4
+_ZSTD_LEVEL = 9
+_READ_BYTES = 32 * 2**20
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Everything that decides a dataset's images and how its shards are cut.
+
+    Two shards belong to one dataset only if all of this is equal.
+    """
+
+    sampling: str
+    seed: int
+    size: int
+    antialias: float | None
+    antialias_depth: int
+    engine: str
+    renderer: str
+    templates_sha256: str
+    shard_size: int
+    compression: str
+
+    def differences(self, other: Provenance) -> list[str]:
+        """Name what differs from `other`, one phrase a field."""
+        return [
+            f"{field.name} is {mine!r}, not {theirs!r}"
+            for field in dataclasses.fields(self)
+            if (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))
+        ]
+
+
+@dataclass(frozen=True)
+class ShardHeader:
+    """One shard's attributes: whose it is, where it stands, and its digests."""
+
+    provenance: Provenance
+    first_index: int
+    count: int
+    images_sha256: str
+    labels_sha256: str
+
+    @property
+    def number(self) -> int:
+        """The shard's number in its dataset."""
+        return self.first_index // self.provenance.shard_size
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of shard `number`."""
+    return f"shard-{number:06d}.h5"
+
+
+def shard_number(path: Path) -> int | None:
+    """Return the number in a shard's file name, or None if it is not such a name."""
+    match = re.fullmatch(r"shard-(\d{6,})\.h5", path.name)
+    return int(match[1]) if match else None
+
+
+def list_shards(dataset: Path) -> list[Path]:
+    """Return the shard files of the dataset folder `dataset`, in order of their numbers."""
+    folder = dataset / SHARD_FOLDER
+    if not folder.is_dir():
+        return []
+    numbered = [(shard_number(path), path) for path in folder.iterdir()]
+    return [path for number, path in sorted((n, p) for n, p in numbered if n is not None)]
+
+
+def compression_filter(compression: str) -> dict[str, Any]:
+    """Return h5py's arguments for `compression`: ``gzip``, ``zstd`` or ``none``."""
+    if compression == "gzip":
+        return {"compression": "gzip", "compression_opts": _GZIP_LEVEL}
+    if compression == "none":
+        return {}
+    if compression == "zstd":
+        try:
+            import hdf5plugin
+        except ImportError:
+            raise MissingPackageError.of("hdf5plugin", "zstd", "zstd compression") from None
+        return dict(hdf5plugin.Zstd(clevel=_ZSTD_LEVEL))
+    raise UsageError(f"unknown compression {compression!r}: choose {', '.join(COMPRESSIONS)}")
+
+
+class ShardWriter:
+    """Writes one shard image by image; a context manager.
+
+    The file is complete and synchronised to disk only after `finish`; without it, leaving
+    the context closes a file that no reader accepts.
+
+    Args:
+        path: the file to write, usually a temporary name.
+        provenance: what decides the images.
+        first_index: index of the first image in the dataset.
+        labels: float64 (n, 6), the factors of all images of the shard.
+    """
+
+    def __init__(
+        self, path: Path, provenance: Provenance, first_index: int, labels: FloatArray
+    ) -> None:
+        self._path = path
+        self._provenance = provenance
+        self._first_index = first_index
+        self._labels = np.ascontiguousarray(labels, dtype="<f8")
+        self._written = 0
+        self._digest = hashlib.sha256()
+        count, size = len(labels), provenance.size
+        # The 1.10 format has checksums on its own structures; the older one has none.
+        self._file = h5py.File(path, "x", libver=("v110", "v110"))
+        self._images = self._file.create_dataset(
+            "images",
+            shape=(count, size, size, 3),
+            dtype="u1",
+            chunks=(1, size, size, 3),
+            fletcher32=True,
+            **compression_filter(provenance.compression),
+        )
+        self._file.create_dataset(
+            "labels", data=self._labels, chunks=self._labels.shape, fletcher32=True
+        )
+
+    def __enter__(self) -> ShardWriter:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        try:
+            self._file.close()
+        except (OSError, RuntimeError):
+            if kind is None:
+                raise
+
+    def append(self, image: Image) -> None:
+        """Write the next image, uint8 (size, size, 3)."""
+        self._images[self._written] = image
+        self._digest.update(np.ascontiguousarray(image).data)
+        self._written += 1
+
+    def finish(self) -> ShardHeader:
+        """Write the attributes, close the file and flush it to disk."""
+        if self._written != len(self._labels):
+            raise ValueError(f"{self._written} of {len(self._labels)} images were written")
+        header = ShardHeader(
+            self._provenance,
+            self._first_index,
+            self._written,
+            self._digest.hexdigest(),
+            hashlib.sha256(self._labels.data).hexdigest(),
+        )
+        attributes: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
+        attributes |= dataclasses.asdict(header.provenance)
+        attributes["antialias"] = header.provenance.antialias or 0.0
+        attributes["first_index"] = header.first_index
+        attributes["images_sha256"] = header.images_sha256
+        attributes["labels_sha256"] = header.labels_sha256
+        attributes["factors"] = json.dumps([dataclasses.asdict(factor) for factor in FACTORS])
+        for name, value in attributes.items():
+            self._file.attrs[name] = value
+        self._file.close()
+        descriptor = os.open(self._path, os.O_RDWR)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        return header
+
+
+def open_shard(path: Path) -> h5py.File:
+    """Open a shard for reading.
+
+    Raises:
+        DamagedShardError: if it is missing, cut short or no HDF5 file.
+    """
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        raise damaged(path, "cannot be opened as HDF5", error) from None
+
+
+def damaged(path: Path, what: str, error: Exception | None = None) -> DamagedShardError:
+    """Return the error that says what is wrong with a shard and how to mend it."""
+    detail = f" ({' '.join(str(error).split())})" if error else ""
+    return DamagedShardError(
+        f"{path}: {what}{detail}; run `shapeshd render` on this dataset again to make it anew"
+    )
+
+
+def read_header(path: Path) -> ShardHeader:
+    """Read a shard's attributes and check the form of its two arrays, not their content.
+
+    Raises:
+        DamagedShardError: if the file is no whole shard of this format.
+    """
+    with open_shard(path) as file:
+        return header_of(file, path)
+
+
+def header_of(file: h5py.File, path: Path) -> ShardHeader:
+    """Read the header of an open shard; see `read_header`."""
+    try:
+        attributes = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in file.attrs.items()
+        }
+        found = attributes["format"], attributes["format_version"]
+        if found != (FORMAT, FORMAT_VERSION):
+            raise damaged(path, f"is of format {found}, not {(FORMAT, FORMAT_VERSION)}")
+        fields = {field.name: attributes[field.name] for field in dataclasses.fields(Provenance)}
+        fields["antialias"] = fields["antialias"] or None
+        provenance = Provenance(**fields)
+        images, labels = file["images"], file["labels"]
+        size, count = provenance.size, int(labels.shape[0])
+        form = (images.shape, images.dtype, labels.shape, labels.dtype)
+    except (KeyError, OSError, RuntimeError, AttributeError, IndexError) as error:
+        raise damaged(path, "is no whole shard of 3DShapesHD", error) from None
+    if form != ((count, size, size, 3), np.dtype("u1"), (count, len(FACTORS)), np.dtype("<f8")):
+        raise damaged(path, f"holds arrays of another form: {form}")
+    return ShardHeader(
+        provenance,
+        int(attributes["first_index"]),
+        count,
+        str(attributes["images_sha256"]),
+        str(attributes["labels_sha256"]),
+    )
+
+
+def iterate_images(file: h5py.File, path: Path, stop: int | None = None) -> Iterator[Image]:
+    """Yield the images of an open shard in blocks of a bounded size: uint8 (b, H, W, 3).
+
+    Raises:
+        DamagedShardError: if a chunk cannot be read or fails its checksum.
+    """
+    images = file["images"]
+    stop = images.shape[0] if stop is None else stop
+    step = max(1, _READ_BYTES // int(np.prod(images.shape[1:])))
+    for start in range(0, stop, step):
+        try:
+            yield images[start : min(stop, start + step)]
+        except (OSError, RuntimeError) as error:
+            raise damaged(path, f"images {start} and on cannot be read", error) from None
+
+
+def read_labels(file: h5py.File, path: Path) -> FloatArray:
+    """Read all labels of an open shard: float64 (n, 6)."""
+    try:
+        labels: FloatArray = file["labels"][()]
+    except (OSError, RuntimeError) as error:
+        raise damaged(path, "its labels cannot be read", error) from None
+    return labels
+
+
+def check_shard(path: Path) -> tuple[ShardHeader, FloatArray]:
+    """Read a whole shard and compare it with its digests.
+
+    Returns:
+        Its header and its labels, float64 (n, 6).
+
+    Raises:
+        DamagedShardError: naming what is wrong.
+    """
+    with open_shard(path) as file:
+        header = header_of(file, path)
+        labels = read_labels(file, path)
+        if hashlib.sha256(labels.data).hexdigest() != header.labels_sha256:
+            raise damaged(path, "its labels differ from their digest")
+        digest = hashlib.sha256()
+        for block in iterate_images(file, path):
+            digest.update(block.data)
+    if digest.hexdigest() != header.images_sha256:
+        raise damaged(path, "its images differ from their digest")
+    return header, labels
