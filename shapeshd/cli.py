@@ -65,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.ClickException as error:
         error.show()
         sys.exit(error.exit_code)
-    except (click.Abort, KeyboardInterrupt) as error:
-        _fail(_interrupted(error), 130, debug)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130, debug)
     except ShapesHDError as error:
         _fail(str(error), error.exit_code, debug)
     except BrokenPipeError:
@@ -85,13 +85,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 def _fail(message: str, status: int, debug: bool) -> NoReturn:
     if debug:
-        raise  # noqa: PLE0704 - only called while an exception is handled
+        raise  # the exception that is being handled
     click.echo(f"shapeshd: error: {message}", err=True)
     sys.exit(status)
-
-
-def _interrupted(error: BaseException) -> str:
-    return str(error) or "interrupted"
 
 
 def _describe(error: OSError) -> str:

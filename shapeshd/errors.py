@@ -22,6 +22,12 @@ class DamagedShardError(ShapesHDError):
     """A shard cannot be read or does not hold what it says it holds."""
 
 
+class InterruptedRunError(ShapesHDError):
+    """The user or the system stopped a run; what is finished stays (exit status 130)."""
+
+    exit_code = 130
+
+
 class RendererError(ShapesHDError):
     """POV-Ray is missing, of the wrong version, or failed."""
 

@@ -88,7 +88,8 @@ def uniform_factors(seed: int, start: int, stop: int) -> FloatArray:
         raise UsageError(f"images must satisfy 0 <= start <= stop, not {start} and {stop}")
     count = stop - start
     generator = np.random.Philox(key=seed, counter=_COUNTERS_PER_IMAGE * start)
-    draws = generator.random_raw(4 * _COUNTERS_PER_IMAGE * count).reshape(count, -1)
+    per_image = 4 * _COUNTERS_PER_IMAGE
+    draws = generator.random_raw(per_image * count).reshape(count, per_image)
     unit = (draws[:, : len(FACTORS)] >> np.uint64(11)) * 2.0**-53
     return from_unit(unit)
 

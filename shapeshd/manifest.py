@@ -70,7 +70,7 @@ class Manifest:
     def gaps(self) -> list[tuple[int, int]]:
         """Return the missing images as half-open intervals."""
         gaps, expected = [], 0
-        for shard in self.shards:
+        for shard in sorted(self.shards, key=lambda shard: shard.first_index):
             if shard.first_index > expected:
                 gaps.append((expected, shard.first_index))
             expected = max(expected, shard.first_index + shard.count)
@@ -140,7 +140,7 @@ def load_manifest(dataset: Path) -> Manifest:
 
     Raises:
         UsageError: if `dataset` is no dataset folder.
-        DamagedShardError: if a shard that the manifest lists is missing or of another size.
+        DamagedShardError: if a shard that the manifest lists is missing or cannot be read.
     """
     if not dataset.is_dir():
         raise UsageError(f"{dataset}: {'not a folder' if dataset.exists() else 'no such folder'}")
@@ -159,10 +159,8 @@ def load_manifest(dataset: Path) -> Manifest:
         if not file.is_file():
             raise DamagedShardError(f"{file}: is missing; run `shapeshd render` again")
         if file.stat().st_size != shard.bytes:
-            raise DamagedShardError(
-                f"{file}: has {file.stat().st_size} bytes, not {shard.bytes} as the manifest "
-                "says; run `shapeshd render` on this dataset again to make it anew"
-            )
+            # Extended after the manifest was written, or damaged: its own header tells.
+            return scan_shards(dataset, manifest.count)
     return manifest
 
 
@@ -179,6 +177,8 @@ def write_manifest(dataset: Path, count: int) -> Manifest:
         replace_file(dataset / MANIFEST_NAME, lambda path, text=text: path.write_text(text))
         if manifest.complete:
             replace_file(dataset / VIRTUAL_NAME, lambda path, m=manifest: _write_virtual(path, m))
+        else:  # HDF5 reads a missing part of a virtual dataset as black images
+            (dataset / VIRTUAL_NAME).unlink(missing_ok=True)
         if list_shards(dataset) == listed:
             return manifest
 

@@ -14,7 +14,8 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -31,6 +32,7 @@ Image = npt.NDArray[np.uint8]
 MIN_SIZE, MAX_SIZE = 8, 2048
 _POLLING_SECONDS = 0.23
 _ATTEMPTS = 4
+_ATTEMPTS_IF_KILLED = 20  # somebody else's doing, such as a full memory: more patience
 _QUEUED_FRAMES = 4
 _INSTALL_HINT = (
     "install it (Debian and Ubuntu: apt-get install povray; macOS: brew install povray; "
@@ -206,9 +208,10 @@ class Batch(threading.Thread):
                 self._put(frame)
                 done, attempts = done + 1, 0
                 continue
-            status = self._reap()
+            status = self._reap(patience=10)
             attempts += 1
-            if attempts == _ATTEMPTS and not self._closed.is_set():
+            allowed = _ATTEMPTS if status > 0 else _ATTEMPTS_IF_KILLED
+            if attempts >= allowed and not self._closed.is_set():
                 row = ", ".join(f"{value:g}" for value in self._factors[done])
                 raise RendererError(
                     f"POV-Ray failed {attempts} times on the factors ({row}), "
@@ -218,10 +221,9 @@ class Batch(threading.Thread):
 
     def _put(self, item: Image | BaseException) -> None:
         while not self._closed.is_set():
-            try:
-                return self._frames.put(item, timeout=0.2)
-            except queue.Full:
-                continue
+            with suppress(queue.Full):
+                self._frames.put(item, timeout=0.2)
+                break
 
     def _launch(self, first: int) -> IO[bytes]:
         self._work.mkdir(parents=True, exist_ok=True)
@@ -247,14 +249,18 @@ class Batch(threading.Thread):
         assert process.stdout is not None
         return process.stdout
 
-    def _reap(self) -> int:
+    def _reap(self, patience: float = 0) -> int:
+        """End the process, if it does not end by itself in `patience` seconds."""
         process = self._process
         if process is None:
             return 0
-        process.kill()
         if process.stdout is not None:
             process.stdout.close()
-        return process.wait()
+        try:
+            return process.wait(patience)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
 
     def _messages(self) -> str:
         text = (self._work / "messages.txt").read_text(errors="replace")
@@ -286,7 +292,7 @@ def _read_ppm(stream: IO[bytes], size: int) -> Image | None:
 
 def stream_images(
     factors: FloatArray, options: RenderOptions, work: Path, processes: int
-) -> Iterator[Image]:
+) -> Generator[Image, None, None]:
     """Render `factors` with several POV-Ray processes and yield the images in order.
 
     Process j renders the images j, j + `processes`, ...: they arrive nearly in order, so

@@ -7,21 +7,24 @@ provenance of every shard.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-import pandas as pd
 
 from .errors import UsageError
 from .factors import (
     FACTORS,
     NAMES,
+    SHAPES,
     FloatArray,
     check_factors,
     check_seed,
     describe_range,
     uniform_factors,
 )
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 GRID_STEPS = (10, 10, 10, 8, 4, 15)
 """Values per factor in the original 3dshapes: 480,000 combinations."""
@@ -120,6 +123,8 @@ def make_sampling(name: str, *, seed: int = 0, table: Path | None = None) -> Sam
 
 def read_factor_table(path: Path) -> FloatArray:
     """Read a CSV file of factors as a float64 array of shape (rows, 6); see `TableSampling`."""
+    import pandas as pd
+
     try:
         # Text first: pandas would turn a wrong cell into a silent column of objects.
         frame = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
@@ -140,10 +145,12 @@ def read_factor_table(path: Path) -> FloatArray:
 
 
 def _read_column(path: Path, frame: pd.DataFrame, column: int) -> FloatArray:
+    import pandas as pd
+
     factor = FACTORS[column]
     text = frame[factor.name].str.strip()
     if factor.topology == "discrete":
-        text = text.replace(_shape_indices())
+        text = text.replace({name: str(index) for index, name in enumerate(SHAPES)})
     values = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
     wrong = ~((values >= factor.low) & (values <= factor.high))
     if factor.topology == "discrete":
@@ -156,12 +163,6 @@ def _read_column(path: Path, frame: pd.DataFrame, column: int) -> FloatArray:
             f"{describe_range(factor)}"
         )
     return values
-
-
-def _shape_indices() -> dict[str, Any]:
-    from .factors import SHAPES
-
-    return {name: str(index) for index, name in enumerate(SHAPES)}
 
 
 def _one_line(error: Exception) -> str:

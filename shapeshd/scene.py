@@ -8,12 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 
 import numpy as np
-import vapory
+
+with warnings.catch_warnings():
+    # vapory 0.1.2 has string escapes that newer Pythons warn of each time they compile it.
+    warnings.simplefilter("ignore")
+    import vapory
 
 from .errors import ShapesHDError
 from .factors import FloatArray

@@ -211,10 +211,14 @@ def open_shard(path: Path) -> h5py.File:
 
     Raises:
         DamagedShardError: if it is missing, cut short or no HDF5 file.
+        MissingPackageError: if it is compressed with zstd and hdf5plugin is not installed.
     """
     try:
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
+        file = h5py.File(path, "r", locking=False)
+        if file.attrs.get("compression") == "zstd":
+            compression_filter("zstd")  # importing its package registers HDF5's filter
+        return file
+    except (OSError, RuntimeError) as error:
         raise damaged(path, "cannot be opened as HDF5", error) from None
 
 
@@ -252,17 +256,18 @@ def header_of(file: h5py.File, path: Path) -> ShardHeader:
         images, labels = file["images"], file["labels"]
         size, count = provenance.size, int(labels.shape[0])
         form = (images.shape, images.dtype, labels.shape, labels.dtype)
-    except (KeyError, OSError, RuntimeError, AttributeError, IndexError) as error:
+        header = ShardHeader(
+            provenance,
+            int(attributes["first_index"]),
+            count,
+            str(attributes["images_sha256"]),
+            str(attributes["labels_sha256"]),
+        )
+    except (KeyError, OSError, RuntimeError, AttributeError, IndexError, ValueError) as error:
         raise damaged(path, "is no whole shard of 3DShapesHD", error) from None
     if form != ((count, size, size, 3), np.dtype("u1"), (count, len(FACTORS)), np.dtype("<f8")):
         raise damaged(path, f"holds arrays of another form: {form}")
-    return ShardHeader(
-        provenance,
-        int(attributes["first_index"]),
-        count,
-        str(attributes["images_sha256"]),
-        str(attributes["labels_sha256"]),
-    )
+    return header
 
 
 def iterate_images(file: h5py.File, path: Path, stop: int | None = None) -> Iterator[Image]:

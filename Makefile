@@ -1,0 +1,65 @@
+# demo: the whole job, small, on real input      test: the tests       lint: ruff and mypy
+# speed: the benchmarks of speed                  clean: what these made
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+POVRAY := $(or $(SHAPESHD_POVRAY),povray)
+
+.PHONY: demo test lint speed povray clean
+
+demo: $(VENV)/.installed povray
+	$(BIN)/shapeshd render demo/data --count 400 --size 256 --seed 0 --shard-size 100
+	$(BIN)/shapeshd verify demo/data --rerender 8
+	$(BIN)/shapeshd info demo/data
+	$(BIN)/shapeshd preview demo/data demo/sheet.png --count 48
+	$(BIN)/shapeshd preview --sweep demo/sweep.png
+	@echo
+	@echo "The dataset is in demo/data; look at demo/sheet.png and demo/sweep.png."
+
+test: $(VENV)/.installed-dev povray
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.installed-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+speed: $(VENV)/.installed-dev povray
+	$(BIN)/python tests/speed/rendering.py
+	$(BIN)/python tests/speed/reading.py
+
+# uv where it is present, else where pip can install it, else pip.
+$(VENV)/bin/python:
+	if command -v uv >/dev/null; then uv venv --quiet $(VENV); \
+	else $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv || true; fi
+
+$(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
+	$(call install,.)
+	touch $@
+
+$(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
+	$(call install,.[dev])
+	touch $@ $(VENV)/.installed
+
+define install
+	if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python --editable '$(1)'; \
+	elif [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '$(1)'; \
+	else $(BIN)/python -m pip install --quiet --editable '$(1)'; fi
+endef
+
+# POV-Ray is no Python package: from Debian's, Homebrew's or conda-forge's.
+povray:
+	@command -v $(POVRAY) >/dev/null && exit 0; \
+	if command -v apt-get >/dev/null; then \
+	  sudo=$$([ "$$(id -u)" = 0 ] || echo sudo); \
+	  $$sudo apt-get update -qq && $$sudo apt-get install -y -qq povray >/dev/null; \
+	elif command -v brew >/dev/null; then brew install povray; \
+	elif command -v conda >/dev/null; then conda install -y -c conda-forge povray; \
+	fi; \
+	command -v $(POVRAY) >/dev/null || { \
+	  echo "POV-Ray is missing: install it (apt-get install povray, brew install povray," \
+	       "or conda install -c conda-forge povray)"; exit 1; }
+
+clean:
+	rm -rf $(VENV) demo build dist *.egg-info

@@ -1,0 +1,68 @@
+"""``shapeshd export``."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+from .render import Jobs
+
+
+@click.command("export")
+@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option(
+    "--format",
+    type=click.Choice(["folder", "stylegan-zip", "webdataset", "parquet"]),
+    required=True,
+    help="PNG folder, zip file of the NVlabs trainers, tar files, or Parquet files.",
+)
+@click.option(
+    "--per-file",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="Images in a file (webdataset, parquet).",
+)
+@click.option(
+    "--labels",
+    type=click.Choice(["none", "shape", "factors"]),
+    default="none",
+    show_default=True,
+    help="What StyleGAN conditions on (stylegan-zip). labels.csv always has all factors.",
+)
+@click.option(
+    "--allow-incomplete", is_flag=True, help="Export the images that an unfinished dataset has."
+)
+@click.option(
+    "--jobs", type=Jobs(), default="auto", show_default=True, help="Threads that read and encode."
+)
+@click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+def command(dataset: Path, out: Path, as_json: bool, **options: Any) -> None:
+    """Write DATASET (a dataset folder, a shard, or 3dshapes.h5) to OUT for another trainer.
+
+    The pixels stay what they are, bit for bit. OUT must not exist, and appears when it is
+    complete.
+    """
+    import dataclasses
+
+    from ..dataset import ShapesHD
+    from ..export import export_dataset
+    from ..progress import emit, human_bytes, human_time
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    images = ShapesHD(dataset, allow_incomplete=options.pop("allow_incomplete"))
+    result = export_dataset(images, out, progress=True, **options)
+    text = (
+        f"{result.path}: {result.images:,} images, {human_bytes(result.bytes)} in "
+        f"{result.files:,} files ({human_time(result.seconds)})"
+    )
+    emit(dataclasses.asdict(result) | {"path": str(result.path)}, text, as_json=as_json)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt  # so that nothing half-written stays behind

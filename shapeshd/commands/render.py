@@ -1,0 +1,146 @@
+"""``shapeshd render``."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import click
+
+
+class ShardRange(click.ParamType):
+    """An interval of shards, ``A:B``, either end of which may be left out."""
+
+    name = "A:B"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | None, int | None]:
+        """Parse the text into (first, stop)."""
+        if isinstance(value, tuple):
+            return value
+        first, colon, stop = str(value).partition(":")
+        if not colon or not all(part == "" or part.isdigit() for part in (first, stop)):
+            self.fail(f"{value!r} is not of the form A:B, such as 0:10", param, ctx)
+        return (int(first) if first else None, int(stop) if stop else None)
+
+
+class Threshold(click.ParamType):
+    """An antialiasing threshold or ``none``."""
+
+    name = "THRESHOLD|none"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        """Parse the text into a number, or None for ``none``."""
+        if value == "none" or value is None:
+            return None
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor none", param, ctx)
+
+
+class Jobs(click.ParamType):
+    """A number of workers or ``auto``."""
+
+    name = "N|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """Parse the text into a number, or None for ``auto``."""
+        if value == "auto" or value is None:
+            return None
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor auto", param, ctx)
+
+
+@click.command("render")
+@click.argument("out", type=click.Path(path_type=Path))
+@click.option("--count", type=int, help="Images in the dataset.  [default: 500000, or all]")
+@click.option("--size", type=int, default=256, show_default=True, help="Width and height, pixels.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Key of the random numbers.")
+@click.option("--shard-size", type=int, default=1000, show_default=True, help="Images per file.")
+@click.option(
+    "--jobs", type=Jobs(), default="auto", show_default=True, help="Shards rendered side by side."
+)
+@click.option(
+    "--sampling",
+    type=click.Choice(["uniform", "grid", "table"]),
+    default="uniform",
+    show_default=True,
+    help="I.i.d. uniform factors, the 480,000 combinations of 3dshapes, or --factors.",
+)
+@click.option(
+    "--factors", type=click.Path(path_type=Path), help="CSV with one row of factors per image."
+)
+@click.option(
+    "--antialias",
+    type=Threshold(),
+    default="0.3",
+    show_default=True,
+    help="Colour difference above which a pixel is traced again with more rays.",
+)
+@click.option(
+    "--antialias-depth", type=int, default=3, show_default=True, help="Rays along its side."
+)
+@click.option(
+    "--compression",
+    type=click.Choice(["gzip", "zstd", "none"]),
+    default="gzip",
+    show_default=True,
+    help="Of the images, without loss.",
+)
+@click.option(
+    "--backend",
+    type=click.Choice(["loky", "threading", "dask", "ray"]),
+    default="loky",
+    show_default=True,
+    help="What runs the shards: processes, threads, or a cluster.",
+)
+@click.option("--cluster", metavar="ADDRESS", help="Dask scheduler or Ray head to use.")
+@click.option("--shards", type=ShardRange(), default=":", help="Only these shards (job arrays).")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and what it costs.")
+@click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+def command(out: Path, **options: Any) -> None:
+    """Render 3DShapesHD into the folder OUT, or go on where a stopped run ended.
+
+    The images depend on --seed, --size and the antialiasing alone: never on the number of
+    workers, the shard size, or how often the run was interrupted. A larger --count extends
+    a dataset.
+    """
+    from ..errors import InterruptedRunError
+    from ..progress import emit, note
+    from ..render import check_disk, core_count, estimate, run_render
+    from .render_report import describe_plan, describe_result, plan_from_options
+
+    signal.signal(signal.SIGTERM, _interrupt)
+    plan = plan_from_options(out, options)
+    jobs = options["jobs"]
+    expected = estimate(plan, jobs or core_count())
+    values, text = describe_plan(plan, expected, jobs or core_count())
+    if options["dry_run"]:
+        emit(values, text, as_json=options["as_json"])
+        return
+    note(text)
+    check_disk(plan, expected)
+    try:
+        result = run_render(
+            plan, jobs=jobs, backend=options["backend"], cluster=options["cluster"], progress=True
+        )
+    except KeyboardInterrupt:
+        raise InterruptedRunError(
+            "interrupted; the finished shards are kept, and the same command goes on from there"
+        ) from None
+    values, text = describe_result(plan, result)
+    emit(values, text, as_json=options["as_json"])
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt

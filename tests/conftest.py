@@ -1,0 +1,51 @@
+"""Fixtures: real datasets, rendered by POV-Ray once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shapeshd.cli import main
+from shapeshd.povray import RenderOptions
+from shapeshd.render import RenderResult, plan_render, run_render
+from shapeshd.sampling import UniformSampling
+
+COUNT, SIZE, SHARD_SIZE, SEED = 50, 32, 20, 0
+
+
+def render_small(out: Path, **changes: Any) -> RenderResult:
+    """Render 50 images of 32 pixels in shards of 20, or with `changes`, in this process."""
+    plan = plan_render(
+        out,
+        changes.pop("sampling", None) or UniformSampling(changes.pop("seed", SEED)),
+        changes.pop("count", COUNT),
+        changes.pop("options", None) or RenderOptions(changes.pop("size", SIZE)),
+        shard_size=changes.pop("shard_size", SHARD_SIZE),
+        compression=changes.pop("compression", "gzip"),
+        shards=changes.pop("shards", (None, None)),
+    )
+    return run_render(plan, backend=changes.pop("backend", "threading"), **changes)
+
+
+@pytest.fixture(scope="session")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small dataset; tests must not change it."""
+    out = tmp_path_factory.mktemp("rendered") / "data"
+    render_small(out)
+    return out
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Run the command line in this process: (exit status, stdout, stderr)."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as stop:
+            main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return call
