@@ -24,9 +24,11 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
     """Images and their factors, read from disk one by one: a map-style dataset.
 
     An item is ``(image, label)``: a uint8 tensor of shape (3, H, W), sRGB, and a float64
-    tensor of shape (6,), columns as in `shapeshd.FACTORS`. Nothing but the labels is held in
-    memory. It works in workers of a ``DataLoader``, forked or spawned, and in threads; at
-    most 64 files are open at a time, none of them locked.
+    tensor of shape (6,), columns as in `shapeshd.FACTORS`. As torchvision's decoders do, it
+    leaves the channels last in memory; a batch of a ``DataLoader`` is contiguous.
+
+    Nothing but the labels is held in memory. Workers of a ``DataLoader``, forked or spawned,
+    and threads can share it; at most 64 files are open at a time, none of them locked.
 
     Args:
         path: a dataset folder, its ``dataset.h5``, one shard, or an HDF5 file with
@@ -112,8 +114,7 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
     def _item(self, position: int, pixels: Image) -> tuple[Any, Any]:
         number = bisect_right(self._starts, position) - 1
         label = torch.tensor(self._sources[number].labels[position - self._starts[number]])
-        # A copy: channels first, of its own, and writable.
-        image = torch.from_numpy(pixels.transpose(2, 0, 1).copy())
+        image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)  # a copy can be written to
         return (
             image if self.transform is None else self.transform(image),
             label if self.target_transform is None else self.target_transform(label),

@@ -17,18 +17,20 @@ import numpy as np
 
 from . import povray, scene
 from .backends import WorkerDied, parallel_backend
-from .errors import RendererError, ShapesHDError, UsageError
+from .errors import DamagedShardError, RendererError, ShapesHDError, UsageError
 from .manifest import MANIFEST_NAME, Manifest, load_manifest, write_manifest
 from .povray import RenderOptions, processes_per_core
 from .progress import progress_bar
 from .sampling import Sampling
-from .shard_task import ShardOutcome, ShardTask, render_shard
+from .shard_task import ShardOutcome, ShardTask, check_same_labels, render_shard
 from .shards import (
     SHARD_FOLDER,
     Provenance,
     ShardWriter,
     compression_filter,
     list_shards,
+    open_shard,
+    read_labels,
     shard_name,
     shard_number,
 )
@@ -211,6 +213,12 @@ def _check_folder(plan: RenderPlan) -> None:
         number = shard_number(path)
         if number is not None and number >= plan.total_shards:
             raise UsageError(f"{path}: lies beyond --count {plan.count:,}; ask for more images")
+    if plan.sampling.name == "table":  # the other samplings are decided by their provenance
+        for shard in manifest.shards:
+            path, first = out / shard.file, shard.first_index
+            with suppress(DamagedShardError), open_shard(path) as file:
+                wanted = plan.sampling.factors(first, first + shard.count)
+                check_same_labels(path, first, read_labels(file, path), wanted)
 
 
 def core_count() -> int:

@@ -132,6 +132,8 @@ def read_factor_table(path: Path) -> FloatArray:
         raise UsageError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise UsageError(f"{path}: not a readable CSV file ({_one_line(error)})") from None
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas took the first cells for an index
+        raise UsageError(f"{path}: its rows have more cells than its header has columns")
     names = [str(name).strip() for name in frame.columns]
     missing = [name for name in NAMES if name not in names]
     extra = [name for name in names if name not in NAMES]

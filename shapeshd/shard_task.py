@@ -128,20 +128,25 @@ def _inspect(task: ShardTask) -> tuple[int, Status]:
             f"{task.path}: belongs to another dataset: "
             + ("; ".join(what) or f"it starts at image {header.first_index}")
         )
-    common = min(len(labels), len(task.labels))
-    differing = (labels[:common] != task.labels[:common]).any(axis=1)
-    if differing.any():
-        index = task.first_index + int(np.argmax(differing))
-        raise UsageError(
-            f"{task.path}: the factors of image {index} differ from those asked for now; "
-            "render to another folder"
-        )
+    check_same_labels(task.path, task.first_index, labels, task.labels)
     if header.count > len(task.labels):
         raise UsageError(
             f"{task.path}: already holds {header.count} images, more than asked for now; "
             "ask for at least as many, or render to another folder"
         )
     return header.count, "kept" if header.count == len(task.labels) else "extended"
+
+
+def check_same_labels(path: Path, first_index: int, found: FloatArray, wanted: FloatArray) -> None:
+    """Raise `UsageError` if the labels of a shard differ from those wanted, as far as both go."""
+    common = min(len(found), len(wanted))
+    differing = (found[:common] != wanted[:common]).any(axis=1)
+    if differing.any():
+        index = first_index + int(np.argmax(differing))
+        raise UsageError(
+            f"{path}: the factors of image {index} differ from those asked for now; "
+            "render to another folder"
+        )
 
 
 def _require_renderer(provenance: Provenance) -> None:

@@ -22,7 +22,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import h5py
@@ -31,6 +30,7 @@ import numpy as np
 from .errors import DamagedShardError, MissingPackageError, UsageError
 from .factors import FACTORS, FloatArray
 from .povray import Image
+from .safe_file import SafeFile
 
 FORMAT = "3DShapesHD shard"
 FORMAT_VERSION = 1
@@ -143,7 +143,8 @@ class ShardWriter:
         self._digest = hashlib.sha256()
         count, size = len(labels), provenance.size
         # The 1.10 format has checksums on its own structures; the older one has none.
-        self._file = h5py.File(path, "x", libver=("v110", "v110"))
+        self._target = SafeFile(path)
+        self._file = h5py.File(self._target, "w", libver=("v110", "v110"))
         self._images = self._file.create_dataset(
             "images",
             shape=(count, size, size, 3),
@@ -159,21 +160,14 @@ class ShardWriter:
     def __enter__(self) -> ShardWriter:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        try:
-            self._file.close()
-        except (OSError, RuntimeError):
-            if kind is None:
-                raise
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+        self._target.close()
 
     def append(self, image: Image) -> None:
         """Write the next image, uint8 (size, size, 3)."""
         self._images[self._written] = image
+        self._check_target()
         self._digest.update(np.ascontiguousarray(image).data)
         self._written += 1
 
@@ -198,12 +192,17 @@ class ShardWriter:
         for name, value in attributes.items():
             self._file.attrs[name] = value
         self._file.close()
+        self._check_target()
         descriptor = os.open(self._path, os.O_RDWR)
         try:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
         return header
+
+    def _check_target(self) -> None:
+        if self._target.error is not None:
+            raise self._target.error
 
 
 def open_shard(path: Path) -> h5py.File:

@@ -8,6 +8,7 @@ is kept.
 from __future__ import annotations
 
 import os
+import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
@@ -27,7 +28,6 @@ from .shards import FORMAT, damaged, header_of, list_shards, shard_number
 MAX_OPEN_FILES = 64
 _CHECKSUM_BYTES = 4
 _MAX_CACHE_BYTES = 256 * 2**20
-_PLUGIN_FILTERS = range(32000, 65536)  # registered with the HDF Group, not part of HDF5
 _DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, zlib.error)
 
 
@@ -40,30 +40,32 @@ class OpenFiles:
 
     def __init__(self, limit: int = MAX_OPEN_FILES) -> None:
         self._limit = limit
-        self._process: int | None = os.getpid()
-        self._open: OrderedDict[Path, Any] = OrderedDict()
+        self._begin()
 
-    def __len__(self) -> int:
-        return len(self._open)
+    def _begin(self) -> None:
+        self._process = os.getpid()
+        self._open: OrderedDict[Path, Any] = OrderedDict()
+        self._lock = threading.Lock()
 
     def get(self, path: Path, open_file: Callable[[], Any]) -> Any:
         """Return the open file `path`, calling `open_file` if it is not open."""
         if self._process != os.getpid():
-            self._open, self._process = OrderedDict(), os.getpid()
-        handle = self._open.pop(path, None)
-        if handle is None:
-            while len(self._open) >= self._limit:
-                self._open.popitem(last=False)
-            handle = open_file()
-        self._open[path] = handle
-        return handle
-
-    def clear(self) -> None:
-        """Close all files."""
-        self._open.clear()
+            self._begin()  # with a new lock: a thread of the parent may have held the old one
+        with self._lock:
+            handle = self._open.pop(path, None)
+            if handle is None:
+                while len(self._open) >= self._limit:
+                    self._open.popitem(last=False)
+                handle = open_file()
+            self._open[path] = handle
+            return handle
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"_limit": self._limit, "_process": None, "_open": OrderedDict()}
+        return {"_limit": self._limit}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self._limit = state["_limit"]
+        self._begin()
 
 
 class _Descriptor:
@@ -177,8 +179,8 @@ class ImageFile:
         try:
             file = open_hdf5(self.path)
             images = file["images"]
-            form = describe_form(file)
-            load_filters(images)
+            form = _describe_form(file)
+            _load_filters(images)
             access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
             access.set_chunk_cache(*_chunk_cache(images))
             opened = _OpenHDF5(file, h5py.Dataset(h5py.h5d.open(file.id, b"images", access)))
@@ -186,13 +188,11 @@ class ImageFile:
             self._fail("is missing")
         except _DAMAGE as error:
             self._fail("cannot be read", error)
-        if form != expected_form(self.count, self.image_shape):
+        if form != _expected_form(self.count, self.image_shape):
             self._fail(f"holds other arrays than expected: {form}")
         return opened
 
     def _fail(self, what: str, error: Exception | None = None) -> NoReturn:
-        if isinstance(error, (DamagedShardError, MissingPackageError)):
-            raise error
         if self._ours:
             raise damaged(self.path, what, error) from None
         detail = f" ({' '.join(str(error).split())})" if error else ""
@@ -269,16 +269,16 @@ def open_hdf5(path: Path) -> h5py.File:
         return h5py.File(path, "r")
 
 
-Form = tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...], np.dtype[Any]]
+_Form = tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...], np.dtype[Any]]
 
 
-def describe_form(file: h5py.File) -> Form:
+def _describe_form(file: h5py.File) -> _Form:
     """Return the shape and type of ``images`` and of ``labels``; KeyError without them."""
     images, labels = file["images"], file["labels"]
     return images.shape, images.dtype, labels.shape, labels.dtype
 
 
-def expected_form(count: int, image_shape: tuple[int, int, int]) -> Form:
+def _expected_form(count: int, image_shape: tuple[int, int, int]) -> _Form:
     """Return the form of a file of `count` images."""
     return (count, *image_shape), np.dtype("u1"), (count, len(FACTORS)), np.dtype("<f8")
 
@@ -286,11 +286,11 @@ def expected_form(count: int, image_shape: tuple[int, int, int]) -> Form:
 def _check_foreign(file: h5py.File, path: Path) -> tuple[int, tuple[int, int, int]]:
     wanted = "images uint8 (n, H, W, 3) and labels float64 (n, 6), as 3dshapes.h5 has"
     try:
-        form = describe_form(file)
+        form = _describe_form(file)
     except (KeyError, AttributeError):
         raise UsageError(f"{path}: holds no {wanted}") from None
     shape = form[0]
-    if len(shape) != 4 or form != expected_form(shape[0], (shape[1], shape[2], 3)):
+    if len(shape) != 4 or form != _expected_form(shape[0], (shape[1], shape[2], 3)):
         raise UsageError(
             f"{path}: images are {form[1]} {form[0]} and labels {form[3]} {form[2]}, not {wanted}"
         )
@@ -307,19 +307,23 @@ def _check_virtual(images: h5py.Dataset, path: Path) -> None:
             )
 
 
-def load_filters(images: h5py.Dataset) -> None:
+def _load_filters(images: h5py.Dataset) -> None:
     """Load the decompressors that h5py lacks.
 
     Raises:
         MissingPackageError: if that takes a package which is not installed.
     """
-    filters = images.id.get_create_plist()
-    codes = [filters.get_filter(number)[0] for number in range(filters.get_nfilters())]
-    if any(code in _PLUGIN_FILTERS for code in codes):
+    codes = _filter_codes(images)
+    if not all(map(h5py.h5z.filter_avail, codes)):
         try:
             import hdf5plugin  # noqa: F401 - its import registers the filters
         except ImportError:
             raise MissingPackageError.of("hdf5plugin", "zstd", "reading this compression") from None
+
+
+def _filter_codes(images: h5py.Dataset) -> list[int]:
+    filters = images.id.get_create_plist()
+    return [filters.get_filter(number)[0] for number in range(filters.get_nfilters())]
 
 
 def _chunk_cache(images: h5py.Dataset) -> tuple[int, int, float]:
@@ -339,8 +343,7 @@ def _gzip_places(file: h5py.File, images: h5py.Dataset) -> tuple[IntArray, IntAr
     Returns:
         Two int64 arrays (n,), or None if the images are stored in another way.
     """
-    filters = images.id.get_create_plist()
-    codes = [filters.get_filter(number)[0] for number in range(filters.get_nfilters())]
+    codes = _filter_codes(images)
     checksum = codes == [h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32]
     if not checksum and codes != [h5py.h5z.FILTER_DEFLATE]:
         return None
