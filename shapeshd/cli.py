@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from types import FrameType
 from typing import NoReturn
 
 import click
@@ -58,6 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given  # taken before or after the command's name
     given = [argument for argument in given if argument != "--debug"]
+    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's way to say Ctrl-C
     try:
         status = cli.main(given, prog_name="shapeshd", standalone_mode=False)
         sys.stdout.flush()
@@ -81,6 +84,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         what = " ".join(str(error).split())
         _fail(f"internal error: {type(error).__name__}: {what}; please report it, with "
               "the output of the same command and --debug", 1, debug)  # fmt: skip
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 def _fail(message: str, status: int, debug: bool) -> NoReturn:

@@ -15,7 +15,7 @@ from . import scene
 from .errors import DamagedShardError, UsageError
 from .factors import FACTORS, SHAPES, FloatArray
 from .manifest import MANIFEST_NAME, Manifest, load_manifest, scan_shards
-from .shards import open_shard, read_labels
+from .shards import open_hdf5, open_shard, read_labels
 
 
 def describe_dataset(path: Path) -> dict[str, Any]:
@@ -50,7 +50,7 @@ def open_image_file(path: Path) -> h5py.File:
     with suppress(ImportError):
         import hdf5plugin  # noqa: F401 - registers zstd, which such a file may use
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = open_hdf5(path)
     except OSError as error:
         what = " ".join(str(error).split())
         raise UsageError(

@@ -34,6 +34,9 @@ _POLLING_SECONDS = 0.23
 _ATTEMPTS = 4
 _ATTEMPTS_IF_KILLED = 20  # somebody else's doing, such as a full memory: more patience
 _QUEUED_FRAMES = 4
+_PIPE_BYTES = 2**16
+_READ_BYTES = 2**14
+_SPARE_PROCESSES = 1.3
 _INSTALL_HINT = (
     "install it (Debian and Ubuntu: apt-get install povray; macOS: brew install povray; "
     "conda: conda install -c conda-forge povray) or set SHAPESHD_POVRAY to its path"
@@ -108,14 +111,20 @@ class RenderOptions:
         return "\n".join(lines) + "\n"
 
 
+def seconds_per_frame(size: int) -> float:
+    """About how much CPU time a frame takes: 3.6 ms and 0.65 us a pixel, as measured once.
+
+    It decides how work is cut up, never what is rendered.
+    """
+    return 0.0036 + 0.65e-6 * size**2
+
+
 def processes_per_core(size: int) -> int:
     """How many POV-Ray processes keep one core busy at this image size.
 
-    Measured with the default scene on one core: a frame costs 3.6 ms and 0.65 us a pixel
-    of CPU time, and a process sleeps for 0.23 s beside it.
+    A process sleeps for 0.23 s a frame; a few more bridge the starts and ends of batches.
     """
-    seconds = 0.0036 + 0.65e-6 * size**2
-    return min(32, round(_POLLING_SECONDS / seconds) + 2)
+    return min(64, round(_SPARE_PROCESSES * _POLLING_SECONDS / seconds_per_frame(size)) + 2)
 
 
 def executable() -> str:
@@ -172,6 +181,8 @@ class Batch(threading.Thread):
         self._work = work
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = threading.Event()
+        # POV-Ray can be as many frames ahead of us as the pipe and our buffer hold.
+        self._ahead = (_PIPE_BYTES + _READ_BYTES) // (3 * options.size**2) + 4
         self._frames: queue.Queue[Image | BaseException] = queue.Queue(maxsize=_QUEUED_FRAMES)
 
     def get(self) -> Image:
@@ -206,6 +217,7 @@ class Batch(threading.Thread):
             frame = _read_ppm(stream, self._options.size)
             if frame is not None:
                 self._put(frame)
+                self._describe(done + self._ahead)
                 done, attempts = done + 1, 0
                 continue
             status = self._reap(patience=10)
@@ -227,12 +239,11 @@ class Batch(threading.Thread):
 
     def _launch(self, first: int) -> IO[bytes]:
         self._work.mkdir(parents=True, exist_ok=True)
-        waiting = self._factors[first:]
-        for frame, row in enumerate(waiting):
-            (self._work / f"frame{frame}.inc").write_text(scene.describe(row))
-        include = '#include concat("frame", str(frame_number, 0, 0), ".inc")\n'
+        for frame in range(first, first + self._ahead):
+            self._describe(frame)
+        include = f'#include concat("frame", str(frame_number + {first}, 0, 0), ".inc")\n'
         (self._work / "batch.pov").write_text(scene.preamble() + include)
-        (self._work / "batch.ini").write_text(self._options.ini(len(waiting)))
+        (self._work / "batch.ini").write_text(self._options.ini(len(self._factors) - first))
         with (self._work / "messages.txt").open("wb") as messages:
             process = subprocess.Popen(
                 [executable(), "+Ibatch.pov"],
@@ -242,12 +253,20 @@ class Batch(threading.Thread):
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=messages,
+                bufsize=_READ_BYTES,
             )
         self._process = process
         if self._closed.is_set():  # closed while it started: nobody else will end it
             process.kill()
         assert process.stdout is not None
         return process.stdout
+
+    def _describe(self, frame: int) -> None:
+        """Write the scene file of a frame, if there is such a frame."""
+        if frame < len(self._factors):
+            text = scene.describe(self._factors[frame])
+            (self._work / f"frame{frame}.inc").write_text(text)
+            (self._work / f"frame{frame - self._ahead}.inc").unlink(missing_ok=True)
 
     def _reap(self, patience: float = 0) -> int:
         """End the process, if it does not end by itself in `patience` seconds."""

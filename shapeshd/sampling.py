@@ -26,6 +26,8 @@ from .factors import (
 if TYPE_CHECKING:
     import pandas as pd
 
+_IGNORED_COLUMNS = ("index", "file")  # what `shapeshd export` writes beside the factors
+
 GRID_STEPS = (10, 10, 10, 8, 4, 15)
 """Values per factor in the original 3dshapes: 480,000 combinations."""
 
@@ -97,7 +99,8 @@ class TableSampling:
     def from_csv(cls, path: Path) -> TableSampling:
         """Read a CSV file with one column for each factor, named as in `FACTORS`.
 
-        The columns may stand in any order; a shape may be given by index or by name.
+        The columns may stand in any order; a shape may be given by index or by name. The
+        ``labels.csv`` of an exported dataset is such a file.
 
         Raises:
             UsageError: naming the row (the header is row 1, as in a spreadsheet) and the
@@ -136,7 +139,7 @@ def read_factor_table(path: Path) -> FloatArray:
         raise UsageError(f"{path}: its rows have more cells than its header has columns")
     names = [str(name).strip() for name in frame.columns]
     missing = [name for name in NAMES if name not in names]
-    extra = [name for name in names if name not in NAMES]
+    extra = [name for name in names if name not in (*NAMES, *_IGNORED_COLUMNS)]
     if missing or extra:
         problem = f"lacks the column {missing[0]}" if missing else f"has a column {extra[0]!r}"
         raise UsageError(f"{path}: the table {problem}; its header must be {','.join(NAMES)}")

@@ -1,4 +1,4 @@
-"""Rendering one shard: the unit of work that is handed to a process, thread or cluster.
+"""Rendering a few shards: the unit of work that is handed to a process, thread or cluster.
 
 Tasks share nothing but the dataset's folder, so any of joblib's back ends can run them.
 """
@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Generator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -35,24 +36,20 @@ Status = Literal["rendered", "kept", "extended", "remade"]
 
 
 @dataclass(frozen=True)
-class ShardTask:
-    """One shard to be rendered; see `render_shard`.
+class Shard:
+    """One shard as it shall be.
 
     Args:
         dataset: the dataset folder, absolute.
         first_index: index of the shard's first image.
         labels: float64 (n, 6), the factors of all its images.
         provenance: what decides the images.
-        processes: POV-Ray processes side by side.
-        run_file: file to which progress is appended; the task gives up when it is gone.
     """
 
     dataset: Path
     first_index: int
     labels: FloatArray
     provenance: Provenance
-    processes: int
-    run_file: Path
 
     @property
     def number(self) -> int:
@@ -66,8 +63,23 @@ class ShardTask:
 
 
 @dataclass(frozen=True)
+class RenderTask:
+    """Consecutive shards of one dataset, rendered by one worker; see `render_shards`.
+
+    Args:
+        shards: at least one.
+        processes: POV-Ray processes side by side.
+        run_file: file to which progress is appended; the task gives up when it is gone.
+    """
+
+    shards: tuple[Shard, ...]
+    processes: int
+    run_file: Path
+
+
+@dataclass(frozen=True)
 class ShardOutcome:
-    """What became of a task: `rendered` counts the images that POV-Ray made for it."""
+    """What became of a shard: `rendered` counts the images that POV-Ray made for it."""
 
     number: int
     count: int
@@ -79,62 +91,94 @@ class RunEndedError(ShapesHDError):
     """The run that this task belongs to has ended."""
 
 
-def render_shard(task: ShardTask) -> ShardOutcome:
-    """Render one shard, or keep it if it is there and sound.
+def render_shards(task: RenderTask) -> list[ShardOutcome]:
+    """Render the shards of a task, or keep those that are there and sound.
 
     A shard that holds the first part of what is wanted is extended: its images are copied
-    and the rest is rendered. A damaged shard is rendered again. The finished file replaces
-    the old one in one step.
+    and the rest is rendered. A damaged shard is rendered again. A finished file replaces
+    the old one in one step. The same POV-Ray processes go on from shard to shard, since
+    starting one costs as much as a few images.
 
     Raises:
-        UsageError: if the shard that is there belongs to another dataset.
+        UsageError: if a shard that is there belongs to another dataset.
         RendererError: if POV-Ray is missing, of another version, or keeps failing.
     """
-    reporter = _Reporter(task)
-    reused, status = _inspect(task)
-    if reused == len(task.labels):
-        reporter.report(reused, force=True)
-        return ShardOutcome(task.number, reused, 0, status)
-    _require_renderer(task.provenance)
-    with work_folder(task.dataset, f"{task.path.stem}-") as folder:
-        partial = folder / "partial.h5"
-        images = _all_images(task, reused, folder)
+    reporter = _Reporter(task.run_file)
+    reused: list[int] = []
+    outcomes: list[ShardOutcome] = []
+    for shard in task.shards:
+        found, status = _inspect(shard)
+        reporter.report(shard, found, force=True)
+        reused.append(found)
+        outcomes.append(
+            ShardOutcome(shard.number, len(shard.labels), len(shard.labels) - found, status)
+        )
+    factors = np.concatenate(
+        [shard.labels[found:] for shard, found in zip(task.shards, reused, strict=True)]
+    )
+    if not len(factors):
+        return outcomes
+    first = task.shards[0]
+    _require_renderer(first.provenance)
+    options = RenderOptions(
+        first.provenance.size, first.provenance.antialias, first.provenance.antialias_depth
+    )
+    with work_folder(first.dataset, f"{first.path.stem}-") as folder:
+        images = povray.stream_images(factors, options, folder, task.processes)
         try:
-            with ShardWriter(partial, task.provenance, task.first_index, task.labels) as writer:
-                for done, image in enumerate(images, start=1):
-                    writer.append(image)
-                    reporter.report(done)
-                writer.finish()
+            for shard, found in zip(task.shards, reused, strict=True):
+                if found < len(shard.labels):
+                    _write(shard, found, images, folder, reporter)
         finally:
             images.close()
-        task.path.parent.mkdir(exist_ok=True)
-        partial.replace(task.path)
-        _sync_folder(task.path.parent)
-    reporter.report(len(task.labels), force=True)
-    return ShardOutcome(task.number, len(task.labels), len(task.labels) - reused, status)
+    return outcomes
 
 
-def _inspect(task: ShardTask) -> tuple[int, Status]:
-    """Return how many of the task's images are already there, and what to call the outcome."""
-    if not task.path.exists():
+def _write(
+    shard: Shard, reused: int, images: Iterator[Image], folder: Path, reporter: _Reporter
+) -> None:
+    """Write one shard: its first `reused` images from the old file, the rest from `images`."""
+    partial = folder / "partial.h5"
+    with ShardWriter(partial, shard.provenance, shard.first_index, shard.labels) as writer:
+        rest = islice(images, len(shard.labels) - reused)
+        for done, image in enumerate(chain(_old_images(shard, reused), rest), start=1):
+            writer.append(image)
+            reporter.report(shard, done)
+        writer.finish()
+    shard.path.parent.mkdir(exist_ok=True)
+    partial.replace(shard.path)
+    _sync_folder(shard.path.parent)
+    reporter.report(shard, len(shard.labels), force=True)
+
+
+def _old_images(shard: Shard, count: int) -> Iterator[Image]:
+    if count:
+        with open_shard(shard.path) as file:
+            for block in iterate_images(file, shard.path):
+                yield from block
+
+
+def _inspect(shard: Shard) -> tuple[int, Status]:
+    """Return how many of the shard's images are already there, and what to call the outcome."""
+    if not shard.path.exists():
         return 0, "rendered"
     try:
-        header, labels = check_shard(task.path)
+        header, labels = check_shard(shard.path)
     except DamagedShardError:
         return 0, "remade"
-    if header.provenance != task.provenance or header.first_index != task.first_index:
-        what = header.provenance.differences(task.provenance)
+    if header.provenance != shard.provenance or header.first_index != shard.first_index:
+        what = header.provenance.differences(shard.provenance)
         raise UsageError(
-            f"{task.path}: belongs to another dataset: "
+            f"{shard.path}: belongs to another dataset: "
             + ("; ".join(what) or f"it starts at image {header.first_index}")
         )
-    check_same_labels(task.path, task.first_index, labels, task.labels)
-    if header.count > len(task.labels):
+    check_same_labels(shard.path, shard.first_index, labels, shard.labels)
+    if header.count > len(shard.labels):
         raise UsageError(
-            f"{task.path}: already holds {header.count} images, more than asked for now; "
+            f"{shard.path}: already holds {header.count} images, more than asked for now; "
             "ask for at least as many, or render to another folder"
         )
-    return header.count, "kept" if header.count == len(task.labels) else "extended"
+    return header.count, "kept" if header.count == len(shard.labels) else "extended"
 
 
 def check_same_labels(path: Path, first_index: int, found: FloatArray, wanted: FloatArray) -> None:
@@ -158,36 +202,25 @@ def _require_renderer(provenance: Provenance) -> None:
         )
 
 
-def _all_images(task: ShardTask, reused: int, folder: Path) -> Generator[Image, None, None]:
-    if reused:
-        with open_shard(task.path) as file:
-            for block in iterate_images(file, task.path):
-                yield from block
-    options = RenderOptions(
-        task.provenance.size, task.provenance.antialias, task.provenance.antialias_depth
-    )
-    yield from povray.stream_images(task.labels[reused:], options, folder, task.processes)
-
-
 class _Reporter:
     """Tells the run how far a task is, and the task whether its run still lives."""
 
-    def __init__(self, task: ShardTask) -> None:
-        self._task = task
+    def __init__(self, run_file: Path) -> None:
+        self._run_file = run_file
         self._last = 0.0
 
-    def report(self, done: int, *, force: bool = False) -> None:
+    def report(self, shard: Shard, done: int, *, force: bool = False) -> None:
         """Append ``number done`` to the run file, at most twice a second unless `force`."""
         now = time.monotonic()
         if now - self._last < _REPORT_SECONDS and not force:
             return
         self._last = now
         try:
-            descriptor = os.open(self._task.run_file, os.O_WRONLY | os.O_APPEND)
+            descriptor = os.open(self._run_file, os.O_WRONLY | os.O_APPEND)
         except FileNotFoundError:
             raise RunEndedError("the run that started this shard has ended") from None
         try:
-            os.write(descriptor, f"{self._task.number} {done}\n".encode())
+            os.write(descriptor, f"{shard.number} {done}\n".encode())
         finally:
             os.close(descriptor)
 

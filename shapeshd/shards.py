@@ -205,6 +205,17 @@ class ShardWriter:
             raise self._target.error
 
 
+def open_hdf5(path: Path) -> h5py.File:
+    """Open an HDF5 file for reading, without a lock if possible; OSError if it cannot be."""
+    try:
+        return h5py.File(path, "r", locking=False)
+    except OSError as error:
+        # Whoever has it open in this process too decides how it is locked.
+        if "locking flag" not in str(error):
+            raise
+        return h5py.File(path, "r")
+
+
 def open_shard(path: Path) -> h5py.File:
     """Open a shard for reading.
 
@@ -213,7 +224,7 @@ def open_shard(path: Path) -> h5py.File:
         MissingPackageError: if it is compressed with zstd and hdf5plugin is not installed.
     """
     try:
-        file = h5py.File(path, "r", locking=False)
+        file = open_hdf5(path)
         if file.attrs.get("compression") == "zstd":
             compression_filter("zstd")  # importing its package registers HDF5's filter
         return file

@@ -23,7 +23,7 @@ from .errors import DamagedShardError, MissingPackageError, UsageError
 from .factors import FACTORS, FloatArray, IntArray
 from .manifest import MANIFEST_NAME, VIRTUAL_NAME, load_manifest
 from .povray import Image
-from .shards import FORMAT, damaged, header_of, list_shards, shard_number
+from .shards import FORMAT, damaged, header_of, list_shards, open_hdf5, shard_number
 
 MAX_OPEN_FILES = 64
 _CHECKSUM_BYTES = 4
@@ -256,17 +256,6 @@ def _find_shards(dataset: Path, files: OpenFiles, allow_incomplete: bool) -> lis
         )
         for shard in manifest.shards
     ]
-
-
-def open_hdf5(path: Path) -> h5py.File:
-    """Open an HDF5 file for reading, without a lock if possible; OSError if it cannot be."""
-    try:
-        return h5py.File(path, "r", locking=False)
-    except OSError as error:
-        # Whoever has it open in this process too decides how it is locked.
-        if "locking flag" not in str(error):
-            raise
-        return h5py.File(path, "r")
 
 
 _Form = tuple[tuple[int, ...], np.dtype[Any], tuple[int, ...], np.dtype[Any]]

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from shapeshd.cli import main
+from shapeshd.plan import plan_render
 from shapeshd.povray import RenderOptions
-from shapeshd.render import RenderResult, plan_render, run_render
+from shapeshd.render import RenderResult, run_render
 from shapeshd.sampling import UniformSampling
 
 COUNT, SIZE, SHARD_SIZE, SEED = 50, 32, 20, 0

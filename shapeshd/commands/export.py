@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 
-from .render import Jobs
+from .params import Jobs
 
 
 @click.command("export")
@@ -54,7 +52,6 @@ def command(dataset: Path, out: Path, as_json: bool, **options: Any) -> None:
     from ..export import export_dataset
     from ..progress import emit, human_bytes, human_time
 
-    signal.signal(signal.SIGTERM, _interrupt)
     images = ShapesHD(dataset, allow_incomplete=options.pop("allow_incomplete"))
     result = export_dataset(images, out, progress=True, **options)
     text = (
@@ -62,7 +59,3 @@ def command(dataset: Path, out: Path, as_json: bool, **options: Any) -> None:
         f"{result.files:,} files ({human_time(result.seconds)})"
     )
     emit(dataclasses.asdict(result) | {"path": str(result.path)}, text, as_json=as_json)
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt  # so that nothing half-written stays behind

@@ -2,63 +2,12 @@
 
 from __future__ import annotations
 
-import signal
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import click
 
-
-class ShardRange(click.ParamType):
-    """An interval of shards, ``A:B``, either end of which may be left out."""
-
-    name = "A:B"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int | None, int | None]:
-        """Parse the text into (first, stop)."""
-        if isinstance(value, tuple):
-            return value
-        first, colon, stop = str(value).partition(":")
-        if not colon or not all(part == "" or part.isdigit() for part in (first, stop)):
-            self.fail(f"{value!r} is not of the form A:B, such as 0:10", param, ctx)
-        return (int(first) if first else None, int(stop) if stop else None)
-
-
-class Threshold(click.ParamType):
-    """An antialiasing threshold or ``none``."""
-
-    name = "THRESHOLD|none"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | None:
-        """Parse the text into a number, or None for ``none``."""
-        if value == "none" or value is None:
-            return None
-        try:
-            return float(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a number nor none", param, ctx)
-
-
-class Jobs(click.ParamType):
-    """A number of workers or ``auto``."""
-
-    name = "N|auto"
-
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> int | None:
-        """Parse the text into a number, or None for ``auto``."""
-        if value == "auto" or value is None:
-            return None
-        try:
-            return int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a whole number nor auto", param, ctx)
+from .params import Jobs, ShardRange, Threshold
 
 
 @click.command("render")
@@ -116,11 +65,11 @@ def command(out: Path, **options: Any) -> None:
     a dataset.
     """
     from ..errors import InterruptedRunError
+    from ..plan import check_disk, core_count, estimate
     from ..progress import emit, note
-    from ..render import check_disk, core_count, estimate, run_render
+    from ..render import run_render
     from .render_report import describe_plan, describe_result, plan_from_options
 
-    signal.signal(signal.SIGTERM, _interrupt)
     plan = plan_from_options(out, options)
     jobs = options["jobs"]
     expected = estimate(plan, jobs or core_count())
@@ -140,7 +89,3 @@ def command(out: Path, **options: Any) -> None:
         ) from None
     values, text = describe_result(plan, result)
     emit(values, text, as_json=options["as_json"])
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt

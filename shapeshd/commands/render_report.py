@@ -6,9 +6,10 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
+from ..plan import Estimate, RenderPlan, plan_render
 from ..povray import RenderOptions
 from ..progress import human_bytes, human_time
-from ..render import Estimate, RenderPlan, RenderResult, plan_render
+from ..render import RenderResult
 from ..sampling import make_sampling
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .render import Jobs
+from .params import Jobs
 
 if TYPE_CHECKING:
     from ..verify import Verification

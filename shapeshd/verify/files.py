@@ -9,10 +9,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .factors import FACTORS
-from .manifest import MANIFEST_NAME, VIRTUAL_NAME
-from .shards import open_shard, shard_number
-from .verify_read import Check, Evidence, describe_images, judge
+from ..factors import FACTORS
+from ..manifest import MANIFEST_NAME, VIRTUAL_NAME
+from ..shards import open_hdf5, open_shard, shard_number
+from .read import Check, Evidence, describe_images, judge
 
 
 def check_digests(evidence: Evidence) -> Check:
@@ -141,7 +141,7 @@ def check_virtual(evidence: Evidence) -> Check:
     count, size = manifest.count, manifest.provenance.size
     forms = {"images": ((count, size, size, 3), "u1"), "labels": ((count, len(FACTORS)), "<f8")}
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with open_hdf5(path) as file:
             problems = [
                 f"{path}: {name} has the form {file[name].shape}, {file[name].dtype}, not {form}"
                 for name, form in forms.items()

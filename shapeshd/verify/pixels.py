@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
-from . import povray, scene
-from .errors import ShapesHDError
-from .factors import FloatArray, check_factors
-from .povray import Image, RenderOptions
-from .progress import progress_bar
-from .shards import Provenance, ShardHeader, open_shard
-from .verify_read import Check, Evidence, judge
+from .. import povray, scene
+from ..errors import ShapesHDError
+from ..factors import FloatArray, check_factors
+from ..povray import Image, RenderOptions
+from ..progress import progress_bar
+from ..shards import Provenance, ShardHeader, open_shard
+from .read import Check, Evidence, judge
 
 NAME = "pixels"
 ENGINE = "povray"

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 
-from .errors import UsageError
-from .factors import FACTORS, NAMES, NUM_BINS, bin_indices, check_factors, joint_bins
-from .sampling import Sampling, make_sampling
-from .shards import Provenance
-from .verify_read import Check, Evidence, describe_images, judge
+from ..errors import UsageError
+from ..factors import FACTORS, NAMES, NUM_BINS, bin_indices, check_factors, joint_bins
+from ..sampling import Sampling, make_sampling
+from ..shards import Provenance
+from .read import Check, Evidence, describe_images, judge
 
 MIN_EXPECTED = 5
 """Expected images per bin below which the chi-square distribution is a poor approximation."""

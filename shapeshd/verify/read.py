@@ -10,11 +10,11 @@ from typing import Any
 
 import joblib
 
-from .errors import ShapesHDError, UsageError
-from .factors import FloatArray
-from .manifest import MANIFEST_NAME, Manifest
-from .progress import progress_bar
-from .shards import Provenance, ShardHeader, check_shard, list_shards, read_header
+from ..errors import ShapesHDError, UsageError
+from ..factors import FloatArray
+from ..manifest import MANIFEST_NAME, Manifest
+from ..progress import progress_bar
+from ..shards import Provenance, ShardHeader, check_shard, list_shards, read_header
 
 _BYTES_PER_WORKER = 32 * 2**20  # less is read before a second process has started
 

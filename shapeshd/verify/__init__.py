@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from . import verify_files, verify_labels
-from .errors import UsageError
-from .verify_pixels import check_pixels
-from .verify_read import Check, collect
-from .workspace import WORK_FOLDER
+from ..errors import UsageError
+from ..workspace import WORK_FOLDER
+from . import files, labels
+from .pixels import check_pixels
+from .read import Check, collect
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,18 @@ def verify_dataset(
     if rerender < 0 or (jobs is not None and jobs < 1):
         raise UsageError("rerender must not be negative, and jobs at least 1")
     evidence = collect(Path(path), jobs)
-    sampling, reason = verify_labels.claimed_sampling(evidence.provenance, table)
+    sampling, reason = labels.claimed_sampling(evidence.provenance, table)
     checks = [
-        verify_files.check_digests(evidence),
-        verify_files.check_provenance(evidence),
-        verify_files.check_names(evidence),
-        verify_files.check_sizes(evidence),
-        verify_files.check_coverage(evidence),
-        verify_files.check_manifest(evidence),
-        verify_files.check_virtual(evidence),
-        verify_labels.check_ranges(evidence),
-        verify_labels.check_labels(evidence, sampling, reason),
-        verify_labels.check_uniformity(evidence),
+        files.check_digests(evidence),
+        files.check_provenance(evidence),
+        files.check_names(evidence),
+        files.check_sizes(evidence),
+        files.check_coverage(evidence),
+        files.check_manifest(evidence),
+        files.check_virtual(evidence),
+        labels.check_ranges(evidence),
+        labels.check_labels(evidence, sampling, reason),
+        labels.check_uniformity(evidence),
         check_pixels(evidence, rerender, seed),
     ]
     notes = []

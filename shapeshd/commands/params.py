@@ -1,0 +1,58 @@
+"""The kinds of values that several commands take."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+
+class ShardRange(click.ParamType):
+    """An interval of shards, ``A:B``, either end of which may be left out."""
+
+    name = "A:B"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | None, int | None]:
+        """Parse the text into (first, stop)."""
+        if isinstance(value, tuple):
+            return value
+        first, colon, stop = str(value).partition(":")
+        if not colon or not all(part == "" or part.isdigit() for part in (first, stop)):
+            self.fail(f"{value!r} is not of the form A:B, such as 0:10", param, ctx)
+        return (int(first) if first else None, int(stop) if stop else None)
+
+
+class Threshold(click.ParamType):
+    """An antialiasing threshold or ``none``."""
+
+    name = "THRESHOLD|none"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | None:
+        """Parse the text into a number, or None for ``none``."""
+        if value == "none" or value is None:
+            return None
+        try:
+            return float(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a number nor none", param, ctx)
+
+
+class Jobs(click.ParamType):
+    """A number of workers or ``auto``."""
+
+    name = "N|auto"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | None:
+        """Parse the text into a number, or None for ``auto``."""
+        if value == "auto" or value is None:
+            return None
+        try:
+            return int(value)
+        except ValueError:
+            self.fail(f"{value!r} is neither a whole number nor auto", param, ctx)

@@ -1,0 +1,245 @@
+"""What a run would render: checked against itself, the machine and the folder; its cost."""
+
+from __future__ import annotations
+
+import resource
+import shutil
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import joblib
+
+from . import povray, scene
+from .errors import DamagedShardError, ShapesHDError, UsageError
+from .manifest import MANIFEST_NAME, load_manifest
+from .povray import RenderOptions
+from .sampling import Sampling
+from .shard_task import check_same_labels
+from .shards import (
+    SHARD_FOLDER,
+    Provenance,
+    ShardWriter,
+    compression_filter,
+    list_shards,
+    open_shard,
+    read_labels,
+    shard_name,
+    shard_number,
+)
+from .workspace import WORK_FOLDER
+
+DEFAULT_COUNT = 500_000
+MAX_COUNT = 10**9
+MAX_SHARD_SIZE = 100_000
+_PROBE_IMAGES = 16
+
+
+@dataclass(frozen=True)
+class RenderPlan:
+    """A dataset to be rendered, checked; make it with `plan_render`.
+
+    Args:
+        dataset: the dataset folder, absolute.
+        sampling: which factors.
+        count: images in the whole dataset.
+        provenance: what decides the images.
+        shards: the shards of this run, all of them unless it is one of a job array.
+    """
+
+    dataset: Path
+    sampling: Sampling
+    count: int
+    provenance: Provenance
+    shards: range
+
+    @property
+    def total_shards(self) -> int:
+        """Shards in the whole dataset."""
+        return -(-self.count // self.provenance.shard_size)
+
+    def interval(self, shard: int) -> tuple[int, int]:
+        """Return the images [first, stop) of a shard."""
+        size = self.provenance.shard_size
+        return shard * size, min(self.count, (shard + 1) * size)
+
+    def images(self, shards: Sequence[int] | None = None) -> int:
+        """Count the images of `shards`, by default of this run."""
+        chosen = self.shards if shards is None else shards
+        return sum(stop - first for first, stop in map(self.interval, chosen))
+
+    def present(self) -> list[int]:
+        """List the shards of this run whose files exist (sound or not)."""
+        folder = self.dataset / SHARD_FOLDER
+        return [number for number in self.shards if (folder / shard_name(number)).exists()]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will cost, from a probe: seconds of wall time, bytes on disk."""
+
+    images: int
+    seconds: float
+    bytes: int
+
+
+def plan_render(
+    out: Path,
+    sampling: Sampling,
+    count: int | None = None,
+    options: RenderOptions | None = None,
+    *,
+    shard_size: int = 1000,
+    compression: str = "gzip",
+    shards: tuple[int | None, int | None] = (None, None),
+) -> RenderPlan:
+    """Check what is asked for against itself, the machine and what the folder already holds.
+
+    Args:
+        out: the dataset folder; it need not exist.
+        sampling: which factors.
+        count: images in the whole dataset; by default all that `sampling` has, or 500,000.
+        options: size and antialiasing; by default 256 pixels.
+        shard_size: images per file.
+        compression: ``gzip``, ``zstd`` (extra ``zstd``) or ``none``.
+        shards: first and one past the last shard of this run; None for the ends.
+
+    Raises:
+        UsageError: if an argument is impossible, or the folder holds another dataset; the
+            message names the difference.
+        RendererError: if POV-Ray is missing or too old.
+    """
+    options = options or RenderOptions()
+    if count is None:
+        count = DEFAULT_COUNT if sampling.length is None else sampling.length
+    if not 1 <= count <= MAX_COUNT:
+        raise UsageError(f"--count must be between 1 and {MAX_COUNT:,}, not {count:,}")
+    if sampling.length is not None and count > sampling.length:
+        raise UsageError(
+            f"--count {count:,} is more than the {sampling.length:,} images of the {sampling.name}"
+        )
+    if not 1 <= shard_size <= MAX_SHARD_SIZE:
+        raise UsageError(f"--shard-size must be between 1 and {MAX_SHARD_SIZE:,}, not {shard_size}")
+    compression_filter(compression)
+    plan = RenderPlan(
+        dataset=out.absolute(),
+        sampling=sampling,
+        count=count,
+        provenance=Provenance(
+            sampling=sampling.name,
+            seed=sampling.seed,
+            size=options.size,
+            antialias=options.antialias,
+            antialias_depth=options.antialias_depth,
+            engine="povray",
+            renderer=f"POV-Ray {povray.version()}",
+            templates_sha256=scene.template_digest(),
+            shard_size=shard_size,
+            compression=compression,
+        ),
+        shards=_shard_range(shards, -(-count // shard_size)),
+    )
+    _check_folder(plan)
+    return plan
+
+
+def _shard_range(shards: tuple[int | None, int | None], total: int) -> range:
+    first = 0 if shards[0] is None else shards[0]
+    stop = total if shards[1] is None else shards[1]
+    if not 0 <= first < stop <= total:
+        raise UsageError(
+            f"--shards {first}:{stop} must satisfy 0 <= A < B <= {total}, the number of shards"
+        )
+    return range(first, stop)
+
+
+def _check_folder(plan: RenderPlan) -> None:
+    out = plan.dataset
+    if not out.exists():
+        return
+    if not out.is_dir():
+        raise UsageError(f"{out}: is a file; give a folder")
+    if not list_shards(out):
+        known = {SHARD_FOLDER, WORK_FOLDER, MANIFEST_NAME}
+        others = sorted(entry.name for entry in out.iterdir() if entry.name not in known)
+        if others:
+            raise UsageError(
+                f"{out}: is no dataset and not empty (it holds {others[0]}); give a new folder"
+            )
+        return
+    try:
+        manifest = load_manifest(out)
+    except ShapesHDError:
+        return  # damaged shards: each is looked at, and made anew, by its own task
+    differences = manifest.provenance.differences(plan.provenance)
+    if differences:
+        raise UsageError(
+            f"{out}: holds another dataset: its {'; its '.join(differences)}; "
+            "use the same parameters or another folder"
+        )
+    if manifest.available > plan.count:
+        raise UsageError(
+            f"{out}: already holds {manifest.available:,} images, more than --count "
+            f"{plan.count:,}; ask for at least as many, or render to another folder"
+        )
+    for path in list_shards(out):
+        number = shard_number(path)
+        if number is not None and number >= plan.total_shards:
+            raise UsageError(f"{path}: lies beyond --count {plan.count:,}; ask for more images")
+    if plan.sampling.name == "table":  # the other samplings are decided by their provenance
+        for shard in manifest.shards:
+            path, first = out / shard.file, shard.first_index
+            with suppress(DamagedShardError), open_shard(path) as file:
+                wanted = plan.sampling.factors(first, first + shard.count)
+                check_same_labels(path, first, read_labels(file, path), wanted)
+
+
+def core_count() -> int:
+    """Return how many cores this process may use."""
+    return int(joblib.cpu_count())
+
+
+def estimate(plan: RenderPlan, jobs: int) -> Estimate:
+    """Render a few images of `plan` in a temporary folder and extrapolate.
+
+    The time is the CPU time that POV-Ray needs, spread over `jobs` cores; the size is that
+    of the compressed images.
+    """
+    present = set(plan.present())
+    missing = [number for number in plan.shards if number not in present]
+    images = plan.images(missing)
+    if not images:
+        return Estimate(0, 0.0, 0)
+    first = plan.interval(missing[0])[0]
+    probe = plan.sampling.factors(first, min(first + _PROBE_IMAGES, plan.count))
+    provenance = plan.provenance
+    options = RenderOptions(provenance.size, provenance.antialias, provenance.antialias_depth)
+    with tempfile.TemporaryDirectory(prefix="shapeshd-") as name:
+        folder = Path(name)
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        with ShardWriter(folder / "probe.h5", provenance, 0, probe) as writer:
+            start = time.thread_time()
+            for image in povray.stream_images(probe, options, folder, 4):
+                writer.append(image)
+            writer.finish()
+            own = time.thread_time() - start
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        size = (folder / "probe.h5").stat().st_size
+    cpu = own + after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+    return Estimate(images, cpu / len(probe) * images / jobs, size * images // len(probe))
+
+
+def check_disk(plan: RenderPlan, expected: Estimate) -> None:
+    """Raise `ShapesHDError` if the disk of `plan` has no room for what is expected."""
+    place = plan.dataset
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if expected.bytes > free:
+        raise ShapesHDError(
+            f"{place}: has {free / 1e9:.2f} GB free, but about {expected.bytes / 1e9:.2f} GB are "
+            "needed: free some space or ask for fewer images"
+        )
