@@ -17,7 +17,6 @@ from typing import Any
 import h5py
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import pil_to_tensor
@@ -69,13 +68,6 @@ def batches(dataset: Dataset, order: list[int], workers: int) -> None:
         pass
 
 
-def write_pillow_pngs(dataset: ShapesHD, folder: Path) -> None:
-    """Write the rendered images as PNG files the way Pillow does by default."""
-    (folder / "0").mkdir(parents=True)
-    for index in range(min(RENDERED, len(dataset))):
-        Image.fromarray(dataset.pixels(index)).save(folder / "0" / f"{index:08d}.png")
-
-
 def measure(tasks: dict[str, tuple[Task, list[int]]], turns: int) -> dict[str, float]:
     """Return the images per second of each task's best turn."""
     best = dict.fromkeys(tasks, 0.0)
@@ -101,7 +93,6 @@ def main() -> None:
         write_dataset(folder, options.count, options.size, options.shard_size)
         ours = ShapesHD(folder)
         exported = export_dataset(ours, pngs, "folder")
-        write_pillow_pngs(ours, Path(work) / "pillow")
         theirs = ImageFolder(str(pngs), transform=pil_to_tensor)
         order = np.random.default_rng(0).permutation(options.count).tolist()
         for index in order[:20]:
@@ -110,14 +101,11 @@ def main() -> None:
         paths = sorted((folder / SHARD_FOLDER).iterdir())
         files = [h5py.File(path, "r", rdcc_nbytes=0) for path in paths]
         arrays = [(file["images"], file["labels"]) for file in files]
-        pillow = ImageFolder(str(Path(work) / "pillow"), transform=pil_to_tensor)
-        repeated = [index % len(pillow) for index in order]
         longer = 3 * order  # starting the workers must not count for much
         tasks: dict[str, tuple[Task, list[int]]] = {
             "h5py loop, open files": (lambda o: plain_loop(arrays, options.shard_size, o), order),
             "ShapesHD items": (lambda o: items(ours, o), order),
             "ImageFolder items": (lambda o: items(theirs, o), order),
-            "ImageFolder, Pillow's": (lambda o: items(pillow, o), repeated),
             "ShapesHD DataLoader": (lambda o: batches(ours, o, 0), order),
             "ImageFolder DataLoader": (lambda o: batches(theirs, o, 0), order),
             f"ShapesHD {WORKERS} workers": (lambda o: batches(ours, o, WORKERS), longer),
@@ -135,7 +123,6 @@ def main() -> None:
         ratio = f"{rate / rival:8.2f}" if name.startswith("ShapesHD") else ""
         print(f"{name:24}{rate:8,.0f}{ratio}")
     print("ratio: to ImageFolder of the exported PNG files, read in the same way")
-    print("Pillow's: the same images as Pillow writes them, which take longer to decode")
     print(f"export of the PNG folder: {exported.images / exported.seconds:,.0f} img/s")
 
 
