@@ -28,6 +28,7 @@ lint: $(VENV)/.installed-dev
 speed: $(VENV)/.installed-dev povray
 	$(BIN)/python tests/speed/rendering.py
 	$(BIN)/python tests/speed/reading.py
+	$(BIN)/python tests/speed/memory.py
 
 # uv where it is present, else where pip can install it, else pip.
 $(VENV)/bin/python:

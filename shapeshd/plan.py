@@ -6,7 +6,6 @@ import resource
 import shutil
 import tempfile
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ import joblib
 
 from . import povray, scene
 from .errors import DamagedShardError, ShapesHDError, UsageError
-from .manifest import MANIFEST_NAME, load_manifest
+from .manifest import MANIFEST_NAME, load_manifest, scan_shards
 from .povray import RenderOptions
 from .sampling import Sampling
 from .shard_task import check_same_labels
@@ -27,7 +26,6 @@ from .shards import (
     list_shards,
     open_shard,
     read_labels,
-    shard_name,
     shard_number,
 )
 from .workspace import WORK_FOLDER
@@ -66,15 +64,23 @@ class RenderPlan:
         size = self.provenance.shard_size
         return shard * size, min(self.count, (shard + 1) * size)
 
-    def images(self, shards: Sequence[int] | None = None) -> int:
-        """Count the images of `shards`, by default of this run."""
-        chosen = self.shards if shards is None else shards
-        return sum(stop - first for first, stop in map(self.interval, chosen))
+    def images(self) -> int:
+        """Count the images of this run's shards."""
+        return sum(stop - first for first, stop in map(self.interval, self.shards))
 
-    def present(self) -> list[int]:
-        """List the shards of this run whose files exist (sound or not)."""
-        folder = self.dataset / SHARD_FOLDER
-        return [number for number in self.shards if (folder / shard_name(number)).exists()]
+    def missing(self) -> dict[int, int]:
+        """Count the images that each shard of this run lacks; those that exist may be damaged."""
+        existing: dict[int, int] = {}
+        with suppress(ShapesHDError):
+            existing = {
+                shard.first_index: shard.count for shard in scan_shards(self.dataset).shards
+            }
+        lacking = {}
+        for number in self.shards:
+            first, stop = self.interval(number)
+            if (count := stop - first - existing.get(first, 0)) > 0:
+                lacking[number] = count
+        return lacking
 
 
 @dataclass(frozen=True)
@@ -208,12 +214,11 @@ def estimate(plan: RenderPlan, jobs: int) -> Estimate:
     The time is the CPU time that POV-Ray needs, spread over `jobs` cores; the size is that
     of the compressed images.
     """
-    present = set(plan.present())
-    missing = [number for number in plan.shards if number not in present]
-    images = plan.images(missing)
+    missing = plan.missing()
+    images = sum(missing.values())
     if not images:
         return Estimate(0, 0.0, 0)
-    first = plan.interval(missing[0])[0]
+    first = plan.interval(next(iter(missing)))[0]
     probe = plan.sampling.factors(first, min(first + _PROBE_IMAGES, plan.count))
     provenance = plan.provenance
     options = RenderOptions(provenance.size, provenance.antialias, provenance.antialias_depth)

@@ -128,3 +128,11 @@ def test_a_closed_pipe_is_no_error(rendered: Path) -> None:
     os.close(writer)
     assert done.returncode == 1
     assert done.stderr == ""
+
+
+def test_a_dry_run_counts_what_is_missing(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    arguments = ["render", out, "--size", 8, "--shard-size", 4, "--backend", "threading", "--json"]
+    assert run(*arguments, "--count", 6)[0] == 0
+    _, stdout, _ = run(*arguments, "--count", 11, "--dry-run")
+    assert json.loads(stdout)["images_missing"] == 5

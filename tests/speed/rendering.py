@@ -1,6 +1,6 @@
 """Rendering speed, side by side in one run: vapory, `shapeshd render`, POV-Ray's CPU bound.
 
-    python tests/speed/rendering.py [--sizes 256 64] [--images 800] [--vapory-images 24]
+    python tests/speed/rendering.py [--sizes 256 64] [--images 1000] [--vapory-images 24]
 
 The bound is the number of cores over the CPU time (user + system) that POV-Ray itself takes
 for these frames; nothing that starts POV-Ray can be faster. The vapory loop calls vapory's
@@ -117,7 +117,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 64])
     parser.add_argument("--images", type=int, default=1000, help="at 256; more at smaller sizes")
-    parser.add_argument("--shard-size", type=int, default=250)
+    parser.add_argument("--shard-size", type=int, default=500)
     parser.add_argument("--vapory-images", type=int, default=24)
     parser.add_argument("--vapory-loop", nargs=3, type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -127,7 +127,7 @@ def main() -> None:
     cores = joblib.cpu_count()
     print(f"{cores} cores")
     for size in arguments.sizes:
-        count = arguments.images * (6 if size <= 64 else 1)
+        count = arguments.images * (24 if size <= 64 else 1)
         one, images_one = run_vapory(arguments.vapory_images, size, 1)
         two, images_two = run_vapory(arguments.vapory_images, size, 2)
         cpu = povray_cpu(min(count, 400), size)
