@@ -6,6 +6,10 @@ BIN := $(VENV)/bin
 PYTHON ?= python3
 POVRAY := $(or $(SHAPESHD_POVRAY),povray)
 
+# Trust what the system trusts: behind a company's proxy uv's own certificates are not enough.
+export UV_SYSTEM_CERTS ?= 1
+export UV_NATIVE_TLS ?= 1
+
 .PHONY: demo test lint speed povray clean
 
 demo: $(VENV)/.installed povray
@@ -32,19 +36,19 @@ speed: $(VENV)/.installed-dev povray
 
 # uv where it is present, else where pip can install it, else pip.
 $(VENV)/bin/python:
-	if command -v uv >/dev/null; then uv venv --quiet $(VENV); \
+	@if command -v uv >/dev/null; then uv venv --quiet $(VENV); \
 	else $(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet uv || true; fi
 
 $(VENV)/.installed: pyproject.toml | $(VENV)/bin/python
 	$(call install,.)
-	touch $@
+	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml | $(VENV)/bin/python
 	$(call install,.[dev])
-	touch $@ $(VENV)/.installed
+	@touch $@ $(VENV)/.installed
 
 define install
-	if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python --editable '$(1)'; \
+	@if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python --editable '$(1)'; \
 	elif [ -x $(BIN)/uv ]; then $(BIN)/uv pip install --quiet --python $(BIN)/python --editable '$(1)'; \
 	else $(BIN)/python -m pip install --quiet --editable '$(1)'; fi
 endef
