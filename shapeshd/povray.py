@@ -147,12 +147,15 @@ def version() -> str:
         RendererError: if POV-Ray is missing, does not answer or is older than 3.7.
     """
     program = executable()
-    try:
-        answer = subprocess.run(
-            [program, "--version"], capture_output=True, text=True, timeout=60, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise RendererError(f"{program} cannot be run ({error}); {_INSTALL_HINT}") from None
+    for _ in range(_ATTEMPTS):
+        try:
+            answer = subprocess.run(
+                [program, "--version"], capture_output=True, text=True, timeout=60, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise RendererError(f"{program} cannot be run ({error}); {_INSTALL_HINT}") from None
+        if answer.returncode >= 0:  # else it was killed: somebody else's doing
+            break
     match = re.search(r"POV-Ray\s+(?:v)?(\d+)\.(\d+)([\w.\-]*)", answer.stdout + answer.stderr)
     if match is None:
         raise RendererError(f"{program} does not say that it is POV-Ray; {_INSTALL_HINT}")

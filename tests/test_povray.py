@@ -200,3 +200,15 @@ def test_frames_of_another_size_are_refused(
     monkeypatch.setenv("SHAPESHD_POVRAY", str(program))
     with pytest.raises(RendererError, match="sent an image"):
         render_images(FACTORS[:1], 16)
+
+
+def test_a_version_check_that_is_killed_is_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mark = tmp_path / "mark"
+    program = fake(
+        tmp_path, f"[ -e {mark} ] || {{ touch {mark}; kill -9 $$; }}; echo 'POV-Ray 3.7.0.8'"
+    )
+    monkeypatch.setenv("SHAPESHD_POVRAY", str(program))
+    assert povray.version() == "3.7.0.8"
+    assert mark.exists()

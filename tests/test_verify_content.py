@@ -87,7 +87,7 @@ def test_biased_labels_are_found(tmp_path: Path, column: int) -> None:
 def test_joint_bins_find_what_the_marginals_do_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shapeshd.verify_labels.MIN_EXPECTED", 0.001)  # no million images here
+    monkeypatch.setattr("shapeshd.verify.labels.MIN_EXPECTED", 0.001)  # no million images here
     labels = uniform_factors(0, 0, 2000)
     labels[:, 1] = labels[:, 0]  # each hue is uniform, the pair is not
     labels[:, 2] = labels[:, 0]
