@@ -14,6 +14,7 @@ from typing import Any
 import joblib
 
 from .errors import MissingPackageError, ShapesHDError, UsageError
+from .povray import core_count
 
 BACKENDS = ("loky", "threading", "dask", "ray")
 
@@ -44,10 +45,10 @@ def parallel_backend(backend: str, jobs: int | None, cluster: str | None) -> Ite
     if backend == "loky":
         prepare = {"initializer": _prepare_worker, "initargs": (os.getpid(),)}
         with joblib.parallel_config(backend, **prepare), _deaths(_loky_deaths()):
-            yield jobs or int(joblib.cpu_count())
+            yield jobs or core_count()
     elif backend == "threading":
         with joblib.parallel_config(backend):
-            yield jobs or int(joblib.cpu_count())
+            yield jobs or core_count()
     elif backend == "dask":
         with _dask(jobs, cluster) as workers:
             yield workers
@@ -95,7 +96,7 @@ def _dask(jobs: int | None, cluster: str | None) -> Iterator[int]:
         raise MissingPackageError.of("distributed", "dask", "--backend dask") from None
     with ExitStack() as stack:
         if cluster is None:
-            workers = jobs or int(joblib.cpu_count())
+            workers = jobs or core_count()
             local = distributed.LocalCluster(
                 n_workers=workers, threads_per_worker=1, dashboard_address=None
             )
@@ -126,7 +127,7 @@ def _ray(jobs: int | None, cluster: str | None) -> Iterator[int]:
         if started:
             ray.init(
                 address=cluster,
-                num_cpus=(jobs or int(joblib.cpu_count())) if cluster is None else None,
+                num_cpus=(jobs or core_count()) if cluster is None else None,
                 include_dashboard=None if cluster else False,
                 log_to_driver=False,
                 logging_level=logging.ERROR,

@@ -23,13 +23,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import joblib
 import PIL.Image
 
 from .dataset import ShapesHD
 from .errors import MissingPackageError, UsageError
 from .factors import NAMES, SHAPE, FloatArray
-from .povray import Image
+from .povray import Image, core_count
 from .progress import progress_bar
 
 LABELS = ("none", "shape", "factors")
@@ -107,7 +106,7 @@ def export_dataset(
     total = len(dataset)
     task = Task(dataset, per_file, labels)
     with progress_bar(total, "export") if progress else nullcontext() as bar:
-        samples = _encoded(dataset, jobs or joblib.cpu_count())
+        samples = _encoded(dataset, jobs or core_count())
         if bar is not None:
             samples = _counted(samples, bar.update)
         _publish(out, lambda path: FORMATS[format](path, samples, task))

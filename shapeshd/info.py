@@ -11,11 +11,12 @@ from typing import Any
 import h5py
 import numpy as np
 
-from . import scene
+from . import povray
 from .errors import DamagedShardError, UsageError
 from .factors import FACTORS, SHAPES, FloatArray
 from .manifest import MANIFEST_NAME, Manifest, load_manifest, scan_shards
 from .shards import open_hdf5, open_shard, read_labels
+from .sources import check_virtual
 
 
 def describe_dataset(path: Path) -> dict[str, Any]:
@@ -62,6 +63,8 @@ def open_image_file(path: Path) -> h5py.File:
         for name, item in found.items()
     }
     if _is_image_form(forms["images"], forms["labels"]):
+        if file["images"].is_virtual:
+            check_virtual(file["images"], path)
         return file
     names = ", ".join(sorted(file)) or "nothing"
     file.close()
@@ -123,7 +126,7 @@ def _describe_folder(path: Path) -> dict[str, Any]:
         "shards": len(manifest.shards),
         "bytes": sum(shard.bytes for shard in manifest.shards),
         "provenance": dataclasses.asdict(provenance),
-        "templates_installed": provenance.templates_sha256 == scene.template_digest(),
+        "templates_installed": provenance.scene_sha256 == povray.scene_digest(),
         "factors": _describe_factors(np.concatenate(parts)),
     }
 

@@ -15,6 +15,7 @@ import dataclasses
 import json
 import os
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ import h5py
 
 from .errors import DamagedShardError, UsageError
 from .factors import FACTORS
-from .shards import SHARD_FOLDER, Provenance, list_shards, read_header
+from .shards import SHARD_FOLDER, Provenance, checked_fields, list_shards, read_header
 
 MANIFEST_NAME = "manifest.json"
 VIRTUAL_NAME = "dataset.h5"
@@ -93,8 +94,11 @@ class Manifest:
         """Return the manifest that `to_json` wrote; KeyError or TypeError if it is not one."""
         if (value["format"], value["format_version"]) != (MANIFEST_FORMAT, MANIFEST_VERSION):
             raise KeyError(f"format {value['format']!r}, version {value['format_version']!r}")
-        shards = tuple(ShardEntry(**shard) for shard in value["shards"])
-        return cls(Provenance(**value["provenance"]), int(value["count"]), shards)
+        shards = tuple(ShardEntry(**checked_fields(ShardEntry, shard)) for shard in value["shards"])
+        provenance = Provenance(**checked_fields(Provenance, value["provenance"]))
+        if not isinstance(value["count"], int):
+            raise TypeError(f"count is {value['count']!r}")
+        return cls(provenance, value["count"], shards)
 
 
 def scan_shards(dataset: Path, count: int | None = None) -> Manifest:
@@ -171,19 +175,25 @@ def write_manifest(dataset: Path, count: int) -> Manifest:
     so that the last file written is never the older list.
     """
     while True:
-        listed = list_shards(dataset)
+        listed = _signature(dataset)
         manifest = scan_shards(dataset, count)
+        if not manifest.complete:  # HDF5 reads a missing part as black images
+            (dataset / VIRTUAL_NAME).unlink(missing_ok=True)
         text = json.dumps(manifest.to_json(), indent=1) + "\n"
         replace_file(dataset / MANIFEST_NAME, lambda path, text=text: path.write_text(text))
         if manifest.complete:
             replace_file(dataset / VIRTUAL_NAME, lambda path, m=manifest: _write_virtual(path, m))
-        else:  # HDF5 reads a missing part of a virtual dataset as black images
-            (dataset / VIRTUAL_NAME).unlink(missing_ok=True)
-        if list_shards(dataset) == listed:
+        if _signature(dataset) == listed:
             return manifest
 
 
-def replace_file(path: Path, write: Any) -> None:
+def _signature(dataset: Path) -> list[tuple[Path, int, int]]:
+    """Return what changes when a shard appears or is replaced."""
+    states = [(path, path.stat()) for path in list_shards(dataset)]
+    return [(path, state.st_size, state.st_mtime_ns) for path, state in states]
+
+
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file under a temporary name beside `path`, then rename it."""
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
     os.close(descriptor)

@@ -10,11 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import joblib
-
-from . import povray, scene
+from . import povray
 from .errors import DamagedShardError, ShapesHDError, UsageError
-from .manifest import MANIFEST_NAME, load_manifest, scan_shards
+from .manifest import MANIFEST_NAME, scan_shards
 from .povray import RenderOptions
 from .sampling import Sampling
 from .shard_task import check_same_labels
@@ -23,10 +21,10 @@ from .shards import (
     Provenance,
     ShardWriter,
     compression_filter,
+    header_of,
     list_shards,
     open_shard,
     read_labels,
-    shard_number,
 )
 from .workspace import WORK_FOLDER
 
@@ -142,7 +140,7 @@ def plan_render(
             antialias_depth=options.antialias_depth,
             engine="povray",
             renderer=f"POV-Ray {povray.version()}",
-            templates_sha256=scene.template_digest(),
+            scene_sha256=povray.scene_digest(),
             shard_size=shard_size,
             compression=compression,
         ),
@@ -176,36 +174,29 @@ def _check_folder(plan: RenderPlan) -> None:
                 f"{out}: is no dataset and not empty (it holds {others[0]}); give a new folder"
             )
         return
-    try:
-        manifest = load_manifest(out)
-    except ShapesHDError:
-        return  # damaged shards: each is looked at, and made anew, by its own task
-    differences = manifest.provenance.differences(plan.provenance)
-    if differences:
-        raise UsageError(
-            f"{out}: holds another dataset: its {'; its '.join(differences)}; "
-            "use the same parameters or another folder"
-        )
-    if manifest.available > plan.count:
-        raise UsageError(
-            f"{out}: already holds {manifest.available:,} images, more than --count "
-            f"{plan.count:,}; ask for at least as many, or render to another folder"
-        )
-    for path in list_shards(out):
-        number = shard_number(path)
-        if number is not None and number >= plan.total_shards:
-            raise UsageError(f"{path}: lies beyond --count {plan.count:,}; ask for more images")
-    if plan.sampling.name == "table":  # the other samplings are decided by their provenance
-        for shard in manifest.shards:
-            path, first = out / shard.file, shard.first_index
-            with suppress(DamagedShardError), open_shard(path) as file:
-                wanted = plan.sampling.factors(first, first + shard.count)
-                check_same_labels(path, first, read_labels(file, path), wanted)
+    for path in reversed(list_shards(out)):
+        with suppress(DamagedShardError):  # its own task looks at it, and makes it anew
+            _check_shard_fits(plan, path)
 
 
-def core_count() -> int:
-    """Return how many cores this process may use."""
-    return int(joblib.cpu_count())
+def _check_shard_fits(plan: RenderPlan, path: Path) -> None:
+    with open_shard(path) as file:
+        header = header_of(file, path)
+        first, stop = header.first_index, header.first_index + header.count
+        differences = header.provenance.differences(plan.provenance)
+        if differences:
+            raise UsageError(
+                f"{plan.dataset}: holds another dataset: its {'; its '.join(differences)}; "
+                "use the same parameters or another folder"
+            )
+        if stop > plan.count:
+            raise UsageError(
+                f"{plan.dataset}: already holds {stop:,} images, more than --count "
+                f"{plan.count:,}; ask for at least as many, or render to another folder"
+            )
+        if plan.sampling.name == "table":  # other samplings are decided by their provenance
+            labels = read_labels(file, path)
+            check_same_labels(path, first, labels, plan.sampling.factors(first, stop))
 
 
 def estimate(plan: RenderPlan, jobs: int) -> Estimate:

@@ -7,6 +7,7 @@ small frame takes (about 0.23 s of polling), so several processes share a core.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import queue
 import re
@@ -17,15 +18,17 @@ import threading
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import IO
 
+import joblib
 import numpy as np
 import numpy.typing as npt
 
 from . import scene
 from .errors import RendererError, UsageError
-from .factors import FloatArray, check_factors
+from .factors import SHAPES, FloatArray, check_factors
 
 Image = npt.NDArray[np.uint8]
 
@@ -127,6 +130,25 @@ def processes_per_core(size: int) -> int:
     return min(64, round(_SPARE_PROCESSES * _POLLING_SECONDS / seconds_per_frame(size)) + 2)
 
 
+@cache
+def scene_digest() -> str:
+    """SHA-256 over what POV-Ray is given: a scene of each shape, and the options.
+
+    It changes whenever another version of the program could give other pixels.
+    """
+    digest = hashlib.sha256()
+    for shape in range(len(SHAPES)):
+        digest.update(scene.standalone((0.1, 0.4, 0.7, 1.3, shape, -17.0)).encode())
+    for antialias in (0.3, None):
+        digest.update(RenderOptions(64, antialias, 3).ini(1).encode())
+    return digest.hexdigest()
+
+
+def core_count() -> int:
+    """Return how many cores this process may use (affinity and containers count)."""
+    return int(joblib.cpu_count())
+
+
 def executable() -> str:
     """Return the path of POV-Ray: ``$SHAPESHD_POVRAY``, else ``povray`` on the PATH.
 
@@ -204,14 +226,12 @@ class Batch(threading.Thread):
         finally:
             self._reap()
 
-    def close(self) -> None:
-        """End the process, if it still runs, and the thread."""
+    def cancel(self) -> None:
+        """Tell the process and the thread to end, without waiting for them."""
         self._closed.set()
         process = self._process
         if process is not None:
             process.kill()
-        if self.is_alive():
-            self.join()
 
     def _read_all(self) -> None:
         done, attempts = 0, 0
@@ -223,10 +243,11 @@ class Batch(threading.Thread):
                 self._describe(done + self._ahead)
                 done, attempts = done + 1, 0
                 continue
+            if self._closed.is_set():
+                return
             status = self._reap(patience=10)
             attempts += 1
-            allowed = _ATTEMPTS if status > 0 else _ATTEMPTS_IF_KILLED
-            if attempts >= allowed and not self._closed.is_set():
+            if attempts >= (_ATTEMPTS_IF_KILLED if status < 0 else _ATTEMPTS):
                 row = ", ".join(f"{value:g}" for value in self._factors[done])
                 raise RendererError(
                     f"POV-Ray failed {attempts} times on the factors ({row}), "
@@ -338,13 +359,16 @@ def stream_images(
     batches: list[Batch] = []
     try:
         for j in range(processes):
-            batches.append(Batch(factors[j::processes], options, work / f"process{j:02d}"))
-            batches[-1].start()
+            batch = Batch(factors[j::processes], options, work / f"process{j:02d}")
+            batch.start()
+            batches.append(batch)
         for index in range(len(factors)):
             yield batches[index % processes].get()
     finally:
         for batch in batches:
-            batch.close()
+            batch.cancel()
+        for batch in batches:
+            batch.join()
 
 
 def render_images(
@@ -374,7 +398,7 @@ def render_images(
     checked = check_factors(factors)
     options = RenderOptions(size, antialias, antialias_depth)
     if processes is None:
-        processes = processes_per_core(size) * (os.cpu_count() or 1)
+        processes = processes_per_core(size) * core_count()
     images = np.empty((len(checked), size, size, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory(prefix="shapeshd-") as work:
         for index, image in enumerate(stream_images(checked, options, Path(work), processes)):

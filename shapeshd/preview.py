@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -253,7 +252,7 @@ def _write(sheet: PILImage.Image, out: Path, indices: IntArray, available: int) 
 def _render(factors: FloatArray, size: int) -> Iterator[Image]:
     """Render factors with a progress bar: uint8 (size, size, 3) each."""
     options = RenderOptions(size)
-    processes = povray.processes_per_core(size) * (os.cpu_count() or 1)
+    processes = povray.processes_per_core(size) * povray.core_count()
     with (
         tempfile.TemporaryDirectory(prefix="shapeshd-") as work,
         progress_bar(len(factors), "render") as bar,

@@ -25,9 +25,10 @@ from .shard_task import RenderTask, Shard, ShardOutcome, render_shards
 from .shards import (
     SHARD_FOLDER,
 )
-from .workspace import sweep_work, work_folder
+from .workspace import WORK_FOLDER, sweep_work, work_folder
 
 _ATTEMPTS = 4
+_THREADS_END_SECONDS = 10
 _TASK_SECONDS = 60
 _TASKS_PER_WORKER = 4
 
@@ -78,15 +79,18 @@ def run_render(
     began = time.monotonic()
     _make_folder(plan.dataset)
     sweep_work(plan.dataset)
+    with suppress(ShapesHDError):  # no shards yet, or damaged ones
+        write_manifest(plan.dataset, plan.count)  # so that an extension that is killed shows
     try:
         outcomes = _run_attempts(plan, jobs, backend, cluster, progress)
     except BaseException:
-        sweep_work(plan.dataset)
-        with suppress(ShapesHDError):  # what went wrong first is what the user must hear
+        # What went wrong first is what the user must hear.
+        with suppress(ShapesHDError, OSError):
+            _settle(plan.dataset, _THREADS_END_SECONDS if backend == "threading" else 0)
             write_manifest(plan.dataset, plan.count)
         raise
-    sweep_work(plan.dataset)
     manifest = write_manifest(plan.dataset, plan.count)
+    sweep_work(plan.dataset)
     rendered = sum(outcome.rendered for outcome in outcomes)
     return RenderResult(
         rendered=rendered,
@@ -97,6 +101,15 @@ def run_render(
     )
 
 
+def _settle(dataset: Path, patience: float) -> None:
+    """Sweep ``.work``, waiting for threads that still have to notice that the run has ended."""
+    deadline = time.monotonic() + patience
+    sweep_work(dataset)
+    while (dataset / WORK_FOLDER).exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+        sweep_work(dataset)
+
+
 def _run_attempts(
     plan: RenderPlan, jobs: int | None, backend: str, cluster: str | None, progress: bool
 ) -> list[ShardOutcome]:
@@ -104,7 +117,7 @@ def _run_attempts(
         try:
             with (
                 parallel_backend(backend, jobs, cluster) as workers,
-                work_folder(plan.dataset, "run-") as folder,
+                work_folder(plan.dataset, "run") as folder,
             ):
                 run_file = folder / "progress"
                 run_file.touch()

@@ -8,6 +8,7 @@ memory, and leaves it to us to look at `error`.
 from __future__ import annotations
 
 import io
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -49,11 +50,12 @@ class SafeFile(io.RawIOBase):
 
     def _go_on_in_memory(self, error: OSError, position: int) -> None:
         self.error = error
-        disk = self._file
-        disk.seek(0)
-        self._file = io.BytesIO()
-        self._file.write(disk.read() or b"")
-        disk.close()
+        disk, self._file = self._file, io.BytesIO()
+        with suppress(OSError):  # HDF5 must not notice; the file is lost anyway
+            disk.seek(0)
+            self._file.write(disk.read() or b"")
+        with suppress(OSError):
+            disk.close()
         self._file.seek(position)
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]

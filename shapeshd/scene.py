@@ -6,7 +6,6 @@ light, camera, objects) in the other templates. A scene composes those parts wit
 
 from __future__ import annotations
 
-import hashlib
 import re
 import warnings
 from collections.abc import Sequence
@@ -34,17 +33,6 @@ class Object(vapory.POVRayElement):
 def template(name: str) -> str:
     """Return the text of the template called `name`."""
     return (resources.files("shapeshd.povray_templates") / name).read_text(encoding="utf-8")
-
-
-@cache
-def template_digest() -> str:
-    """SHA-256 over all templates: it changes whenever the scene can have changed."""
-    digest = hashlib.sha256()
-    folder = resources.files("shapeshd.povray_templates")
-    for name in sorted(entry.name for entry in folder.iterdir()):
-        if name.endswith((".inc", ".pov")):
-            digest.update(f"{name}\0{template(name)}\0".encode())
-    return digest.hexdigest()
 
 
 @cache

@@ -123,7 +123,7 @@ def render_shards(task: RenderTask) -> list[ShardOutcome]:
     options = RenderOptions(
         first.provenance.size, first.provenance.antialias, first.provenance.antialias_depth
     )
-    with work_folder(first.dataset, f"{first.path.stem}-") as folder:
+    with work_folder(first.dataset, first.path.stem) as folder:
         images = povray.stream_images(factors, options, folder, task.processes)
         try:
             for shard, found in zip(task.shards, reused, strict=True):

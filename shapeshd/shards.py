@@ -9,7 +9,8 @@ A shard holds the images `first_index` .. `first_index` + n - 1 of a dataset:
   SHA-256 of its pixels and of its labels.
 
 The names are those of the original 3dshapes. A shard appears under its own name only when
-it is complete, and its bytes are a function of its content alone: no time, no machine.
+it is complete. It records no time and no machine: with the same versions of HDF5 and its
+filters, equal content is equal bytes.
 """
 
 from __future__ import annotations
@@ -40,6 +41,9 @@ _GZIP_LEVEL = 4
 _ZSTD_LEVEL = 9
 _READ_BYTES = 32 * 2**20
 
+DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, AttributeError)
+"""What h5py raises on damaged bytes."""
+
 
 @dataclass(frozen=True)
 class Provenance:
@@ -55,7 +59,7 @@ class Provenance:
     antialias_depth: int
     engine: str
     renderer: str
-    templates_sha256: str
+    scene_sha256: str
     shard_size: int
     compression: str
 
@@ -190,7 +194,9 @@ class ShardWriter:
         attributes["labels_sha256"] = header.labels_sha256
         attributes["factors"] = json.dumps([dataclasses.asdict(factor) for factor in FACTORS])
         for name, value in attributes.items():
-            self._file.attrs[name] = value
+            # Text of fixed length: HDF5 keeps the other kind in a heap without a checksum,
+            # where one flipped bit can send it into an endless loop.
+            self._file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
         self._file.close()
         self._check_target()
         descriptor = os.open(self._path, os.O_RDWR)
@@ -225,11 +231,51 @@ def open_shard(path: Path) -> h5py.File:
     """
     try:
         file = open_hdf5(path)
-        if file.attrs.get("compression") == "zstd":
-            compression_filter("zstd")  # importing its package registers HDF5's filter
-        return file
-    except (OSError, RuntimeError) as error:
+    except DAMAGE as error:
         raise damaged(path, "cannot be opened as HDF5", error) from None
+    try:
+        if _attribute(file.attrs.get("compression")) == "zstd":
+            compression_filter("zstd")  # importing its package registers HDF5's filter
+    except MissingPackageError:
+        file.close()
+        raise
+    except DAMAGE as error:
+        file.close()
+        raise damaged(path, "cannot be opened as HDF5", error) from None
+    return file
+
+
+def is_shard(file: h5py.File) -> bool:
+    """Whether an open HDF5 file says that it is a shard of ours."""
+    try:
+        return bool(_attribute(file.attrs.get("format")) == FORMAT)
+    except DAMAGE:
+        return False
+
+
+def _attribute(value: Any) -> Any:
+    """Return an attribute as a plain Python value."""
+    if isinstance(value, bytes):
+        return value.decode()
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def checked_fields(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
+    """Pick the fields of the dataclass `kind` from `values`.
+
+    Raises:
+        KeyError: if one is missing.
+        TypeError: if one is of another type than the dataclass says.
+    """
+    kinds: dict[str, Any] = {"str": str, "int": int, "float | None": (float, int, type(None))}
+    kinds["Provenance"] = Provenance
+    fields = {}
+    for field in dataclasses.fields(kind):
+        value = values[field.name]
+        if isinstance(value, bool) or not isinstance(value, kinds[str(field.type)]):
+            raise TypeError(f"{field.name} is {value!r}")
+        fields[field.name] = value
+    return fields
 
 
 def damaged(path: Path, what: str, error: Exception | None = None) -> DamagedShardError:
@@ -253,46 +299,37 @@ def read_header(path: Path) -> ShardHeader:
 def header_of(file: h5py.File, path: Path) -> ShardHeader:
     """Read the header of an open shard; see `read_header`."""
     try:
-        attributes = {
-            name: value.item() if isinstance(value, np.generic) else value
-            for name, value in file.attrs.items()
-        }
+        attributes = {name: _attribute(value) for name, value in file.attrs.items()}
         found = attributes["format"], attributes["format_version"]
         if found != (FORMAT, FORMAT_VERSION):
             raise damaged(path, f"is of format {found}, not {(FORMAT, FORMAT_VERSION)}")
-        fields = {field.name: attributes[field.name] for field in dataclasses.fields(Provenance)}
-        fields["antialias"] = fields["antialias"] or None
-        provenance = Provenance(**fields)
+        attributes["antialias"] = attributes["antialias"] or None
+        provenance = Provenance(**checked_fields(Provenance, attributes))
         images, labels = file["images"], file["labels"]
         size, count = provenance.size, int(labels.shape[0])
         form = (images.shape, images.dtype, labels.shape, labels.dtype)
-        header = ShardHeader(
-            provenance,
-            int(attributes["first_index"]),
-            count,
-            str(attributes["images_sha256"]),
-            str(attributes["labels_sha256"]),
-        )
-    except (KeyError, OSError, RuntimeError, AttributeError, IndexError, ValueError) as error:
+        attributes |= {"provenance": provenance, "count": count}
+        header = ShardHeader(**checked_fields(ShardHeader, attributes))
+    except DAMAGE as error:
         raise damaged(path, "is no whole shard of 3DShapesHD", error) from None
     if form != ((count, size, size, 3), np.dtype("u1"), (count, len(FACTORS)), np.dtype("<f8")):
         raise damaged(path, f"holds arrays of another form: {form}")
     return header
 
 
-def iterate_images(file: h5py.File, path: Path, stop: int | None = None) -> Iterator[Image]:
+def iterate_images(file: h5py.File, path: Path) -> Iterator[Image]:
     """Yield the images of an open shard in blocks of a bounded size: uint8 (b, H, W, 3).
 
     Raises:
         DamagedShardError: if a chunk cannot be read or fails its checksum.
     """
     images = file["images"]
-    stop = images.shape[0] if stop is None else stop
+    stop = images.shape[0]
     step = max(1, _READ_BYTES // int(np.prod(images.shape[1:])))
     for start in range(0, stop, step):
         try:
             yield images[start : min(stop, start + step)]
-        except (OSError, RuntimeError) as error:
+        except DAMAGE as error:
             raise damaged(path, f"images {start} and on cannot be read", error) from None
 
 
@@ -300,7 +337,7 @@ def read_labels(file: h5py.File, path: Path) -> FloatArray:
     """Read all labels of an open shard: float64 (n, 6)."""
     try:
         labels: FloatArray = file["labels"][()]
-    except (OSError, RuntimeError) as error:
+    except DAMAGE as error:
         raise damaged(path, "its labels cannot be read", error) from None
     return labels
 

@@ -23,12 +23,12 @@ from .errors import DamagedShardError, MissingPackageError, UsageError
 from .factors import FACTORS, FloatArray, IntArray
 from .manifest import MANIFEST_NAME, VIRTUAL_NAME, load_manifest
 from .povray import Image
-from .shards import FORMAT, damaged, header_of, list_shards, open_hdf5, shard_number
+from .shards import DAMAGE, damaged, header_of, is_shard, list_shards, open_hdf5, shard_number
 
 MAX_OPEN_FILES = 64
 _CHECKSUM_BYTES = 4
 _MAX_CACHE_BYTES = 256 * 2**20
-_DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, zlib.error)
+_DAMAGE = (*DAMAGE, zlib.error)
 
 
 class OpenFiles:
@@ -218,7 +218,7 @@ def find_files(path: Path, files: OpenFiles, *, allow_incomplete: bool) -> list[
             f"{path}: neither a dataset folder nor a whole HDF5 file ({detail})"
         ) from None
     with file:
-        if file.attrs.get("format") == FORMAT:
+        if is_shard(file):
             header = header_of(file, path)
             size = header.provenance.size
             return [
@@ -228,7 +228,7 @@ def find_files(path: Path, files: OpenFiles, *, allow_incomplete: bool) -> list[
         if file["images"].is_virtual:
             if path.name == VIRTUAL_NAME and list_shards(path.parent):
                 return _find_shards(path.parent, files, allow_incomplete)
-            _check_virtual(file["images"], path)
+            check_virtual(file["images"], path)
     return [ImageFile(path, count, image_shape, files)]
 
 
@@ -286,7 +286,7 @@ def _check_foreign(file: h5py.File, path: Path) -> tuple[int, tuple[int, int, in
     return shape[0], (shape[1], shape[2], 3)
 
 
-def _check_virtual(images: h5py.Dataset, path: Path) -> None:
+def check_virtual(images: h5py.Dataset, path: Path) -> None:
     """Refuse a virtual dataset with missing sources, which HDF5 would read as black."""
     for source in images.virtual_sources():
         if source.file_name != "." and not (path.parent / source.file_name).exists():
@@ -345,6 +345,8 @@ def _gzip_places(file: h5py.File, images: h5py.Dataset) -> tuple[IntArray, IntAr
         places[:, chunk.chunk_offset[0]] = chunk.byte_offset, chunk.size
         masks.append(chunk.filter_mask)
 
+    if not hasattr(images.id, "chunk_iter"):  # h5py on an HDF5 older than 1.12.3
+        return None
     images.id.chunk_iter(note)
     if (places < 0).any() or any(masks):  # never written, or stored without its filters
         return None

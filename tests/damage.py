@@ -49,7 +49,7 @@ def make_noise_set(dataset: Path, labels: Any, **provenance: Any) -> Path:
     values = {"sampling": "uniform", "seed": 0, "shard_size": len(labels), **provenance}
     origin = Provenance(
         size=8, antialias=0.3, antialias_depth=3, engine="povray", renderer="POV-Ray 3.7.0.10",
-        templates_sha256="0" * 64, compression="none", **values,
+        scene_sha256="0" * 64, compression="none", **values,
     )  # fmt: skip
     noise = np.random.default_rng(1).integers(0, 256, (8, 8, 3), dtype=np.uint8)
     with ShardWriter(shard(dataset, 0), origin, 0, labels) as writer:

@@ -15,8 +15,8 @@ from shapeshd.errors import DamagedShardError, UsageError
 from shapeshd.factors import NAMES, uniform_factors
 from shapeshd.info import describe_dataset
 from shapeshd.manifest import write_manifest
+from shapeshd.povray import scene_digest
 from shapeshd.sampling import GridSampling
-from shapeshd.scene import template_digest
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -36,7 +36,7 @@ def test_a_dataset(rendered: Path) -> None:
     assert (found["shards"], found["gaps"], found["height"], found["width"]) == (3, [], 32, 32)
     assert found["bytes"] == sum(path.stat().st_size for path in (rendered / "shards").iterdir())
     assert found["provenance"]["shard_size"] == 20
-    assert found["provenance"]["templates_sha256"] == template_digest()
+    assert found["provenance"]["scene_sha256"] == scene_digest()
     assert found["templates_installed"] is True
     assert [factor["name"] for factor in found["factors"]] == list(NAMES)
     for column, factor in enumerate(found["factors"]):
@@ -50,7 +50,7 @@ def test_a_dataset(rendered: Path) -> None:
 
 
 def test_other_templates_are_told(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shapeshd.scene.template_digest", lambda: "0" * 64)
+    monkeypatch.setattr("shapeshd.povray.scene_digest", lambda: "0" * 64)
     assert describe_dataset(rendered)["templates_installed"] is False
 
 

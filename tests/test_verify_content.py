@@ -131,7 +131,7 @@ def test_images_to_render_again_are_drawn_by_the_seed(rendered: Path) -> None:
 
 def test_another_renderer_is_said(data: Path) -> None:
     for number in range(3):
-        rewrite(shard(data, number), renderer="POV-Ray 3.6", templates_sha256="0" * 64)
+        rewrite(shard(data, number), renderer="POV-Ray 3.6", scene_sha256="0" * 64)
     write_manifest(data, COUNT)
     result = verify_dataset(data, rerender=2)
     assert result.passed

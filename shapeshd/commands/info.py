@@ -68,7 +68,7 @@ def _origin(found: dict[str, Any]) -> list[tuple[str, str]]:
         ("sampling", origin["sampling"] + seed),
         ("renderer", f"{origin['renderer']} (engine {origin['engine']})"),
         ("antialiasing", antialias),
-        ("templates", f"{origin['templates_sha256'][:16]} ({same})"),
+        ("templates", f"{origin['scene_sha256'][:16]} ({same})"),
     ]
 
 

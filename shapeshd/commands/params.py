@@ -19,7 +19,7 @@ class ShardRange(click.ParamType):
         if isinstance(value, tuple):
             return value
         first, colon, stop = str(value).partition(":")
-        if not colon or not all(part == "" or part.isdigit() for part in (first, stop)):
+        if not colon or not all(part == "" or part.isdecimal() for part in (first, stop)):
             self.fail(f"{value!r} is not of the form A:B, such as 0:10", param, ctx)
         return (int(first) if first else None, int(stop) if stop else None)
 
@@ -52,7 +52,7 @@ class Jobs(click.ParamType):
         """Parse the text into a number, or None for ``auto``."""
         if value == "auto" or value is None:
             return None
-        try:
-            return int(value)
-        except ValueError:
-            self.fail(f"{value!r} is neither a whole number nor auto", param, ctx)
+        text = str(value)
+        if not text.isdecimal() or int(text) < 1:
+            self.fail(f"{value!r} is neither a number of workers (1 or more) nor auto", param, ctx)
+        return int(text)

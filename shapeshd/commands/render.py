@@ -65,7 +65,8 @@ def command(out: Path, **options: Any) -> None:
     a dataset.
     """
     from ..errors import InterruptedRunError
-    from ..plan import check_disk, core_count, estimate
+    from ..plan import check_disk, estimate
+    from ..povray import core_count
     from ..progress import emit, note
     from ..render import run_render
     from .render_report import describe_plan, describe_result, plan_from_options

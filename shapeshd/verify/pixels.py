@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import numpy as np
 
-from .. import povray, scene
+from .. import povray
 from ..errors import ShapesHDError
 from ..factors import FloatArray, check_factors
 from ..povray import Image, RenderOptions
@@ -77,7 +77,7 @@ def _installed_differences(provenance: Provenance) -> list[str]:
     installed = f"POV-Ray {povray.version()}"
     if installed != provenance.renderer:
         differences.append(f"rendered with {installed}, but the dataset with {provenance.renderer}")
-    if scene.template_digest() != provenance.templates_sha256:
+    if povray.scene_digest() != provenance.scene_sha256:
         differences.append("the installed scene templates are not those of the dataset")
     return differences
 
@@ -90,13 +90,16 @@ def _compare(
     provenance: Provenance,
 ) -> list[str]:
     options = RenderOptions(provenance.size, provenance.antialias, provenance.antialias_depth)
-    processes = povray.processes_per_core(provenance.size) * (os.cpu_count() or 1)
+    processes = povray.processes_per_core(provenance.size) * povray.core_count()
     problems = []
     with (
         tempfile.TemporaryDirectory(prefix="shapeshd-") as work,
         progress_bar(len(rows), "rerender") as bar,
+        ExitStack() as stack,
     ):
-        images = povray.stream_images(factors, options, Path(work), processes)
+        images = stack.enter_context(
+            closing(povray.stream_images(factors, options, Path(work), processes))
+        )
         for path, row, image in zip(paths, rows, images, strict=True):
             if problem := _difference(path, row, image):
                 problems.append(

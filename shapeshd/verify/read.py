@@ -13,6 +13,7 @@ import joblib
 from ..errors import ShapesHDError, UsageError
 from ..factors import FloatArray
 from ..manifest import MANIFEST_NAME, Manifest
+from ..povray import core_count
 from ..progress import progress_bar
 from ..shards import Provenance, ShardHeader, check_shard, list_shards, read_header
 
@@ -99,7 +100,7 @@ def collect(dataset: Path, jobs: int | None) -> Evidence:
             headers[path] = header
     if jobs is None:
         size = sum(path.stat().st_size for path in paths)
-        jobs = min(joblib.cpu_count(), 1 + size // _BYTES_PER_WORKER)
+        jobs = min(core_count(), 1 + size // _BYTES_PER_WORKER)
     workers = max(1, min(jobs, len(paths)))
     parallel = joblib.Parallel(n_jobs=workers, return_as="generator")
     outcomes = parallel(joblib.delayed(_attempt)(path, whole=True) for path in paths)
