@@ -17,6 +17,7 @@ import os
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,9 +181,9 @@ def write_manifest(dataset: Path, count: int) -> Manifest:
         if not manifest.complete:  # HDF5 reads a missing part as black images
             (dataset / VIRTUAL_NAME).unlink(missing_ok=True)
         text = json.dumps(manifest.to_json(), indent=1) + "\n"
-        replace_file(dataset / MANIFEST_NAME, lambda path, text=text: path.write_text(text))
+        replace_file(dataset / MANIFEST_NAME, partial(Path.write_text, data=text))
         if manifest.complete:
-            replace_file(dataset / VIRTUAL_NAME, lambda path, m=manifest: _write_virtual(path, m))
+            replace_file(dataset / VIRTUAL_NAME, partial(_write_virtual, manifest=manifest))
         if _signature(dataset) == listed:
             return manifest
 
