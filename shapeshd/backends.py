@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -115,6 +116,13 @@ def _dask(jobs: int | None, cluster: str | None) -> Iterator[int]:
         yield workers
 
 
+def _check_reachable(cluster: str | None) -> None:
+    """Raise OSError if nothing listens at HOST:PORT; other kinds of address are Ray's own."""
+    host, _, port = (cluster or "").rpartition(":")
+    if host and port.isdecimal() and "/" not in host:
+        socket.create_connection((host, int(port)), timeout=10).close()
+
+
 @contextmanager
 def _ray(jobs: int | None, cluster: str | None) -> Iterator[int]:
     try:
@@ -124,6 +132,7 @@ def _ray(jobs: int | None, cluster: str | None) -> Iterator[int]:
         raise MissingPackageError.of("ray", "ray", "--backend ray") from None
     started = not ray.is_initialized()
     try:
+        _check_reachable(cluster)  # Ray itself would try for minutes
         if started:
             ray.init(
                 address=cluster,

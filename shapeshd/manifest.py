@@ -164,9 +164,15 @@ def load_manifest(dataset: Path) -> Manifest:
         if not file.is_file():
             raise DamagedShardError(f"{file}: is missing; run `shapeshd render` again")
         if file.stat().st_size != shard.bytes:
-            # Extended after the manifest was written, or damaged: its own header tells.
-            return scan_shards(dataset, manifest.count)
+            return _rescan(dataset, manifest)  # extended, or damaged: its own header tells
+    if {dataset / shard.file for shard in manifest.shards} != set(list_shards(dataset)):
+        return _rescan(dataset, manifest)  # a run was killed before it could write the manifest
     return manifest
+
+
+def _rescan(dataset: Path, old: Manifest) -> Manifest:
+    found = scan_shards(dataset)
+    return dataclasses.replace(found, count=max(found.count, old.count))
 
 
 def write_manifest(dataset: Path, count: int) -> Manifest:

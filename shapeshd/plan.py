@@ -12,7 +12,7 @@ from pathlib import Path
 
 from . import povray
 from .errors import DamagedShardError, ShapesHDError, UsageError
-from .manifest import MANIFEST_NAME, scan_shards
+from .manifest import MANIFEST_NAME, VIRTUAL_NAME, scan_shards
 from .povray import RenderOptions
 from .sampling import Sampling
 from .shard_task import check_same_labels
@@ -167,7 +167,7 @@ def _check_folder(plan: RenderPlan) -> None:
     if not out.is_dir():
         raise UsageError(f"{out}: is a file; give a folder")
     if not list_shards(out):
-        known = {SHARD_FOLDER, WORK_FOLDER, MANIFEST_NAME}
+        known = {SHARD_FOLDER, WORK_FOLDER, MANIFEST_NAME, VIRTUAL_NAME}
         others = sorted(entry.name for entry in out.iterdir() if entry.name not in known)
         if others:
             raise UsageError(

@@ -107,7 +107,7 @@ class RenderOptions:
             lines += [
                 "Antialias=on",
                 "Sampling_Method=1",
-                f"Antialias_Threshold={self.antialias!r}",
+                f"Antialias_Threshold={float(self.antialias)!r}",
                 f"Antialias_Depth={self.antialias_depth}",
                 "Antialias_Gamma=2.5",
             ]
@@ -159,7 +159,7 @@ def executable() -> str:
     found = shutil.which(wanted)
     if found is None:
         raise RendererError(f"POV-Ray was not found ({wanted}); {_INSTALL_HINT}")
-    return found
+    return str(Path(found).absolute())  # it is started in another folder
 
 
 def version() -> str:
@@ -197,10 +197,14 @@ class Batch(threading.Thread):
     the pipe is full. A process that dies (killed, out of memory) is started again at the
     frame that is missing. The folder `work` holds its scene files and is left to the
     caller to remove.
+
+    POV-Ray's working directory is `home`, above `work`: an orphan whose working directory has
+    been removed would loop for ever at its start instead of ending with an error.
     """
 
-    def __init__(self, factors: FloatArray, options: RenderOptions, work: Path) -> None:
+    def __init__(self, factors: FloatArray, options: RenderOptions, work: Path, home: Path) -> None:
         super().__init__(name="povray-batch", daemon=True)
+        self._home = home
         self._factors = factors
         self._options = options
         self._work = work
@@ -265,15 +269,16 @@ class Batch(threading.Thread):
         self._work.mkdir(parents=True, exist_ok=True)
         for frame in range(first, first + self._ahead):
             self._describe(frame)
-        include = f'#include concat("frame", str(frame_number + {first}, 0, 0), ".inc")\n'
+        place = self._work.relative_to(self._home).as_posix()
+        include = f'#include concat("{place}/frame", str(frame_number + {first}, 0, 0), ".inc")\n'
         (self._work / "batch.pov").write_text(scene.preamble() + include)
         (self._work / "batch.ini").write_text(self._options.ini(len(self._factors) - first))
         with (self._work / "messages.txt").open("wb") as messages:
             process = subprocess.Popen(
-                [executable(), "+Ibatch.pov"],
-                cwd=self._work,
+                [executable(), f"+I{place}/batch.pov"],
+                cwd=self._home,
                 # POVINI replaces the user's and the system's own povray.ini.
-                env={**os.environ, "POVINI": "batch.ini"},
+                env={**os.environ, "POVINI": f"{place}/batch.ini"},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=messages,
@@ -334,7 +339,11 @@ def _read_ppm(stream: IO[bytes], size: int) -> Image | None:
 
 
 def stream_images(
-    factors: FloatArray, options: RenderOptions, work: Path, processes: int
+    factors: FloatArray,
+    options: RenderOptions,
+    work: Path,
+    processes: int,
+    home: Path | None = None,
 ) -> Generator[Image, None, None]:
     """Render `factors` with several POV-Ray processes and yield the images in order.
 
@@ -346,6 +355,8 @@ def stream_images(
         options: size and antialiasing.
         work: folder for scene files; the caller removes it.
         processes: POV-Ray processes side by side, >= 1.
+        home: a folder above `work` that stays; by default its parent. The names between
+            both must be plain ASCII.
 
     Yields:
         n images, uint8 of shape (size, size, 3), sRGB.
@@ -356,10 +367,11 @@ def stream_images(
     if not len(factors):
         return
     processes = max(1, min(processes, len(factors)))
+    home = home or work.parent
     batches: list[Batch] = []
     try:
         for j in range(processes):
-            batch = Batch(factors[j::processes], options, work / f"process{j:02d}")
+            batch = Batch(factors[j::processes], options, work / f"process{j:02d}", home)
             batch.start()
             batches.append(batch)
         for index in range(len(factors)):

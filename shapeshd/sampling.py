@@ -140,6 +140,8 @@ def read_factor_table(path: Path) -> FloatArray:
     names = [str(name).strip() for name in frame.columns]
     missing = [name for name in NAMES if name not in names]
     extra = [name for name in names if name not in (*NAMES, *_IGNORED_COLUMNS)]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{path}: the table has the same column twice")
     if missing or extra:
         problem = f"lacks the column {missing[0]}" if missing else f"has a column {extra[0]!r}"
         raise UsageError(f"{path}: the table {problem}; its header must be {','.join(NAMES)}")

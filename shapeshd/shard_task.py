@@ -124,7 +124,7 @@ def render_shards(task: RenderTask) -> list[ShardOutcome]:
         first.provenance.size, first.provenance.antialias, first.provenance.antialias_depth
     )
     with work_folder(first.dataset, first.path.stem) as folder:
-        images = povray.stream_images(factors, options, folder, task.processes)
+        images = povray.stream_images(factors, options, folder, task.processes, home=first.dataset)
         try:
             for shard, found in zip(task.shards, reused, strict=True):
                 if found < len(shard.labels):

@@ -302,7 +302,10 @@ def header_of(file: h5py.File, path: Path) -> ShardHeader:
         attributes = {name: _attribute(value) for name, value in file.attrs.items()}
         found = attributes["format"], attributes["format_version"]
         if found != (FORMAT, FORMAT_VERSION):
-            raise damaged(path, f"is of format {found}, not {(FORMAT, FORMAT_VERSION)}")
+            raise UsageError(
+                f"{path}: is of format {found[0]!r}, version {found[1]!r}, which this version of "
+                f"shapeshd (format {FORMAT!r}, version {FORMAT_VERSION}) cannot read or replace"
+            )
         attributes["antialias"] = attributes["antialias"] or None
         provenance = Provenance(**checked_fields(Provenance, attributes))
         images, labels = file["images"], file["labels"]
@@ -310,6 +313,8 @@ def header_of(file: h5py.File, path: Path) -> ShardHeader:
         form = (images.shape, images.dtype, labels.shape, labels.dtype)
         attributes |= {"provenance": provenance, "count": count}
         header = ShardHeader(**checked_fields(ShardHeader, attributes))
+    except UsageError:
+        raise
     except DAMAGE as error:
         raise damaged(path, "is no whole shard of 3DShapesHD", error) from None
     if form != ((count, size, size, 3), np.dtype("u1"), (count, len(FACTORS)), np.dtype("<f8")):

@@ -75,6 +75,7 @@ def test_a_local_dask_cluster_by_its_address(rendered: Path, tmp_path: Path) -> 
         ({"jobs": 0}, UsageError, "--jobs must be at least 1"),
         ({"cluster": "tcp://127.0.0.1:9"}, UsageError, "--cluster goes with"),
         ({"backend": "dask", "cluster": "nonsense://"}, ShapesHDError, "no Dask scheduler answers"),
+        ({"backend": "ray", "cluster": "127.0.0.1:9"}, ShapesHDError, "no Ray cluster answers"),
     ],
 )
 def test_wrong_backends_are_refused(

@@ -14,18 +14,19 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import psutil
 import pytest
 
 from shapeshd.errors import DamagedShardError
 from shapeshd.factors import uniform_factors
 from shapeshd.manifest import load_manifest, write_manifest
-from shapeshd.povray import RenderOptions, executable, stream_images
+from shapeshd.povray import RenderOptions, executable, render_images, stream_images
 from shapeshd.safe_file import SafeFile
 from shapeshd.shards import check_shard, list_shards
 from shapeshd.workspace import sweep_work, work_folder
 
 from .conftest import render_small
-from .test_render import ARGUMENTS, RENDER, files
+from .test_render import ARGUMENTS, RENDER, files, named
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -227,3 +228,61 @@ def test_a_manifest_follows_a_shard_that_is_replaced(rendered: Path, tmp_path: P
     manifest = write_manifest(out, 50)
     assert manifest.shards[0].images_sha256 != load_manifest(rendered).shards[0].images_sha256
     assert manifest.provenance.seed == 1
+
+
+def test_an_orphaned_povray_whose_folder_is_swept_ends(tmp_path: Path) -> None:
+    """POV-Ray started, its run killed, its folder removed by the next run: it must not spin."""
+    slow = tmp_path / "povray"
+    slow.write_text(f'#!/bin/sh\n[ "$1" = --version ] || sleep 4\nexec {executable()} "$@"\n')
+    slow.chmod(0o755)
+    arguments = [*RENDER, str(tmp_path / "out"), "--count", "4", "--size", "16", "--jobs", "1"]
+    environment = {**os.environ, "SHAPESHD_POVRAY": str(slow)}
+    plain = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    run = subprocess.Popen(arguments, env=environment, **plain)
+    orphans: list[psutil.Process] = []
+    while not orphans:
+        assert run.poll() is None
+        time.sleep(0.05)
+        if (tmp_path / "out" / ".work").is_dir():  # the estimate is over
+            orphans = named(psutil.Process(run.pid).children(recursive=True), "batch.pov")
+    run.kill()
+    run.wait()
+    time.sleep(1.5)  # its workers notice
+    subprocess.run(arguments, check=True, **plain)
+    assert not (tmp_path / "out" / ".work").exists()
+    _, alive = psutil.wait_procs(orphans, timeout=15)
+    assert not alive
+
+
+def test_shards_of_another_format_version_are_refused_and_kept(
+    run: Run, rendered: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(rendered, out)
+    (out / "manifest.json").unlink()
+    for path in list_shards(out):
+        with h5py.File(path, "r+") as file:
+            file.attrs["format_version"] = 99
+    before = files(out)
+    status, _, stderr = run("render", out, *ARGUMENTS)
+    assert status == 2
+    assert "version 99" in stderr
+    assert files(out) == before
+
+
+def test_a_stale_manifest_hides_no_shard(rendered: Path, tmp_path: Path) -> None:
+    """Killed before the manifest was written: what is on disk counts."""
+    out = tmp_path / "out"
+    render_small(out, shards=(0, 1))
+    stale = (out / "manifest.json").read_text()
+    render_small(out, shards=(1, 2))
+    (out / "manifest.json").write_text(stale)
+    manifest = load_manifest(out)
+    assert (manifest.available, manifest.count) == (40, 50)
+
+
+def test_antialiasing_may_be_a_numpy_number() -> None:
+    factors = uniform_factors(0, 0, 1)
+    np.testing.assert_array_equal(
+        render_images(factors, 16, antialias=np.float64(0.3)), render_images(factors, 16)
+    )
