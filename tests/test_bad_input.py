@@ -234,7 +234,7 @@ def test_too_little_space_is_said_before_work_starts(
 def small_disk(tmp_path: Path) -> Path:
     place = tmp_path / "disk"
     place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(place)]
+    command = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)]
     if os.geteuid() != 0 or subprocess.run(command, check=False, capture_output=True).returncode:
         pytest.skip("mounting a small tmpfs needs root")
     yield place
@@ -251,7 +251,7 @@ def test_a_full_disk(run: Run, small_disk: Path, backend: str) -> None:
     script = (
         "import shapeshd.render as r, pathlib\n"
         "plain = r.run_render\n"
-        f"def late(*a, **k):\n    pathlib.Path({str(ballast)!r}).write_bytes(bytes(500_000))\n"
+        f"def late(*a, **k):\n    pathlib.Path({str(ballast)!r}).write_bytes(bytes(3_650_000))\n"
         "    return plain(*a, **k)\n"
         "r.run_render = late\n"
         "from shapeshd.cli import main\n"
@@ -266,5 +266,6 @@ def test_a_full_disk(run: Run, small_disk: Path, backend: str) -> None:
     assert "no space left" in done.stderr
     assert not (out / ".work").exists()
     ballast.unlink()
-    assert run("render", out, *arguments)[0] == 0
+    status, _, stderr = run("render", out, *arguments)
+    assert status == 0, stderr
     assert run("verify", out)[0] == 0
