@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from . import __version__
-from .errors import ShapesHDError
+from .errors import ShapesHDError, one_line
 
 _COMMANDS = {
     "render": "Render 3DShapesHD, or go on where a stopped run ended.",
@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except OSError as error:
         _fail(_describe(error), 1, debug)
     except Exception as error:
-        what = " ".join(str(error).split())
+        what = one_line(error)
         _fail(f"internal error: {type(error).__name__}: {what}; please report it, with "
               "the output of the same command and --debug", 1, debug)  # fmt: skip
 

@@ -39,3 +39,8 @@ class MissingPackageError(ShapesHDError, ImportError):
     def of(cls, package: str, extra: str, purpose: str) -> MissingPackageError:
         """Return the error for `package`, which the extra `extra` installs."""
         return cls(f"{purpose} needs {package}: pip install 'shapeshd[{extra}]'")
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of `error` on one line."""
+    return " ".join(str(error).split())

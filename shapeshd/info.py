@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from . import povray
-from .errors import DamagedShardError, UsageError
+from .errors import DamagedShardError, UsageError, one_line
 from .factors import FACTORS, SHAPES, FloatArray
 from .manifest import MANIFEST_NAME, Manifest, load_manifest, scan_shards
 from .shards import open_hdf5, open_shard, read_labels
@@ -53,7 +53,7 @@ def open_image_file(path: Path) -> h5py.File:
     try:
         file = open_hdf5(path)
     except OSError as error:
-        what = " ".join(str(error).split())
+        what = one_line(error)
         raise UsageError(
             f"{path}: neither a dataset folder nor an HDF5 file that can be read ({what})"
         ) from None

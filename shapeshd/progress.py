@@ -10,16 +10,15 @@ import click
 from tqdm import tqdm
 
 
-def progress_bar(total: int, description: str, *, unit: str = "img", initial: int = 0) -> tqdm[Any]:
+def progress_bar(total: int, description: str) -> tqdm[Any]:
     """Return a progress bar on stderr with rate and time left.
 
     On a terminal it redraws itself; elsewhere (a log file) it writes a line every 30 seconds.
     """
     return tqdm(
         total=total,
-        initial=initial,
         desc=description,
-        unit=unit,
+        unit="img",
         file=sys.stderr,
         mininterval=0.2 if sys.stderr.isatty() else 30,
         maxinterval=1 if sys.stderr.isatty() else 30,

@@ -16,15 +16,13 @@ import numpy as np
 
 from . import povray
 from .backends import WorkerDied, parallel_backend
-from .errors import RendererError, ShapesHDError
+from .errors import RendererError, ShapesHDError, one_line
 from .manifest import Manifest, write_manifest
 from .plan import RenderPlan
 from .povray import processes_per_core
 from .progress import progress_bar
 from .shard_task import RenderTask, Shard, ShardOutcome, render_shards
-from .shards import (
-    SHARD_FOLDER,
-)
+from .shards import SHARD_FOLDER
 from .workspace import WORK_FOLDER, sweep_work, work_folder
 
 _ATTEMPTS = 4
@@ -132,7 +130,7 @@ def _run_attempts(
             if attempt == _ATTEMPTS - 1:
                 raise RendererError(
                     f"workers died {_ATTEMPTS} times (out of memory?), last: "
-                    f"{' '.join(str(error).split())}; try fewer --jobs"
+                    f"{one_line(error)}; try fewer --jobs"
                 ) from None
     raise AssertionError("unreachable")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from .errors import UsageError
+from .errors import UsageError, one_line
 from .factors import (
     FACTORS,
     NAMES,
@@ -134,7 +134,7 @@ def read_factor_table(path: Path) -> FloatArray:
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise UsageError(f"{path}: not a readable CSV file ({_one_line(error)})") from None
+        raise UsageError(f"{path}: not a readable CSV file ({one_line(error)})") from None
     if not isinstance(frame.index, pd.RangeIndex):  # pandas took the first cells for an index
         raise UsageError(f"{path}: its rows have more cells than its header has columns")
     names = [str(name).strip() for name in frame.columns]
@@ -170,7 +170,3 @@ def _read_column(path: Path, frame: pd.DataFrame, column: int) -> FloatArray:
             f"{describe_range(factor)}"
         )
     return values
-
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())

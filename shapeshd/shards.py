@@ -28,7 +28,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from .errors import DamagedShardError, MissingPackageError, UsageError
+from .errors import DamagedShardError, MissingPackageError, UsageError, one_line
 from .factors import FACTORS, FloatArray
 from .povray import Image
 from .safe_file import SafeFile
@@ -81,11 +81,6 @@ class ShardHeader:
     count: int
     images_sha256: str
     labels_sha256: str
-
-    @property
-    def number(self) -> int:
-        """The shard's number in its dataset."""
-        return self.first_index // self.provenance.shard_size
 
 
 def shard_name(number: int) -> str:
@@ -280,7 +275,7 @@ def checked_fields(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
 
 def damaged(path: Path, what: str, error: Exception | None = None) -> DamagedShardError:
     """Return the error that says what is wrong with a shard and how to mend it."""
-    detail = f" ({' '.join(str(error).split())})" if error else ""
+    detail = f" ({one_line(error)})" if error else ""
     return DamagedShardError(
         f"{path}: {what}{detail}; run `shapeshd render` on this dataset again to make it anew"
     )

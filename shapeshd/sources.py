@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 import h5py
 import numpy as np
 
-from .errors import DamagedShardError, MissingPackageError, UsageError
+from .errors import DamagedShardError, MissingPackageError, UsageError, one_line
 from .factors import FACTORS, FloatArray, IntArray
 from .manifest import MANIFEST_NAME, VIRTUAL_NAME, load_manifest
 from .povray import Image
@@ -195,7 +195,7 @@ class ImageFile:
     def _fail(self, what: str, error: Exception | None = None) -> NoReturn:
         if self._ours:
             raise damaged(self.path, what, error) from None
-        detail = f" ({' '.join(str(error).split())})" if error else ""
+        detail = f" ({one_line(error)})" if error else ""
         raise DamagedShardError(
             f"{self.path}: {what}{detail}; copy or download the file again"
         ) from None
@@ -213,7 +213,7 @@ def find_files(path: Path, files: OpenFiles, *, allow_incomplete: bool) -> list[
     except OSError as error:
         if shard_number(path) is not None:
             raise damaged(path, "cannot be opened as HDF5", error) from None
-        detail = " ".join(str(error).split())
+        detail = one_line(error)
         raise UsageError(
             f"{path}: neither a dataset folder nor a whole HDF5 file ({detail})"
         ) from None

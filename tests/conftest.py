@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,12 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("rendered") / "data"
     render_small(out)
     return out
+
+
+@pytest.fixture
+def data(rendered: Path, tmp_path: Path) -> Path:
+    """A copy of the real dataset, to be damaged."""
+    return shutil.copytree(rendered, tmp_path / "data")
 
 
 @pytest.fixture

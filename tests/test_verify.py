@@ -31,12 +31,6 @@ from .damage import (
 )
 
 
-@pytest.fixture
-def data(rendered: Path, tmp_path: Path) -> Path:
-    """A copy of the real dataset, to be damaged."""
-    return shutil.copytree(rendered, tmp_path / "data")
-
-
 def test_a_sound_set_passes_every_check(rendered: Path) -> None:
     result = verify_dataset(rendered, rerender=COUNT + 1)
     assert result.passed and not result.notes

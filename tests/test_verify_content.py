@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +25,6 @@ from .damage import (
     rewrite,
     shard,
 )
-
-
-@pytest.fixture
-def data(rendered: Path, tmp_path: Path) -> Path:
-    """A copy of the real dataset, to be damaged."""
-    return shutil.copytree(rendered, tmp_path / "data")
 
 
 @pytest.mark.parametrize("column", range(len(FACTORS)))

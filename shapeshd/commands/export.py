@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .params import Jobs
+from .params import Jobs, json_option
 
 
 @click.command("export")
@@ -39,7 +39,7 @@ from .params import Jobs
 @click.option(
     "--jobs", type=Jobs(), default="auto", show_default=True, help="Threads that read and encode."
 )
-@click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+@json_option
 def command(dataset: Path, out: Path, as_json: bool, **options: Any) -> None:
     """Write DATASET (a dataset folder, a shard, or 3dshapes.h5) to OUT for another trainer.
 

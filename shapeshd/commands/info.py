@@ -7,12 +7,14 @@ from typing import Any
 
 import click
 
+from .params import json_option
+
 _SHOWN_GAPS = 5
 
 
 @click.command("info")
 @click.argument("dataset", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+@json_option
 def command(dataset: Path, as_json: bool) -> None:
     """Say what DATASET holds and how it was made.
 

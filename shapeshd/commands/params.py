@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+json_option = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+
 
 class ShardRange(click.ParamType):
     """An interval of shards, ``A:B``, either end of which may be left out."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
+from .params import json_option
 
 if TYPE_CHECKING:
     from ..preview import Preview
@@ -28,7 +29,7 @@ _NOT_WITH_A_SWEEP = ("count", "start", "random", "seed", "labels")
 @click.option("--columns", type=int, default=8, show_default=True, help="Images in a row.")
 @click.option("--thumbnail", type=int, metavar="PX", help="Draw images this large.")
 @click.option("--labels", is_flag=True, help="Write its factors below each image.")
-@click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+@json_option
 def command(paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Draw a contact sheet into OUT.png (or .jpg, .webp).
 

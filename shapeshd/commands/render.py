@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .params import Jobs, ShardRange, Threshold
+from .params import Jobs, ShardRange, Threshold, json_option
 
 
 @click.command("render")
@@ -56,7 +56,7 @@ from .params import Jobs, ShardRange, Threshold
 @click.option("--cluster", metavar="ADDRESS", help="Dask scheduler or Ray head to use.")
 @click.option("--shards", type=ShardRange(), default=":", help="Only these shards (job arrays).")
 @click.option("--dry-run", is_flag=True, help="Say what would be done and what it costs.")
-@click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+@json_option
 def command(out: Path, **options: Any) -> None:
     """Render 3DShapesHD into the folder OUT, or go on where a stopped run ended.
 

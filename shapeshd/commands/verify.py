@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .params import Jobs
+from .params import Jobs, json_option
 
 if TYPE_CHECKING:
     from ..verify import Verification
@@ -40,7 +40,7 @@ _MARKS = {True: "ok", False: "FAILED", None: "-"}
 @click.option(
     "--jobs", type=Jobs(), default="auto", show_default=True, help="Processes that read shards."
 )
-@click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+@json_option
 @click.pass_context
 def command(ctx: click.Context, dataset: Path, as_json: bool, **options: Any) -> None:
     """Check the dataset folder DATASET, whole or not.

@@ -10,7 +10,7 @@ from typing import Any
 
 import joblib
 
-from ..errors import ShapesHDError, UsageError
+from ..errors import ShapesHDError, UsageError, one_line
 from ..factors import FloatArray
 from ..manifest import MANIFEST_NAME, Manifest
 from ..povray import core_count
@@ -128,7 +128,7 @@ def _attempt(path: Path, *, whole: bool) -> tuple[ShardHeader | None, FloatArray
     except ShapesHDError as error:
         return None, None, str(error)
     except Exception as error:  # HDF5 and NumPy raise anything on arbitrary bytes
-        what = " ".join(str(error).split())
+        what = one_line(error)
         return None, None, f"{path}: cannot be read ({type(error).__name__}: {what})"
 
 
