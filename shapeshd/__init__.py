@@ -21,6 +21,8 @@ _HOMES = {
     "ShapesHD": "dataset",
     "ShapesHDError": "errors",
     "render_images": "povray",
+    "RayTracer": "raytracer",
+    "trace_images": "raytracer",
 }
 __all__ = ["__version__", *sorted(_HOMES)]
 
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
     from .factors import joint_bins as joint_bins
     from .factors import uniform_factors as uniform_factors
     from .povray import render_images as render_images
+    from .raytracer import RayTracer as RayTracer
+    from .raytracer import trace_images as trace_images
 
 
 def __getattr__(name: str) -> Any:

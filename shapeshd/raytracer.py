@@ -1,0 +1,268 @@
+"""POV-Ray's twin: the same images from the same factors, traced on tensors in closed form.
+
+POV-Ray is the reference, and tests hold the pixels of the twin to its own: all but a few in
+ten million are within 1/255. The twin is many times faster and runs on a GPU too, so it serves
+where images are made as they are read.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from .analytic import SOLIDS, Numbers, Window, numbers, outline, radiance
+from .antialiasing import offsets, supersample
+from .batching import NO_MEMORY, BatchSize, free_memory, says_no_memory
+from .errors import ShapesHDError, UsageError, one_line
+from .factors import NAMES, SHAPE, SHAPES, FloatArray, IntArray, check_factors
+from .povray import RenderOptions
+from .scene import hue_to_srgb
+
+_SCALE, _ORIENTATION = NAMES.index("scale"), NAMES.index("orientation")
+_HUES = ("floor_hue", "wall_hue", "object_hue")
+_DTYPES = (torch.float32, torch.float64)
+_SCALE_STEPS = 8  # a batch's window is that of its largest object, to an eighth
+# What tracing holds at its peak for each pixel of a batch, in values of its dtype, as
+# measured.
+_VALUES_PER_PIXEL = 60
+_MEMORY_SHARE = 0.5
+_MAX_BATCH = 4096
+
+
+def trace_images(
+    factors: npt.ArrayLike | Tensor,
+    size: int = 256,
+    *,
+    antialias: float | None = 0.3,
+    antialias_depth: int = 3,
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype = torch.float32,
+    as_float: bool = False,
+    batch: int | None = None,
+) -> Tensor:
+    """Trace images as POV-Ray renders them.
+
+    Args:
+        factors: (n, 6) numbers, columns as in `FACTORS`, inside their ranges.
+        size: width and height in pixels.
+        antialias: threshold of POV-Ray's antialiasing, or None for none; see `RenderOptions`.
+        antialias_depth: rays along a side of a supersampled pixel.
+        device: where to compute, and where the images are.
+        dtype: float32 or float64, with which to compute.
+        as_float: return values before they are rounded to 1/255.
+        batch: images traced at a time, at most; found by trying if None.
+
+    Returns:
+        (n, 3, size, size), sRGB: uint8, or `dtype` in [0, 1] if `as_float`.
+
+    Raises:
+        UsageError: if a factor or an option is impossible.
+        ShapesHDError: if the images do not fit into memory.
+    """
+    tracer = RayTracer(
+        RenderOptions(size, antialias, antialias_depth), device=device, dtype=dtype, batch=batch
+    )
+    return tracer(factors, as_float=as_float)
+
+
+class RayTracer:
+    """Traces images of one size; keeps what they have in common. See `trace_images`.
+
+    Args:
+        options: size and antialiasing.
+        device: where to compute, and where the images are.
+        dtype: float32 or float64, with which to compute. The images differ in a few pixels
+            in a million.
+        batch: images traced at a time, at most; found by trying if None. It never changes
+            an image.
+        compile: let ``torch.compile`` fuse the arithmetic; needs a C++ compiler or, on a GPU,
+            Triton, and half a minute at the start.
+
+    Raises:
+        UsageError: if an argument is impossible.
+    """
+
+    def __init__(
+        self,
+        options: RenderOptions | None = None,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        batch: int | None = None,
+        compile: bool = False,
+    ) -> None:
+        self.options = options or RenderOptions()
+        self.device = _check_device(device)
+        if dtype not in _DTYPES:
+            raise UsageError(f"dtype must be torch.float32 or torch.float64, not {dtype}")
+        if batch is not None and batch < 1:
+            raise UsageError(f"batch must be at least 1, not {batch}")
+        self.dtype = dtype
+        self._numbers = numbers()
+        self._windows: dict[tuple[int, int], Window] = {}
+        self._radiance = torch.compile(radiance, dynamic=True) if compile else radiance
+        size, antialias = self.options.size, self.options.antialias is not None
+        # With antialiasing, a row above the image and a column left of it.
+        steps = torch.arange(-1 if antialias else 0, size, dtype=torch.float64) + 0.5
+        unit = 2 * self._numbers.tangent / size
+        self._line = ((steps - size / 2) * unit).to(self.device, dtype)
+        self._offsets = (offsets(self.options.antialias_depth) * unit).to(self.device, dtype)
+        fitting = self._fitting()
+        self._batch = BatchSize(min(batch or fitting, fitting), fixed=batch is not None)
+
+    @property
+    def batch(self) -> int:
+        """Images traced at a time, as far as is known by now."""
+        return self._batch.value
+
+    def __call__(self, factors: npt.ArrayLike | Tensor, *, as_float: bool = False) -> Tensor:
+        """Trace images.
+
+        Args:
+            factors: (n, 6) numbers, columns as in `FACTORS`, inside their ranges.
+            as_float: return values before they are rounded to 1/255.
+
+        Returns:
+            (n, 3, size, size), sRGB: uint8, or `dtype` in [0, 1] if `as_float`.
+
+        Raises:
+            UsageError: if a factor is outside its range.
+            ShapesHDError: if the images do not fit into memory.
+        """
+        checked = check_factors(factors)
+        images = self._allocate(len(checked), as_float)
+        # Images of one shape go together; of one scale, too, for a small window.
+        order = np.lexsort((checked[:, _SCALE], checked[:, SHAPE]))
+        ends = np.searchsorted(checked[order, SHAPE], np.arange(len(SHAPES)), side="right")
+        with torch.inference_mode():
+            start = 0
+            for end in ends:
+                while start < end:
+                    rows = order[start : min(end, start + self._batch.value)]
+                    if self._attempt(images, checked, rows):
+                        start += len(rows)
+        return images
+
+    def _allocate(self, count: int, as_float: bool) -> Tensor:
+        size = self.options.size
+        dtype = self.dtype if as_float else torch.uint8
+        try:
+            return torch.empty((count, 3, size, size), dtype=dtype, device=self.device)
+        except NO_MEMORY as error:
+            if not says_no_memory(error):
+                raise
+            gigabytes = count * 3 * size**2 * dtype.itemsize / 1e9
+            raise ShapesHDError(
+                f"{count:,} images of {size} x {size} take {gigabytes:.1f} GB, more than there "
+                f"is on {self.device}: trace fewer at a time"
+            ) from None
+
+    def _attempt(self, images: Tensor, factors: FloatArray, rows: IntArray) -> bool:
+        """Trace the images `rows`, or fewer next time if the memory is too small."""
+        with self._batch.timed(len(rows), self.device):
+            try:
+                traced = self._trace(factors[rows])
+                images[torch.from_numpy(rows).to(self.device)] = (
+                    traced if images.is_floating_point() else _rounded(traced)
+                )
+            except NO_MEMORY as error:
+                if not says_no_memory(error):
+                    raise
+                if not self._batch.shrink(len(rows)):
+                    raise ShapesHDError(
+                        f"{self.device} has too little free memory to trace even one image of "
+                        f"{self.options.size} x {self.options.size}"
+                    ) from None
+                return False
+        return True
+
+    def _trace(self, factors: FloatArray) -> Tensor:
+        """Trace images of one shape: floating-point (n, 3, size, size), sRGB in [0, 1]."""
+        solid = SOLIDS[int(factors[0, SHAPE])]
+        table = _table(self._numbers, factors).to(self.device, self.dtype)
+        linear = self._radiance(
+            self._numbers,
+            solid,
+            table[:, :, None, None],
+            self._line,
+            -self._line[:, None],
+            self._window(int(factors[0, SHAPE]), factors[:, _SCALE].max()),
+        )
+        threshold, depth = self.options.antialias, self.options.antialias_depth
+        if threshold is not None:
+
+            def samples(image: Tensor, row: Tensor, column: Tensor) -> Tensor:
+                u = self._line[column] + self._offsets[:, None]
+                v = -(self._line[row] + self._offsets[:, None, None])
+                of = table[:, None, None, image]
+                traced = self._radiance(self._numbers, solid, of, u, v, None)
+                return (traced.sum((1, 2)) + linear[:, image, row, column]) / (depth**2 + 1)
+
+            supersample(linear, threshold, samples)
+            linear = linear[..., 1:, 1:]
+        return _encode(linear).transpose(0, 1)
+
+    def _window(self, shape: int, scale: float) -> Window:
+        """Return the rows and columns in which an object up to this scale can change a pixel."""
+        steps = math.ceil(scale * _SCALE_STEPS)
+        if (shape, steps) not in self._windows:
+            frame = outline(self._numbers, shape, steps / _SCALE_STEPS)
+            line = self._line.double().cpu().numpy()  # grows to the right; rows go down
+            left, right, bottom, top = frame or (-math.inf, math.inf, -math.inf, math.inf)
+            self._windows[shape, steps] = (
+                _interval(line, -top, -bottom),
+                _interval(line, left, right),
+            )
+        return self._windows[shape, steps]
+
+    def _fitting(self) -> int:
+        """Estimate how many images fit into the free memory at a time."""
+        image = _VALUES_PER_PIXEL * self.dtype.itemsize * len(self._line) ** 2
+        share = int(_MEMORY_SHARE * free_memory(self.device)) // image
+        return max(1, min(_MAX_BATCH, share))
+
+
+def _check_device(device: str | torch.device) -> torch.device:
+    """Return a device that exists, or raise `UsageError`."""
+    try:
+        checked = torch.device(device)
+        torch.empty(1, device=checked)
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
+        raise UsageError(f"device {device!r} cannot be used: {one_line(error)}") from None
+    return checked
+
+
+def _interval(line: FloatArray, low: float, high: float) -> slice:
+    """Return the places of `line`, which ascends, from `low` to `high`, and one beside each."""
+    first, stop = np.searchsorted(line, (low, high))
+    return slice(max(0, int(first) - 1), min(len(line), int(stop) + 1))
+
+
+def _table(numbers: Numbers, factors: FloatArray) -> Tensor:
+    """Prepare a `View` of n images: float64 (15, n)."""
+    angles = np.radians(factors[:, _ORIENTATION])
+    sky = np.broadcast_to(numbers.sky, (len(factors), 3))
+    colours = [*(hue_to_srgb(factors[:, NAMES.index(name)]) for name in _HUES), sky]
+    lines = [np.sin(angles), np.cos(angles), factors[:, _SCALE]]
+    return torch.from_numpy(
+        np.stack([*lines, *(part for colour in colours for part in _decode(colour).T)])
+    )
+
+
+def _decode(srgb: FloatArray) -> FloatArray:
+    """sRGB in [0, 1] -> linear RGB (IEC 61966-2-1)."""
+    return np.where(srgb <= 0.04045, srgb / 12.92, ((srgb + 0.055) / 1.055) ** 2.4)
+
+
+def _encode(linear: Tensor) -> Tensor:
+    """Linear RGB in [0, 1] -> sRGB (IEC 61966-2-1)."""
+    power = linear.pow(1 / 2.4).mul_(1.055).sub_(0.055)
+    return torch.where(linear <= 0.0031308, linear * 12.92, power).clamp_(0, 1)
+
+
+def _rounded(srgb: Tensor) -> Tensor:
+    return (srgb * 255).add_(0.5).to(torch.uint8)
