@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import povray
+from .engines import ENGINES, engine_named
 from .errors import DamagedShardError, ShapesHDError, UsageError
 from .manifest import MANIFEST_NAME, VIRTUAL_NAME, scan_shards
 from .povray import RenderOptions
@@ -32,6 +32,7 @@ DEFAULT_COUNT = 500_000
 MAX_COUNT = 10**9
 MAX_SHARD_SIZE = 100_000
 _PROBE_IMAGES = 16
+_PROBE_PARALLEL = 4  # more processes would measure their starts
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def plan_render(
     count: int | None = None,
     options: RenderOptions | None = None,
     *,
+    engine: str = ENGINES[0],
     shard_size: int = 1000,
     compression: str = "gzip",
     shards: tuple[int | None, int | None] = (None, None),
@@ -107,6 +109,7 @@ def plan_render(
         sampling: which factors.
         count: images in the whole dataset; by default all that `sampling` has, or 500,000.
         options: size and antialiasing; by default 256 pixels.
+        engine: ``povray`` or ``torch``.
         shard_size: images per file.
         compression: ``gzip``, ``zstd`` (extra ``zstd``) or ``none``.
         shards: first and one past the last shard of this run; None for the ends.
@@ -114,7 +117,7 @@ def plan_render(
     Raises:
         UsageError: if an argument is impossible, or the folder holds another dataset; the
             message names the difference.
-        RendererError: if POV-Ray is missing or too old.
+        RendererError: if the engine is POV-Ray, and it is missing or too old.
     """
     options = options or RenderOptions()
     if count is None:
@@ -128,6 +131,7 @@ def plan_render(
     if not 1 <= shard_size <= MAX_SHARD_SIZE:
         raise UsageError(f"--shard-size must be between 1 and {MAX_SHARD_SIZE:,}, not {shard_size}")
     compression_filter(compression)
+    chosen = engine_named(engine)
     plan = RenderPlan(
         dataset=out.absolute(),
         sampling=sampling,
@@ -138,9 +142,9 @@ def plan_render(
             size=options.size,
             antialias=options.antialias,
             antialias_depth=options.antialias_depth,
-            engine="povray",
-            renderer=f"POV-Ray {povray.version()}",
-            scene_sha256=povray.scene_digest(),
+            engine=chosen.name,
+            renderer=chosen.renderer(),
+            scene_sha256=chosen.scene_sha256(),
             shard_size=shard_size,
             compression=compression,
         ),
@@ -202,8 +206,8 @@ def _check_shard_fits(plan: RenderPlan, path: Path) -> None:
 def estimate(plan: RenderPlan, jobs: int) -> Estimate:
     """Render a few images of `plan` in a temporary folder and extrapolate.
 
-    The time is the CPU time that POV-Ray needs, spread over `jobs` cores; the size is that
-    of the compressed images.
+    The time is the CPU time that rendering and writing need, spread over `jobs` cores; the
+    size is that of the compressed images.
     """
     missing = plan.missing()
     images = sum(missing.values())
@@ -213,15 +217,18 @@ def estimate(plan: RenderPlan, jobs: int) -> Estimate:
     probe = plan.sampling.factors(first, min(first + _PROBE_IMAGES, plan.count))
     provenance = plan.provenance
     options = RenderOptions(provenance.size, provenance.antialias, provenance.antialias_depth)
+    engine = engine_named(provenance.engine)
+    parallel = min(_PROBE_PARALLEL, engine.parallelism(provenance.size, 1))
+    engine.warm_up()
     with tempfile.TemporaryDirectory(prefix="shapeshd-") as name:
         folder = Path(name)
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
         with ShardWriter(folder / "probe.h5", provenance, 0, probe) as writer:
-            start = time.thread_time()
-            for image in povray.stream_images(probe, options, folder, 4):
+            start = time.process_time()
+            for image in engine.stream(probe, options, folder, parallel):
                 writer.append(image)
             writer.finish()
-            own = time.thread_time() - start
+            own = time.process_time() - start
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         size = (folder / "probe.h5").stat().st_size
     cpu = own + after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime

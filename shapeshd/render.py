@@ -14,12 +14,11 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from . import povray
 from .backends import WorkerDied, parallel_backend
+from .engines import engine_named
 from .errors import RendererError, ShapesHDError, one_line
 from .manifest import Manifest, write_manifest
 from .plan import RenderPlan
-from .povray import processes_per_core
 from .progress import progress_bar
 from .shard_task import RenderTask, Shard, ShardOutcome, render_shards
 from .shards import SHARD_FOLDER
@@ -36,7 +35,7 @@ class RenderResult:
     """What a run did.
 
     Args:
-        rendered: images that POV-Ray made in this run.
+        rendered: images that were made in this run.
         kept: images that were there already and are sound.
         remade: shards that were damaged and have been rendered again.
         seconds: wall time.
@@ -137,8 +136,8 @@ def _run_attempts(
 
 def _tasks(plan: RenderPlan, workers: int, run_file: Path) -> Iterator[RenderTask]:
     """Cut the shards of a run into tasks of a minute or so, several for each worker."""
-    size = plan.provenance.shard_size
-    in_a_minute = _TASK_SECONDS / povray.seconds_per_frame(plan.provenance.size) / size
+    size, engine = plan.provenance.size, engine_named(plan.provenance.engine)
+    in_a_minute = _TASK_SECONDS / engine.seconds_per_image(size) / plan.provenance.shard_size
     share = len(plan.shards) / (workers * _TASKS_PER_WORKER)
     step = max(1, min(math.ceil(share), math.ceil(in_a_minute)))
     side_by_side = min(workers, math.ceil(len(plan.shards) / step))
@@ -147,7 +146,7 @@ def _tasks(plan: RenderPlan, workers: int, run_file: Path) -> Iterator[RenderTas
             shards=tuple(
                 _shard(plan, number) for number in range(first, min(first + step, plan.shards.stop))
             ),
-            processes=math.ceil(processes_per_core(plan.provenance.size) * workers / side_by_side),
+            parallel=engine.parallelism(size, workers / side_by_side),
             run_file=run_file,
         )
 

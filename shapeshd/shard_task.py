@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Literal
 
 import numpy as np
 
-from . import povray
+from .engines import engine_named
 from .errors import DamagedShardError, RendererError, ShapesHDError, UsageError
 from .factors import FloatArray
 from .povray import Image, RenderOptions
@@ -26,7 +27,9 @@ from .shards import (
     check_shard,
     iterate_images,
     open_shard,
+    read_header,
     shard_name,
+    shard_number,
 )
 from .workspace import work_folder
 
@@ -68,18 +71,18 @@ class RenderTask:
 
     Args:
         shards: at least one.
-        processes: POV-Ray processes side by side.
+        parallel: processes or threads of the engine side by side.
         run_file: file to which progress is appended; the task gives up when it is gone.
     """
 
     shards: tuple[Shard, ...]
-    processes: int
+    parallel: int
     run_file: Path
 
 
 @dataclass(frozen=True)
 class ShardOutcome:
-    """What became of a shard: `rendered` counts the images that POV-Ray made for it."""
+    """What became of a shard: `rendered` counts the images that were made for it."""
 
     number: int
     count: int
@@ -96,12 +99,12 @@ def render_shards(task: RenderTask) -> list[ShardOutcome]:
 
     A shard that holds the first part of what is wanted is extended: its images are copied
     and the rest is rendered. A damaged shard is rendered again. A finished file replaces
-    the old one in one step. The same POV-Ray processes go on from shard to shard, since
-    starting one costs as much as a few images.
+    the old one in one step. The engine goes on from shard to shard, since starting a POV-Ray
+    process costs as much as a few images.
 
     Raises:
         UsageError: if a shard that is there belongs to another dataset.
-        RendererError: if POV-Ray is missing, of another version, or keeps failing.
+        RendererError: if the engine is missing, of another version, or keeps failing.
     """
     reporter = _Reporter(task.run_file)
     reused: list[int] = []
@@ -124,7 +127,8 @@ def render_shards(task: RenderTask) -> list[ShardOutcome]:
         first.provenance.size, first.provenance.antialias, first.provenance.antialias_depth
     )
     with work_folder(first.dataset, first.path.stem) as folder:
-        images = povray.stream_images(factors, options, folder, task.processes, home=first.dataset)
+        engine = engine_named(first.provenance.engine)
+        images = engine.stream(factors, options, folder, task.parallel, home=first.dataset)
         try:
             for shard, found in zip(task.shards, reused, strict=True):
                 if found < len(shard.labels):
@@ -146,6 +150,7 @@ def _write(
             reporter.report(shard, done)
         writer.finish()
     shard.path.parent.mkdir(exist_ok=True)
+    _check_neighbour(shard)
     partial.replace(shard.path)
     _sync_folder(shard.path.parent)
     reporter.report(shard, len(shard.labels), force=True)
@@ -181,6 +186,21 @@ def _inspect(shard: Shard) -> tuple[int, Status]:
     return header.count, "kept" if header.count == len(shard.labels) else "extended"
 
 
+def _check_neighbour(shard: Shard) -> None:
+    """Raise `UsageError` if the dataset has meanwhile become another one.
+
+    Two jobs of an array with different options can both start in an empty folder.
+    """
+    with suppress(DamagedShardError), os.scandir(shard.path.parent) as entries:
+        others = (Path(entry) for entry in entries if entry.name != shard.path.name)
+        path = next((path for path in others if shard_number(path) is not None), None)
+        if path and (what := read_header(path).provenance.differences(shard.provenance)):
+            raise UsageError(
+                f"{shard.dataset}: holds another dataset by now: its {'; its '.join(what)}; "
+                "use the same parameters or another folder"
+            )
+
+
 def check_same_labels(path: Path, first_index: int, found: FloatArray, wanted: FloatArray) -> None:
     """Raise `UsageError` if the labels of a shard differ from those wanted, as far as both go."""
     common = min(len(found), len(wanted))
@@ -194,7 +214,7 @@ def check_same_labels(path: Path, first_index: int, found: FloatArray, wanted: F
 
 
 def _require_renderer(provenance: Provenance) -> None:
-    found = f"POV-Ray {povray.version()}"
+    found = engine_named(provenance.engine).renderer()
     if found != provenance.renderer:
         raise RendererError(
             f"this machine has {found}, but the dataset is rendered with {provenance.renderer}; "

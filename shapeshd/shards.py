@@ -65,10 +65,13 @@ class Provenance:
 
     def differences(self, other: Provenance) -> list[str]:
         """Name what differs from `other`, one phrase a field."""
+        # Of two engines, renderer and scene differ as a matter of course.
+        implied = {"renderer", "scene_sha256"} if self.engine != other.engine else set()
         return [
             f"{field.name} is {mine!r}, not {theirs!r}"
             for field in dataclasses.fields(self)
             if (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))
+            and field.name not in implied
         ]
 
 

@@ -25,6 +25,7 @@ def render_small(out: Path, **changes: Any) -> RenderResult:
         changes.pop("sampling", None) or UniformSampling(changes.pop("seed", SEED)),
         changes.pop("count", COUNT),
         changes.pop("options", None) or RenderOptions(changes.pop("size", SIZE)),
+        engine=changes.pop("engine", "povray"),
         shard_size=changes.pop("shard_size", SHARD_SIZE),
         compression=changes.pop("compression", "gzip"),
         shards=changes.pop("shards", (None, None)),
@@ -37,6 +38,14 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small dataset; tests must not change it."""
     out = tmp_path_factory.mktemp("rendered") / "data"
     render_small(out)
+    return out
+
+
+@pytest.fixture(scope="session")
+def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same dataset by POV-Ray's twin; tests must not change it."""
+    out = tmp_path_factory.mktemp("traced") / "data"
+    render_small(out, engine="torch")
     return out
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+engines = click.Choice(["povray", "torch"])  # `ENGINES`, which would import NumPy
 json_option = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .params import Jobs, ShardRange, Threshold, json_option
+from .params import Jobs, ShardRange, Threshold, engines, json_option
 
 
 @click.command("render")
@@ -28,6 +28,13 @@ from .params import Jobs, ShardRange, Threshold, json_option
 )
 @click.option(
     "--factors", type=click.Path(path_type=Path), help="CSV with one row of factors per image."
+)
+@click.option(
+    "--engine",
+    type=engines,
+    default="povray",
+    show_default=True,
+    help="POV-Ray, the reference, or its twin in PyTorch, many times faster.",
 )
 @click.option(
     "--antialias",
@@ -60,9 +67,9 @@ from .params import Jobs, ShardRange, Threshold, json_option
 def command(out: Path, **options: Any) -> None:
     """Render 3DShapesHD into the folder OUT, or go on where a stopped run ended.
 
-    The images depend on --seed, --size and the antialiasing alone: never on the number of
-    workers, the shard size, or how often the run was interrupted. A larger --count extends
-    a dataset.
+    The images depend on --seed, --size, the antialiasing and the engine alone: never on the
+    number of workers, the shard size, or how often the run was interrupted. The engines differ
+    in a few pixels. A larger --count extends a dataset.
     """
     from ..errors import InterruptedRunError
     from ..plan import check_disk, estimate

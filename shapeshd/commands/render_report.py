@@ -20,6 +20,7 @@ def plan_from_options(out: Path, options: dict[str, Any]) -> RenderPlan:
         make_sampling(options["sampling"], seed=options["seed"], table=options["factors"]),
         options["count"],
         RenderOptions(options["size"], options["antialias"], options["antialias_depth"]),
+        engine=options["engine"],
         shard_size=options["shard_size"],
         compression=options["compression"],
         shards=options["shards"],
@@ -32,6 +33,7 @@ def describe_plan(plan: RenderPlan, expected: Estimate, jobs: int) -> tuple[dict
     text = f"{asked:,} images of {size}x{size} in {len(plan.shards)} shards"
     if len(plan.shards) < plan.total_shards:
         text += f" ({plan.shards.start}:{plan.shards.stop} of {plan.total_shards})"
+    text += f" by {plan.provenance.renderer}"
     if expected.images < asked:
         text += f", {asked - expected.images:,} of them already there (to be checked)"
     if expected.images:
@@ -57,8 +59,8 @@ def describe_result(plan: RenderPlan, result: RenderResult) -> tuple[dict[str, A
     rate = result.rendered / result.seconds if result.seconds else 0.0
     state = "complete" if result.manifest.complete else "not complete yet"
     text = (
-        f"rendered {result.rendered:,} images in {human_time(result.seconds)} "
-        f"({rate:.1f} img/s), kept {result.kept:,}"
+        f"rendered {result.rendered:,} images with {plan.provenance.renderer} in "
+        f"{human_time(result.seconds)} ({rate:.1f} img/s), kept {result.kept:,}"
     )
     if result.remade:
         numbers = ", ".join(map(str, result.remade))
@@ -66,6 +68,7 @@ def describe_result(plan: RenderPlan, result: RenderResult) -> tuple[dict[str, A
     text += f"\n{plan.dataset}: {result.manifest.available:,} of {plan.count:,} images, {state}"
     values = {
         "dataset": str(plan.dataset),
+        "engine": plan.provenance.engine,
         "rendered": result.rendered,
         "kept": result.kept,
         "remade_shards": list(result.remade),
