@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .params import Jobs, json_option
+from .params import Jobs, engines, json_option
 
 if TYPE_CHECKING:
     from ..verify import Verification
@@ -31,6 +31,12 @@ _MARKS = {True: "ok", False: "FAILED", None: "-"}
     default=0,
     show_default=True,
     help="Draws the images of --rerender.",
+)
+@click.option(
+    "--engine",
+    type=engines,
+    help="Renders them: the dataset's own, exactly, or the other one, with tolerance.  "
+    "[default: the dataset's]",
 )
 @click.option(
     "--factors",

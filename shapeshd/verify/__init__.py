@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from ..engines import engine_named
 from ..errors import UsageError
 from ..workspace import WORK_FOLDER
 from . import files, labels
@@ -50,6 +51,7 @@ def verify_dataset(
     table: Path | None = None,
     jobs: int | None = None,
     seed: int = 0,
+    engine: str | None = None,
 ) -> Verification:
     """Check the dataset folder `path`.
 
@@ -59,12 +61,18 @@ def verify_dataset(
         table: CSV file of the factors that a dataset of sampling ``table`` was rendered from.
         jobs: processes that read shards; by default one a core for a large set.
         seed: draws the images that are rendered again.
+        engine: renders them, ``povray`` or ``torch``; by default the dataset's own. With the
+            other one they are compared with tolerance; see `check_pixels`.
 
     Raises:
         UsageError: if `path` is no dataset, or an argument is wrong.
     """
     if rerender < 0 or (jobs is not None and jobs < 1):
         raise UsageError("rerender must not be negative, and jobs at least 1")
+    if engine is not None:
+        engine_named(engine)
+        if not rerender:
+            raise UsageError("--engine goes with --rerender: it renders the images again")
     evidence = collect(Path(path), jobs)
     sampling, reason = labels.claimed_sampling(evidence.provenance, table)
     checks = [
@@ -78,7 +86,7 @@ def verify_dataset(
         labels.check_ranges(evidence),
         labels.check_labels(evidence, sampling, reason),
         labels.check_uniformity(evidence),
-        check_pixels(evidence, rerender, seed),
+        check_pixels(evidence, rerender, seed, engine),
     ]
     notes = []
     if (evidence.dataset / WORK_FOLDER).exists():
