@@ -152,13 +152,20 @@ class Entry(NamedTuple):
     facing: Tensor | None
 
 
-class Surroundings(NamedTuple):
-    """Where rays meet floor, wall or sky; see `Entry`."""
+class Surface(NamedTuple):
+    """What rays meet first: floor, wall, sky or object.
+
+    Args:
+        t: (...), as in `Entry`.
+        facing: (...), as in `Entry`, but 0 in the object's shadow.
+        sky: bool (...), whether it is the sky.
+        pigment: (3, ...), its colour, linear RGB.
+    """
 
     t: Tensor
     facing: Tensor
-    floor: Tensor
     sky: Tensor
+    pigment: Tensor
 
 
 Solid = Callable[[Numbers, Vector, Vector, Vector | None], Entry]
@@ -321,33 +328,24 @@ def radiance(
     eye = Vector(numbers.distance * view.sin, height, -numbers.distance * view.cos)
     way = Vector(u * view.cos - view.sin, v, u * view.sin + view.cos)
     light = Vector(*(torch.full_like(view.sin, part) for part in numbers.light))
-    room = _surroundings(numbers, eye, way, light)
-    t, facing, sky = room.t, room.facing, room.sky
-    pigment = torch.where(room.floor, view.floor, torch.where(sky, view.sky, view.wall))
-
-    rows, columns = window or (slice(None), slice(None))
-    part = (..., rows, columns)
-    ray = Vector(way.x[..., columns], way.y[..., rows, :], way.z[..., columns])
-    # The object in its own unit of length, in which it has scale 1.
-    start, lamp, depth = eye.divide(view.scale), light.divide(view.scale), t[part] / view.scale
-    seen = solid(numbers, start, ray, lamp)
-    assert seen.facing is not None
-    point = start.along(ray, depth)
-    shadow = solid(numbers, point, lamp.minus(point), None).mask
-    lit = torch.where(shadow, 0.0, facing[part])
-    facing[part] = torch.where(seen.mask, seen.facing * view.scale, lit)
-    t[part] = torch.where(seen.mask, seen.t * view.scale, t[part])
-    sky[part] &= ~seen.mask
-    colours = (slice(None), *part)
-    pigment[colours] = torch.where(seen.mask, view.solid, pigment[colours])
-
+    surface = _room(numbers, view, eye, way, light)
+    if window is None:
+        surface = _with_object(numbers, solid, view, eye, way, light, surface)
+    else:
+        rows, columns = window
+        part = (..., rows, columns)
+        ray = Vector(way.x[..., columns], way.y[..., rows, :], way.z[..., columns])
+        behind = Surface(*(whole[part] for whole in surface))
+        seen = _with_object(numbers, solid, view, eye, ray, light, behind)
+        for whole, changed in zip(surface, seen, strict=True):
+            whole[part] = changed
     rise = light.minus(eye)
-    square = (way.dot(way) * t - 2 * rise.dot(way)) * t + rise.dot(rise)
-    cosine = facing.clamp(min=0) * square.rsqrt()
-    return pigment * _shade(numbers, cosine, sky)
+    square = (way.dot(way) * surface.t - 2 * rise.dot(way)) * surface.t + rise.dot(rise)
+    cosine = surface.facing.clamp(min=0) * square.rsqrt()
+    return surface.pigment * _shade(numbers, cosine, surface.sky)
 
 
-def _surroundings(numbers: Numbers, eye: Vector, way: Vector, light: Vector) -> Surroundings:
+def _room(numbers: Numbers, view: View, eye: Vector, way: Vector, light: Vector) -> Surface:
     """Look into the room without the object."""
     to_floor = torch.where(way.y < 0, -numbers.height / way.y, math.inf)
     right = way.x.sign()
@@ -358,7 +356,33 @@ def _surroundings(numbers: Numbers, eye: Vector, way: Vector, light: Vector) -> 
     floor = to_floor < to_wall
     t = torch.minimum(to_floor, to_wall)
     sky = (t * way.y > numbers.wall_height - numbers.height) & ~floor
-    return Surroundings(t, torch.where(floor, light.y, wall), floor, sky)
+    pigment = torch.where(floor, view.floor, torch.where(sky, view.sky, view.wall))
+    return Surface(t, torch.where(floor, light.y, wall), sky, pigment)
+
+
+def _with_object(
+    numbers: Numbers,
+    solid: Solid,
+    view: View,
+    eye: Vector,
+    way: Vector,
+    light: Vector,
+    behind: Surface,
+) -> Surface:
+    """Put the object in front of `behind`, and its shadow on it."""
+    # The solids have scale 1: measure in the object's own unit of length.
+    start, lamp = eye.divide(view.scale), light.divide(view.scale)
+    seen = solid(numbers, start, way, lamp)
+    assert seen.facing is not None
+    point = start.along(way, behind.t / view.scale)
+    shadow = solid(numbers, point, lamp.minus(point), None).mask
+    lit = torch.where(shadow, 0.0, behind.facing)
+    return Surface(
+        t=torch.where(seen.mask, seen.t * view.scale, behind.t),
+        facing=torch.where(seen.mask, seen.facing * view.scale, lit),
+        sky=behind.sky & ~seen.mask,
+        pigment=torch.where(seen.mask, view.solid, behind.pigment),
+    )
 
 
 def _shade(numbers: Numbers, cosine: Tensor, sky: Tensor) -> Tensor:

@@ -22,8 +22,8 @@ from torch import Tensor
 
 CONTRAST_GAMMA = 2.5  # POV-Ray's Antialias_Gamma
 
-Samples = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""Image, row and column of m pixels, each int64 (m,), to their supersampled colours (3, m)."""
+Rays = Callable[[Tensor, Tensor, Tensor], Tensor]
+"""Image, row and column of m pixels, int64 (m,), to what d x d rays see in each: (3, d, d, m)."""
 
 
 def offsets(depth: int) -> Tensor:
@@ -31,7 +31,7 @@ def offsets(depth: int) -> Tensor:
     return (torch.arange(depth, dtype=torch.float64) + 0.5) / depth - 0.5
 
 
-def supersample(linear: Tensor, threshold: float, samples: Samples) -> None:
+def supersample(linear: Tensor, threshold: float, rays: Rays) -> None:
     """Antialias images in place.
 
     Args:
@@ -39,15 +39,17 @@ def supersample(linear: Tensor, threshold: float, samples: Samples) -> None:
             first column lie outside of the image.
         threshold: contrast from which on two neighbours are supersampled: the sum over
             channels of the differences of value^(1/2.5).
-        samples: gives the supersampled colours of pixels.
+        rays: traces more of them through given pixels; see `offsets` for where.
     """
     walk = _Walk(linear, threshold)
+    flat = linear.view(3, -1)
     done: list[tuple[Tensor, Tensor]] = []
     while len(pixels := walk.missing()):
-        colours = samples(*walk.places(pixels))
+        more = rays(*walk.places(pixels))
+        colours = more.sum((1, 2)).add_(flat.index_select(1, pixels))
+        colours /= more.shape[1] * more.shape[2] + 1
         walk.learn(pixels, colours)
         done.append((pixels, colours))
-    flat = linear.view(3, -1)
     for pixels, colours in done:
         # A pixel can lose its mark to a neighbour that was supersampled later.
         kept = walk.marked[pixels]
@@ -107,7 +109,9 @@ class _Walk:
             (self._width, row + 1 < self._shape[1], self._sharp_up),
         ):
             neighbours = pixels[inside] + step
-            after[neighbours] = self._differ(self._colours[:, neighbours], sharp[:, inside])
+            after[neighbours] = self._differ(
+                self._colours.index_select(1, neighbours), sharp[:, inside]
+            )
         self._settle()
         self.marked = self._marks()
 

@@ -41,47 +41,54 @@ def free_memory(device: torch.device) -> int:
 class BatchSize:
     """The size of the next batch.
 
-    It doubles as long as that makes a batch's items at least 5% faster, up to `limit`, and
-    halves when the memory does not suffice.
+    It climbs: twice or half the best size so far is tried next, until neither is faster for an
+    item; of sizes within 5% the smallest is the best. It halves when the memory does not suffice.
 
     Args:
+        start: the first size, >= 1.
         limit: the largest size, >= 1.
-        fixed: take that size from the beginning instead of trying.
+        fixed: stay at the first size.
     """
 
-    def __init__(self, limit: int, *, fixed: bool = False) -> None:
-        self.value = limit if fixed else 1
+    def __init__(self, start: int, limit: int, *, fixed: bool = False) -> None:
+        self.value = min(start, limit)
         self._limit = limit
-        self._searching = not fixed and limit > 1
-        self._best_rate = 0.0
-        self._rates: list[float] = []
+        self._searching = not fixed
+        self._rates: dict[int, float] = {}
+        self._tries: list[float] = []
 
     @contextmanager
     def timed(self, count: int, device: torch.device) -> Iterator[None]:
         """Time a batch of `count` items that the body works on, and learn from it."""
-        if not self._searching or count < self.value:
+        if not self._searching or count != self.value:
             yield
             return
         began = time.perf_counter()
         yield
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        self._learn(count / (time.perf_counter() - began))
+        self.learn(count / (time.perf_counter() - began))
 
-    def _learn(self, rate: float) -> None:
-        self._rates.append(rate)
-        if len(self._rates) < _TRIES or not self._searching:
+    def learn(self, rate: float) -> None:
+        """Take note that a batch of `value` items went at `rate` items a second."""
+        self._tries.append(rate)
+        if len(self._tries) < _TRIES or not self._searching:
             return
-        rate, self._rates = max(self._rates), []
-        if rate < _WORTHWHILE * self._best_rate:
-            self.value = max(1, self.value // 2)
-            self._searching = False
-        else:
-            self._best_rate = rate
-            self.value, self._searching = min(2 * self.value, self._limit), self.value < self._limit
+        self._rates[self.value] = max(self._tries)
+        self._tries.clear()
+        enough = max(self._rates.values()) / _WORTHWHILE
+        best = min(size for size, rate in self._rates.items() if rate >= enough)
+        untried = [
+            size
+            for size in (2 * best, best // 2)
+            if 1 <= size <= self._limit and size not in self._rates
+        ]
+        self._searching = bool(untried)
+        self.value = untried[0] if untried else best
 
     def shrink(self, count: int) -> bool:
         """Go on with half of `count`, for which the memory was too small; False if that is 0."""
         self.value = self._limit = max(1, count // 2)
-        self._searching, self._rates = False, []
+        self._searching = False
+        self._tries.clear()
         return count > 1

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from .errors import UsageError
+from .philox import philox
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -52,6 +53,8 @@ NUM_BINS = int(np.prod(BIN_SHAPE))
 """k = 12^3 x 4 x 4 x 6 = 165,888, the number of joint bins (section 3.2 of the paper)."""
 
 MAX_SEED = 2**63 - 1
+MAX_IMAGE = 2**62
+"""No image of a seed has this index or a larger one: its counters stay within 64 bits."""
 _COUNTERS_PER_IMAGE = 2  # one Philox counter gives four 64-bit draws; an image owns eight draws
 
 
@@ -89,9 +92,34 @@ def uniform_factors(seed: int, start: int, stop: int) -> FloatArray:
     count = stop - start
     generator = np.random.Philox(key=seed, counter=_COUNTERS_PER_IMAGE * start)
     per_image = 4 * _COUNTERS_PER_IMAGE
-    draws = generator.random_raw(per_image * count).reshape(count, per_image)
-    unit = (draws[:, : len(FACTORS)] >> np.uint64(11)) * 2.0**-53
-    return from_unit(unit)
+    return _from_draws(generator.random_raw(per_image * count).reshape(count, per_image))
+
+
+def uniform_factors_at(seed: int, indices: npt.ArrayLike) -> FloatArray:
+    """Return the factors that `uniform_factors` draws for images in any order.
+
+    Args:
+        seed: key of the generator, in [0, 2^63 - 1].
+        indices: whole numbers of shape (n,), each in [0, `MAX_IMAGE`).
+
+    Returns:
+        float64 array of shape (n, 6), columns as in `FACTORS`.
+
+    Raises:
+        UsageError: if the seed or an index is impossible.
+    """
+    check_seed(seed)
+    images = np.asarray(indices, dtype=np.int64)
+    if images.size and not 0 <= images.min() <= images.max() < MAX_IMAGE:
+        raise UsageError(f"the index of an image must be at least 0 and below {MAX_IMAGE}")
+    own = np.arange(1, _COUNTERS_PER_IMAGE + 1, dtype=np.uint64)  # NumPy counts before it draws
+    counters = np.uint64(_COUNTERS_PER_IMAGE) * images.astype(np.uint64)[:, None] + own
+    return _from_draws(philox(seed, counters).reshape(len(images), 4 * _COUNTERS_PER_IMAGE))
+
+
+def _from_draws(draws: npt.NDArray[np.uint64]) -> FloatArray:
+    """Turn the 64-bit draws of each image, (n, 8), into its factors, (n, 6)."""
+    return from_unit((draws[:, : len(FACTORS)] >> np.uint64(11)) * 2.0**-53)
 
 
 def from_unit(unit: FloatArray) -> FloatArray:
@@ -115,9 +143,12 @@ def check_factors(factors: npt.ArrayLike) -> FloatArray:
     1 is red again); the shape must be one of the whole numbers 0 to 3.
     """
     try:
-        array = np.asarray(factors, dtype=np.float64)
+        given = np.asarray(factors)
     except (TypeError, ValueError) as error:
         raise UsageError(f"factors must be numbers: {error}") from None
+    if given.dtype.kind not in "biuf":  # NumPy would parse texts and cut complex numbers
+        raise UsageError(f"factors must be numbers, not {given.dtype}")
+    array = given.astype(np.float64, copy=False)
     if array.ndim != 2 or array.shape[1] != len(FACTORS):
         raise UsageError(f"factors must have shape (n, {len(FACTORS)}), not {array.shape}")
     for column, factor in enumerate(FACTORS):

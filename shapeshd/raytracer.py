@@ -8,13 +8,16 @@ where images are made as they are read.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .analytic import SOLIDS, Numbers, Window, numbers, outline, radiance
+from .analytic import SOLIDS, Numbers, Solid, Window, numbers, outline, radiance
 from .antialiasing import offsets, supersample
 from .batching import NO_MEMORY, BatchSize, free_memory, says_no_memory
 from .errors import ShapesHDError, UsageError, one_line
@@ -31,6 +34,11 @@ _SCALE_STEPS = 8  # a batch's window is that of its largest object, to an eighth
 _VALUES_PER_PIXEL = 60
 _MEMORY_SHARE = 0.5
 _MAX_BATCH = 4096
+_RECOMPILE_LIMIT = 64
+_FIRST_PIXELS = {"cpu": 2**18, "cuda": 2**24}  # of a first batch: on a CPU, what its caches hold
+_batch_sizes: dict[Any, BatchSize] = {}
+
+Trace = Callable[[Tensor, Tensor, Tensor, Window | None], Tensor]
 
 
 def trace_images(
@@ -104,15 +112,15 @@ class RayTracer:
         self.dtype = dtype
         self._numbers = numbers()
         self._windows: dict[tuple[int, int], Window] = {}
-        self._radiance = torch.compile(radiance, dynamic=True) if compile else radiance
+        self._compile = compile
+        self._traces = [self._tracing(solid) for solid in SOLIDS]
         size, antialias = self.options.size, self.options.antialias is not None
         # With antialiasing, a row above the image and a column left of it.
         steps = torch.arange(-1 if antialias else 0, size, dtype=torch.float64) + 0.5
         unit = 2 * self._numbers.tangent / size
         self._line = ((steps - size / 2) * unit).to(self.device, dtype)
         self._offsets = (offsets(self.options.antialias_depth) * unit).to(self.device, dtype)
-        fitting = self._fitting()
-        self._batch = BatchSize(min(batch or fitting, fitting), fixed=batch is not None)
+        self._batch = self._batch_size(batch)
 
     @property
     def batch(self) -> int:
@@ -133,12 +141,17 @@ class RayTracer:
             UsageError: if a factor is outside its range.
             ShapesHDError: if the images do not fit into memory.
         """
+        if isinstance(factors, Tensor):
+            factors = factors.detach().cpu()
+            if factors.is_floating_point():
+                factors = factors.double()  # NumPy knows no bfloat16
+            factors = factors.numpy()
         checked = check_factors(factors)
         images = self._allocate(len(checked), as_float)
         # Images of one shape go together; of one scale, too, for a small window.
         order = np.lexsort((checked[:, _SCALE], checked[:, SHAPE]))
         ends = np.searchsorted(checked[order, SHAPE], np.arange(len(SHAPES)), side="right")
-        with torch.inference_mode():
+        with torch.no_grad():
             start = 0
             for end in ends:
                 while start < end:
@@ -182,29 +195,37 @@ class RayTracer:
 
     def _trace(self, factors: FloatArray) -> Tensor:
         """Trace images of one shape: floating-point (n, 3, size, size), sRGB in [0, 1]."""
-        solid = SOLIDS[int(factors[0, SHAPE])]
+        shape = int(factors[0, SHAPE])
+        trace = self._traces[shape]
         table = _table(self._numbers, factors).to(self.device, self.dtype)
-        linear = self._radiance(
-            self._numbers,
-            solid,
-            table[:, :, None, None],
-            self._line,
-            -self._line[:, None],
-            self._window(int(factors[0, SHAPE]), factors[:, _SCALE].max()),
-        )
-        threshold, depth = self.options.antialias, self.options.antialias_depth
+        # A compiler that fuses everything gains more than a window would save.
+        window = None if self._compile else self._window(shape, factors[:, _SCALE].max())
+        linear = trace(table[:, :, None, None], self._line, -self._line[:, None], window)
+        threshold = self.options.antialias
         if threshold is not None:
 
-            def samples(image: Tensor, row: Tensor, column: Tensor) -> Tensor:
-                u = self._line[column] + self._offsets[:, None]
-                v = -(self._line[row] + self._offsets[:, None, None])
-                of = table[:, None, None, image]
-                traced = self._radiance(self._numbers, solid, of, u, v, None)
-                return (traced.sum((1, 2)) + linear[:, image, row, column]) / (depth**2 + 1)
+            def rays(image: Tensor, row: Tensor, column: Tensor) -> Tensor:
+                u = self._line.index_select(0, column) + self._offsets[:, None]
+                v = -(self._line.index_select(0, row) + self._offsets[:, None, None])
+                of = table.index_select(1, image)[:, None, None]
+                return trace(of, u, v, None)
 
-            supersample(linear, threshold, samples)
+            supersample(linear, threshold, rays)
             linear = linear[..., 1:, 1:]
         return _encode(linear).transpose(0, 1)
+
+    def _tracing(self, solid: Solid) -> Trace:
+        trace = partial(radiance, self._numbers, solid)
+        if not self._compile:
+            return trace
+        compiled = torch.compile(trace)
+
+        def call(*rays: Any) -> Tensor:
+            # One function for four objects, for pixels and their samples.
+            with torch._dynamo.config.patch(recompile_limit=_RECOMPILE_LIMIT):
+                return compiled(*rays)
+
+        return call
 
     def _window(self, shape: int, scale: float) -> Window:
         """Return the rows and columns in which an object up to this scale can change a pixel."""
@@ -219,18 +240,25 @@ class RayTracer:
             )
         return self._windows[shape, steps]
 
-    def _fitting(self) -> int:
-        """Estimate how many images fit into the free memory at a time."""
-        image = _VALUES_PER_PIXEL * self.dtype.itemsize * len(self._line) ** 2
-        share = int(_MEMORY_SHARE * free_memory(self.device)) // image
-        return max(1, min(_MAX_BATCH, share))
+    def _batch_size(self, batch: int | None) -> BatchSize:
+        pixels = len(self._line) ** 2
+        image = _VALUES_PER_PIXEL * self.dtype.itemsize * pixels
+        fitting = max(1, int(_MEMORY_SHARE * free_memory(self.device)) // image)
+        if batch is not None:
+            return BatchSize(batch, fitting, fixed=True)
+        # What was learnt holds for every tracer of its kind in this process.
+        kind = (self.options, self.device, self.dtype, self._compile)
+        start = max(1, _FIRST_PIXELS.get(self.device.type, _FIRST_PIXELS["cuda"]) // pixels)
+        if kind not in _batch_sizes:
+            _batch_sizes[kind] = BatchSize(start, min(fitting, _MAX_BATCH))
+        return _batch_sizes[kind]
 
 
 def _check_device(device: str | torch.device) -> torch.device:
     """Return a device that exists, or raise `UsageError`."""
     try:
         checked = torch.device(device)
-        torch.empty(1, device=checked)
+        torch.zeros(1, device=checked).cpu()  # a meta device has nothing to copy
     except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
         raise UsageError(f"device {device!r} cannot be used: {one_line(error)}") from None
     return checked
