@@ -14,12 +14,14 @@ from shapeshd.errors import UsageError
 from shapeshd.factors import (
     BIN_SHAPE,
     FACTORS,
+    MAX_IMAGE,
     NAMES,
     NUM_BINS,
     bin_indices,
     check_factors,
     joint_bins,
     uniform_factors,
+    uniform_factors_at,
 )
 from shapeshd.sampling import GridSampling, TableSampling, UniformSampling
 
@@ -44,6 +46,24 @@ def test_uniform_factors_follow_philox(seed: int, index: int) -> None:
     u = [(word >> 11) / 2**53 for word in raw[:6]]
     expected = [u[0], u[1], u[2], 1 + u[3], float(int(4 * u[4])), -30 + 60 * u[5]]
     assert uniform_factors(seed, index, index + 1)[0].tolist() == expected
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**63 - 1),
+    indices=st.lists(st.integers(0, MAX_IMAGE - 1), max_size=12),
+)
+def test_factors_of_images_in_any_order(seed: int, indices: list[int]) -> None:
+    found = uniform_factors_at(seed, indices)
+    assert found.shape == (len(indices), 6)
+    for row, index in zip(found, indices, strict=True):
+        np.testing.assert_array_equal(row, uniform_factors(seed, index, index + 1)[0])
+
+
+@pytest.mark.parametrize("index", [-1, MAX_IMAGE])
+def test_an_index_out_of_range_is_refused(index: int) -> None:
+    with pytest.raises(UsageError, match="the index of an image"):
+        uniform_factors_at(0, [0, index])
 
 
 def test_first_image_of_seed_0_is_frozen() -> None:
