@@ -17,6 +17,7 @@ _HOMES = {
     "bin_indices": "factors",
     "check_factors": "factors",
     "joint_bins": "factors",
+    "open_dataset": "dataset",
     "uniform_factors": "factors",
     "ShapesHD": "dataset",
     "ShapesHDError": "errors",
@@ -28,6 +29,7 @@ __all__ = ["__version__", *sorted(_HOMES)]
 
 if TYPE_CHECKING:
     from .dataset import ShapesHD as ShapesHD
+    from .dataset import open_dataset as open_dataset
     from .errors import ShapesHDError as ShapesHDError
     from .factors import FACTORS as FACTORS
     from .factors import Factor as Factor

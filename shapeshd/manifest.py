@@ -170,6 +170,23 @@ def load_manifest(dataset: Path) -> Manifest:
     return manifest
 
 
+def manifest_of_what_is_there(path: Path) -> Manifest:
+    """Load the manifest of the folder `path`, or derive it where shards are gone or changed.
+
+    Raises:
+        UsageError: if `path` is no dataset folder.
+        DamagedShardError: if a shard that is there has no readable header.
+    """
+    try:
+        return load_manifest(path)
+    except DamagedShardError:
+        text = path / MANIFEST_NAME
+        if not text.exists():
+            raise
+        asked = Manifest.from_json(json.loads(text.read_text(encoding="utf-8"))).count
+        return scan_shards(path, asked)
+
+
 def _rescan(dataset: Path, old: Manifest) -> Manifest:
     found = scan_shards(dataset)
     return dataclasses.replace(found, count=max(found.count, old.count))

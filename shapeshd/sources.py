@@ -14,14 +14,14 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Protocol
 
 import h5py
 import numpy as np
 
 from .errors import DamagedShardError, MissingPackageError, UsageError, one_line
 from .factors import FACTORS, FloatArray, IntArray
-from .manifest import MANIFEST_NAME, VIRTUAL_NAME, load_manifest
+from .manifest import MANIFEST_NAME, VIRTUAL_NAME, load_manifest, manifest_of_what_is_there
 from .povray import Image
 from .shards import DAMAGE, damaged, header_of, is_shard, list_shards, open_hdf5, shard_number
 
@@ -29,6 +29,21 @@ MAX_OPEN_FILES = 64
 _CHECKSUM_BYTES = 4
 _MAX_CACHE_BYTES = 256 * 2**20
 _DAMAGE = (*DAMAGE, zlib.error)
+
+
+class Source(Protocol):
+    """A part of a dataset: images that follow each other, and their factors."""
+
+    count: int
+    first_index: int
+    image_shape: tuple[int, int, int]
+
+    @property
+    def labels(self) -> FloatArray:
+        """All factors, float64 (count, 6)."""
+
+    def image(self, row: int) -> Image:
+        """Return the image `row`, 0 to count - 1: read-only uint8 (H, W, 3)."""
 
 
 class OpenFiles:
@@ -96,7 +111,7 @@ class _Contents:
 
 
 class ImageFile:
-    """One HDF5 file with ``images`` uint8 (n, H, W, 3) and ``labels`` float64 (n, 6).
+    """One HDF5 file with ``images`` uint8 (n, H, W, 3) and ``labels`` (n, 6), numbers.
 
     Args:
         path: the file.
@@ -168,7 +183,7 @@ class ImageFile:
         if self._contents is None:
             opened = self._open()
             try:
-                labels = opened.file["labels"][()]
+                labels = opened.file["labels"][()].astype(np.float64, copy=False)
                 self._contents = _Contents(labels, _gzip_places(opened.file, opened.images))
             except _DAMAGE as error:
                 self._fail("its labels cannot be read", error)
@@ -188,7 +203,7 @@ class ImageFile:
             self._fail("is missing")
         except _DAMAGE as error:
             self._fail("cannot be read", error)
-        if form != _expected_form(self.count, self.image_shape):
+        if not _fits(form, self.count, self.image_shape):
             self._fail(f"holds other arrays than expected: {form}")
         return opened
 
@@ -233,7 +248,9 @@ def find_files(path: Path, files: OpenFiles, *, allow_incomplete: bool) -> list[
 
 
 def _find_shards(dataset: Path, files: OpenFiles, allow_incomplete: bool) -> list[ImageFile]:
-    manifest = load_manifest(dataset)
+    manifest = (
+        load_manifest(dataset) if not allow_incomplete else manifest_of_what_is_there(dataset)
+    )
     if not allow_incomplete:
         remedy = (
             "finish it with `shapeshd render`, or pass allow_incomplete=True to read what there is"
@@ -267,19 +284,25 @@ def _describe_form(file: h5py.File) -> _Form:
     return images.shape, images.dtype, labels.shape, labels.dtype
 
 
-def _expected_form(count: int, image_shape: tuple[int, int, int]) -> _Form:
-    """Return the form of a file of `count` images."""
-    return (count, *image_shape), np.dtype("u1"), (count, len(FACTORS)), np.dtype("<f8")
+def _fits(form: _Form, count: int, image_shape: tuple[int, ...]) -> bool:
+    """Tell whether a file of this form holds `count` images, and real numbers as labels."""
+    shape, dtype, label_shape, label_dtype = form
+    return (
+        shape == (count, *image_shape)
+        and dtype == np.uint8
+        and label_shape == (count, len(FACTORS))
+        and label_dtype.kind in "fiu"
+    )
 
 
 def _check_foreign(file: h5py.File, path: Path) -> tuple[int, tuple[int, int, int]]:
-    wanted = "images uint8 (n, H, W, 3) and labels float64 (n, 6), as 3dshapes.h5 has"
+    wanted = "images uint8 (n, H, W, 3) and numbers as labels (n, 6), as 3dshapes.h5 has"
     try:
         form = _describe_form(file)
     except (KeyError, AttributeError):
         raise UsageError(f"{path}: holds no {wanted}") from None
     shape = form[0]
-    if len(shape) != 4 or form != _expected_form(shape[0], (shape[1], shape[2], 3)):
+    if len(shape) != 4 or not _fits(form, shape[0], (*shape[1:3], 3)):
         raise UsageError(
             f"{path}: images are {form[1]} {form[0]} and labels {form[3]} {form[2]}, not {wanted}"
         )
