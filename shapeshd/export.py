@@ -1,4 +1,4 @@
-"""Writes a dataset in the form that another trainer reads, one image after the other.
+"""Writes a dataset in the form that another trainer reads, image after image.
 
 The pixels are those of the dataset, bit for bit, as PNG; equal datasets give equal bytes.
 An export appears under its own name only when it is complete.
@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -130,8 +130,21 @@ def block_name(index: int) -> str:
 def table_lines(dataset: ShapesHD) -> Iterator[str]:
     """Yield the lines of ``labels.csv``: index, file and the six factors, digit for digit."""
     yield f"index,file,{','.join(NAMES)}\n"
-    for index, row in zip(dataset.indices.tolist(), dataset.labels.tolist(), strict=True):
+    for index, row in _rows(dataset):
         yield f"{index},{block_name(index)},{','.join(map(repr, row))}\n"
+
+
+def _rows(dataset: ShapesHD) -> Iterator[tuple[int, list[float]]]:
+    """Yield the index and the factors of each image, without those of all in memory."""
+    indices = chain.from_iterable(dataset.spans)
+    for items in _blocks(len(dataset), _BLOCK):
+        rows = dataset.labels_of(items).tolist()
+        yield from zip(islice(indices, len(rows)), rows, strict=True)
+
+
+def _blocks(count: int, size: int) -> Iterator[range]:
+    """Cut the numbers below `count` into intervals of `size`."""
+    return (range(first, min(first + size, count)) for first in range(0, count, size))
 
 
 def write_folder(out: Path, samples: Iterable[Sample], task: Task) -> None:
@@ -172,8 +185,7 @@ def _stylegan_labels(task: Task) -> Iterator[str]:
         yield '{"labels": null}\n'
         return
     yield '{"labels": ['
-    pairs = zip(task.dataset.indices.tolist(), task.dataset.labels.tolist(), strict=True)
-    for number, (index, row) in enumerate(pairs):
+    for number, (index, row) in enumerate(_rows(task.dataset)):
         label = int(row[SHAPE]) if task.labels == "shape" else row
         yield (", " if number else "") + json.dumps([block_name(index), label])
     yield "]}\n"
@@ -275,22 +287,26 @@ def _publish(out: Path, write: Callable[[Path], None]) -> None:
 
 
 def _encoded(dataset: ShapesHD, jobs: int) -> Iterator[Sample]:
-    """Yield the samples in order; `jobs` threads read and encode a few of them ahead."""
-    labels, indices = dataset.labels, dataset.indices
+    """Yield the samples in order; `jobs` threads read and encode a few blocks ahead."""
 
-    def encode(position: int) -> Sample:
-        png = encode_png(dataset.pixels(position))
-        return Sample(int(indices[position]), png, labels[position])
+    def encode(items: range, indices: list[int]) -> list[Sample]:
+        images, labels = dataset.read(items)
+        return [
+            Sample(index, encode_png(image), factors)
+            for index, image, factors in zip(indices, images, labels, strict=True)
+        ]
 
-    waiting: deque[Future[Sample]] = deque()
+    ahead = jobs * max(2, 8 // dataset.block)
+    indices = chain.from_iterable(dataset.spans)
+    waiting: deque[Future[list[Sample]]] = deque()
     with ThreadPoolExecutor(jobs, thread_name_prefix="export") as pool:
         try:
-            for position in range(len(dataset)):
-                waiting.append(pool.submit(encode, position))
-                if len(waiting) >= 8 * jobs:
-                    yield waiting.popleft().result()
+            for items in _blocks(len(dataset), dataset.block):
+                waiting.append(pool.submit(encode, items, list(islice(indices, len(items)))))
+                if len(waiting) >= ahead:
+                    yield from waiting.popleft().result()
             while waiting:
-                yield waiting.popleft().result()
+                yield from waiting.popleft().result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 

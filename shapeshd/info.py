@@ -1,9 +1,8 @@
-"""What a dataset holds and how it was made: of a folder of ours, or a file like 3dshapes.h5."""
+"""What a dataset holds and how it was made: a folder, a file like 3dshapes.h5, or no file."""
 
 from __future__ import annotations
 
 import dataclasses
-import json
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,28 +12,37 @@ import numpy as np
 
 from . import povray
 from .errors import DamagedShardError, UsageError, one_line
-from .factors import FACTORS, SHAPES, FloatArray
-from .manifest import MANIFEST_NAME, Manifest, load_manifest, scan_shards
+from .factors import FACTORS, SHAPES, FloatArray, uniform_factors
+from .manifest import MANIFEST_NAME, manifest_of_what_is_there
+from .povray import RenderOptions
+from .render_spec import RenderSpec
 from .shards import open_hdf5, open_shard, read_labels
 from .sources import check_virtual
 
+_SUMMARISED = 1_000_000
 
-def describe_dataset(path: Path) -> dict[str, Any]:
+
+def describe_dataset(path: Path | RenderSpec) -> dict[str, Any]:
     """Say what the dataset `path` holds, as JSON values.
 
     Args:
-        path: a dataset folder, complete or not, or one HDF5 file in the form of 3dshapes.h5.
+        path: a dataset folder, complete or not, one HDF5 file in the form of 3dshapes.h5, or
+            images that are made as they are read.
 
     Returns:
-        ``kind`` ("dataset" or "file"), ``available`` images, ``height`` and ``width`` in
-        pixels, ``bytes`` on disk and ``factors``; of a folder also ``asked`` (None if it is
-        not recorded), ``gaps`` (half-open), ``shards``, ``provenance`` and
-        ``templates_installed``: whether the installed templates are those of the dataset.
+        ``kind`` ("dataset", "file" or "rendered"), ``path``, ``available`` images, ``height``
+        and ``width`` in pixels, ``bytes`` on disk and ``factors``; of a folder also ``asked``
+        (None if it is not recorded), ``gaps`` (half-open), ``shards``, ``provenance`` and
+        ``templates_installed``: whether the installed templates are those of the dataset;
+        of rendered images ``seed``, ``start``, ``device``, ``engine``, ``antialias``,
+        ``antialias_depth`` and ``summarised``: of how many images ``factors`` tells.
 
     Raises:
-        UsageError: if `path` is neither.
+        UsageError: if `path` is nothing of that, or the device cannot be used.
         DamagedShardError: if a shard's header or labels cannot be read.
     """
+    if isinstance(path, RenderSpec):
+        return _describe_rendered(path)
     return _describe_folder(path) if path.is_dir() else _describe_file(path)
 
 
@@ -106,6 +114,32 @@ def _describe_file(path: Path) -> dict[str, Any]:
         }
 
 
+def _describe_rendered(spec: RenderSpec) -> dict[str, Any]:
+    from .dataset import open_dataset  # imports torch, which the rest here does without
+
+    open_dataset(spec)  # raises if the device cannot be used
+    summarised = min(spec.count, _SUMMARISED)
+    options = RenderOptions(spec.size)
+    return {
+        "kind": "rendered",
+        "path": str(spec),
+        "available": spec.count,
+        "seed": spec.seed,
+        "start": spec.start,
+        "height": spec.size,
+        "width": spec.size,
+        "engine": "torch",
+        "device": spec.device,
+        "antialias": options.antialias,
+        "antialias_depth": options.antialias_depth,
+        "bytes": 0,
+        "summarised": summarised,
+        "factors": _describe_factors(
+            uniform_factors(spec.seed, spec.start, spec.start + summarised)
+        ),
+    }
+
+
 def _describe_folder(path: Path) -> dict[str, Any]:
     manifest = manifest_of_what_is_there(path)
     provenance = manifest.provenance
@@ -129,23 +163,6 @@ def _describe_folder(path: Path) -> dict[str, Any]:
         "templates_installed": provenance.scene_sha256 == povray.scene_digest(),
         "factors": _describe_factors(np.concatenate(parts)),
     }
-
-
-def manifest_of_what_is_there(path: Path) -> Manifest:
-    """Load the manifest of the folder `path`, or derive it where shards are gone or changed.
-
-    Raises:
-        UsageError: if `path` is no dataset folder.
-        DamagedShardError: if a shard that is there has no readable header.
-    """
-    try:
-        return load_manifest(path)
-    except DamagedShardError:
-        text = path / MANIFEST_NAME
-        if not text.exists():
-            raise
-        asked = Manifest.from_json(json.loads(text.read_text(encoding="utf-8"))).count
-        return scan_shards(path, asked)
 
 
 def _describe_factors(labels: FloatArray) -> list[dict[str, Any]]:

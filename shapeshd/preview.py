@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import tempfile
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
-import numpy.typing as npt
 from PIL import Image as PILImage
 
 from . import povray
 from .contact_sheet import check_output, draw_sheet, save_sheet
+from .dataset import ShapesHD, open_dataset
 from .errors import UsageError
 from .factors import FACTORS, SHAPES, Factor, FloatArray, IntArray, check_seed
-from .info import manifest_of_what_is_there, open_image_file
-from .manifest import ShardEntry
 from .povray import Image, RenderOptions
 from .progress import progress_bar
+from .render_spec import RenderSpec
 from .sampling import read_factor_table
-from .shards import damaged, open_shard
 
 SWEEP_DEFAULTS = (0.12, 0.55, 0.0, 1.5, 0.0, 15.0)
 """The factors that a sweep holds fixed: colours apart, and an object that shows its angle."""
 
+_MAX_IMAGES = 1_000_000  # more have no room in a picture, however small
 _FOOT = ("below each image: its number, shape, scale and orientation; hues of floor, wall, object",)
 
 
@@ -50,18 +49,21 @@ class Choice:
         if self.seed is not None:
             check_seed(self.seed)
 
-    def pick(self, available: IntArray) -> IntArray:
+    def pick(self, available: IntArray | range) -> IntArray:
         """Pick from ascending indices; the result is ascending too."""
-        beyond = available[np.searchsorted(available, self.start) :]
-        if not len(beyond):
+        first = bisect_left(available, self.start)
+        beyond = len(available) - first
+        if not beyond:
             last = f"the last is {available[-1]}" if len(available) else "there are none"
             raise UsageError(f"no image has the index {self.start} or more: {last}")
-        if self.seed is None:
-            return beyond[: self.count]
-        drawn = np.random.default_rng(self.seed).choice(
-            beyond, min(self.count, len(beyond)), replace=False
-        )
-        return np.sort(drawn)
+        count = min(self.count, beyond)
+        if count > _MAX_IMAGES:
+            raise UsageError(f"{count:,} images are too many for a picture; give --count")
+        places = np.arange(count)
+        if self.seed is not None:
+            drawn = np.random.default_rng(self.seed).choice(beyond, count, replace=False)
+            places = np.sort(drawn)
+        return np.array([available[first + place] for place in places.tolist()], dtype=np.int64)
 
 
 @dataclass(frozen=True)
@@ -92,27 +94,34 @@ class Preview:
         return {**vars(self), "out": str(self.out), "indices": list(self.indices)}
 
 
-def preview_dataset(dataset: Path, out: Path, choice: Choice, layout: Layout) -> Preview:
-    """Draw images of `dataset`, a folder or a file in the form of 3dshapes.h5.
+def preview_dataset(
+    dataset: Path | RenderSpec, out: Path, choice: Choice, layout: Layout
+) -> Preview:
+    """Draw images of `dataset`, whole or not; see `open_dataset` for what it can be.
 
     Raises:
-        UsageError: if `dataset` is neither, or an argument is impossible.
+        UsageError: if `dataset` is no dataset, or an argument is impossible.
         DamagedShardError: if an image cannot be read.
     """
     check_output(out)
-    if not dataset.is_dir():
-        with open_image_file(dataset) as file:
-            count, *shape = file["images"].shape[:3]
-            chosen = choice.pick(np.arange(count))
-            reader = _FileReader(dataset, file)
-            return _contact_sheet(out, reader, chosen, count, (shape[0], shape[1]), layout)
-    manifest = manifest_of_what_is_there(dataset)
-    size = manifest.provenance.size
-    spans = [np.arange(s.first_index, s.first_index + s.count) for s in manifest.shards]
-    available = np.unique(np.concatenate(spans))
-    chosen = choice.pick(available)
-    folder_reader = _FolderReader(dataset, manifest.shards)
-    return _contact_sheet(out, folder_reader, chosen, len(available), (size, size), layout)
+    images = open_dataset(dataset, allow_incomplete=True)
+    if len(images.spans) == 1:  # perhaps a billion: an interval takes no memory
+        available: IntArray | range = images.spans[0]
+        chosen = choice.pick(available)
+        items = chosen - images.spans[0].start
+    else:
+        available, first_items = np.unique(images.indices, return_index=True)
+        chosen = choice.pick(available)
+        items = first_items[np.searchsorted(available, chosen)]
+    labels = images.labels_of(items.tolist()) if layout.labels else None
+    sheet = draw_sheet(
+        _read(images, items.tolist()),
+        images.image_shape[1:],
+        _in_rows(_captions(chosen, labels, layout), layout.columns),
+        foot=_FOOT if layout.labels else (),
+        thumbnail=layout.thumbnail,
+    )
+    return _write(sheet, out, chosen, len(available))
 
 
 def preview_table(table: Path, out: Path, choice: Choice, layout: Layout, size: int) -> Preview:
@@ -177,71 +186,9 @@ def sweep_factors(steps: int) -> list[FloatArray]:
     return rows
 
 
-class _FileReader:
-    """Images and labels of one HDF5 file."""
-
-    def __init__(self, path: Path, file: h5py.File) -> None:
-        self._path, self._file = path, file
-
-    def labels(self, indices: IntArray) -> FloatArray:
-        return np.stack([self._read("labels", index) for index in indices]).astype(np.float64)
-
-    def images(self, indices: IntArray) -> Iterator[Image]:
-        for index in indices:
-            yield self._read("images", index)
-
-    def _read(self, name: str, index: int) -> npt.NDArray[Any]:
-        try:
-            row: npt.NDArray[Any] = self._file[name][index]
-        except (OSError, RuntimeError) as error:
-            raise damaged(self._path, f"image {index} cannot be read", error) from None
-        return row
-
-
-class _FolderReader:
-    """Images and labels of a dataset folder; ascending indices open each shard once."""
-
-    def __init__(self, dataset: Path, shards: Sequence[ShardEntry]) -> None:
-        self._dataset = dataset
-        self._shards = shards
-
-    def labels(self, indices: IntArray) -> FloatArray:
-        return np.stack(list(self._rows("labels", indices)))
-
-    def images(self, indices: IntArray) -> Iterator[Image]:
-        return self._rows("images", indices)
-
-    def _rows(self, name: str, indices: IntArray) -> Iterator[npt.NDArray[Any]]:
-        for shard in self._shards:
-            first, stop = np.searchsorted(
-                indices, [shard.first_index, shard.first_index + shard.count]
-            )
-            if first == stop:
-                continue
-            path = self._dataset / shard.file
-            with open_shard(path) as file:
-                reader = _FileReader(path, file)
-                for index in indices[first:stop]:
-                    yield reader._read(name, int(index) - shard.first_index)
-
-
-def _contact_sheet(
-    out: Path,
-    reader: _FileReader | _FolderReader,
-    chosen: IntArray,
-    available: int,
-    shape: tuple[int, int],
-    layout: Layout,
-) -> Preview:
-    captions = _captions(chosen, reader.labels(chosen) if layout.labels else None, layout)
-    sheet = draw_sheet(
-        reader.images(chosen),
-        shape,
-        _in_rows(captions, layout.columns),
-        foot=_FOOT if layout.labels else (),
-        thumbnail=layout.thumbnail,
-    )
-    return _write(sheet, out, chosen, available)
+def _read(images: ShapesHD, items: Sequence[int]) -> Iterator[Image]:
+    for start in range(0, len(items), images.block):
+        yield from images.read(items[start : start + images.block])[0]
 
 
 def _write(sheet: PILImage.Image, out: Path, indices: IntArray, available: int) -> Preview:

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .dataset import Dataset
 from .params import Jobs, json_option
+
+if TYPE_CHECKING:
+    from ..render_spec import RenderSpec
 
 
 @click.command("export")
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=Dataset())
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option(
     "--format",
@@ -40,19 +44,20 @@ from .params import Jobs, json_option
     "--jobs", type=Jobs(), default="auto", show_default=True, help="Threads that read and encode."
 )
 @json_option
-def command(dataset: Path, out: Path, as_json: bool, **options: Any) -> None:
+def command(dataset: Path | RenderSpec, out: Path, as_json: bool, **options: Any) -> None:
     """Write DATASET (a dataset folder, a shard, or 3dshapes.h5) to OUT for another trainer.
 
-    The pixels stay what they are, bit for bit. OUT must not exist, and appears when it is
-    complete.
+    DATASET can also be render:SEED:COUNT[,size=PX][,start=N][,device=NAME]: images that are
+    made as they are read. The pixels stay what they are, bit for bit. OUT must not exist, and
+    appears when it is complete.
     """
     import dataclasses
 
-    from ..dataset import ShapesHD
+    from ..dataset import open_dataset
     from ..export import export_dataset
     from ..progress import emit, human_bytes, human_time
 
-    images = ShapesHD(dataset, allow_incomplete=options.pop("allow_incomplete"))
+    images = open_dataset(dataset, allow_incomplete=options.pop("allow_incomplete"))
     result = export_dataset(images, out, progress=True, **options)
     text = (
         f"{result.path}: {result.images:,} images, {human_bytes(result.bytes)} in "

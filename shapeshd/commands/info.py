@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from .dataset import Dataset
 from .params import json_option
+
+if TYPE_CHECKING:
+    from ..render_spec import RenderSpec
 
 _SHOWN_GAPS = 5
 
 
 @click.command("info")
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=Dataset())
 @json_option
-def command(dataset: Path, as_json: bool) -> None:
+def command(dataset: Path | RenderSpec, as_json: bool) -> None:
     """Say what DATASET holds and how it was made.
 
-    DATASET is a folder that `shapeshd render` wrote, finished or not, or one HDF5 file in
-    the form of the original 3dshapes.h5.
+    DATASET is a folder that `shapeshd render` wrote, finished or not, one HDF5 file in the
+    form of the original 3dshapes.h5, or render:SEED:COUNT[,size=PX][,start=N][,device=NAME]:
+    images that are made as they are read.
     """
     from ..info import describe_dataset
     from ..progress import emit
@@ -34,18 +39,27 @@ def _describe(found: dict[str, Any]) -> str:
     rows = [("images", _images(found)), ("size", f"{found['width']}x{found['height']} pixels")]
     if found["kind"] == "dataset":
         rows += _origin(found)
+    elif found["kind"] == "rendered":
+        rows += _recipe(found)
     disk = human_bytes(found["bytes"])
-    if found.get("virtual"):
+    if found["kind"] == "rendered":
+        disk = "nothing: each image is made as it is read"
+    elif found.get("virtual"):
         disk += " (a virtual dataset: the images are in other files)"
     elif found["available"]:
         disk += f", {human_bytes(found['bytes'] / found['available'])} an image"
     rows.append(("on disk", disk))
     lines = [found["path"], *(f"  {name:12}  {text}" for name, text in rows)]
-    return "\n".join([*lines, *_factors(found["factors"])])
+    lines += _factors(found["factors"])
+    if found.get("summarised", found["available"]) < found["available"]:
+        lines.append(f"  (of the first {found['summarised']:,} images)")
+    return "\n".join(lines)
 
 
 def _images(found: dict[str, Any]) -> str:
     available = f"{found['available']:,}"
+    if found["kind"] == "rendered":
+        return f"{available}, from index {found['start']:,}"
     if found["kind"] == "file":
         return available
     if found["asked"] is None:
@@ -60,18 +74,29 @@ def _images(found: dict[str, Any]) -> str:
 def _origin(found: dict[str, Any]) -> list[tuple[str, str]]:
     origin = found["provenance"]
     seed = f", seed {origin['seed']}" if origin["sampling"] == "uniform" else ""
-    antialias = "none"
-    if origin["antialias"] is not None:
-        antialias = f"threshold {origin['antialias']:g}, depth {origin['antialias_depth']}"
     same = "as installed" if found["templates_installed"] else "not those installed"
     return [
         ("shards", f"{found['shards']:,}, of {origin['shard_size']:,} images"),
         ("compression", origin["compression"]),
         ("sampling", origin["sampling"] + seed),
         ("renderer", f"{origin['renderer']} (engine {origin['engine']})"),
-        ("antialiasing", antialias),
+        ("antialiasing", _antialiasing(origin)),
         ("templates", f"{origin['scene_sha256'][:16]} ({same})"),
     ]
+
+
+def _recipe(found: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        ("sampling", f"uniform, seed {found['seed']}"),
+        ("engine", f"{found['engine']}, the twin of POV-Ray, on {found['device']}"),
+        ("antialiasing", _antialiasing(found)),
+    ]
+
+
+def _antialiasing(options: dict[str, Any]) -> str:
+    if options["antialias"] is None:
+        return "none"
+    return f"threshold {options['antialias']:g}, depth {options['antialias_depth']}"
 
 
 def _factors(factors: list[dict[str, Any]]) -> list[str]:

@@ -8,17 +8,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import UsageError
+from .dataset import Dataset
 from .params import json_option
 
 if TYPE_CHECKING:
     from ..preview import Preview
+    from ..render_spec import RenderSpec
 
 _PATH = click.Path(path_type=Path)
 _NOT_WITH_A_SWEEP = ("count", "start", "random", "seed", "labels")
 
 
 @click.command("preview")
-@click.argument("paths", type=_PATH, nargs=-1, metavar="[DATASET] OUT.png")
+@click.argument("paths", type=str, nargs=-1, metavar="[DATASET] OUT.png")
 @click.option("--factors", type=_PATH, help="Render the rows of this CSV table instead.")
 @click.option("--sweep", is_flag=True, help="Render one row per factor, from end to end, instead.")
 @click.option("--size", type=int, help="Pixels of what is rendered.  [default: 128]")
@@ -30,11 +32,12 @@ _NOT_WITH_A_SWEEP = ("count", "start", "random", "seed", "labels")
 @click.option("--thumbnail", type=int, metavar="PX", help="Draw images this large.")
 @click.option("--labels", is_flag=True, help="Write its factors below each image.")
 @json_option
-def command(paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
+def command(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Draw a contact sheet into OUT.png (or .jpg, .webp).
 
-    It shows images of DATASET (a dataset folder, or a file in the form of 3dshapes.h5), the
-    rows of a table (--factors FILE.csv), or a sweep through each factor (--sweep).
+    It shows images of DATASET (a dataset folder, a file in the form of 3dshapes.h5, or
+    render:SEED:COUNT[,size=PX][,start=N][,device=NAME] for images that are made as they are
+    read), the rows of a table (--factors FILE.csv), or a sweep through each factor (--sweep).
     """
     from ..preview import Choice, Layout, preview_dataset, preview_sweep, preview_table
     from ..progress import emit
@@ -55,7 +58,9 @@ def command(paths: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     emit(result.to_json(), _describe(result), as_json=as_json)
 
 
-def _check_usage(paths: tuple[Path, ...], options: dict[str, Any]) -> tuple[Path | None, Path]:
+def _check_usage(
+    paths: tuple[str, ...], options: dict[str, Any]
+) -> tuple[Path | RenderSpec | None, Path]:
     """Return (DATASET or None, OUT), or raise `UsageError` if the arguments do not fit."""
     sources = [name for name in ("factors", "sweep") if options[name]]
     if len(sources) > 1:
@@ -74,7 +79,8 @@ def _check_usage(paths: tuple[Path, ...], options: dict[str, Any]) -> tuple[Path
         for name in _NOT_WITH_A_SWEEP:
             if options[name] is not None and options[name] is not False:  # 0 is a value
                 raise UsageError(f"--{name} has no meaning with --sweep")
-    return (None if sources else paths[0]), paths[-1]
+    dataset = None if sources else Dataset().convert(paths[0], None, None)
+    return dataset, Path(paths[-1])
 
 
 def _describe(result: Preview) -> str:
