@@ -17,13 +17,15 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from .analytic import SOLIDS, Numbers, Solid, Window, numbers, outline, radiance
+from .analytic import Window, outline, radiance
 from .antialiasing import offsets, supersample
 from .batching import NO_MEMORY, BatchSize, free_memory, says_no_memory
 from .errors import ShapesHDError, UsageError, one_line
 from .factors import NAMES, SHAPE, SHAPES, FloatArray, IntArray, check_factors
 from .povray import RenderOptions
 from .scene import hue_to_srgb
+from .scene_numbers import Numbers, numbers
+from .solids import SOLIDS, Solid
 
 _SCALE, _ORIENTATION = NAMES.index("scale"), NAMES.index("orientation")
 _HUES = ("floor_hue", "wall_hue", "object_hue")

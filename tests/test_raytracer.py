@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from shapeshd import analytic, raytracer, render_images, scene, uniform_factors
-from shapeshd.analytic import SOLIDS, numbers, outline
+from shapeshd.analytic import outline
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.povray import RenderOptions
 from shapeshd.raytracer import RayTracer, trace_images
+from shapeshd.scene_numbers import numbers
+from shapeshd.solids import SOLIDS
 
 HUES = [(0.0,) * 3, (1.0,) * 3, (1 / 3,) * 3, (0.5,) * 3, (0.0, 1 / 3, 2 / 3), (1 / 6, 0.5, 5 / 6)]
 EXTREMES = np.array(
