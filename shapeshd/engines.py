@@ -140,7 +140,7 @@ class _Twin(Engine):
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def seconds_per_image(self, size: int) -> float:
-        return 0.0006 + 0.15e-6 * size**2
+        return 0.0008 + 0.18e-6 * size**2
 
     def parallelism(self, size: int, cores: float) -> int:
         return max(1, int(cores))
