@@ -10,7 +10,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from . import povray
+from .engines import is_scene_installed
 from .errors import DamagedShardError, UsageError, one_line
 from .factors import FACTORS, SHAPES, FloatArray, uniform_factors
 from .manifest import MANIFEST_NAME, manifest_of_what_is_there
@@ -160,7 +160,7 @@ def _describe_folder(path: Path) -> dict[str, Any]:
         "shards": len(manifest.shards),
         "bytes": sum(shard.bytes for shard in manifest.shards),
         "provenance": dataclasses.asdict(provenance),
-        "templates_installed": provenance.scene_sha256 == povray.scene_digest(),
+        "templates_installed": is_scene_installed(provenance.engine, provenance.scene_sha256),
         "factors": _describe_factors(np.concatenate(parts)),
     }
 

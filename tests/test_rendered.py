@@ -233,6 +233,16 @@ def test_info(run: Run, factors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status == 0 and "1,000,000,000, from" in stdout and "of the first 20 images" in stdout
 
 
+def test_what_the_twin_stores_is_what_it_makes_when_read(run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "data"
+    assert run("render", out, "--engine", "torch", "--seed", 3, "--count", 9, "--size", 16)[0] == 0
+    stored, made = ShapesHD(out), ShapesHD.rendered(3, 0, 9, 16)
+    for index in range(9):
+        np.testing.assert_array_equal(stored.pixels(index), made.pixels(index))
+    np.testing.assert_array_equal(stored.labels, made.labels)
+    assert "(as installed)" in run("info", out)[1]
+
+
 def sheet_images(path: Path, count: int, columns: int) -> Iterator[Any]:
     """Cut the images out of a sheet without captions."""
     with PILImage.open(path) as picture:
