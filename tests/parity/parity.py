@@ -20,12 +20,12 @@ import torch
 from PIL import Image, ImageDraw
 
 from shapeshd import RayTracer, render_images, uniform_factors
-from shapeshd.factors import NAMES, SHAPES
+from shapeshd.factors import SHAPES
 from shapeshd.povray import RenderOptions
 
 _SEED = 2026
 _BLOCK = 250
-_AMPLIFY = 16
+_AMPLIFY = 32
 _HUES = [
     *((hue,) * 3 for hue in (0.0, 1 / 6, 1 / 3, 0.5, 2 / 3, 5 / 6, 1.0)),
     (0.0, 0.5, 0.0),
@@ -88,30 +88,39 @@ def compare(name: str, factors: np.ndarray, size: int, dtype: torch.dtype) -> Ta
     return tally
 
 
-def triptychs(rows: list[tuple[str, np.ndarray, np.ndarray]], side: int) -> Image.Image:
-    """Draw rows of POV-Ray, twin and amplified difference; uint8 (H, W, 3) each."""
-    head, foot, gap = 22, 20, 6
-    picture = Image.new("RGB", (3 * side + 4 * gap, head + len(rows) * (side + foot)), "white")
+def sheet(scenes: list[tuple[str, np.ndarray, np.ndarray]], side: int) -> Image.Image:
+    """Draw POV-Ray, twin and amplified difference below each other, a scene a column."""
+    margin, gap, foot, line = 90, 6, 62, 14
+    picture = Image.new(
+        "RGB", (margin + len(scenes) * (side + gap), 3 * (side + gap) + foot), "white"
+    )
     draw = ImageDraw.Draw(picture)
-    titles = ("POV-Ray", "twin", f"difference x {_AMPLIFY}")
-    for column, title in enumerate(titles):
-        draw.text((gap + column * (side + gap), 6), title, fill="black")
-    for number, (caption, rendered, traced) in enumerate(rows):
-        difference = np.abs(rendered.astype(np.int16) - traced) * _AMPLIFY
-        images = (rendered, traced, np.clip(difference, 0, 255).astype(np.uint8))
-        top = head + number * (side + foot)
-        for column, image in enumerate(images):
+    for row, title in enumerate(("POV-Ray", "twin", f"difference\nx {_AMPLIFY}")):
+        draw.text((8, row * (side + gap) + side // 2), title, fill="black")
+    for column, (caption, rendered, traced) in enumerate(scenes):
+        difference = np.abs(rendered.astype(np.int16) - traced)
+        amplified = np.clip(_AMPLIFY * difference, 0, 255).astype(np.uint8)
+        left = margin + column * (side + gap)
+        for row, image in enumerate((rendered, traced, amplified)):
             tile = Image.fromarray(image).resize((side, side), Image.Resampling.NEAREST)
-            picture.paste(tile, (gap + column * (side + gap), top))
-        draw.text((gap, top + side + 3), caption, fill="black")
+            picture.paste(tile, (left, row * (side + gap)))
+        for y, x in np.argwhere(difference.max(-1) > 1):  # one pixel is easily missed
+            x, y = left + (x + 0.5) * side / len(rendered), (y + 0.5) * side / len(rendered)
+            box = (x - 6, y - 6 + 2 * (side + gap), x + 6, y + 6 + 2 * (side + gap))
+            draw.ellipse(box, outline="white")
+        differing = f"{np.count_nonzero(difference.max(-1) > 1)} pixels beyond 1/255"
+        for number, text in enumerate((*caption.split("; "), differing)):
+            draw.text((left, 3 * (side + gap) + number * line), text, fill="black")
     return picture
 
 
 def describe(factors: np.ndarray) -> str:
-    """Factors in a caption."""
-    words = [f"{name} {value:.4g}" for name, value in zip(NAMES, factors, strict=True)]
-    words[4] = SHAPES[int(factors[4])]
-    return ", ".join(words)
+    """Factors in a caption of two lines."""
+    floor, wall, thing, scale, shape, orientation = factors
+    return (
+        f"{SHAPES[int(shape)]} x{scale:.4g}, {orientation:.4g} degrees; "
+        f"hues {floor:.4g}, {wall:.4g}, {thing:.4g}"
+    )
 
 
 def main() -> None:
@@ -121,7 +130,7 @@ def main() -> None:
     parser.add_argument("--random256", type=int, default=1000)
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--sheet", type=Path, help="one random scene of each shape at 256")
+    parser.add_argument("--sheet", type=Path, help="a random scene of each shape, and the worst")
     parser.add_argument("--worst", type=Path, help="the four worst scenes")
     options = parser.parse_args()
     dtype = getattr(torch, options.dtype)
@@ -142,16 +151,16 @@ def main() -> None:
     if options.json:
         found = {f"{tally.name}-{tally.size}": tally.result() for tally in tallies}
         options.json.write_text(json.dumps({"dtype": options.dtype, **found}, indent=2) + "\n")
+    worst = sorted((entry for tally in tallies for entry in tally.worst), key=lambda e: -e[0])
     if options.worst:
-        entries = sorted((e for t in tallies for e in t.worst), key=lambda entry: -entry[0])[:4]
-        rows = [(f"sum {e[0]}: {describe(e[1])}", e[2], e[3]) for e in entries]
-        triptychs(rows, 384).save(options.worst)
+        sheet([(describe(f), r, t) for _, f, r, t in worst[:4]], 384).save(options.worst)
     if options.sheet:
         factors = uniform_factors(_SEED, 0, 200)
         chosen = np.array([factors[factors[:, 4] == shape][0] for shape in range(len(SHAPES))])
         pairs = zip(render_images(chosen), RayTracer(dtype=dtype)(chosen), chosen, strict=True)
-        rows = [(describe(f), r, t.permute(1, 2, 0).numpy()) for r, t, f in pairs]
-        triptychs(rows, 256).save(options.sheet)
+        scenes = [(describe(f), r, t.permute(1, 2, 0).numpy()) for r, t, f in pairs]
+        _, f, r, t = worst[0]
+        sheet([*scenes, (f"{describe(f)}; the worst of all scenes", r, t)], 192).save(options.sheet)
 
 
 if __name__ == "__main__":
