@@ -35,6 +35,8 @@ def test_the_wheel_holds_every_module_and_template(wheel: Path) -> None:
         assert f"shapeshd/povray_templates/{template}" in names
     for module in (ROOT / "shapeshd").rglob("*.py"):
         assert str(module.relative_to(ROOT)) in names
+    for module in (ROOT / "benchmark").rglob("*.py"):
+        assert f"shapeshd/{module.relative_to(ROOT)}" in names
     assert "shapeshd/py.typed" in names
 
 
@@ -62,10 +64,11 @@ def test_the_wheel_renders(wheel: Path, tmp_path: Path) -> None:
     assert 20 < float(done.stdout) < 235
 
 
-def test_the_editable_install_finds_the_mapped_folders() -> None:
+@pytest.mark.parametrize("folder", ["povray_templates", "benchmark"])
+def test_the_editable_install_finds_the_mapped_folders(folder: str) -> None:
     """The folders stand at the top of the repository under another import name."""
-    script = "import shapeshd.povray_templates as t; print(t.__file__)"
+    script = f"import shapeshd.{folder} as t; print(t.__file__)"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd="/", capture_output=True, text=True, check=True
     )
-    assert Path(done.stdout.strip()).parent == ROOT / "povray_templates"
+    assert Path(done.stdout.strip()).parent == ROOT / folder

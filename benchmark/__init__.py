@@ -1,0 +1,1 @@
+"""The measurement: is a generator's distribution that of the data?"""
