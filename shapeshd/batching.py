@@ -7,9 +7,12 @@ too small spends its time on calls. Where the best lies depends on the machine.
 from __future__ import annotations
 
 import os
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 import torch
 
@@ -19,6 +22,8 @@ NO_MEMORY = (torch.OutOfMemoryError, MemoryError, RuntimeError)
 _TRIES = 3  # the first of a size pays for what is then reused
 _WORTHWHILE = 1.05
 _UNKNOWN_MEMORY = 2 * 2**30
+
+T = TypeVar("T")
 
 
 def says_no_memory(error: BaseException) -> bool:
@@ -36,6 +41,73 @@ def free_memory(device: torch.device) -> int:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (ValueError, OSError):
         return _UNKNOWN_MEMORY
+
+
+def in_threads(work: Callable[[T], object], items: Iterable[T], threads: int) -> None:
+    """Call `work` with every item, in so many threads, each with torch to itself.
+
+    Threads of our own and not torch's: those wait for each other after every operation, which
+    takes many times as long as soon as something else runs on the machine.
+
+    Args:
+        work: called with one item.
+        items: taken one by one, in order, as threads get free.
+        threads: 1 for the calling thread.
+
+    Raises:
+        Exception: the first that `work` raises; no more items are taken after it.
+    """
+    remaining, taking, ended = iter(items), threading.Lock(), threading.Event()
+
+    def run() -> None:
+        with _torch_in_one_thread():
+            while not ended.is_set():
+                with taking:
+                    try:
+                        item = next(remaining)
+                    except StopIteration:
+                        return
+                try:
+                    work(item)
+                except BaseException:
+                    ended.set()
+                    raise
+
+    if threads == 1:
+        run()
+        return
+    with ThreadPoolExecutor(threads, thread_name_prefix="batch") as pool:
+        try:
+            for future in [pool.submit(run) for _ in range(threads)]:
+                future.result()
+        finally:
+            ended.set()  # an interrupted caller does not wait for all items
+
+
+_limit = threading.Lock()
+_limited = 0
+_threads_before = 1
+
+
+@contextmanager
+def _torch_in_one_thread() -> Iterator[None]:
+    """Keep torch to the calling thread in the body.
+
+    The number is each thread's own, but what a new thread takes over is the last that any
+    thread has set: so whoever is the last one here sets it back for all.
+    """
+    global _limited, _threads_before
+    with _limit:
+        if not _limited:
+            _threads_before = torch.get_num_threads()
+        _limited += 1
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        with _limit:
+            _limited -= 1
+            torch.set_num_threads(_threads_before)
 
 
 class BatchSize:
@@ -56,6 +128,7 @@ class BatchSize:
         self._searching = not fixed
         self._rates: dict[int, float] = {}
         self._tries: list[float] = []
+        self._lock = threading.Lock()
 
     @contextmanager
     def timed(self, count: int, device: torch.device) -> Iterator[None]:
@@ -71,6 +144,10 @@ class BatchSize:
 
     def learn(self, rate: float) -> None:
         """Take note that a batch of `value` items went at `rate` items a second."""
+        with self._lock:
+            self._learn(rate)
+
+    def _learn(self, rate: float) -> None:
         self._tries.append(rate)
         if len(self._tries) < _TRIES or not self._searching:
             return
@@ -88,7 +165,7 @@ class BatchSize:
 
     def shrink(self, count: int) -> bool:
         """Go on with half of `count`, for which the memory was too small; False if that is 0."""
-        self.value = self._limit = max(1, count // 2)
-        self._searching = False
-        self._tries.clear()
+        with self._lock:
+            self.value = self._limit = max(1, min(self._limit, count // 2))
+            self._searching = False
         return count > 1

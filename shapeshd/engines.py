@@ -10,12 +10,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import threading
 from abc import ABC, abstractmethod
-from collections import deque
-from collections.abc import Generator, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,7 +30,6 @@ TWIN_VERSION = 1
 
 _CACHED_PIXELS = 50_000  # of a batch: with more, the tensors leave the processor's cache
 _CHUNK_SECONDS = 0.4  # how long a run that has ended may go unnoticed
-_MAX_CHUNK = 256
 
 
 class Engine(ABC):
@@ -146,8 +141,7 @@ class _Twin(Engine):
         return max(1, int(cores))
 
     def warm_up(self) -> None:
-        with _torch_in_one_thread():
-            _tracer(RenderOptions(povray.MIN_SIZE))(np.ones((1, 6)))
+        _tracer(RenderOptions(povray.MIN_SIZE), 2)(np.ones((8, 6)))
 
     def stream(
         self,
@@ -157,33 +151,14 @@ class _Twin(Engine):
         parallel: int,
         home: Path | None = None,
     ) -> Generator[Image, None, None]:
-        step = round(_CHUNK_SECONDS / self.seconds_per_image(options.size))
-        step = max(1, min(step, _MAX_CHUNK))
-        parallel = max(1, min(parallel, math.ceil(len(factors) / step)))
-        tracer = _tracer(options)
-
-        def trace(first: int) -> Image:
-            with _torch_in_one_thread():
-                images = tracer(factors[first : first + step])
-                traced: Image = images.permute(0, 2, 3, 1).contiguous().numpy()
-            return traced
-
-        # Threads of our own and not torch's: those wait for each other at every operation,
-        # which takes fifty times as long as soon as something else runs on the machine.
-        pool = ThreadPoolExecutor(parallel, thread_name_prefix="twin")
-        pending: deque[Future[Image]] = deque()
-        try:
-            for first in range(0, len(factors), step):
-                pending.append(pool.submit(trace, first))
-                if len(pending) > parallel:
-                    yield from pending.popleft().result()
-            while pending:
-                yield from pending.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        tracer = _tracer(options, parallel)
+        step = math.ceil(_CHUNK_SECONDS / self.seconds_per_image(options.size)) * parallel
+        for first in range(0, len(factors), step):
+            images = tracer(factors[first : first + step])
+            yield from images.permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def _tracer(options: RenderOptions) -> RayTracer:
+def _tracer(options: RenderOptions, threads: int) -> RayTracer:
     try:
         import torch
 
@@ -193,35 +168,7 @@ def _tracer(options: RenderOptions) -> RayTracer:
             f"the engine torch needs PyTorch, which cannot be imported: {one_line(error)}"
         ) from None
     batch = max(1, _CACHED_PIXELS // options.size**2)
-    return RayTracer(options, device="cpu", dtype=torch.float64, batch=batch)
-
-
-_limit = threading.Lock()
-_limited = 0
-_threads_before = 1
-
-
-@contextmanager
-def _torch_in_one_thread() -> Iterator[None]:
-    """Keep torch to the calling thread in the body.
-
-    The number is each thread's own, but what a new thread takes over is the last that any
-    thread has set: so whoever is the last one here sets it back for all.
-    """
-    import torch
-
-    global _limited, _threads_before
-    with _limit:
-        if not _limited:
-            _threads_before = torch.get_num_threads()
-        _limited += 1
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        with _limit:
-            _limited -= 1
-            torch.set_num_threads(_threads_before)
+    return RayTracer(options, dtype=torch.float64, batch=batch, threads=threads)
 
 
 def is_scene_installed(engine: str, scene_sha256: str) -> bool:

@@ -8,7 +8,7 @@ where images are made as they are read.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -19,7 +19,7 @@ from torch import Tensor
 
 from .analytic import Window, outline, radiance
 from .antialiasing import offsets, supersample
-from .batching import NO_MEMORY, BatchSize, free_memory, says_no_memory
+from .batching import NO_MEMORY, BatchSize, free_memory, in_threads, says_no_memory
 from .errors import ShapesHDError, UsageError, one_line
 from .factors import NAMES, SHAPE, SHAPES, FloatArray, IntArray, check_factors
 from .povray import RenderOptions
@@ -37,7 +37,7 @@ _VALUES_PER_PIXEL = 60
 _MEMORY_SHARE = 0.5
 _MAX_BATCH = 4096
 _RECOMPILE_LIMIT = 64
-_FIRST_PIXELS = {"cpu": 2**18, "cuda": 2**24}  # of a first batch: on a CPU, what its caches hold
+_FIRST_PIXELS = {"cpu": 2**17, "cuda": 2**24}  # of a first batch: on a CPU, what its caches hold
 _batch_sizes: dict[Any, BatchSize] = {}
 
 Trace = Callable[[Tensor, Tensor, Tensor, Window | None], Tensor]
@@ -89,6 +89,8 @@ class RayTracer:
             in a million.
         batch: images traced at a time, at most; found by trying if None. It never changes
             an image.
+        threads: on a CPU, batches traced side by side; by default as many threads as PyTorch
+            may use.
         compile: let ``torch.compile`` fuse the arithmetic; needs a C++ compiler or, on a GPU,
             Triton, and half a minute at the start.
 
@@ -103,6 +105,7 @@ class RayTracer:
         device: str | torch.device = "cpu",
         dtype: torch.dtype = torch.float32,
         batch: int | None = None,
+        threads: int | None = None,
         compile: bool = False,
     ) -> None:
         self.options = options or RenderOptions()
@@ -111,7 +114,10 @@ class RayTracer:
             raise UsageError(f"dtype must be torch.float32 or torch.float64, not {dtype}")
         if batch is not None and batch < 1:
             raise UsageError(f"batch must be at least 1, not {batch}")
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads must be at least 1, not {threads}")
         self.dtype = dtype
+        self._threads = 1 if self.device.type != "cpu" else threads or torch.get_num_threads()
         self._numbers = numbers()
         self._windows: dict[tuple[int, int], Window] = {}
         self._compile = compile
@@ -150,17 +156,26 @@ class RayTracer:
             factors = factors.numpy()
         checked = check_factors(factors)
         images = self._allocate(len(checked), as_float)
-        # Images of one shape go together; of one scale, too, for a small window.
-        order = np.lexsort((checked[:, _SCALE], checked[:, SHAPE]))
-        ends = np.searchsorted(checked[order, SHAPE], np.arange(len(SHAPES)), side="right")
-        with torch.no_grad():
-            start = 0
-            for end in ends:
-                while start < end:
-                    rows = order[start : min(end, start + self._batch.value)]
-                    if self._attempt(images, checked, rows):
-                        start += len(rows)
+        batches = self._cut(checked)
+        if self.device.type == "cpu":
+            in_threads(lambda rows: self._attempt(images, checked, rows), batches, self._threads)
+        else:
+            for rows in batches:
+                self._attempt(images, checked, rows)
         return images
+
+    def _cut(self, factors: FloatArray) -> Iterator[IntArray]:
+        """Yield the rows of each batch: images of one shape, and of about one scale."""
+        order = np.lexsort((factors[:, _SCALE], factors[:, SHAPE]))
+        ends = np.searchsorted(factors[order, SHAPE], np.arange(len(SHAPES)), side="right")
+        start = 0
+        for end in ends:
+            while start < end:
+                # A share for every thread, if there are few images.
+                share = -(-len(factors) // (len(SHAPES) * self._threads))
+                count = min(end - start, self._batch.value, share)
+                yield order[start : start + count]
+                start += count
 
     def _allocate(self, count: int, as_float: bool) -> Tensor:
         size = self.options.size
@@ -176,24 +191,26 @@ class RayTracer:
                 f"is on {self.device}: trace fewer at a time"
             ) from None
 
-    def _attempt(self, images: Tensor, factors: FloatArray, rows: IntArray) -> bool:
-        """Trace the images `rows`, or fewer next time if the memory is too small."""
-        with self._batch.timed(len(rows), self.device):
-            try:
+    def _attempt(self, images: Tensor, factors: FloatArray, rows: IntArray) -> None:
+        """Trace the images `rows` into their places, in halves if the memory is too small."""
+        try:
+            with torch.no_grad(), self._batch.timed(len(rows), self.device):
                 traced = self._trace(factors[rows])
                 images[torch.from_numpy(rows).to(self.device)] = (
                     traced if images.is_floating_point() else _rounded(traced)
                 )
-            except NO_MEMORY as error:
-                if not says_no_memory(error):
-                    raise
-                if not self._batch.shrink(len(rows)):
-                    raise ShapesHDError(
-                        f"{self.device} has too little free memory to trace even one image of "
-                        f"{self.options.size} x {self.options.size}"
-                    ) from None
-                return False
-        return True
+            return
+        except NO_MEMORY as error:
+            if not says_no_memory(error):
+                raise
+            if not self._batch.shrink(len(rows)):
+                raise ShapesHDError(
+                    f"{self.device} has too little free memory to trace even one image of "
+                    f"{self.options.size} x {self.options.size}"
+                ) from None
+        middle = len(rows) // 2
+        self._attempt(images, factors, rows[:middle])
+        self._attempt(images, factors, rows[middle:])
 
     def _trace(self, factors: FloatArray) -> Tensor:
         """Trace images of one shape: floating-point (n, 3, size, size), sRGB in [0, 1]."""
@@ -245,11 +262,11 @@ class RayTracer:
     def _batch_size(self, batch: int | None) -> BatchSize:
         pixels = len(self._line) ** 2
         image = _VALUES_PER_PIXEL * self.dtype.itemsize * pixels
-        fitting = max(1, int(_MEMORY_SHARE * free_memory(self.device)) // image)
+        fitting = max(1, int(_MEMORY_SHARE * free_memory(self.device)) // (self._threads * image))
         if batch is not None:
             return BatchSize(batch, fitting, fixed=True)
         # What was learnt holds for every tracer of its kind in this process.
-        kind = (self.options, self.device, self.dtype, self._compile)
+        kind = (self.options, self.device, self.dtype, self._threads, self._compile)
         start = max(1, _FIRST_PIXELS.get(self.device.type, _FIRST_PIXELS["cuda"]) // pixels)
         if kind not in _batch_sizes:
             _batch_sizes[kind] = BatchSize(start, min(fitting, _MAX_BATCH))

@@ -1,11 +1,14 @@
 """The search for the best batch, on costs that are known."""
 
+import threading
+import time
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shapeshd.batching import BatchSize, free_memory, says_no_memory
+from shapeshd.batching import BatchSize, free_memory, in_threads, says_no_memory
 
 
 def search(size: BatchSize, rate, steps: int = 200) -> int:
@@ -77,3 +80,43 @@ def test_pytorch_itself_says_it_so() -> None:
 
 def test_there_is_memory() -> None:
     assert free_memory(torch.device("cpu")) > 2**20
+
+
+def test_every_item_is_worked_on_once_in_any_number_of_threads() -> None:
+    for threads in (1, 2, 7):
+        done: list[int] = []
+        in_threads(done.append, iter(range(100)), threads)
+        assert sorted(done) == list(range(100))
+
+
+def test_the_first_error_ends_all_threads() -> None:
+    done: list[int] = []
+
+    def work(item: int) -> None:
+        if item == 5:
+            raise ValueError("item 5")
+        done.append(item)
+        time.sleep(0.001)
+
+    with pytest.raises(ValueError, match="item 5"):
+        in_threads(work, iter(range(10_000)), 3)
+    assert len(done) < 100
+
+
+def test_torch_keeps_its_threads_however_calls_overlap() -> None:
+    before = torch.get_num_threads()
+    inside: list[int] = []
+
+    def work(item: int) -> None:
+        inside.append(torch.get_num_threads())
+        if item < 2:
+            in_threads(work, [2, 3, 4], 2)
+
+    in_threads(work, range(4), 3)
+    assert set(inside) == {1}
+    assert torch.get_num_threads() == before
+    fresh: list[int] = []
+    thread = threading.Thread(target=lambda: fresh.append(torch.get_num_threads()))
+    thread.start()
+    thread.join()
+    assert fresh == [before]

@@ -186,17 +186,17 @@ def test_a_stream_that_is_closed_traces_no_more(monkeypatch: pytest.MonkeyPatch)
     assert sum(traced) <= 4 * 256
     time.sleep(0.3)
     assert len(traced) == number
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("twin")]
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("batch")]
 
 
 def test_torch_takes_one_thread_of_each_and_is_left_as_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[int] = set()
-    plain = RayTracer.__call__
+    plain = RayTracer._trace
     monkeypatch.setattr(
         RayTracer,
-        "__call__",
+        "_trace",
         lambda self, factors: (seen.add(torch.get_num_threads()), plain(self, factors))[1],
     )
     before = torch.get_num_threads()

@@ -154,6 +154,17 @@ def test_the_batch_does_not_change_a_value() -> None:
     assert torch.equal(torch.cat(parts), whole)
 
 
+def test_threads_do_not_change_a_value_or_torch() -> None:
+    factors = uniform_factors(seed=11, start=0, stop=100)
+    options, before = RenderOptions(33), torch.get_num_threads()
+    wanted = RayTracer(options, threads=1)(factors)
+    for threads in (2, 3, 8):
+        assert torch.equal(RayTracer(options, threads=threads, batch=9)(factors), wanted)
+        assert torch.get_num_threads() == before
+    with pytest.raises(UsageError, match="threads must be at least 1"):
+        RayTracer(options, threads=0)
+
+
 def test_an_image_does_not_depend_on_its_neighbours() -> None:
     factors = uniform_factors(seed=12, start=0, stop=40)
     whole = trace_images(factors, 32)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .dataset import Dataset
 from .params import Jobs, engines, json_option
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ _MARKS = {True: "ok", False: "FAILED", None: "-"}
 
 
 @click.command("verify")
-@click.argument("dataset", type=click.Path(path_type=Path))
+@click.argument("dataset", type=Dataset("nothing is stored, so there is nothing to verify"))
 @click.option(
     "--rerender",
     type=click.IntRange(min=0),
