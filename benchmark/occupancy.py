@@ -1,0 +1,122 @@
+"""How many bins hold exactly j samples (figure 2 of the paper), and how many hold none."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from shapeshd.errors import UsageError
+from shapeshd.factors import NUM_BINS, FloatArray
+
+from .histogram import Histogram, read_histogram
+
+_CELLS_AT_A_TIME = 2**22
+_DEVIATIONS = 6
+
+
+@dataclass(frozen=True)
+class EmptyBins:
+    """Number of empty bins.
+
+    Attributes:
+        observed: bins without a sample.
+        expected: their expected number under the law, sum_i (1 - q_i)^n.
+        deviation: standard deviation of that number under the law.
+    """
+
+    observed: int
+    expected: float
+    deviation: float
+
+    def to_json(self) -> dict[str, float]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class Occupancy:
+    """Figure 2: entry j of both lists speaks of the bins that hold exactly j samples.
+
+    Attributes:
+        observed: numbers of bins, j = 0 .. length - 1.
+        expected: sum_i P(Binomial(n, q_i) = j), the expectation under the law.
+        observed_beyond: bins that hold more samples than the lists go.
+        expected_beyond: their expected number.
+    """
+
+    observed: tuple[int, ...]
+    expected: tuple[float, ...]
+    observed_beyond: int
+    expected_beyond: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
+
+
+def empty_bins(histogram: Histogram) -> EmptyBins:
+    """Count the empty bins, and say how many the law leads one to expect.
+
+    The variance is that of independent counts less what a fixed n takes away (exact as n
+    and k grow together).
+    """
+    n, law = histogram.samples, histogram.law
+    empty = np.exp(n * np.log1p(-law))
+    variance = float((empty * (1 - empty)).sum()) - n * float(law @ empty) ** 2
+    return EmptyBins(
+        observed=int((histogram.counts == 0).sum()),
+        expected=float(empty.sum()),
+        deviation=math.sqrt(max(0.0, variance)),
+    )
+
+
+def occupancy(
+    counts: npt.ArrayLike,
+    law: npt.ArrayLike | None = None,
+    *,
+    bins: int = NUM_BINS,
+    length: int | None = None,
+) -> Occupancy:
+    """Count the bins that hold exactly j samples, beside the binomial expectation.
+
+    Args:
+        counts: integers of shape (k,) or a table of k cells.
+        law: k probabilities of total 1; None for the uniform law.
+        bins: k, where `law` is None.
+        length: j runs from 0 to `length` - 1, >= 1; by default as far as the expectation of
+            an ordinary bin reaches, twice over. The rest is counted in `observed_beyond`.
+
+    Raises:
+        UsageError: if the input is no histogram of this law, or `length` is below 1.
+    """
+    histogram = read_histogram(counts, law, bins=bins)
+    if length is None:
+        mean = histogram.samples / histogram.bins
+        length = math.ceil(2 * (mean + _DEVIATIONS * math.sqrt(mean) + 1))
+    if length < 1:
+        raise UsageError(f"length must be at least 1, not {length}")
+    observed = np.bincount(np.minimum(histogram.counts, length), minlength=length + 1)
+    expected = _expected(histogram, length)
+    return Occupancy(
+        observed=tuple(int(number) for number in observed[:length]),
+        expected=tuple(float(number) for number in expected),
+        observed_beyond=int(observed[length]),
+        expected_beyond=max(0.0, histogram.bins - float(expected.sum())),
+    )
+
+
+def _expected(histogram: Histogram, length: int) -> FloatArray:
+    """Return sum_i P(Binomial(n, q_i) = j) for j < length; equal probabilities go together."""
+    values, multiplicity = np.unique(histogram.law, return_counts=True)
+    expected = np.zeros(length)
+    step = max(1, _CELLS_AT_A_TIME // length)
+    for first in range(0, len(values), step):
+        part = values[first : first + step, None]
+        masses = stats.binom.pmf(np.arange(length), histogram.samples, part)
+        expected += multiplicity[first : first + step] @ masses
+    return expected
