@@ -17,7 +17,6 @@ import json
 import multiprocessing
 import resource
 import statistics
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -65,10 +64,17 @@ def peak_memory(size: int, batch: int, device: torch.device) -> int:
         tracer(factors)
         return int(torch.cuda.max_memory_allocated(device)) - before
     tracer(factors[:1])
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_resident()
     tracer(factors)
-    unit = 1 if sys.platform == "darwin" else 1024
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * unit
+    return peak_resident() - before
+
+
+def peak_resident() -> int:
+    """Bytes that this process had in memory at its peak."""
+    if Path("/proc/self/status").exists():  # ru_maxrss would begin with that of the parent
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def in_a_fresh_process(size: int, batch: int, device: torch.device) -> int:
