@@ -51,8 +51,8 @@ def kullback_leibler(histogram: Histogram) -> float:
     replaced by n_i G(n_i), whose bias for a Poisson count of mean m is m E1(2 m) instead of
     about 1/2 (E1 is the exponential integral). What is left of the bias under the law,
     sum_i q_i E1(2 n q_i) and the effect of a fixed n, is subtracted. So it is unbiased under
-    the law, and near it right to 6% from 0.6 samples per bin on; at 0.12 per bin (n = 20,000)
-    it sees 40% of a small KL only.
+    the law. A small KL is then seen 1 + (2 m - 1) exp(-2 m) times as large as it is, m = n / k:
+    up to 14% too large from 0.5 samples per bin on, but only 40% of it at n = 20,000 (m = 0.12).
     """
     n, counts, law = histogram.samples, histogram.counts, histogram.law
     occupied = counts > 0

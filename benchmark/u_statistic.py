@@ -35,9 +35,11 @@ The ends are never below 0. An estimate below 0 gets the upper end of the estima
 interval is never shorter than the noise. A source that is seen in a single bin has no variance,
 and its interval is a point.
 
-Simulated (``tests/speed/coverage.py``, results in ``benchmark/results/coverage.json``): over 200
-sources of each of seven kinds at 20,000, 100,000 and 332,000 samples the interval of the
-divergence holds the truth in at least 94% of every cell, and so do those of its parts.
+Simulated (``tests/speed/coverage.py``), 200 sources of each of seven kinds at 20,000, 100,000 and
+332,000 samples (``benchmark/results/coverage.json``): the interval of D holds the truth in 94.0%
+to 99.0% of every cell of the six simple kinds. In the seventh, every fault at once, it is 95.0%,
+93.0% and 93.5%; of 800 further sources (``coverage-1000.json`` holds all 1,000) it is 95.4% and
+94.5% in the last two. Main effects 95.3% to 98.5%, pairs 96.2% to 97.8%, rest 93.5% to 99.0%.
 """
 
 from __future__ import annotations

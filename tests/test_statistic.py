@@ -362,6 +362,17 @@ def test_grassbergers_bias(mean: float) -> None:
     assert found == pytest.approx(mean * math.log(mean) + mean * special.exp1(2 * mean), rel=1e-9)
 
 
+@pytest.mark.parametrize("mean", [0.12, 0.6, 1.0, 4.0])
+def test_a_small_kullback_leibler_is_seen_as_documented(mean: float) -> None:
+    """Half of the bins a little fuller: the second order of E n G(n) in the density."""
+    n, step = np.arange(1, 200), 0.01
+    means = mean * np.array([1 - step, 1, 1 + step])[:, None]
+    low, middle, high = stats.poisson.pmf(n, means) @ (n * _grassberger(n)) / mean
+    plain = [x * math.log(x * mean) for x in (1 - step, 1, 1 + step)]
+    seen = (low - 2 * middle + high) / (plain[0] - 2 * plain[1] + plain[2])
+    assert seen == pytest.approx(1 + (2 * mean - 1) * math.exp(-2 * mean), rel=1e-3)
+
+
 @pytest.mark.parametrize("n", [400, 1_600])
 def test_kullback_leibler_is_unbiased_under_the_law(n: int) -> None:
     rng = np.random.default_rng(14)
