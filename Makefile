@@ -15,6 +15,7 @@ export UV_NATIVE_TLS ?= 1
 demo: $(VENV)/.installed povray
 	$(BIN)/shapeshd render demo/data --count 400 --size 256 --seed 0 --shard-size 100
 	$(BIN)/shapeshd verify demo/data --rerender 8
+	$(BIN)/shapeshd verify demo/data --rerender 100 --engine torch
 	$(BIN)/shapeshd info demo/data
 	$(BIN)/shapeshd preview demo/data demo/sheet.png --count 48
 	$(BIN)/shapeshd preview --sweep demo/sweep.png
@@ -31,6 +32,7 @@ lint: $(VENV)/.installed-dev
 
 speed: $(VENV)/.installed-dev povray
 	$(BIN)/python tests/speed/rendering.py
+	$(BIN)/python tests/speed/tracing.py
 	$(BIN)/python tests/speed/reading.py
 	$(BIN)/python tests/speed/memory.py
 

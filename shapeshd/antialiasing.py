@@ -21,6 +21,8 @@ import torch
 from torch import Tensor
 
 CONTRAST_GAMMA = 2.5  # POV-Ray's Antialias_Gamma
+_RAYS_AT_MOST = 81  # through a pixel
+_MIN_PIXELS = 4096
 
 Rays = Callable[[Tensor, Tensor, Tensor], Tensor]
 """Image, row and column of m pixels, int64 (m,), to what d x d rays see in each: (3, d, d, m)."""
@@ -28,7 +30,7 @@ Rays = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 def offsets(depth: int) -> Tensor:
     """Return where the rays of a supersampled pixel lie along its side, in pixels: (depth,)."""
-    return (torch.arange(depth, dtype=torch.float64) + 0.5) / depth - 0.5
+    return (torch.arange(depth, dtype=torch.float64, device="cpu") + 0.5) / depth - 0.5
 
 
 def supersample(linear: Tensor, threshold: float, rays: Rays) -> None:
@@ -44,10 +46,16 @@ def supersample(linear: Tensor, threshold: float, rays: Rays) -> None:
     walk = _Walk(linear, threshold)
     flat = linear.view(3, -1)
     done: list[tuple[Tensor, Tensor]] = []
+    # A share of the pixels at a time, so that all rays together, however many go through a
+    # pixel, need no more memory than the first ones.
+    share = max(_MIN_PIXELS, flat.shape[1] // _RAYS_AT_MOST)
     while len(pixels := walk.missing()):
-        more = rays(*walk.places(pixels))
-        colours = more.sum((1, 2)).add_(flat.index_select(1, pixels))
-        colours /= more.shape[1] * more.shape[2] + 1
+        parts = []
+        for part in pixels.split(share):
+            more = rays(*walk.places(part))
+            means = more.sum((1, 2)).add_(flat.index_select(1, part))
+            parts.append(means.div_(more.shape[1] * more.shape[2] + 1))
+        colours = torch.cat(parts, 1)
         walk.learn(pixels, colours)
         done.append((pixels, colours))
     for pixels, colours in done:

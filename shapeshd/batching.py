@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import torch
 
-NO_MEMORY = (torch.OutOfMemoryError, MemoryError, RuntimeError)
+NO_MEMORY = (MemoryError, RuntimeError)
 """What to catch; ask `says_no_memory` whether it is that."""
 
 _TRIES = 3  # the first of a size pays for what is then reused
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 def says_no_memory(error: BaseException) -> bool:
     """Tell whether PyTorch failed for lack of memory; on a CPU it is a plain RuntimeError."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
     return "not enough memory" in str(error) or "can't allocate memory" in str(error)
 
@@ -52,10 +52,10 @@ def in_threads(work: Callable[[T], object], items: Iterable[T], threads: int) ->
     Args:
         work: called with one item.
         items: taken one by one, in order, as threads get free.
-        threads: 1 for the calling thread.
+        threads: how many, >= 1; never the calling one, whose number of torch threads is its own.
 
     Raises:
-        Exception: the first that `work` raises; no more items are taken after it.
+        Exception: one that `work` raises; no more items are taken after it.
     """
     remaining, taking, ended = iter(items), threading.Lock(), threading.Event()
 
@@ -73,9 +73,6 @@ def in_threads(work: Callable[[T], object], items: Iterable[T], threads: int) ->
                     ended.set()
                     raise
 
-    if threads == 1:
-        run()
-        return
     with ThreadPoolExecutor(threads, thread_name_prefix="batch") as pool:
         try:
             for future in [pool.submit(run) for _ in range(threads)]:
@@ -91,10 +88,11 @@ _threads_before = 1
 
 @contextmanager
 def _torch_in_one_thread() -> Iterator[None]:
-    """Keep torch to the calling thread in the body.
+    """Keep torch to one thread in the body, for a thread that ends with it.
 
     The number is each thread's own, but what a new thread takes over is the last that any
-    thread has set: so whoever is the last one here sets it back for all.
+    thread has set: so whoever is the last one here sets it back for all. A thread of somebody
+    else that uses torch for the first time meanwhile gets one.
     """
     global _limited, _threads_before
     with _limit:
@@ -108,6 +106,16 @@ def _torch_in_one_thread() -> Iterator[None]:
         with _limit:
             _limited -= 1
             torch.set_num_threads(_threads_before)
+
+
+def _forget_other_threads() -> None:
+    """A forked process has only the thread that forked: none is at work here."""
+    global _limit, _limited
+    _limit, _limited = threading.Lock(), 0
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_other_threads)
 
 
 class BatchSize:
@@ -140,12 +148,18 @@ class BatchSize:
         yield
         if device.type == "cuda":
             torch.cuda.synchronize(device)
-        self.learn(count / (time.perf_counter() - began))
+        self.learn(count, count / (time.perf_counter() - began))
 
-    def learn(self, rate: float) -> None:
-        """Take note that a batch of `value` items went at `rate` items a second."""
-        with self._lock:
-            self._learn(rate)
+    def learn(self, count: int, rate: float) -> None:
+        """Take note that a batch of `count` items went at `rate` items a second."""
+        # Busy (or held by a thread that a fork has left behind): one rate less does not matter.
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            if count == self.value:  # else another thread has found a better size since
+                self._learn(rate)
+        finally:
+            self._lock.release()
 
     def _learn(self, rate: float) -> None:
         self._tries.append(rate)
@@ -165,7 +179,6 @@ class BatchSize:
 
     def shrink(self, count: int) -> bool:
         """Go on with half of `count`, for which the memory was too small; False if that is 0."""
-        with self._lock:
-            self.value = self._limit = max(1, min(self._limit, count // 2))
-            self._searching = False
+        self.value = self._limit = max(1, min(self._limit, count // 2))
+        self._searching = False
         return count > 1

@@ -60,7 +60,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given  # taken before or after the command's name
     given = [argument for argument in given if argument != "--debug"]
-    signal.signal(signal.SIGTERM, _interrupt)  # a scheduler's way to say Ctrl-C
+    # A scheduler says SIGTERM for Ctrl-C. Where SIGINT is ignored, as in a shell's background
+    # job, it stays so.
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         status = cli.main(given, prog_name="shapeshd", standalone_mode=False)
         sys.stdout.flush()
@@ -87,6 +91,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Whoever presses Ctrl-C twice must not interrupt the tidying up.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     raise KeyboardInterrupt
 
 

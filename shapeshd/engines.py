@@ -122,7 +122,7 @@ class _Twin(Engine):
 
     How tensors are cut moves its results by some 1e-16, by another arithmetic for the last
     values of a row. That changes a pixel only where a value lies as close to the edge between
-    two levels of 8 bits: once in 10^16 values, and in 10^13 on another kind of processor.
+    two levels of 8 bits: about once in 10^13 values.
     """
 
     name = "torch"

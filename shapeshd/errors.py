@@ -29,7 +29,7 @@ class InterruptedRunError(ShapesHDError):
 
 
 class RendererError(ShapesHDError):
-    """POV-Ray is missing, of the wrong version, or failed."""
+    """What renders (POV-Ray, or PyTorch for its twin) is missing, too old, or failed."""
 
 
 class MissingPackageError(ShapesHDError, ImportError):

@@ -12,6 +12,7 @@ import os
 import shutil
 import tarfile
 import tempfile
+import threading
 import time
 import zipfile
 from collections import deque
@@ -289,7 +290,11 @@ def _publish(out: Path, write: Callable[[Path], None]) -> None:
 def _encoded(dataset: ShapesHD, jobs: int) -> Iterator[Sample]:
     """Yield the samples in order; `jobs` threads read and encode a few blocks ahead."""
 
+    ended = threading.Event()
+
     def encode(items: range, indices: list[int]) -> list[Sample]:
+        if ended.is_set():
+            return []
         images, labels = dataset.read(items)
         return [
             Sample(index, encode_png(image), factors)
@@ -308,6 +313,7 @@ def _encoded(dataset: ShapesHD, jobs: int) -> Iterator[Sample]:
             while waiting:
                 yield from waiting.popleft().result()
         finally:
+            ended.set()
             pool.shutdown(wait=True, cancel_futures=True)
 
 

@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from .checks import whole_number
 from .errors import UsageError
 from .philox import philox
 
@@ -60,11 +61,7 @@ _COUNTERS_PER_IMAGE = 2  # one Philox counter gives four 64-bit draws; an image 
 
 def check_seed(seed: int) -> int:
     """Return `seed` if it is an integer in [0, 2^63 - 1], else raise `UsageError`."""
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)):
-        raise UsageError(f"seed must be an integer, not {seed!r}")
-    if not 0 <= seed <= MAX_SEED:
-        raise UsageError(f"seed must be between 0 and {MAX_SEED}, not {seed}")
-    return int(seed)
+    return whole_number("seed", seed, 0, MAX_SEED)
 
 
 def uniform_factors(seed: int, start: int, stop: int) -> FloatArray:

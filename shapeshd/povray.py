@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from . import scene
+from .checks import whole_number
 from .errors import RendererError, UsageError
 from .factors import SHAPES, FloatArray, check_factors
 
@@ -55,6 +56,7 @@ class RenderOptions:
         antialias: POV-Ray's threshold (+A) of its supersampling method 1, between 0 and 3,
             or None for one sample a pixel. A pixel whose colour differs from its left or
             upper neighbour's by more is traced again with `antialias_depth`^2 rays.
+            POV-Ray takes more than 1 for 1.
         antialias_depth: rays along a side of a supersampled pixel (+R), 1 to 9.
     """
 
@@ -63,15 +65,17 @@ class RenderOptions:
     antialias_depth: int = 3
 
     def __post_init__(self) -> None:
-        if not MIN_SIZE <= self.size <= MAX_SIZE:
-            raise UsageError(f"size must be between {MIN_SIZE} and {MAX_SIZE}, not {self.size}")
-        if self.antialias is not None and not 0 < self.antialias <= 3:
+        size = whole_number("size", self.size, MIN_SIZE, MAX_SIZE)
+        depth = whole_number("the antialiasing depth", self.antialias_depth, 1, 9)
+        object.__setattr__(self, "size", size)
+        object.__setattr__(self, "antialias_depth", depth)
+        threshold = self.antialias
+        if threshold is None:
+            return
+        number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
+        if not number or not 0 < threshold <= 3:
             raise UsageError(
-                f"the antialiasing threshold must be above 0 and at most 3, not {self.antialias}"
-            )
-        if not 1 <= self.antialias_depth <= 9:
-            raise UsageError(
-                f"the antialiasing depth must be between 1 and 9, not {self.antialias_depth}"
+                f"the antialiasing threshold must be above 0 and at most 3, not {threshold!r}"
             )
 
     def ini(self, frames: int) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor
 from .analytic import Window, outline, radiance
 from .antialiasing import offsets, supersample
 from .batching import NO_MEMORY, BatchSize, free_memory, in_threads, says_no_memory
+from .checks import whole_number
 from .errors import ShapesHDError, UsageError, one_line
 from .factors import NAMES, SHAPE, SHAPES, FloatArray, IntArray, check_factors
 from .povray import RenderOptions
@@ -29,6 +30,7 @@ from .solids import SOLIDS, Solid
 
 _SCALE, _ORIENTATION = NAMES.index("scale"), NAMES.index("orientation")
 _HUES = ("floor_hue", "wall_hue", "object_hue")
+_SHOWN_REASON = 160
 _DTYPES = (torch.float32, torch.float64)
 _SCALE_STEPS = 8  # a batch's window is that of its largest object, to an eighth
 # What tracing holds at its peak for each pixel of a batch, in values of its dtype, as
@@ -37,7 +39,9 @@ _VALUES_PER_PIXEL = 60
 _MEMORY_SHARE = 0.5
 _MAX_BATCH = 4096
 _RECOMPILE_LIMIT = 64
-_FIRST_PIXELS = {"cpu": 2**17, "cuda": 2**24}  # of a first batch: on a CPU, what its caches hold
+_MAX_THRESHOLD = 1.0  # POV-Ray takes a larger one for this
+# Of a first batch: what a CPU's caches hold, and what keeps a GPU busy.
+_CPU_PIXELS, _GPU_PIXELS = 2**17, 2**24
 _batch_sizes: dict[Any, BatchSize] = {}
 
 Trace = Callable[[Tensor, Tensor, Tensor, Window | None], Tensor]
@@ -112,19 +116,19 @@ class RayTracer:
         self.device = _check_device(device)
         if dtype not in _DTYPES:
             raise UsageError(f"dtype must be torch.float32 or torch.float64, not {dtype}")
-        if batch is not None and batch < 1:
-            raise UsageError(f"batch must be at least 1, not {batch}")
-        if threads is not None and threads < 1:
-            raise UsageError(f"threads must be at least 1, not {threads}")
+        batch = None if batch is None else whole_number("batch", batch, 1)
+        threads = (
+            torch.get_num_threads() if threads is None else whole_number("threads", threads, 1)
+        )
         self.dtype = dtype
-        self._threads = 1 if self.device.type != "cpu" else threads or torch.get_num_threads()
+        self._threads = threads if self.device.type == "cpu" else 1
         self._numbers = numbers()
         self._windows: dict[tuple[int, int], Window] = {}
         self._compile = compile
         self._traces = [self._tracing(solid) for solid in SOLIDS]
         size, antialias = self.options.size, self.options.antialias is not None
         # With antialiasing, a row above the image and a column left of it.
-        steps = torch.arange(-1 if antialias else 0, size, dtype=torch.float64) + 0.5
+        steps = torch.arange(-1 if antialias else 0, size, dtype=torch.float64, device="cpu") + 0.5
         unit = 2 * self._numbers.tangent / size
         self._line = ((steps - size / 2) * unit).to(self.device, dtype)
         self._offsets = (offsets(self.options.antialias_depth) * unit).to(self.device, dtype)
@@ -150,10 +154,7 @@ class RayTracer:
             ShapesHDError: if the images do not fit into memory.
         """
         if isinstance(factors, Tensor):
-            factors = factors.detach().cpu()
-            if factors.is_floating_point():
-                factors = factors.double()  # NumPy knows no bfloat16
-            factors = factors.numpy()
+            factors = _to_numpy(factors)
         checked = check_factors(factors)
         images = self._allocate(len(checked), as_float)
         batches = self._cut(checked)
@@ -170,9 +171,9 @@ class RayTracer:
         ends = np.searchsorted(factors[order, SHAPE], np.arange(len(SHAPES)), side="right")
         start = 0
         for end in ends:
+            # A share for every thread, if there are few images.
+            share = max(1, -(-(end - start) // self._threads))
             while start < end:
-                # A share for every thread, if there are few images.
-                share = -(-len(factors) // (len(SHAPES) * self._threads))
                 count = min(end - start, self._batch.value, share)
                 yield order[start : start + count]
                 start += count
@@ -181,7 +182,9 @@ class RayTracer:
         size = self.options.size
         dtype = self.dtype if as_float else torch.uint8
         try:
-            return torch.empty((count, 3, size, size), dtype=dtype, device=self.device)
+            # The caller may be in inference mode, but other threads are not.
+            with torch.inference_mode(False):
+                return torch.empty((count, 3, size, size), dtype=dtype, device=self.device)
         except NO_MEMORY as error:
             if not says_no_memory(error):
                 raise
@@ -194,7 +197,11 @@ class RayTracer:
     def _attempt(self, images: Tensor, factors: FloatArray, rows: IntArray) -> None:
         """Trace the images `rows` into their places, in halves if the memory is too small."""
         try:
-            with torch.no_grad(), self._batch.timed(len(rows), self.device):
+            with (
+                torch.inference_mode(False),
+                torch.no_grad(),
+                self._batch.timed(len(rows), self.device),
+            ):
                 traced = self._trace(factors[rows])
                 images[torch.from_numpy(rows).to(self.device)] = (
                     traced if images.is_floating_point() else _rounded(traced)
@@ -229,7 +236,7 @@ class RayTracer:
                 of = table.index_select(1, image)[:, None, None]
                 return trace(of, u, v, None)
 
-            supersample(linear, threshold, rays)
+            supersample(linear, min(threshold, _MAX_THRESHOLD), rays)
             linear = linear[..., 1:, 1:]
         return _encode(linear).transpose(0, 1)
 
@@ -241,7 +248,7 @@ class RayTracer:
 
         def call(*rays: Any) -> Tensor:
             # One function for four objects, for pixels and their samples.
-            with torch._dynamo.config.patch(recompile_limit=_RECOMPILE_LIMIT):
+            with torch._dynamo.config.patch({_recompile_limit_name(): _RECOMPILE_LIMIT}):
                 return compiled(*rays)
 
         return call
@@ -252,7 +259,7 @@ class RayTracer:
         if (shape, steps) not in self._windows:
             frame = outline(self._numbers, shape, steps / _SCALE_STEPS)
             line = self._line.double().cpu().numpy()  # grows to the right; rows go down
-            left, right, bottom, top = frame or (-math.inf, math.inf, -math.inf, math.inf)
+            left, right, bottom, top = frame
             self._windows[shape, steps] = (
                 _interval(line, -top, -bottom),
                 _interval(line, left, right),
@@ -267,10 +274,16 @@ class RayTracer:
             return BatchSize(batch, fitting, fixed=True)
         # What was learnt holds for every tracer of its kind in this process.
         kind = (self.options, self.device, self.dtype, self._threads, self._compile)
-        start = max(1, _FIRST_PIXELS.get(self.device.type, _FIRST_PIXELS["cuda"]) // pixels)
+        start = max(1, (_CPU_PIXELS if self.device.type == "cpu" else _GPU_PIXELS) // pixels)
         if kind not in _batch_sizes:
             _batch_sizes[kind] = BatchSize(start, min(fitting, _MAX_BATCH))
         return _batch_sizes[kind]
+
+
+def _recompile_limit_name() -> str:
+    """Name the option; before PyTorch 2.7 it was another one."""
+    name = "recompile_limit"
+    return name if hasattr(torch._dynamo.config, name) else "cache_size_limit"
 
 
 def _check_device(device: str | torch.device) -> torch.device:
@@ -278,9 +291,21 @@ def _check_device(device: str | torch.device) -> torch.device:
     try:
         checked = torch.device(device)
         torch.zeros(1, device=checked).cpu()  # a meta device has nothing to copy
-    except (RuntimeError, AssertionError, NotImplementedError, TypeError) as error:
-        raise UsageError(f"device {device!r} cannot be used: {one_line(error)}") from None
+    except (RuntimeError, AssertionError, ImportError, TypeError) as error:
+        reason = one_line(error)[:_SHOWN_REASON]  # PyTorch can list all of its dispatcher
+        raise UsageError(f"device {device!r} cannot be used: {reason}") from None
     return checked
+
+
+def _to_numpy(factors: Tensor) -> npt.NDArray[Any]:
+    try:
+        factors = factors.detach().cpu()
+        if factors.is_floating_point():
+            factors = factors.double()  # NumPy knows no bfloat16
+        found: npt.NDArray[Any] = factors.numpy()
+    except (RuntimeError, TypeError) as error:  # sparse, meta, quantized
+        raise UsageError(f"factors cannot be read: {one_line(error)[:_SHOWN_REASON]}") from None
+    return found
 
 
 def _interval(line: FloatArray, low: float, high: float) -> slice:

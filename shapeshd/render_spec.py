@@ -6,8 +6,7 @@ import re
 from dataclasses import dataclass, fields
 from typing import Any
 
-import numpy as np
-
+from .checks import whole_number
 from .errors import UsageError
 from .factors import MAX_IMAGE, check_seed
 from .povray import RenderOptions
@@ -42,16 +41,16 @@ class RenderSpec:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
-        check_seed(self.seed)
-        for name, lowest in (("count", 1), ("start", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
-                raise UsageError(f"{name} must be an integer, not {value!r}")
-            if value < lowest:
-                raise UsageError(f"{name} must be at least {lowest}, not {value}")
+        whole = {
+            "seed": check_seed(self.seed),
+            "count": whole_number("count", self.count, 1),
+            "start": whole_number("start", self.start, 0),
+            "size": RenderOptions(self.size).size,
+        }
+        for name, value in whole.items():
+            object.__setattr__(self, name, value)
         if self.start + self.count > MAX_IMAGE:
             raise UsageError(f"start and count together must be at most {MAX_IMAGE}")
-        RenderOptions(self.size)
 
     @property
     def indices(self) -> range:

@@ -64,7 +64,8 @@ class Numbers:
             "the camera must stand below the top of the walls": self.height >= self.wall_height,
             "the camera must stand above the floor": self.height <= 0,
             "the largest object must fit between camera and axis": reach >= self.distance,
-            "the light must hang above the largest object": self.light[1] <= top,
+            "the light must hang above the walls and the largest object": self.light[1]
+            <= max(top, self.wall_height),
             "a capsule must be at least as high as wide": self.capsule_height < 2 * self.radius,
         }
         for rule, broken in wrong.items():

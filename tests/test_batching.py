@@ -13,7 +13,7 @@ from shapeshd.batching import BatchSize, free_memory, in_threads, says_no_memory
 
 def search(size: BatchSize, rate, steps: int = 200) -> int:
     for _ in range(steps):
-        size.learn(rate(size.value))
+        size.learn(size.value, rate(size.value))
     return size.value
 
 
@@ -38,8 +38,15 @@ def test_a_gain_too_small_to_matter_takes_no_memory() -> None:
 def test_one_slow_run_is_no_verdict() -> None:
     size = BatchSize(4, 1024)
     for rate in (1, 9, 9, 1, 20, 20):
-        size.learn(rate)
+        size.learn(size.value, rate)
     assert size.value == 16
+
+
+def test_a_rate_counts_for_its_own_size_only() -> None:
+    size = BatchSize(4, 1024)
+    for _ in range(20):
+        size.learn(8, 1000)
+    assert size.value == 4
 
 
 def test_a_fixed_size_stays() -> None:
@@ -63,7 +70,7 @@ def test_it_shrinks_for_good() -> None:
     ("error", "verdict"),
     [
         (MemoryError(), True),
-        (torch.OutOfMemoryError("CUDA out of memory"), True),
+        (torch.cuda.OutOfMemoryError("CUDA out of memory"), True),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: 8 bytes"), True),
         (RuntimeError("expected a tensor"), False),
     ],

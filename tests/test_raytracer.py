@@ -61,6 +61,7 @@ def test_extreme_scenes_are_those_of_povray() -> None:
         (48, 1.0, 5),
         (40, 0.3, 1),
         (41, 0.1, 9),
+        (48, 2.0, 3),
     ],
 )
 def test_any_size_and_antialiasing_is_that_of_povray(
@@ -136,6 +137,7 @@ def test_a_changed_scene_changes_both(values: dict[str, str], other_scene) -> No
         {"CAMERA_DISTANCE": "2"},
         {"LIGHT_POSITION": "<0, 7, 0>"},
         {"CAPSULE_HEIGHT": "1.5"},
+        {"LIGHT_POSITION": "<0, 8.5, 0>"},
     ],
     ids=lambda values: "+".join(values).lower(),
 )
@@ -163,6 +165,25 @@ def test_threads_do_not_change_a_value_or_torch() -> None:
         assert torch.get_num_threads() == before
     with pytest.raises(UsageError, match="threads must be at least 1"):
         RayTracer(options, threads=0)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_the_caller_has_switched_on_changes_nothing(threads: int) -> None:
+    factors = uniform_factors(seed=11, start=0, stop=20)
+    options = RenderOptions(32)
+    wanted = RayTracer(options, threads=threads)(factors)
+    with torch.inference_mode():
+        inside = RayTracer(options, threads=threads)(factors)
+    assert torch.equal(inside, wanted)
+    inside += 1  # an ordinary tensor, out here too
+    with torch.autocast("cpu", torch.bfloat16), torch.device("meta"):
+        assert torch.equal(RayTracer(options, threads=threads)(factors), wanted)
+    default = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(torch.float64)
+        assert torch.equal(RayTracer(options, threads=threads)(factors), wanted)
+    finally:
+        torch.set_default_dtype(default)
 
 
 def test_an_image_does_not_depend_on_its_neighbours() -> None:
@@ -249,6 +270,8 @@ GOOD = [0.5, 0.5, 0.5, 1.5, 2.0, 10.0]
         (np.array([GOOD], dtype=complex), "must be numbers"),
         (np.array([["0.5"] * 6]), "must be numbers"),
         (torch.tensor([GOOD], dtype=torch.complex64), "must be numbers"),
+        (torch.tensor([GOOD], device="meta"), "factors cannot be read"),
+        (torch.tensor([GOOD]).to_sparse(), "factors cannot be read"),
         ([[None, *GOOD[1:]]], "must be numbers"),
         (None, "must be numbers"),
     ],
@@ -269,6 +292,13 @@ def test_wrong_factors(factors: object, message: str) -> None:
         ({"device": "meta"}, "device 'meta' cannot be used"),
         ({"dtype": torch.float16}, "dtype must be torch.float32 or torch.float64"),
         ({"batch": 0}, "batch must be at least 1"),
+        ({"batch": 1.5}, "batch must be an integer"),
+        ({"size": 32.0}, "size must be an integer"),
+        ({"size": "32"}, "size must be an integer"),
+        ({"antialias": "0.3"}, "antialiasing threshold"),
+        ({"antialias": float("nan")}, "antialiasing threshold"),
+        ({"antialias_depth": 2.5}, "antialiasing depth must be an integer"),
+        ({"device": "mps:9" if torch.cuda.is_available() else "cuda"}, "cannot be used"),
     ],
 )
 def test_wrong_options(options: dict[str, object], message: str) -> None:
@@ -286,7 +316,7 @@ def test_a_batch_too_large_for_memory_is_split(monkeypatch: pytest.MonkeyPatch) 
         if table.ndim == 4 and table.shape[2:] == (1, 1):  # whole images, not their samples
             sizes.append(table.shape[1])
             if table.shape[1] > 3:
-                raise torch.OutOfMemoryError("out of memory")
+                raise torch.cuda.OutOfMemoryError("out of memory")
         return analytic.radiance(*arguments)
 
     monkeypatch.setattr(raytracer, "radiance", crowded)
@@ -298,7 +328,7 @@ def test_a_batch_too_large_for_memory_is_split(monkeypatch: pytest.MonkeyPatch) 
 
 def test_too_little_memory_for_one_image_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def crowded(*arguments):
-        raise torch.OutOfMemoryError("out of memory")
+        raise torch.cuda.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(raytracer, "radiance", crowded)
     with pytest.raises(ShapesHDError, match="too little free memory to trace even one image"):
@@ -320,16 +350,16 @@ import resource, torch
 from shapeshd import RayTracer, uniform_factors
 from shapeshd.povray import RenderOptions
 torch.set_num_threads(1)
-factors = uniform_factors(0, 0, 256)
-tracer = RayTracer(RenderOptions(64), batch=256)
+factors = uniform_factors(0, 0, 96)
+tracer = RayTracer(RenderOptions(256), batch=96)
 tracer(factors[:2])
 used = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 limit = resource.getrlimit(resource.RLIMIT_AS)
-resource.setrlimit(resource.RLIMIT_AS, (used + 24 * 2**20, limit[1]))
+resource.setrlimit(resource.RLIMIT_AS, (used + 64 * 2**20, limit[1]))
 images = tracer(factors)
 resource.setrlimit(resource.RLIMIT_AS, limit)
-assert tracer.batch < 256, tracer.batch
-assert torch.equal(images, RayTracer(RenderOptions(64))(factors))
+assert tracer.batch < 96, tracer.batch
+assert torch.equal(images, RayTracer(RenderOptions(256))(factors))
 """
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .dataset import Dataset
-from .params import Jobs, json_option
+from .params import Jobs, NewPath, json_option
 
 if TYPE_CHECKING:
     from ..render_spec import RenderSpec
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @click.command("export")
 @click.argument("dataset", type=Dataset())
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=NewPath())
 @click.option(
     "--format",
     type=click.Choice(["folder", "stylegan-zip", "webdataset", "parquet"]),

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from .params import Jobs, ShardRange, Threshold, engines, json_option
+from .params import Jobs, NewPath, ShardRange, Threshold, engines, json_option
 
 
 @click.command("render")
-@click.argument("out", type=click.Path(path_type=Path))
+@click.argument("out", type=NewPath())
 @click.option("--count", type=int, help="Images in the dataset.  [default: 500000, or all]")
 @click.option("--size", type=int, default=256, show_default=True, help="Width and height, pixels.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Key of the random numbers.")
