@@ -46,7 +46,7 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
 
     An item is ``(image, label)``: a uint8 tensor of shape (3, H, W), sRGB, and a float64
     tensor of shape (6,), columns as in `shapeshd.FACTORS`. As torchvision's decoders do, it
-    leaves the channels last in memory; a batch of a ``DataLoader`` is contiguous.
+    leaves the channels last in memory if it was read; a batch of a ``DataLoader`` is contiguous.
 
     Nothing but the labels is held in memory. Workers of a ``DataLoader``, forked or spawned,
     and threads can share it; at most 64 files are open at a time, none of them locked.
@@ -109,7 +109,8 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
         Item i is the image `start` + i of the seed, the one that ``shapeshd render`` draws,
         whatever `count` and the batches are. A batch that a ``DataLoader`` asks for is traced
         at once, and its tensors are on `device` from the beginning. On a GPU, workers would
-        only stand in each other's way: leave ``num_workers`` at 0.
+        only stand in each other's way: leave ``num_workers`` at 0. The items of a batch share
+        its memory: keep a ``clone()`` of one that shall outlive the others.
 
         Args:
             seed: in [0, 2^63 - 1].
