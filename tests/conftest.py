@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,11 @@ from shapeshd.render import RenderResult, run_render
 from shapeshd.sampling import UniformSampling
 
 COUNT, SIZE, SHARD_SIZE, SEED = 50, 32, 20, 0
+
+
+def heed_ctrl_c() -> None:
+    """Let a child process hear SIGINT, which a shell's background jobs inherit as ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def render_small(out: Path, **changes: Any) -> RenderResult:

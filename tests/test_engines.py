@@ -32,7 +32,7 @@ from shapeshd.render import run_render
 from shapeshd.sampling import GridSampling, UniformSampling
 from shapeshd.shards import list_shards, read_header
 
-from .conftest import COUNT, SEED, SIZE, render_small
+from .conftest import COUNT, SEED, SIZE, heed_ctrl_c, render_small
 from .test_render import ARGUMENTS, RENDER, contents, files, flip_byte
 
 Run = Callable[..., tuple[int, str, str]]
@@ -146,6 +146,7 @@ def test_a_stopped_run_ends_promptly_and_goes_on(
     run = subprocess.Popen(
         [*RENDER, str(out), *arguments, "--backend", backend],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        preexec_fn=heed_ctrl_c,
     )  # fmt: skip
     while not list_shards(out):
         assert run.poll() is None

@@ -23,7 +23,7 @@ from shapeshd.povray import RenderOptions, render_images
 from shapeshd.sampling import GridSampling, TableSampling
 from shapeshd.shards import list_shards
 
-from .conftest import COUNT, SEED, SIZE, render_small
+from .conftest import COUNT, SEED, SIZE, heed_ctrl_c, render_small
 
 
 def files(dataset: Path) -> dict[str, str]:
@@ -268,6 +268,7 @@ def test_ctrl_c_ends_cleanly_and_the_run_goes_on(tmp_path: Path, how: signal.Sig
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=heed_ctrl_c,
     )
     while not list_shards(out):
         assert run.poll() is None
