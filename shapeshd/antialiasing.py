@@ -20,7 +20,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-CONTRAST_GAMMA = 2.5  # POV-Ray's Antialias_Gamma
+from .povray import CONTRAST_GAMMA
+
 _RAYS_AT_MOST = 81  # through a pixel
 _MIN_PIXELS = 4096
 
@@ -128,8 +129,8 @@ class _Walk:
         pixels = open_to_change.nonzero().squeeze(1)
         left, sharp_left = self._left[pixels], self._sharp_left[pixels]
         up, sharp_up = self._up[pixels], self._sharp_up[pixels]
-        # Pixels of an image's first column and row never differ from "before" and never get
-        # here, so that a step back stays in the image.
+        # From the first column a step back leads out of the row, from the first row out of the
+        # image; but there both answers are no, whatever is found.
         before, above = pixels - 1, pixels - self._width
         by_left, by_up = self._by_left[pixels], self._by_up[pixels]
         changed = len(pixels) > 0

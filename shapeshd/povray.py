@@ -34,6 +34,9 @@ from .factors import SHAPES, FloatArray, check_factors
 Image = npt.NDArray[np.uint8]
 
 MIN_SIZE, MAX_SIZE = 8, 2048
+CONTRAST_GAMMA = 2.5
+"""Antialiasing compares linear values to the power of 1 over this."""
+
 _POLLING_SECONDS = 0.23
 _ATTEMPTS = 4
 _ATTEMPTS_IF_KILLED = 20  # somebody else's doing, such as a full memory: more patience
@@ -113,7 +116,7 @@ class RenderOptions:
                 "Sampling_Method=1",
                 f"Antialias_Threshold={float(self.antialias)!r}",
                 f"Antialias_Depth={self.antialias_depth}",
-                "Antialias_Gamma=2.5",
+                f"Antialias_Gamma={CONTRAST_GAMMA}",
             ]
         return "\n".join(lines) + "\n"
 

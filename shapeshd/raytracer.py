@@ -257,9 +257,8 @@ class RayTracer:
         """Return the rows and columns in which an object up to this scale can change a pixel."""
         steps = math.ceil(scale * _SCALE_STEPS)
         if (shape, steps) not in self._windows:
-            frame = outline(self._numbers, shape, steps / _SCALE_STEPS)
+            left, right, bottom, top = outline(self._numbers, shape, steps / _SCALE_STEPS)
             line = self._line.double().cpu().numpy()  # grows to the right; rows go down
-            left, right, bottom, top = frame
             self._windows[shape, steps] = (
                 _interval(line, -top, -bottom),
                 _interval(line, left, right),
