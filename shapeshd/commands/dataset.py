@@ -1,4 +1,4 @@
-"""The argument DATASET: a path, or ``render:SEED:COUNT`` for images made as they are read."""
+"""The arguments DATASET (a path, or ``render:SEED:COUNT`` for images not stored) and OUT."""
 
 from __future__ import annotations
 
@@ -41,3 +41,17 @@ class Dataset(click.ParamType):
         if self._not_stored is not None:
             raise UsageError(f"{spec}: {self._not_stored}")
         return spec
+
+
+class NewPath(click.ParamType):
+    """A file or folder to be made; not a name that other commands would not take for a path."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the path, or fail if it reads ``render:...``."""
+        from ..render_spec import PREFIX
+
+        if isinstance(value, str) and value.startswith(PREFIX):
+            self.fail(f"{value!r} names images that are not stored; say ./{value}", param, ctx)
+        return Path(value)

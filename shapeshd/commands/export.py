@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .dataset import Dataset
-from .params import Jobs, NewPath, json_option
+from .dataset import Dataset, NewPath
+from .params import Jobs, json_option
 
 if TYPE_CHECKING:
     from ..render_spec import RenderSpec

@@ -2,25 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
 
 engines = click.Choice(["povray", "torch"])  # `ENGINES`, which would import NumPy
 json_option = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
-
-
-class NewPath(click.ParamType):
-    """A file or folder to be made; not a name that other commands would not take for a path."""
-
-    name = "path"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return the path, or fail if it reads ``render:...``."""
-        if isinstance(value, str) and value.startswith("render:"):
-            self.fail(f"{value!r} names images that are not stored; say ./{value}", param, ctx)
-        return Path(value)
 
 
 class ShardRange(click.ParamType):

@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from .params import Jobs, NewPath, ShardRange, Threshold, engines, json_option
+from .dataset import NewPath
+from .params import Jobs, ShardRange, Threshold, engines, json_option
 
 
 @click.command("render")
