@@ -170,7 +170,7 @@ def _compare_exactly(
 
 
 @dataclass
-class _Tally:
+class Tally:
     """By how many levels the values of the images seen so far differ.
 
     Args:
@@ -184,6 +184,7 @@ class _Tally:
     means: list[float] = field(default_factory=list)
 
     def add(self, distance: npt.NDArray[np.int16]) -> None:
+        """Count the differences of one image, (H, W, 3)."""
         self.counts += np.bincount(distance.ravel(), minlength=256)
         self.beyond.append(float((distance > TOLERANCE).mean()))
         self.means.append(float(distance.mean()))
@@ -207,7 +208,7 @@ def _compare_roughly(
     drawn: _Draw, pairs: Iterator[tuple[Image, Image]], engine: str
 ) -> tuple[str, list[str], dict[str, Any]]:
     """Return detail, problems and values: few values may differ by more than `TOLERANCE`."""
-    tally, problems = _Tally(), []
+    tally, problems = Tally(), []
     for path, index, (stored, image) in zip(drawn.paths, drawn.indices, pairs, strict=True):
         tally.add(_distance(stored, image))
         if (share := tally.beyond[-1]) > MAX_BEYOND:

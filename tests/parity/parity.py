@@ -22,6 +22,7 @@ from PIL import Image, ImageDraw
 from shapeshd import RayTracer, render_images, uniform_factors
 from shapeshd.factors import SHAPES
 from shapeshd.povray import RenderOptions
+from shapeshd.verify.pixels import Tally
 
 _SEED = 2026
 _BLOCK = 250
@@ -44,19 +45,19 @@ def extremes() -> np.ndarray:
     return np.array([(*hues, *rest) for hues, *rest in combinations])
 
 
-class Tally:
-    """Counts of absolute differences, and the worst scenes."""
+class Scenes:
+    """How scenes of one size compare, and the worst of them."""
 
     def __init__(self, name: str, size: int) -> None:
-        self.name, self.size, self.scenes = name, size, 0
-        self._counts = np.zeros(256, dtype=np.int64)
+        self.name, self.size = name, size
+        self.tally = Tally()
         self.worst: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, factors: np.ndarray, rendered: np.ndarray, traced: np.ndarray) -> None:
         """Compare images, uint8 (n, H, W, 3)."""
         differences = np.abs(rendered.astype(np.int16) - traced)
-        self._counts += np.bincount(differences.ravel(), minlength=256)
-        self.scenes += len(factors)
+        for difference in differences:
+            self.tally.add(difference)
         totals = differences.sum((1, 2, 3), dtype=np.int64)
         for row in np.argsort(totals)[-4:]:
             self.worst.append((int(totals[row]), factors[row], rendered[row], traced[row]))
@@ -64,28 +65,31 @@ class Tally:
 
     def result(self) -> dict[str, Any]:
         """Shares of channel values and the mean, in units of 1/255."""
-        total = int(self._counts.sum())
-        result: dict[str, Any] = {"scenes": self.scenes, "size": self.size, "values": total}
-        for limit in (0, 1, 8):
-            result[f"within_{limit}"] = float(self._counts[: limit + 1].sum() / total)
-        result["beyond_1"] = int(self._counts[2:].sum())
-        result["mean"] = float((self._counts * np.arange(256)).sum() / total)
-        result["largest"] = int(np.flatnonzero(self._counts)[-1])
+        counts = self.tally.counts
+        result: dict[str, Any] = {
+            "scenes": len(self.tally.means),
+            "size": self.size,
+            "values": int(counts.sum()),
+            **{f"within_{limit}": self.tally.within(limit) for limit in (0, 1, 8)},
+            "beyond_1": int(counts[2:].sum()),
+            "mean": self.tally.mean,
+            "largest": int(np.flatnonzero(counts)[-1]),
+        }
         result["passed"] = result["mean"] <= _MEAN_TARGET and all(
             result[name] >= least for name, least in _TARGETS.items()
         )
         return result
 
 
-def compare(name: str, factors: np.ndarray, size: int, dtype: torch.dtype) -> Tally:
+def compare(name: str, factors: np.ndarray, size: int, dtype: torch.dtype) -> Scenes:
     """Render and trace `factors`, a block at a time."""
-    tally = Tally(name, size)
+    scenes = Scenes(name, size)
     tracer = RayTracer(RenderOptions(size), dtype=dtype)
     for start in range(0, len(factors), _BLOCK):
         block = factors[start : start + _BLOCK]
         traced = tracer(block).permute(0, 2, 3, 1).numpy()
-        tally.add(block, render_images(block, size), traced)
-    return tally
+        scenes.add(block, render_images(block, size), traced)
+    return scenes
 
 
 def sheet(scenes: list[tuple[str, np.ndarray, np.ndarray]], side: int) -> Image.Image:
@@ -134,24 +138,24 @@ def main() -> None:
     parser.add_argument("--worst", type=Path, help="the four worst scenes")
     options = parser.parse_args()
     dtype = getattr(torch, options.dtype)
-    tallies = [
+    groups = [
         compare("random", uniform_factors(_SEED, 0, options.random64), 64, dtype),
         compare("random", uniform_factors(_SEED, 10**6, 10**6 + options.random256), 256, dtype),
         compare("extremes", extremes(), 64, dtype),
         compare("extremes", extremes(), 256, dtype),
     ]
     print(f"{'scenes':>14} {'size':>5} {'equal':>10} {'<= 1/255':>10} {'<= 8/255':>10} {'mean':>8}")
-    for tally in tallies:
-        found = tally.result()
+    for group in groups:
+        found = group.result()
         print(
-            f"{found['scenes']:>5,} {tally.name:8} {found['size']:>5} {found['within_0']:>10.5%} "
+            f"{found['scenes']:>5,} {group.name:8} {found['size']:>5} {found['within_0']:>10.5%} "
             f"{found['within_1']:>10.5%} {found['within_8']:>10.5%} {found['mean']:>8.5f}"
             f"   {'ok' if found['passed'] else 'MISSED'}"
         )
     if options.json:
-        found = {f"{tally.name}-{tally.size}": tally.result() for tally in tallies}
+        found = {f"{group.name}-{group.size}": group.result() for group in groups}
         options.json.write_text(json.dumps({"dtype": options.dtype, **found}, indent=2) + "\n")
-    worst = sorted((entry for tally in tallies for entry in tally.worst), key=lambda e: -e[0])
+    worst = sorted((entry for group in groups for entry in group.worst), key=lambda e: -e[0])
     if options.worst:
         sheet([(describe(f), r, t) for _, f, r, t in worst[:4]], 384).save(options.worst)
     if options.sheet:
