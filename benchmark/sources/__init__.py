@@ -1,0 +1,1 @@
+"""What can be scored: one file per kind of source."""
