@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from .errors import ShapesHDError, UsageError, one_line
@@ -74,16 +75,21 @@ def save_checkpoint(
 
     if path.suffix != SUFFIX:
         raise UsageError(f"{path}: a checkpoint's name ends in {SUFFIX}")
-    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    # Copies, because safetensors refuses tensors that share memory.
+    plain = {
+        name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, tensor in tensors.items()
+    }
     data = save(plain)
     digest = hashlib.sha256(data).hexdigest()
     head = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, _DIGEST: digest}
     text = json.dumps({**head, **card, **head}, indent=1) + "\n"
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The old tensors are kept under their digest's name until the new card stands: between the
-    # two renames `load_checkpoint` finds them there.
+    # The old tensors are kept under another name until the new card stands: between the two
+    # renames `load_checkpoint` finds them there. After an interrupted save they are there already.
     previous = _spare(path)
-    if path.exists() and not previous.exists():
+    if _belongs(path):
+        previous.unlink(missing_ok=True)
         os.link(path, previous)
     _replace(path, data)
     _replace(card_path(path), text.encode())
@@ -175,6 +181,15 @@ def card_path(path: Path) -> Path:
 
 def _spare(path: Path) -> Path:
     return path.with_name(f".{path.name}.previous")
+
+
+def _belongs(path: Path) -> bool:
+    """Tell whether the tensors at `path` are those that the card beside it describes."""
+    try:
+        digest = json.loads(card_path(path).read_bytes())[_DIGEST]
+        return bool(hashlib.sha256(path.read_bytes()).hexdigest() == digest)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def _replace(path: Path, data: bytes) -> None:

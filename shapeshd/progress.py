@@ -10,8 +10,8 @@ import click
 from tqdm import tqdm
 
 
-def progress_bar(total: int, description: str) -> tqdm[Any]:
-    """Return a progress bar on stderr with rate and time left.
+def progress_bar(total: int, description: str, *, shown: bool = True) -> tqdm[Any]:
+    """Return a progress bar on stderr with rate and time left, or one that is not `shown`.
 
     On a terminal it redraws itself; elsewhere (a log file) it writes a line every 30 seconds.
     """
@@ -20,6 +20,7 @@ def progress_bar(total: int, description: str) -> tqdm[Any]:
         desc=description,
         unit="img",
         file=sys.stderr,
+        disable=not shown,
         mininterval=0.2 if sys.stderr.isatty() else 30,
         maxinterval=1 if sys.stderr.isatty() else 30,
         dynamic_ncols=True,

@@ -1,1 +1,190 @@
-"""What can be scored: one file per kind of source."""
+"""What can be scored: one file per kind of source, loaded when it is needed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from shapeshd.errors import UsageError, one_line
+
+from .options import SourceOptions
+
+if TYPE_CHECKING:
+    from .base import Source
+
+__all__ = ["SourceOptions", "open_source"]
+
+_RENDERED = "render:"
+_ENTRY = re.compile(r"(?:.+\.py|[^\W\d]\w*(?:\.[^\W\d]\w*)*):[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+_KINDS = (
+    "a dataset, render:SEED:COUNT, an image folder, .zip, .npz, .npy, .h5, file.py:function, "
+    "package.module:function, TorchScript (.pt, .ts, .pth), .onnx, .safetensors"
+)
+_ENTRY_HINT = "write a function that loads it and makes images, and give file.py:function"
+_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+_NETWORKS = (".pt", ".ts", ".pth", ".onnx", ".safetensors")
+
+# Of what is known and not read: why, and what to do instead.
+_REFUSED = {
+    ".pkl": f"a pickle, which can run any code while it is loaded: {_ENTRY_HINT}",
+    ".pickle": f"a pickle, which can run any code while it is loaded: {_ENTRY_HINT}",
+    ".ckpt": f"a training checkpoint (a pickle), not a network: {_ENTRY_HINT}",
+    ".pt2": f"a torch.export archive, which is not read: save it by torch.jit, or {_ENTRY_HINT}",
+    ".tar": "a tar file, which is not read: unpack it and give the folder",
+    ".tgz": "a tar file, which is not read: unpack it and give the folder",
+    ".gz": "compressed by gzip, which is not read: unpack it first",
+    ".parquet": "a Parquet file, which is not read: write its images into a folder or a zip file",
+    ".mat": "a MATLAB file: give an npy file of its images",
+    ".json": "a JSON file: give the folder, or the .safetensors file, that it belongs to",
+    ".py": "a Python file: say which of its functions makes images, as file.py:function",
+}
+_MAGIC = {
+    b"\x89HDF\r\n\x1a\n": "hdf5",
+    b"\x93NUMPY": "npy",
+}
+
+
+def open_source(
+    text: str,
+    *,
+    seed: int = 0,
+    trust: bool = False,
+    device: str = "cpu",
+    options: SourceOptions | None = None,
+) -> Source:
+    """Open what can be scored; its kind is seen from `text` and what lies there.
+
+    A path that exists is always taken as a path. One that begins with ``render:`` is reached as
+    ``./render:...``.
+
+    Args:
+        text: the path of images or of a network, ``render:SEED:COUNT``, or a Python entry,
+            ``file.py:function`` or ``package.module:function``.
+        seed: of the latents of a generator; images that exist have none.
+        trust: whether code that comes with the source may run.
+        device: where a network runs.
+        options: what the source does not say itself.
+
+    Returns:
+        A `Source`, a context manager.
+
+    Raises:
+        UsageError: if there is nothing of that kind, or it must be said how to read it.
+        ShapesHDError: if it is damaged.
+    """
+    chosen = options or SourceOptions()
+    how: dict[str, Any] = {"seed": seed, "trust": trust, "device": device}
+    how |= {"options": chosen, "name": text}
+    if text.startswith(_RENDERED):
+        from .dataset import open_own_dataset
+
+        return open_own_dataset(text, options=chosen, name=text)
+    if not text.strip() or "\0" in text:
+        raise UsageError(f"nothing to score: {text!r} is no path; give {_KINDS}")
+    try:
+        path = Path(text).expanduser()
+        exists = path.exists()
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"{text}: cannot be read ({one_line(error)})") from None
+    if not exists:
+        if _ENTRY.fullmatch(text):
+            from .python_entry import open_python_entry
+
+            return open_python_entry(text, **how)
+        if path.is_symlink():
+            raise UsageError(f"{text}: is a link to something that is not there")
+        raise UsageError(f"{text}: no such file or folder")
+    if path.is_dir():
+        return _open_directory(path, text, chosen)
+    if not path.is_file():
+        raise UsageError(f"{text}: is neither a file nor a folder")
+    return _open_file(path, text, chosen, how)
+
+
+def _open_directory(path: Path, text: str, options: SourceOptions) -> Source:
+    from shapeshd.manifest import MANIFEST_FORMAT, MANIFEST_NAME
+    from shapeshd.shards import list_shards
+
+    manifest = path / MANIFEST_NAME
+    ours = manifest.is_file() and MANIFEST_FORMAT.encode() in manifest.read_bytes()[:200]
+    if ours or list_shards(path):
+        from .dataset import open_own_dataset
+
+        return open_own_dataset(path, options=options, name=text)
+    if (path / "model_index.json").is_file():
+        raise UsageError(f"{text}: is a diffusers pipeline, which is not read: {_ENTRY_HINT}")
+    if (path / "data.mdb").is_file():
+        raise UsageError(f"{text}: is an LMDB database, which is not read: write its images out")
+    from .folder import open_folder
+
+    return open_folder(path, options=options, name=text)
+
+
+def _open_file(path: Path, text: str, options: SourceOptions, how: dict[str, Any]) -> Source:
+    try:
+        with path.open("rb") as file:
+            head = file.read(8)
+    except OSError as error:
+        raise UsageError(f"{text}: cannot be read ({error.strerror or one_line(error)})") from None
+    if not head:
+        raise UsageError(f"{text}: is empty")
+    suffix = path.suffix.lower()
+    if suffix in _NETWORKS:
+        return _open_network(path, suffix, how)
+    kind = _kind_of_file(head, suffix, text)
+    if kind == "hdf5":
+        return _open_hdf5(path, options, text)
+    return _images_opener(kind)(path, options=options, name=text)
+
+
+def _kind_of_file(head: bytes, suffix: str, text: str) -> str:
+    for magic, kind in _MAGIC.items():
+        if head.startswith(magic):
+            return kind
+    if suffix in (".npz", ".npy", ".zip"):
+        return suffix[1:]
+    if suffix in _HDF5_SUFFIXES:
+        return "hdf5"
+    if suffix in _REFUSED:
+        raise UsageError(f"{text}: is {_REFUSED[suffix]}")
+    from .decode import SUFFIXES
+
+    if suffix in SUFFIXES:
+        raise UsageError(f"{text}: is a single image: give the folder that holds all of them")
+    raise UsageError(f"{text}: is nothing that can be scored: that is {_KINDS}")
+
+
+def _open_network(path: Path, suffix: str, how: dict[str, Any]) -> Source:
+    if suffix == ".onnx":
+        from .onnx import open_onnx
+
+        return open_onnx(path, **how)
+    if suffix == ".safetensors":
+        from .checkpoint import open_checkpoint
+
+        return open_checkpoint(path, **how)
+    from .torchscript import open_torchscript
+
+    return open_torchscript(path, **how)
+
+
+def _images_opener(kind: str) -> Callable[..., Source]:
+    if kind == "zip":
+        from .zip_file import open_zip
+
+        return open_zip
+    from .arrays import open_npy, open_npz
+
+    return open_npy if kind == "npy" else open_npz
+
+
+def _open_hdf5(path: Path, options: SourceOptions, text: str) -> Source:
+    from .hdf5 import holds_dataset, open_hdf5_images
+
+    if options.key is None and holds_dataset(path):
+        from .dataset import open_own_dataset
+
+        return open_own_dataset(path, options=options, name=text)
+    return open_hdf5_images(path, options=options, name=text)

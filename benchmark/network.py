@@ -1,0 +1,271 @@
+"""The network that reads the factors from an image.
+
+Two facts about the images shape it. A surface is of one fully saturated hue, whatever light
+falls on it; so each pixel that shows one surface alone tells that surface's hue exactly, and
+the network only has to *point at* such pixels: a soft mask for floor, wall and object, under
+which the pixels' own hue is averaged. And scale and orientation move edges by hundredths of a
+pixel; so they are read from heat maps (their centres of mass and their areas), which can say
+where something is more finely than a pixel.
+
+Images of 256 pixels are averaged down to 64 and go through the same body; beside the averages a
+strided convolution tells it what they lose. Where a square of pixels shows one surface, its
+average has that surface's hue too.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shapeshd.checks import whole_number
+from shapeshd.errors import UsageError
+from shapeshd.factors import SHAPES
+
+HUES = 3
+_SRGB_KNEE = 0.0031308
+_PLACE_GAIN = 20.0
+
+
+@dataclass(frozen=True)
+class NetworkConfig:
+    """What a recognition network is built from.
+
+    Attributes:
+        size: width and height of its images, pixels: 64 or a multiple of it.
+        width: channels at a half of 64 pixels; twice and three times as many further down.
+        blocks: residual blocks at a half, a quarter and an eighth of 64 pixels.
+        keypoints: heat maps whose centres and areas tell scale and orientation.
+        hidden: width of the layers that turn them into factors.
+        stem: channels of the learned stem of images larger than 64 pixels.
+    """
+
+    size: int = 64
+    width: int = 32
+    blocks: tuple[int, int, int] = (1, 2, 2)
+    keypoints: int = 48
+    hidden: int = 256
+    stem: int = 16
+
+    def __post_init__(self) -> None:
+        for name in ("size", "width", "keypoints", "hidden", "stem"):
+            whole_number(name, getattr(self, name), 1)
+        if not isinstance(self.blocks, tuple) or len(self.blocks) != 3:
+            raise UsageError(f"blocks must be three numbers, not {self.blocks!r}")
+        for count in self.blocks:
+            whole_number("blocks", count, 0)
+        if self.size < 64 or self.size % 64:
+            raise UsageError(f"size must be a multiple of 64, not {self.size}")
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the image along a pixel of the body's input."""
+        return self.size // 64
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return {**asdict(self), "blocks": list(self.blocks)}
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> NetworkConfig:
+        """Return the configuration that `to_json` wrote.
+
+        Raises:
+            UsageError: if a field is missing or unknown, or no such network can be.
+        """
+        names = {field.name for field in fields(cls)}
+        if values.keys() != names:
+            odd = sorted(values.keys() ^ names)[0]
+            raise UsageError(f"a recognizer's configuration has no or an unknown field {odd!r}")
+        blocks = values["blocks"]
+        return cls(**{**values, "blocks": tuple(blocks) if isinstance(blocks, list) else blocks})
+
+
+class Reading(NamedTuple):
+    """What the network says of n images.
+
+    Attributes:
+        hues: (n, 3, 2), floor, wall and object as points near the unit circle: cosine and
+            sine of the hue's angle.
+        scale: (n,), 0 for the smallest and 1 for the largest object.
+        orientation: (n,), -1 for the lowest and 1 for the highest angle.
+        shape: (n, 4) logits.
+    """
+
+    hues: Tensor
+    scale: Tensor
+    orientation: Tensor
+    shape: Tensor
+
+
+def hue_vectors(images: Tensor) -> Tensor:
+    """Return each pixel's hue as a vector whose length is the colour's saturation.
+
+    The light scales a surface's colour in linear light. So a pixel is decoded to linear
+    light, scaled until its largest channel is 1, and encoded again: this is the surface's own
+    colour in HSV, whatever its brightness.
+
+    Args:
+        images: float (n, 3, H, W), sRGB in [0, 1].
+
+    Returns:
+        float (n, 2, H, W): saturation times cosine and sine of the hue's angle.
+    """
+    linear = torch.where(images <= 0.04045, images / 12.92, ((images + 0.055) / 1.055) ** 2.4)
+    linear = linear / linear.amax(1, keepdim=True).clamp_min(1e-6)
+    low = linear <= _SRGB_KNEE
+    colour = torch.where(low, 12.92 * linear, 1.055 * linear.clamp_min(1e-8) ** (1 / 2.4) - 0.055)
+    red, green, blue = colour.unbind(1)
+    largest = colour.amax(1)
+    saturation = largest - colour.amin(1)
+    # Position in the hexagon of HSV, in sixths of a turn: 0 red, 2 green, 4 blue.
+    of_red = green - blue
+    of_green = 2 * saturation + blue - red
+    of_blue = 4 * saturation + red - green
+    position = torch.where(red == largest, of_red, torch.where(green == largest, of_green, of_blue))
+    angle = position / saturation.clamp_min(1e-6) * (math.pi / 3)
+    return torch.stack((saturation * angle.cos(), saturation * angle.sin()), 1)
+
+
+class _Block(nn.Module):
+    """Two convolutions beside the identity; begins as the identity."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Keep the shape (n, channels, h, w)."""
+        return x + self.second(F.relu(self.first(F.relu(x))))
+
+
+class RecognitionNetwork(nn.Module):
+    """Reads the factors; see the module. About a million parameters by default."""
+
+    def __init__(self, config: NetworkConfig | None = None) -> None:
+        super().__init__()
+        self.config = config = config or NetworkConfig()
+        self.pointer = _Pointer(config.width)
+        self.geometry = _Geometry(config)
+        line = torch.linspace(-1, 1, 64)
+        grid = torch.stack((line.expand(64, 64), line[:, None].expand(64, 64)))
+        self.register_buffer("grid", grid, persistent=False)
+
+    def forward(self, images: Tensor) -> Reading:
+        """Read n images.
+
+        Args:
+            images: uint8, or float in [0, 1], of shape (n, 3, size, size); sRGB.
+        """
+        if images.dtype == torch.uint8:
+            images = images.float() / 255
+        small = F.avg_pool2d(images, self.config.stride) if self.config.stride > 1 else images
+        grid: Tensor = self.grid  # type: ignore[assignment]
+        grid = grid.expand(len(images), -1, -1, -1)
+        with torch.autocast(images.device.type, enabled=False):
+            vectors = hue_vectors(small)
+        masks = self.pointer(torch.cat((small - 0.5, vectors, grid), 1))
+        with torch.autocast(images.device.type, enabled=False):
+            hues = torch.einsum("nhp,ncp->nhc", masks, vectors.flatten(2))
+            relative = relative_hues(vectors, hues.detach())
+            light = torch.stack((small.amax(1), small.amin(1)), 1)
+        inputs = [light - 0.5, relative, grid]
+        return Reading(hues, *self.geometry(torch.cat(inputs, 1), images))
+
+
+def relative_hues(vectors: Tensor, hues: Tensor) -> Tensor:
+    """Turn each pixel's hue back by that of floor, wall and object.
+
+    Args:
+        vectors: (n, 2, H, W), see `hue_vectors`.
+        hues: (n, 3, 2), points near the unit circle.
+
+    Returns:
+        (n, 6, H, W): saturation times cosine and sine of the difference, surface by surface.
+    """
+    directions = F.normalize(hues, dim=2)
+    cos, sin = directions[:, :, 0, None, None], directions[:, :, 1, None, None]
+    x, y = vectors[:, :1], vectors[:, 1:]
+    return torch.cat((x * cos + y * sin, y * cos - x * sin), 1)
+
+
+class _Pointer(nn.Module):
+    """Points at the pixels that show floor, wall and object: three soft masks of 64 x 64."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.enter = nn.Conv2d(7, width // 2, 4, stride=2, padding=1)
+        self.down = nn.Conv2d(width // 2, width, 2, stride=2)
+        self.block = _Block(width)
+        self.masks = nn.Conv2d(width, 16 * HUES, 1)
+        self.places = nn.Parameter(torch.zeros(HUES, 64, 64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return weights (n, 3, 64 * 64) of sum 1 for inputs (n, 7, 64, 64)."""
+        x = x.contiguous(memory_format=torch.channels_last)
+        x = F.relu(self.block(self.down(F.relu(self.enter(x)))))
+        masks = F.pixel_shuffle(self.masks(x), 4).float() + _PLACE_GAIN * self.places
+        return masks.flatten(2).softmax(2)
+
+
+class _Geometry(nn.Module):
+    """Reads scale, orientation and shape from colours relative to the surfaces' own."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        width = config.width
+        stem = config.stem if config.stride > 1 else 0
+        if stem:
+            self.stem = nn.Conv2d(3, stem, config.stride, stride=config.stride)
+        self.enter = nn.Conv2d(10 + stem, width, 4, stride=2, padding=1)
+        channels = (width, 2 * width, 4 * width)
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(_Block(count) for _ in range(blocks)))
+            for count, blocks in zip(channels, config.blocks, strict=True)
+        )
+        self.down = nn.ModuleList(
+            nn.Conv2d(a, b, 2, stride=2) for a, b in itertools.pairwise(channels)
+        )
+        self.up = nn.ModuleList(nn.Conv2d(b, a, 1) for a, b in itertools.pairwise(channels))
+        self.join = _Block(width)
+        self.maps = nn.Conv2d(width, config.keypoints, 1)
+        self.areas = nn.Conv2d(width, config.keypoints, 1)
+        features = 3 * config.keypoints + channels[2]
+        self.head = nn.Sequential(
+            nn.Linear(features, config.hidden),
+            nn.ReLU(),
+            nn.Linear(config.hidden, config.hidden),
+            nn.ReLU(),
+            nn.Linear(config.hidden, 2 + len(SHAPES)),
+        )
+        self.register_buffer("line", torch.linspace(-1, 1, 32), persistent=False)
+
+    def forward(self, x: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scale (n,), orientation (n,) and the shape's logits (n, 4)."""
+        if hasattr(self, "stem"):
+            pixels = (images - 0.5).contiguous(memory_format=torch.channels_last)
+            x = torch.cat((x, F.relu(self.stem(pixels)).to(x.dtype)), 1)
+        x = x.contiguous(memory_format=torch.channels_last)
+        steps = [self.stages[0](self.enter(x))]
+        for down, stage in zip(self.down, self.stages[1:], strict=True):
+            steps.append(stage(down(steps[-1])))
+        top = steps[-1]
+        for step, up in zip(reversed(steps[:-1]), reversed(self.up), strict=True):
+            top = step + F.interpolate(up(top), scale_factor=2.0, mode="nearest")
+        fine = F.relu(self.join(top))
+        maps, areas = self.maps(fine).float(), self.areas(fine).float()
+        coarse = F.relu(steps[-1]).float().mean((2, 3))
+        with torch.autocast(x.device.type, enabled=False):  # places are finer than bf16 can say
+            heat = maps.flatten(2).softmax(2).view_as(maps)
+            line: Tensor = self.line  # type: ignore[assignment]
+            across, along = heat.sum(2) @ line, heat.sum(3) @ line
+            out = self.head(torch.cat((across, along, areas.sigmoid().mean((2, 3)), coarse), 1))
+        return out[:, 0], out[:, 1], out[:, 2:]

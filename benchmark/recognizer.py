@@ -1,0 +1,189 @@
+"""A trained recognizer: images in, factors out.
+
+The two that are shipped, ``lite`` for images of 64 pixels and ``hd`` for 256, lie in
+``weights/``; others come from ``shapeshd train recognizer``. How well one reads is measured on
+images it has never seen and stands in its card: see `evaluation`.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shapeshd.batching import in_threads
+from shapeshd.checkpoint import SUFFIX, load_checkpoint, load_weights, read_card
+from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.factors import FACTORS, FloatArray
+
+from .network import NetworkConfig, Reading, RecognitionNetwork
+
+KIND = "recognizer"
+SHIPPED = ("lite", "hd")
+FILE_NAME = "recognizer" + SUFFIX
+WEIGHTS = Path(__file__).parent / "weights"
+
+_SCALE, _ORIENTATION = FACTORS[3], FACTORS[5]
+_CACHED_PIXELS = 64 * 64 * 64  # of a batch on a CPU: with more, tensors leave its cache
+_GPU_PIXELS = 64 * 256 * 256
+
+
+def encode_factors(factors: FloatArray | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what the network should say of images with these factors.
+
+    Args:
+        factors: (n, 6), inside their ranges.
+
+    Returns:
+        hues (n, 3, 2), scale (n,) in [0, 1], orientation (n,) in [-1, 1], all float32, and the
+        shape's index (n,), int64; see `Reading`.
+    """
+    table = torch.as_tensor(factors).double()
+    angles = table[:, :3] * (2 * math.pi)
+    hues = torch.stack((angles.cos(), angles.sin()), 2)
+    scale = (table[:, 3] - _SCALE.low) / _SCALE.period
+    orientation = table[:, 5] / _ORIENTATION.high
+    return hues.float(), scale.float(), orientation.float(), table[:, 4].long()
+
+
+def decode_reading(reading: Reading) -> Tensor:
+    """Return the factors that a reading says: float64 (n, 6), on its device.
+
+    Hues lie in [0, 1); scale and orientation are limited to their ranges, NaN stays NaN.
+    """
+    hues = reading.hues.double()
+    turns = torch.remainder(torch.atan2(hues[..., 1], hues[..., 0]) / (2 * math.pi), 1.0)
+    turns = torch.where(turns >= 1, 0.0, turns)  # -1e-17 % 1 is 1
+    scale = reading.scale.double() * _SCALE.period + _SCALE.low
+    orientation = reading.orientation.double() * _ORIENTATION.high
+    shape = reading.shape.argmax(1).double()
+    columns = (
+        *turns.unbind(1),
+        scale.clamp(_SCALE.low, _SCALE.high),
+        shape,
+        orientation.clamp(_ORIENTATION.low, _ORIENTATION.high),
+    )
+    return torch.stack(columns, 1)
+
+
+class Recognizer:
+    """Reads the six factors from images of one size.
+
+    Args:
+        network: trained; it is put into evaluation mode.
+        name: what to call it.
+        digest: SHA-256 of its weights.
+        card: what is known of it.
+        device: where it computes.
+
+    Attributes:
+        size: width and height of its images, pixels.
+    """
+
+    def __init__(
+        self,
+        network: RecognitionNetwork,
+        name: str,
+        digest: str = "",
+        card: dict[str, Any] | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.name = name
+        self.digest = digest
+        self.card = card or {}
+        self.device = torch.device(device)
+        self.size = network.config.size
+        self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
+        pixels = _CACHED_PIXELS if self.device.type == "cpu" else _GPU_PIXELS
+        self._batch = max(1, pixels // self.size**2)
+
+    def __call__(self, images: Tensor) -> FloatArray:
+        """Return the factors of images.
+
+        Args:
+            images: uint8 (n, 3, size, size), sRGB, on any device.
+
+        Returns:
+            float64 (n, 6), columns as in `shapeshd.FACTORS`, each inside its range.
+
+        Raises:
+            UsageError: if the images are of another type or shape.
+            ShapesHDError: if the network answers with something that is no number.
+        """
+        wanted = (3, self.size, self.size)
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
+            raise UsageError(
+                f"the recognizer {self.name} reads uint8 images of shape (n, 3, {self.size}, "
+                f"{self.size}), not {str(images.dtype)[6:]} {tuple(images.shape)}"
+            )
+        factors = np.empty((len(images), len(FACTORS)))
+        starts = range(0, len(images), self._batch)
+
+        def read(start: int) -> None:
+            part = images[start : start + self._batch].to(self.device, non_blocking=True)
+            with torch.inference_mode():
+                factors[start : start + len(part)] = decode_reading(self.network(part)).cpu()
+
+        if self.device.type == "cpu" and len(starts) > 1:
+            in_threads(read, starts, min(len(starts), torch.get_num_threads()))
+        else:
+            for start in starts:
+                read(start)
+        if not np.isfinite(factors).all():
+            raise ShapesHDError(f"the recognizer {self.name} gives NaN: its weights are damaged")
+        return factors
+
+
+def find_recognizer(name: str | Path) -> Path:
+    """Return the file of a recognizer's weights.
+
+    Args:
+        name: ``lite``, ``hd``, a ``.safetensors`` file or its card, or a training's folder.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if str(name) in SHIPPED:
+        return WEIGHTS / f"{name}{SUFFIX}"
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path = path / FILE_NAME
+        if not path.exists():
+            raise UsageError(f"{path.parent}: holds no {FILE_NAME}, so its training has not ended")
+    if not path.exists():
+        raise UsageError(
+            f"{path}: no such recognizer; say {' or '.join(SHIPPED)}, or the path of one that "
+            "`shapeshd train recognizer` made"
+        )
+    return path
+
+
+def load_recognizer(name: str | Path, device: str | torch.device = "cpu") -> Recognizer:
+    """Load a recognizer.
+
+    Args:
+        name: see `find_recognizer`.
+        device: where it computes.
+
+    Raises:
+        UsageError: if there is none of that name, or it is something else.
+        ShapesHDError: if its files are damaged.
+    """
+    path = find_recognizer(name)
+    checkpoint = load_checkpoint(path, KIND)
+    if not isinstance(checkpoint.card.get("network"), dict):
+        raise UsageError(f"{path}: its card has no entry 'network'")
+    network = RecognitionNetwork(NetworkConfig.from_json(checkpoint.card["network"]))
+    tensors = {key: tensor.float() for key, tensor in checkpoint.tensors.items()}
+    load_weights(network, tensors, path)
+    known = str(name) if str(name) in SHIPPED else str(path)
+    return Recognizer(network, known, checkpoint.digest, checkpoint.card, device)
+
+
+def recognizer_card(name: str | Path) -> dict[str, Any]:
+    """Return a recognizer's card without loading its weights; errors as `load_recognizer`."""
+    return read_card(find_recognizer(name))

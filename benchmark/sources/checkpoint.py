@@ -1,0 +1,78 @@
+"""A generator of ours: ``NAME.safetensors`` whose card says "generator"."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+
+from shapeshd.checkpoint import SUFFIX, card_path, read_card
+from shapeshd.errors import UsageError
+
+from .generator import (
+    GeneratorSource,
+    NetworkBatches,
+    allow_options,
+    choose_latent_dim,
+    usable_device,
+)
+from .images_form import ImageForm
+from .options import SourceOptions
+
+KIND = "checkpoint"
+CARD_KIND = "generator"
+
+
+def open_checkpoint(
+    path: Path,
+    *,
+    seed: int,
+    trust: bool,
+    device: str,
+    options: SourceOptions,
+    name: str,
+) -> GeneratorSource:
+    """Open a checkpoint of a generator; its images are in [-1, 1] by definition.
+
+    Nothing in it can run code, so `trust` is not asked for.
+
+    Raises:
+        UsageError: if it is no checkpoint of a generator, or does not fit the options.
+        ShapesHDError: if it is damaged.
+    """
+    _require_generator(path, name)
+    if options.range not in ("auto", "symmetric") or options.layout not in ("auto", "nchw"):
+        raise UsageError(
+            f"{name}: a checkpoint's images are in [-1, 1] and channels first: leave --range and "
+            "--layout away"
+        )
+    allow_options(options, name, "a checkpoint of a generator")
+    place = usable_device(device)
+    # benchmark imports nothing of models but here, where a model is what is asked for.
+    models = import_module("shapeshd.models")
+    network, latent_dim = models.load_generator(path, place)
+    batches = NetworkBatches(
+        network,
+        name=name,
+        latent_dim=choose_latent_dim(latent_dim, options, name),
+        seed=seed,
+        device=place,
+        batch=options.batch,
+        form=ImageForm(replace(options, range="symmetric", layout="nchw"), name=name),
+    )
+    return GeneratorSource(name, KIND, batches)
+
+
+def _require_generator(path: Path, name: str) -> None:
+    path = path.with_suffix(SUFFIX)
+    if not path.is_file():
+        raise UsageError(f"{name}: no such file")
+    if not card_path(path).is_file():
+        raise UsageError(
+            f"{name}: has no card {card_path(path).name} beside it, so which network its tensors "
+            "belong to is not known: copy the card, too, or, if the network is not of this "
+            "project, write a Python file that loads it (SOURCE file.py:function)"
+        )
+    kind = read_card(path)["kind"]
+    if kind != CARD_KIND:
+        raise UsageError(f"{name}: holds a {kind}, not a generator")

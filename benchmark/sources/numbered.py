@@ -1,0 +1,84 @@
+"""What all sources of existing images share: a count, the context, what the range may be."""
+
+from __future__ import annotations
+
+import abc
+import re
+from types import TracebackType
+from typing import Any
+
+from torch import Tensor
+
+from shapeshd.errors import UsageError
+
+_DIGITS = re.compile("([0-9]+)")
+
+
+class NumberedImages(abc.ABC):
+    """Images that exist, numbered from 0 to `count` - 1; a `Source`.
+
+    Attributes:
+        name: what the user called it.
+        kind: such as "folder".
+        count: how many there are, at least 1.
+    """
+
+    kind: str
+
+    def __init__(self, name: str, count: int) -> None:
+        self.name = name
+        self.count: int | None = count
+
+    def images(self, start: int, stop: int) -> Tensor:
+        """Return the images `start` .. `stop` - 1: uint8 (n, 3, H, W), sRGB, on the CPU.
+
+        Raises:
+            UsageError: if there are not so many, or they are of a kind that cannot be scored.
+            ShapesHDError: in one line, if they cannot be read.
+        """
+        assert self.count is not None
+        if not 0 <= start < stop <= self.count:
+            raise UsageError(
+                f"{self.name}: holds {self.count:,} images: there are none from {start:,} to "
+                f"{stop:,}"
+            )
+        return self._read(start, stop)
+
+    @abc.abstractmethod
+    def _read(self, start: int, stop: int) -> Tensor:
+        """Return the images of a range that exists."""
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return what a result must say of the images, ready for JSON."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Close what is open; the source is not asked again."""
+
+    def __enter__(self) -> NumberedImages:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Return what to sort names by so that ``img10`` comes after ``img9``.
+
+    Texts and numbers alternate, beginning with a text; equal numbers of other spelling
+    (``1``, ``01``) come in the order of their characters.
+    """
+    parts: list[str | int] = list(_DIGITS.split(name))
+    parts[1::2] = [int(part) if len(part) < 4000 else 0 for part in _DIGITS.findall(name)]
+    return parts, name
+
+
+def shown(name: str) -> str:
+    """Return a file's name as it can be printed: what is not UTF-8 in it is replaced."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -1,0 +1,83 @@
+"""What a user can say about a source that it does not say itself."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+from shapeshd.checks import whole_number
+from shapeshd.errors import UsageError
+
+Range = Literal["auto", "uint8", "unit", "symmetric"]
+Layout = Literal["auto", "nchw", "nhwc"]
+
+RANGES: tuple[Range, ...] = get_args(Range)
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+_DEFAULT_BATCH = 64
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """How to read a source.
+
+    Args:
+        range: where the values of its images lie: "uint8" 0 to 255, "unit" [0, 1],
+            "symmetric" [-1, 1]; "auto" infers it, or refuses where that is a guess.
+        layout: the order of the axes: "nchw" or "nhwc"; "auto" looks for the axis of 3.
+        latent_dim: components of a latent; None takes what the model says.
+        batch: latents that go through a network at a time, >= 1.
+        key: name of the array in an npz or HDF5 file that holds several.
+        timeout: seconds that a Python entry may take to load, or for a batch.
+
+    Raises:
+        UsageError: if a value is impossible.
+    """
+
+    range: Range = "auto"
+    layout: Layout = "auto"
+    latent_dim: int | None = None
+    batch: int = _DEFAULT_BATCH
+    key: str | None = None
+    timeout: float = 600.0
+
+    def __post_init__(self) -> None:
+        for name, choices in (("range", RANGES), ("layout", LAYOUTS)):
+            if getattr(self, name) not in choices:
+                raise UsageError(
+                    f"--{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
+                )
+        whole_number("--batch", self.batch, 1)
+        if self.latent_dim is not None:
+            whole_number("--latent-dim", self.latent_dim, 1)
+        if not 0 < self.timeout < float("inf"):
+            raise UsageError(f"--timeout must be above 0 seconds, not {self.timeout}")
+
+    def allow(self, *names: str, source: str, what: str) -> None:
+        """Refuse options that mean nothing to a source, so that none is silently ignored.
+
+        `batch` always passes, and ``range="uint8"`` where the images are that anyway.
+
+        Args:
+            names: the fields that mean something.
+            source: what the user called the source.
+            what: what it is, such as "an image folder".
+
+        Raises:
+            UsageError: naming the first option that is set and means nothing.
+        """
+        for field in fields(self):
+            value: Any = getattr(self, field.name)
+            if field.name in (*names, "batch") or value == field.default:
+                continue
+            if (field.name, value) == ("range", "uint8"):
+                continue
+            option = field.name.replace("_", "-")
+            reason = {
+                "range": "whose values are 0 to 255",
+                "layout": "whose layout is known",
+                "latent_dim": "which takes no latents",
+                "key": "which has no named arrays",
+                "timeout": "which has no process of its own",
+            }[field.name]
+            raise UsageError(f"{source}: is {what}, {reason}: leave out --{option}")

@@ -1,0 +1,107 @@
+"""A generator saved by TorchScript (`torch.jit.save`): ``.pt``, ``.ts``, ``.pth``."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shapeshd.errors import ShapesHDError, UsageError
+
+from .generator import (
+    GeneratorSource,
+    NetworkBatches,
+    allow_options,
+    choose_latent_dim,
+    explain,
+    require_trust,
+    stated_dim,
+    usable_device,
+)
+from .images_form import ImageForm
+from .options import SourceOptions
+
+KIND = "torchscript"
+_INSTEAD = "write a Python file with a function that loads it (SOURCE file.py:function)"
+
+
+def open_torchscript(
+    path: Path,
+    *,
+    seed: int,
+    trust: bool,
+    device: str,
+    options: SourceOptions,
+    name: str,
+) -> GeneratorSource:
+    """Open a TorchScript module that maps latents (n, latent_dim) to images.
+
+    The latent dimension is the module's attribute `latent_dim` or `z_dim` (which scripting
+    keeps and tracing drops), else the options'.
+
+    Raises:
+        UsageError: if it is no TorchScript, is not trusted, or does not fit the options.
+        ShapesHDError: if it cannot be loaded.
+    """
+    require_torchscript(path, name)
+    require_trust(trust, name, "a TorchScript file holds code that runs when it is used")
+    allow_options(options, name, "a TorchScript file")
+    place = usable_device(device)
+    module = _load(path, place, name)
+    module.eval()
+    network = NetworkBatches(
+        module,
+        name=name,
+        latent_dim=choose_latent_dim(stated_dim(module), options, name),
+        seed=seed,
+        device=place,
+        batch=options.batch,
+        form=ImageForm(options, name=name),
+    )
+    return GeneratorSource(name, KIND, network)
+
+
+def is_torchscript(path: Path) -> bool:
+    """Say whether `path` is a TorchScript archive; nothing in it is loaded."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = {entry.partition("/")[2] for entry in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return "constants.pkl" in entries and any(entry.startswith("code/") for entry in entries)
+
+
+def require_torchscript(path: Path, name: str) -> None:
+    """Raise `UsageError` if `path` is no TorchScript archive, saying what it seems to be."""
+    if not path.is_file():
+        raise UsageError(f"{name}: no such file")
+    if is_torchscript(path):
+        return
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            head = file.read(2)
+        if head[:1] == b"\x80" and head[1:] in b"\x02\x03\x04\x05":
+            raise UsageError(f"{name}: is a pickle, no TorchScript: {_INSTEAD}")
+        raise UsageError(f"{name}: is no TorchScript file (empty, cut off, or another format)")
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.partition("/")[2] for entry in archive.namelist()}
+    if "data.pkl" in entries:
+        raise UsageError(
+            f"{name}: holds pickled weights (torch.save), no TorchScript, so which network they "
+            f"belong to is not known: {_INSTEAD}, or save it by torch.jit.save"
+        )
+    raise UsageError(f"{name}: is a zip archive, but no TorchScript: {_INSTEAD}")
+
+
+def _load(path: Path, device: torch.device, name: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # "use torch.export": the user's choice
+        try:
+            return torch.jit.load(str(path), map_location=device)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ShapesHDError(
+                f"{name}: cannot be loaded by PyTorch {torch.__version__} ({explain(error)})"
+            ) from error

@@ -1,0 +1,131 @@
+"""A zip file of images, such as StyleGAN's datasets, read without unpacking it."""
+
+from __future__ import annotations
+
+import itertools
+import zipfile
+from collections import Counter
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from torch import Tensor
+
+from shapeshd.errors import ShapesHDError, UsageError, one_line
+
+from .decode import MAX_FILE_BYTES, Decoder, is_image_name, nothing_found
+from .numbered import NumberedImages, natural_key, shown
+from .options import SourceOptions
+
+_ENCRYPTED = 0x1
+_DRIVE = 2  # where the colon of a name such as "C:/x.png" is, plus one
+
+
+class ZipImages(NumberedImages):
+    """The images of a zip file in natural order of their names, decoded when read.
+
+    Nothing is written to the disk. The file's directory stays in memory, about 500 bytes an
+    image; all threads share one open file.
+
+    Args:
+        path: the zip file.
+        name: what the user called it.
+
+    Raises:
+        UsageError: if it is no zip file, holds no image, or a member that is not harmless:
+            encrypted, with a name that leads outside, or of a size that no image has.
+    """
+
+    kind = "zip"
+
+    def __init__(self, path: Path, name: str) -> None:
+        try:
+            self._file = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+            raise UsageError(f"{name}: is no whole zip file ({one_line(error)})") from None
+        try:
+            self._members, self._ignored = _find_images(self._file, name)
+        except BaseException:
+            self._file.close()
+            raise
+        super().__init__(name, len(self._members))
+        self._decoder = Decoder(self._bytes, self._label)
+
+    def _read(self, start: int, stop: int) -> Tensor:
+        return self._decoder.images(range(start, stop))
+
+    def describe(self) -> dict[str, Any]:
+        """Return what was found and how it was read, ready for JSON."""
+        return {"ignored_files": self._ignored, **self._decoder.describe()}
+
+    def close(self) -> None:
+        """End the threads that decode and close the file."""
+        self._decoder.close()
+        self._file.close()
+
+    def _label(self, number: int) -> str:
+        return f"{self.name}: {shown(self._members[number].filename)}"
+
+    def _bytes(self, number: int) -> bytes:
+        try:
+            return self._file.read(self._members[number])
+        except Exception as error:  # zlib, lzma and bz2 have errors of their own
+            raise ShapesHDError(
+                f"{self._label(number)}: cannot be read ({one_line(error)})"
+            ) from None
+
+
+def open_zip(path: Path, *, options: SourceOptions, name: str) -> ZipImages:
+    """Open a zip file of images.
+
+    Raises:
+        UsageError: if it is none, or an option does not fit.
+    """
+    options.allow(source=name, what="a zip file of images")
+    return ZipImages(path, name)
+
+
+def _find_images(file: zipfile.ZipFile, name: str) -> tuple[list[zipfile.ZipInfo], int]:
+    """Return the images in order and how many other files there are."""
+    others: Counter[str] = Counter()
+    images = []
+    for member in file.infolist():
+        path = PurePosixPath(member.filename)
+        _check_name(member, path, name)
+        if member.is_dir():
+            continue
+        if not is_image_name(member.filename) or "__MACOSX" in path.parts:
+            others[path.suffix.lower()] += 1
+            continue
+        _check_content(member, name)
+        images.append(member)
+    if not images:
+        raise nothing_found(f"{name}: holds", others)
+    images.sort(key=lambda member: _path_key(member.filename))
+    for one, other in itertools.pairwise(images):
+        if one.filename == other.filename:
+            raise UsageError(f"{name}: holds {shown(one.filename)} twice")
+    return images, others.total()
+
+
+def _path_key(name: str) -> list[tuple[list[str | int], str]]:
+    return [natural_key(part) for part in name.split("/")]
+
+
+def _check_name(member: zipfile.ZipInfo, path: PurePosixPath, name: str) -> None:
+    drive = member.filename[:_DRIVE].endswith(":")
+    if path.is_absolute() or ".." in path.parts or "\\" in member.orig_filename or drive:
+        raise UsageError(
+            f"{name}: the name {shown(member.filename)!r} leads outside of the zip file: such a "
+            "file is not read"
+        )
+
+
+def _check_content(member: zipfile.ZipInfo, name: str) -> None:
+    label = f"{name}: {shown(member.filename)}"
+    if member.flag_bits & _ENCRYPTED:
+        raise UsageError(f"{label}: is encrypted: unpack it and score the folder")
+    if member.file_size > MAX_FILE_BYTES:
+        raise UsageError(
+            f"{label}: says it is {member.file_size / 2**20:,.0f} MiB large; no image of more than "
+            f"{MAX_FILE_BYTES // 2**20} is read"
+        )

@@ -1,0 +1,128 @@
+"""Numbers for people: as many digits as mean something, intervals, names of bins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from shapeshd.factors import FACTORS, NAMES, SHAPES, Factor
+
+MINUS = "\N{MINUS SIGN}"
+_MOST_DECIMALS = 6
+_MOST_DIGITS = 6
+
+
+def number(value: float, digits: int = 3) -> str:
+    """Write a number with so many significant digits, such as 0.0331, 7.64 or 3,317,760.
+
+    Whole digits are never rounded away. What is too small for six decimals is written as a
+    power of ten.
+    """
+    if value == 0 or not math.isfinite(value):
+        return "0" if value == 0 else str(value)
+    size = math.floor(math.log10(abs(value)))
+    if size <= -_MOST_DECIMALS + 1:
+        return f"{value:.{max(0, digits - 1)}e}".replace("-", MINUS)
+    return _fixed(value, min(max(0, digits - 1 - size), _MOST_DECIMALS))
+
+
+def estimate(values: Mapping[str, float]) -> tuple[str, str, str]:
+    """Write an `Estimate.to_json()`: its reported value and the two ends of its interval.
+
+    All three have the decimals of two significant digits of half the interval's length.
+    """
+    value, low, high = values["reported"], values["low"], values["high"]
+    half = (high - low) / 2
+    if half <= 0 or not math.isfinite(half):
+        return number(value, 4), number(low, 4), number(high, 4)
+    largest = max(abs(low), abs(high), abs(value))
+    digits = _MOST_DIGITS - 1 - math.floor(math.log10(largest))  # of a very narrow interval
+    decimals = max(0, min(1 - math.floor(math.log10(half)), digits))
+    if decimals > _MOST_DECIMALS and largest < 10.0 ** (1 - _MOST_DECIMALS):
+        return number(value, 2), number(low, 2), number(high, 2)
+    return _fixed(value, decimals), _fixed(low, decimals), _fixed(high, decimals)
+
+
+def brief(values: Mapping[str, float]) -> str:
+    """Write the reported value of an `Estimate.to_json()` alone; "0" where it is no larger."""
+    return estimate(values)[0] if values["reported"] > 0 else "0"
+
+
+def with_interval(values: Mapping[str, float]) -> str:
+    """Write an `Estimate.to_json()` such as "0.0331 [0.0276, 0.0391]"."""
+    value, low, high = estimate(values)
+    return f"{value} [{low}, {high}]"
+
+
+def p_value(value: float) -> str:
+    """Write "p = " and two digits, and no more below 0.0001."""
+    return "p < 0.0001" if value < 1e-4 else f"p = {number(value, 2)}"
+
+
+def percent(share: float | None, decimals: int | None = None) -> str:
+    """Write a share of 1, such as "98.4%" or "13%"; a dash for None.
+
+    Without `decimals` there is one near 0 and 100%, more where 100% is nearly reached, so that
+    only the whole is written as 100%.
+    """
+    if share is None:
+        return "\N{EN DASH}"
+    if decimals == 0 and 0 < share < 0.005:
+        return "< 1%"
+    if decimals is None:
+        rest = min(abs(share), abs(1 - share))
+        size = math.floor(math.log10(round(100 * rest, 9))) if rest > 1e-9 else 1
+        decimals = min(4, max(0, 1 - size))
+    return f"{100 * share:.{decimals}f}%".replace("-", MINUS)
+
+
+def part_name(factors: list[str] | tuple[str, ...]) -> str:
+    """Write the name of a part of the divergence: "scale", "floor hue x shape", "the rest"."""
+    return " \N{MULTIPLICATION SIGN} ".join(map(factor_name, factors)) or "three factors and more"
+
+
+def factor_name(name: str) -> str:
+    """Write the name of a factor, such as "floor hue"."""
+    return name.replace("_", " ")
+
+
+def bin_name(factor: Factor, index: int) -> str:
+    """Name a bin of a factor in its unit, such as "90-120°", "1.25-1.50" or "cube"."""
+    if factor.topology == "discrete":
+        return SHAPES[index]
+    low, high = (factor.low + factor.period * (index + end) / factor.bins for end in (0, 1))
+    if factor.topology == "circle":
+        return f"{360 * low:.0f}\N{EN DASH}{360 * high:.0f}°"
+    if factor.unit == "degree":
+        return f"{low:.0f} to {high:.0f}°".replace("-", MINUS)
+    return f"{low:.2f}\N{EN DASH}{high:.2f}"
+
+
+def cell_name(bins: tuple[int, ...] | list[int]) -> str:
+    """Name a cell, six bins of which -1 is any, such as "scale 1.00-1.25, shape cube"."""
+    named = [
+        f"{factor_name(factor.name)} {bin_name(factor, index)}"
+        for factor, index in zip(FACTORS, bins, strict=True)
+        if index >= 0
+    ]
+    return ", ".join(named)
+
+
+def unit(name: str) -> str:
+    """Return the unit in which errors of a factor are given; "" for the shape."""
+    factor = FACTORS[NAMES.index(name)]
+    if factor.topology == "discrete":
+        return ""
+    return "°" if factor.topology == "circle" or factor.unit == "degree" else ""
+
+
+def source_name(result: Mapping[str, Any]) -> str:
+    """Return what the user called the source, on one line."""
+    return " ".join(str(result["source"]["name"]).split()) or "(no name)"
+
+
+def _fixed(value: float, decimals: int) -> str:
+    text = f"{value:,.{decimals}f}"
+    zero = not any(digit in "123456789" for digit in text)
+    return text.lstrip("-") if zero else text.replace("-", MINUS)

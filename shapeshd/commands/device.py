@@ -1,0 +1,23 @@
+"""The option ``--device``."""
+
+from __future__ import annotations
+
+from ..errors import UsageError, one_line
+
+
+def pick_device(text: str) -> str:
+    """Return the device that `text` names; ``auto`` is a GPU if there is one, else ``cpu``.
+
+    Raises:
+        UsageError: if PyTorch does not know it or cannot use it here.
+    """
+    import torch
+
+    if text == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        torch.empty(1, device=torch.device(text))
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        why = one_line(error).split(". ")[0]
+        raise UsageError(f"--device {text} cannot be used on this machine: {why}") from None
+    return text
