@@ -20,7 +20,7 @@ from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS, IntArray, from_unit, un
 from .decomposition import Decomposition, Part
 
 if TYPE_CHECKING:
-    from .recognizer import Recognizer
+    from .counting import Reader
     from .sources.base import Source
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -42,7 +42,7 @@ def choose_examples(
     first_seen: npt.ArrayLike,
     decomposition: Decomposition,
     source: Source,
-    recognizer: Recognizer,
+    recognizer: Reader,
 ) -> Arrays:
     """Choose cells, fetch samples that lie in them again, and trace what is missing.
 

@@ -12,11 +12,8 @@ from __future__ import annotations
 
 import copy
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +27,7 @@ from shapeshd.checks import whole_number
 from shapeshd.dataset import ShapesHD
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
 from shapeshd.factors import FACTORS, SHAPE
+from shapeshd.interrupts import stop_requested
 from shapeshd.progress import note, progress_bar
 
 from .degradation import degrade
@@ -220,7 +218,7 @@ class RecognizerTraining:
         )
         saved = time.monotonic()
         losses: dict[str, Tensor] = {}
-        with _stop_requested() as stop, progress_bar(config.images, "train", shown=progress) as bar:
+        with stop_requested() as stop, progress_bar(config.images, "train", shown=progress) as bar:
             bar.n = bar.initial = self.step * config.batch  # so that the rate is this run's
             for images, factors in batches:
                 losses = self._take_step(images, factors)
@@ -376,21 +374,3 @@ def _widened(own: Tensor, old: Tensor) -> bool:
     """Tell whether `own`, the weight of a convolution, is `old` with more inputs."""
     same = own.shape[0] == old.shape[0] and own.shape[2:] == old.shape[2:]
     return same and own.shape[1] > old.shape[1]
-
-
-@contextmanager
-def _stop_requested() -> Iterator[threading.Event]:
-    """Turn SIGINT and SIGTERM into an event in the body, so that no step is cut in two."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    wanted = [signal.SIGTERM]
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        wanted.append(signal.SIGINT)
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in wanted}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

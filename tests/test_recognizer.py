@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from shapeshd.benchmark import recognizer as module
-from shapeshd.benchmark.network import NetworkConfig, Reading, RecognitionNetwork
+from shapeshd.benchmark.network import Reading, RecognitionNetwork
 from shapeshd.benchmark.recognizer import (
     KIND,
     Recognizer,
@@ -47,9 +48,7 @@ def perfect(factors: FloatArray) -> Reading:
 
 def network(size: int = 64, seed: int = 0) -> RecognitionNetwork:
     torch.manual_seed(seed)
-    return RecognitionNetwork(
-        NetworkConfig(**{**TINY.to_json(), "size": size, "blocks": (1, 1, 1)})
-    )
+    return RecognitionNetwork(replace(TINY, size=size))
 
 
 def saved(path: Path, **changes: object) -> Path:

@@ -61,7 +61,7 @@ class GeneratorSource:
         count: None, as many as are asked for.
     """
 
-    count = None
+    count: int | None = None
 
     def __init__(self, name: str, kind: str, batches: Batches) -> None:
         self.name = name

@@ -1,0 +1,212 @@
+"""From a source to a result: count its samples, test the histogram, write the report."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from shapeshd.checks import whole_number
+from shapeshd.errors import ShapesHDError, UsageError, one_line
+from shapeshd.factors import NUM_BINS, check_seed
+from shapeshd.manifest import replace_file
+from shapeshd.progress import note
+
+from .counting import Reader, count_samples
+from .examples import choose_examples
+from .histogram import MAX_SAMPLES, min_samples, require_samples
+from .ranks import Ranks
+from .report import write_report
+from .resize import check_image_size
+from .result import HISTOGRAM, build_result, save_result
+from .run_folder import RESULT, RunFolder
+from .sources.base import Source
+from .sources.options import SourceOptions
+from .statistic import PER_BIN, PROTOCOL
+from .tally import Tally
+
+Choice = Callable[[int], Reader]
+"""Gives a recognizer for images of so many pixels a side."""
+
+DEFAULT_SAMPLES = 100_000
+EXAMPLES = "examples.npz"
+_DIGESTED_BYTES = 256 * 2**20
+
+
+def score(
+    source: Source,
+    reader: Reader | Choice,
+    out: Path,
+    *,
+    samples: int | None = None,
+    protocol: str | None = None,
+    seed: int = 0,
+    options: SourceOptions | None = None,
+    ranks: Ranks | None = None,
+    command: str | None = None,
+    progress: bool = False,
+) -> dict[str, Any] | None:
+    """Score a source into a folder, or go on where a stopped run ended.
+
+    Args:
+        source: what to score; see `open_source`.
+        reader: a recognizer, or what gives one for the side of the source's images in pixels.
+        out: folder of the result; it is made. It holds ``result.json``, ``histogram.npy``,
+            ``examples.npz`` and ``report.html``, and in ``.work`` what takes it up again.
+        samples: how many; by default all images that the source has, or 100,000. More than
+            a run in `out` has counted are added to it.
+        protocol: "chi2-20k" for 20 samples per bin, in place of `samples`.
+        seed: with which the source was opened.
+        options: with which the source was opened.
+        ranks: processes that share the work, each with its own source and recognizer.
+        command: the command line, for the report.
+        progress: show a bar and notes on stderr.
+
+    Returns:
+        What ``result.json`` holds; None in all processes but the first.
+
+    Raises:
+        UsageError: if an argument is impossible, there are too few samples, the images cannot
+            be read by the recognizer, or `out` holds something else.
+        InterruptedRunError: if SIGINT or SIGTERM came; what was counted is kept.
+        ShapesHDError: if the source fails; what was counted is kept.
+    """
+    ranks = ranks or Ranks()
+    check_seed(seed)
+    n = choose_samples(source, samples, protocol)
+    height, side = source.images(0, 1).shape[-2:]
+    chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
+    method = check_image_size(height, side, chosen.size, source.name)
+    settings = {
+        "source": source.name,
+        "kind": source.kind,
+        "content": _content(source),
+        "images": source.count,
+        "seed": seed,
+        "options": vars(options or SourceOptions()),
+        "recognizer": chosen.digest or chosen.name,
+    }
+    folder = RunFolder(out, settings, ranks)
+    try:
+        run = _Run(source, chosen, folder, n, seed, side, method, ranks, command, progress)
+        return run.finish()
+    finally:
+        folder.close()
+
+
+def choose_samples(source: Source, samples: int | None, protocol: str | None) -> int:
+    """Return how many samples to take, or raise `UsageError` if that is impossible."""
+    if protocol is not None:
+        if protocol != PROTOCOL:
+            raise UsageError(f"there is no protocol {protocol!r}; there is {PROTOCOL}")
+        if samples is not None:
+            raise UsageError("give --samples or --protocol, not both")
+        samples = PER_BIN * NUM_BINS
+    if samples is None:
+        samples = DEFAULT_SAMPLES if source.count is None else source.count
+    whole_number("samples", samples, 1, MAX_SAMPLES)
+    if source.count is not None and samples > source.count:
+        raise UsageError(f"{source.name}: has {source.count:,} images, fewer than {samples:,}")
+    if source.count is not None and source.count < min_samples():
+        raise UsageError(
+            f"{source.name}: has {source.count:,} images, too few to test {NUM_BINS:,} bins: at "
+            f"least {min_samples():,} are needed"
+        )
+    require_samples(samples, NUM_BINS)
+    return samples
+
+
+@dataclass(frozen=True)
+class _Run:
+    source: Source
+    reader: Reader
+    folder: RunFolder
+    samples: int
+    seed: int
+    side: int
+    resized: str | None
+    ranks: Ranks
+    command: str | None
+    progress: bool
+
+    def finish(self) -> dict[str, Any] | None:
+        """Count what is missing and write the result, unless it is there already."""
+        folder, ranks, before = self.folder, self.ranks, self.folder.done.samples
+        if before > self.samples:
+            raise UsageError(
+                f"{folder.out}: holds {before:,} samples already; ask for as many or more, or "
+                "choose another --out"
+            )
+        if (finished := folder.finished(self.samples)) is not None:
+            return finished if ranks.first else None
+        if before and self.progress and ranks.first:
+            note(f"going on after {before:,} of {self.samples:,} samples")
+        started = time.monotonic()
+        count_samples(
+            self.source, self.reader, self.samples, folder, ranks, self.side,
+            progress=self.progress,
+        )  # fmt: skip
+        total = folder.total()
+        if not ranks.first:
+            return None
+        seconds = time.monotonic() - started
+        return self._write(
+            total,
+            {
+                "seconds": round(seconds, 2),
+                "images_per_second": round((self.samples - before) / max(seconds, 1e-9), 1),
+                "device": str(self.reader.device),
+                "world_size": ranks.count,
+                "resumed": bool(before),
+                "command": self.command,
+            },
+        )
+
+    def _write(self, total: Tally, run: dict[str, Any]) -> dict[str, Any]:
+        out = self.folder.out
+        result, parts = build_result(
+            total.counts, self.source, self.reader,
+            seed=self.seed, side=self.side, resized=self.resized, run=run,
+        )  # fmt: skip
+        replace_file(out / HISTOGRAM, lambda path: _save_array(path, total.counts))
+        try:
+            examples = choose_examples(
+                total.counts, total.first_seen, parts, self.source, self.reader
+            )
+            replace_file(out / EXAMPLES, lambda path: _save_arrays(path, examples))
+            result["examples"] = {"file": EXAMPLES}
+        except ShapesHDError as error:  # the numbers are worth more than the pictures
+            note(f"no example images: {one_line(error)}")
+            (out / EXAMPLES).unlink(missing_ok=True)
+        write_report(result, out)
+        save_result(result, out / RESULT)
+        return result
+
+
+def _save_array(path: Path, array: Any) -> None:
+    with path.open("wb") as file:
+        np.save(file, array)
+
+
+def _save_arrays(path: Path, arrays: dict[str, Any]) -> None:
+    with path.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def _content(source: Source) -> str | None:
+    """Return a digest of the file that a source is, so that another one of its name is noticed."""
+    path = Path(source.name.rpartition(":")[0] if ".py:" in source.name else source.name)
+    try:
+        if not path.is_file():
+            return None
+        status = path.stat()
+        if status.st_size > _DIGESTED_BYTES:
+            return f"{status.st_size} bytes of {status.st_mtime_ns}"
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return None

@@ -1,0 +1,75 @@
+"""``shapeshd score``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .dataset import NewPath
+from .params import json_option
+
+
+@click.command("score")
+@click.argument("source")
+@click.option(
+    "--recognizer",
+    metavar="lite|hd|PATH",
+    help="What reads the images.  [default: hd for images of 128 pixels and more, else lite]",
+)
+@click.option("--samples", type=int, help="How many.  [default: all images, or 100000]")
+@click.option(
+    "--protocol",
+    type=click.Choice(["chi2-20k"]),
+    help="The paper's: 20 samples per bin, 3,317,760 in all.",
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws the latents.")
+@click.option(
+    "--batch", type=int, default=64, show_default=True, help="Latents that go in at a time."
+)
+@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+@click.option(
+    "--range",
+    "range_",
+    type=click.Choice(["auto", "uint8", "unit", "symmetric"]),
+    default="auto",
+    show_default=True,
+    help="Of the images' values: 0 to 255, [0, 1] or [-1, 1].",
+)
+@click.option(
+    "--layout",
+    type=click.Choice(["auto", "nchw", "nhwc"]),
+    default="auto",
+    show_default=True,
+    help="Order of the images' axes.",
+)
+@click.option("--latent-dim", type=int, help="Components of a latent, where the model is silent.")
+@click.option("--key", help="Name of the array in an npz or HDF5 file with several.")
+@click.option(
+    "--timeout",
+    type=float,
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="For a batch of a Python entry.",
+)
+@click.option("--trust", is_flag=True, help="Run the code in SOURCE: Python or TorchScript.")
+@click.option("--out", type=NewPath(), help="Folder of the result.  [default: score-SOURCE]")
+@json_option
+def command(source: str, out: Path | None, **options: Any) -> None:
+    """Measure whether the distribution of SOURCE is that of 3DShapesHD.
+
+    SOURCE is a dataset, render:SEED:COUNT, an image folder, .zip, .npz, .npy or .h5 file;
+    a generator as .onnx or a .safetensors checkpoint of ours; or, with --trust, TorchScript
+    or a Python function (file.py:function). Started by torchrun, all processes share the work.
+    The same command goes on after an interruption; a larger --samples adds to a result.
+    """
+    from ..progress import emit, note
+    from .score_run import describe_score, run_score
+
+    result, folder = run_score(source, out, options)
+    if result is None:  # a process of torchrun that is not the first
+        return
+    emit(result, describe_score(result), as_json=options["as_json"])
+    note(f"report: {folder / 'report.html'}")

@@ -1,0 +1,71 @@
+"""What ``shapeshd score`` does with its options."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from ..benchmark.ranks import joined_ranks
+from ..benchmark.recognizer import Recognizer, load_recognizer
+from ..benchmark.report import describe
+from ..benchmark.scoring import score
+from ..benchmark.sources import SourceOptions, open_source
+from ..progress import note
+from .device import pick_device
+
+describe_score = describe
+_HD_FROM = 128
+
+
+def run_score(
+    text: str, out: Path | None, options: dict[str, Any]
+) -> tuple[dict[str, Any] | None, Path]:
+    """Score as the command line's options say; errors as `score`.
+
+    Returns:
+        The result (None in all processes but the first), and its folder.
+    """
+    folder = default_folder(text) if out is None else out
+    given = SourceOptions(
+        range=options["range_"],
+        layout=options["layout"],
+        latent_dim=options["latent_dim"],
+        batch=options["batch"],
+        key=options["key"],
+        timeout=options["timeout"],
+    )
+    with joined_ranks() as ranks:
+        device = pick_device(ranks.device(pick_device(options["device"])))
+
+        def choose(side: int) -> Recognizer:
+            name = options["recognizer"] or ("hd" if side >= _HD_FROM else "lite")
+            if options["recognizer"] is None and ranks.first:
+                note(f"images of {side}x{side} pixels: recognizer {name}")
+            return load_recognizer(name, device)
+
+        with open_source(
+            text, seed=options["seed"], trust=options["trust"], device=device, options=given
+        ) as source:
+            result = score(
+                source,
+                choose,
+                folder,
+                samples=options["samples"],
+                protocol=options["protocol"],
+                seed=options["seed"],
+                options=given,
+                ranks=ranks,
+                command=shlex.join(["shapeshd", *sys.argv[1:]]),
+                progress=True,
+            )
+    return result, folder
+
+
+def default_folder(text: str) -> Path:
+    """Return ``score-NAME`` for a source, NAME being what files can be called."""
+    if not text.startswith("render:") and ".py:" not in text:
+        text = Path(text).name or text
+    return Path("score-" + re.sub(r"[^\w.,=-]+", "-", text).strip("-."))
