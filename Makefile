@@ -19,8 +19,15 @@ demo: $(VENV)/.installed povray
 	$(BIN)/shapeshd info demo/data
 	$(BIN)/shapeshd preview demo/data demo/sheet.png --count 48
 	$(BIN)/shapeshd preview --sweep demo/sweep.png
+	$(BIN)/shapeshd render demo/true --count 6000 --size 64 --seed 1
+	$(BIN)/python -m tests.truth.table demo 6000 demo/biased.csv
+	$(BIN)/shapeshd render demo/biased --sampling table --factors demo/biased.csv --size 64
+	$(BIN)/shapeshd score demo/true --out demo/score-true
+	$(BIN)/shapeshd score demo/biased --out demo/score-biased
+	$(BIN)/shapeshd compare demo/score-true demo/score-biased --out demo/compare.html
 	@echo
-	@echo "The dataset is in demo/data; look at demo/sheet.png and demo/sweep.png."
+	@echo "The datasets are in demo/; look at demo/sheet.png and demo/sweep.png, and open"
+	@echo "  demo/score-true/report.html, demo/score-biased/report.html, demo/compare.html"
 
 test: $(VENV)/.installed-dev povray
 	$(BIN)/python -m pytest
@@ -35,6 +42,7 @@ speed: $(VENV)/.installed-dev povray
 	$(BIN)/python tests/speed/tracing.py
 	$(BIN)/python tests/speed/reading.py
 	$(BIN)/python tests/speed/memory.py
+	$(BIN)/python -m tests.speed.scoring
 
 # uv where it is present, else where pip can install it, else pip.
 $(VENV)/bin/python:

@@ -42,6 +42,14 @@ class RunFolder:
         self.out, self._settings, self._ranks = out, settings, ranks
         self._work = out / _WORK
         self._lock: IO[bytes] | None = None
+        try:
+            self._take()
+        except BaseException:
+            self.close()
+            raise
+
+    def _take(self) -> None:
+        out, ranks = self.out, self._ranks
         if ranks.first:
             self._begin()
         ranks.wait()
@@ -59,11 +67,12 @@ class RunFolder:
         ranks.wait()
         if ranks.first:
             self.own.merge(self.done)
-            self._absorbed = sorted(earlier)
+            # With those that an earlier tally has absorbed: it may be deleted before them.
+            old = sorted(self._work.glob("tally-*.npz"))
+            self._absorbed = [path.name for path in old]
             self.save()
-            for path in self._work.glob("tally-*.npz"):
-                if path != self._own_path:
-                    path.unlink()
+            for path in old:
+                path.unlink()
         ranks.wait()
 
     def _begin(self) -> None:
@@ -122,10 +131,10 @@ class RunFolder:
         if not path.exists() or self.done.samples != samples:
             return None
         try:
-            result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            result = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             return None
-        return result if result.get("samples") == samples else None
+        return result if isinstance(result, dict) and result.get("samples") == samples else None
 
     def close(self) -> None:
         """Let others into the folder."""

@@ -88,9 +88,10 @@ def score(
         "content": _content(source),
         "images": source.count,
         "seed": seed,
-        "options": vars(options or SourceOptions()),
         "recognizer": chosen.digest or chosen.name,
+        **vars(options or SourceOptions()),
     }
+    del settings["timeout"]  # decides no image: whoever waited too briefly can go on with more
     folder = RunFolder(out, settings, ranks)
     try:
         run = _Run(source, chosen, folder, n, seed, side, method, ranks, command, progress)

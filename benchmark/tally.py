@@ -6,6 +6,7 @@ that of all, in whatever order they were counted.
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import zipfile
@@ -92,15 +93,16 @@ class Tally:
 
         Raises:
             ShapesHDError: if the file is damaged.
+            OSError: if it cannot be read.
         """
-        tally = cls()
+        tally, data = cls(), path.read_bytes()
         try:
-            with np.load(path, allow_pickle=False) as file:
+            with np.load(io.BytesIO(data), allow_pickle=False) as file:
                 tally.counts = file["counts"]
                 tally.first_seen = file["first_seen"]
                 tally.filled = file["filled"]
                 card: dict[str, Any] = json.loads(file["card"].tobytes())
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
             raise _damaged(path) from None
         shapes = (tally.counts.shape, tally.first_seen.shape, tally.filled.ndim)
         if shapes != ((NUM_BINS,), (NUM_BINS, FIRST_SEEN), 1):

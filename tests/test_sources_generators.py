@@ -6,10 +6,12 @@ import itertools
 import json
 import math
 import os
+import queue
 import signal
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 import warnings
 import zipfile
@@ -26,6 +28,7 @@ from onnx import TensorProto, helper
 from scipy import stats
 
 import shapeshd.models
+from shapeshd.benchmark.sources import python_entry, python_worker
 from shapeshd.benchmark.sources.checkpoint import open_checkpoint
 from shapeshd.benchmark.sources.external_data import (
     DATA_LOCATION,
@@ -475,9 +478,67 @@ def test_checkpoint_of_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 # --- Python entries --------------------------------------------------------------------------
 
 
+class SameProcess:
+    """Stands in for the process of an entry: runs the worker's own code in a thread.
+
+    A real process imports PyTorch first, which takes seconds; the tests that need one (to die,
+    to hang, to be left alone) use `entry`, the others `entry_here`.
+    """
+
+    def __init__(self, order: dict[str, Any], memory: int) -> None:
+        self.busy = 1
+        self._open = True
+        self._asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        text = json.dumps({**order, "requests": -1, "replies": -1})
+        ends = (self._asked, self._answers)
+        self._thread = threading.Thread(target=self._run, args=(text, ends), daemon=True)
+        self._thread.start()
+
+    @staticmethod
+    def _run(text: str, ends: tuple[Any, Any]) -> None:
+        asked, answers = ends
+
+        class Pipes:
+            def __init__(self, *descriptors: int) -> None:
+                assert len(descriptors) == 3
+
+            def requests(self) -> Iterator[Any]:
+                return iter(lambda: json.loads(asked.get()), None)
+
+            def send(self, reply: dict[str, Any]) -> None:
+                answers.put(json.dumps(reply))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(python_worker, "_Pipes", Pipes)
+            patch.setattr(sys, "path", list(sys.path))
+            patch.setattr(sys, "argv", list(sys.argv))
+            before = set(sys.modules)
+            python_worker.main(text)
+            for name in set(sys.modules) - before:
+                del sys.modules[name]
+
+    def require_open(self) -> None:
+        if not self._open:
+            raise ShapesHDError("the source is closed")
+
+    def send(self, request: dict[str, Any]) -> None:
+        self.require_open()
+        self._asked.put(json.dumps(request))
+
+    def receive(self, timeout: float) -> Any:
+        return json.loads(self._answers.get(timeout=timeout))
+
+    def end(self) -> None:
+        self._open = False
+        self._asked.put("null")
+        self._thread.join(timeout=20)
+        assert not self._thread.is_alive()
+
+
 @pytest.fixture
 def entry(tmp_path: Path) -> Iterator[OpenEntry]:
-    """Write a Python file and open a function in it."""
+    """Write a Python file and open a function in it, in a process of its own."""
     opened: list[GeneratorSource] = []
 
     def call(code: str, function: str = "make", *, trust: bool = True, **options: Any) -> Any:
@@ -502,6 +563,18 @@ def entry(tmp_path: Path) -> Iterator[OpenEntry]:
     assert not psutil.Process().children(recursive=True)
 
 
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let Python entries run in this process; see `SameProcess`."""
+    monkeypatch.setattr(python_entry, "_Child", SameProcess)
+
+
+@pytest.fixture
+def entry_here(here: None, entry: OpenEntry) -> OpenEntry:
+    """Like `entry`, but in this process."""
+    return entry
+
+
 HEAD = """
 import os, sys, time
 import numpy as np
@@ -510,18 +583,25 @@ latent_dim = 5
 """
 
 
-def test_function_of_latents(entry: OpenEntry, capfd: pytest.CaptureFixture[str]) -> None:
-    """It runs with the file's folder first on the path, prints, and gives its own images."""
+def test_function_of_latents_in_a_process_of_its_own(
+    entry: OpenEntry, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Its folder comes first on the path, it may print, and it gives its own images."""
+    for package in ("models", "benchmark"):
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text("MINE = 1\n")
     source = entry(
         HEAD
         + """
+import benchmark, models
 print("loading", flush=True)
 os.write(1, b"raw\\n")
 
 def make(z):
     print("called", z.dtype, tuple(z.shape))
     assert not torch.is_grad_enabled() and not torch.is_inference(z)
-    return torch.tanh(z.sum(1))[:, None, None, None] * torch.linspace(-1, 1, 48).reshape(3, 4, 4)
+    ramp = torch.linspace(-1, 1, 48).reshape(3, 4, 4) * models.MINE * benchmark.MINE
+    return torch.tanh(z.sum(1))[:, None, None, None] * ramp
 """
     )
     z = normal_latents(3, 0, 30, DIM)
@@ -536,20 +616,16 @@ def make(z):
     assert "loading" in err and "raw" in err and "called torch.float32 (7, 5)" in err
 
 
-def test_function_of_seeds_and_packages_of_their_own(entry: OpenEntry, tmp_path: Path) -> None:
-    for package in ("models", "benchmark"):
-        (tmp_path / package).mkdir()
-        (tmp_path / package / "__init__.py").write_text("MINE = 40\n")
-    source = entry(
+def test_function_of_seeds(entry_here: OpenEntry) -> None:
+    source = entry_here(
         """
         import numpy as np
-        import benchmark, models
 
         def make(seeds):
             assert seeds.dtype == np.int64
             images = np.empty((len(seeds), 6, 6, 3), np.uint8)
             for image, seed in zip(images, seeds):
-                image[:] = np.random.RandomState(seed).randint(models.MINE, 200, (6, 6, 3))
+                image[:] = np.random.RandomState(seed).randint(40, 200, (6, 6, 3))
             return images
         """
     )
@@ -561,8 +637,8 @@ def test_function_of_seeds_and_packages_of_their_own(entry: OpenEntry, tmp_path:
     assert source.describe()["latent_dim"] is None
 
 
-def test_network_as_an_attribute_is_put_in_eval_mode(entry: OpenEntry) -> None:
-    source = entry(
+def test_network_as_an_attribute_is_put_in_eval_mode(entry_here: OpenEntry) -> None:
+    source = entry_here(
         """
         import torch
 
@@ -584,7 +660,7 @@ def test_network_as_an_attribute_is_put_in_eval_mode(entry: OpenEntry) -> None:
     check_cuts(source, rounded(torch.tanh(z[:, :3, None, None].repeat(1, 1, 4, 4))), close=True)
 
 
-def test_module_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: OpenEntry) -> None:
+def test_module_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: None) -> None:
     (tmp_path / "work").mkdir()
     (tmp_path / "work" / "mine.py").write_text(
         "import numpy as np\n"
@@ -602,12 +678,12 @@ def test_module_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, entry: Op
         opened("work.absent:g")
 
 
-def test_nothing_runs_without_trust(entry: OpenEntry, tmp_path: Path) -> None:
+def test_nothing_runs_without_trust(entry_here: OpenEntry, tmp_path: Path) -> None:
     code = f"open({str(tmp_path / 'marker')!r}, 'w')\ndef make(seeds): pass\n"
     with pytest.raises(UsageError, match=r"^gen\.py:make: a Python file is code .* --trust"):
-        entry(code, trust=False)
+        entry_here(code, trust=False)
     assert not (tmp_path / "marker").exists()
-    entry(code)
+    entry_here(code)
     assert (tmp_path / "marker").exists()
 
 
@@ -639,19 +715,36 @@ def test_what_is_no_function_of_latents(tmp_path: Path, code: str, message: str)
         ("x = 1\nimport no_such_thing", r" raised ModuleNotFoundError: .* \(line 2\)$"),
         ("x = 1\nx = = 2", r" raised SyntaxError: invalid syntax \(line 2\)$"),
         ("import sys\n\nsys.exit(3)", r" raised SystemExit: 3 \(line 3\)$"),
-        (
-            "import os; os._exit(4)",
-            r": its process ended by itself \(exit status 4\) while loading$",
-        ),
-        ("import os; os.kill(os.getpid(), 11)", r": .* crashed \(SIGSEGV\) while loading$"),
         ("make = 3", ": is an int; expected is a function"),
     ],
     ids=lambda value: value.splitlines()[-1][:24],
 )
-def test_entries_that_cannot_be_loaded(entry: OpenEntry, code: str, message: str) -> None:
+def test_entries_that_cannot_be_loaded(entry_here: OpenEntry, code: str, message: str) -> None:
     with pytest.raises(ShapesHDError, match=rf"^gen\.py:make{message}") as caught:
-        entry(code)
+        entry_here(code)
     assert "\n" not in str(caught.value)
+
+
+def test_entry_that_ends_its_process_while_it_loads(entry: OpenEntry) -> None:
+    with pytest.raises(
+        ShapesHDError,
+        match=r"^gen\.py:make: its process ended by itself \(exit status 4\) while loading$",
+    ):
+        entry("import os; os._exit(4)")
+
+
+@pytest.mark.parametrize(
+    ("status", "message"),
+    [
+        (0, "its process ended by itself (exit status 0)"),
+        (5, "its process ended by itself (exit status 5)"),
+        (-9, "its process was killed (signal 9; out of memory?)"),
+        (-11, "its process crashed (SIGSEGV)"),
+        (-99, "its process crashed (signal 99)"),
+    ],
+)
+def test_how_a_process_ended_is_told(status: int, message: str) -> None:
+    assert python_entry._describe_end(status) == message
 
 
 FAILING = (
@@ -666,27 +759,30 @@ def make(z):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ("raise ValueError('no\\nway')", r"gen\.py:make raised ValueError: no way \(line 9\)$"),
+        ("raise ValueError('no\\nway')", r" raised ValueError: no way \(line 9\)$"),
         (
             "if len(calls) < 3: return black()\n    raise OSError('third')",
-            r"gen\.py:make raised OSError: third \(line 10\)$",
+            r" raised OSError: third \(line 10\)$",
         ),
-        ("return torch.zeros(3, 3, 4, 4)", r"gen\.py:make: returned 3 images for 7 samples$"),
-        ("return None", r"gen\.py:make: returned None, not a tensor or an array"),
-        ("return black() * float('nan')", r"gen\.py:make: .* NaN"),
-        ("os._exit(5)", r"gen\.py:make: its process ended by itself \(exit status 5\) while mak"),
-        ("os.kill(os.getpid(), 9)", r"gen\.py:make: its process was killed \(signal 9"),
-        ("os.kill(os.getpid(), 11)", r"gen\.py:make: its process crashed \(SIGSEGV\) while mak"),
-        ("raise MemoryError", r"gen\.py:make raised MemoryError: .* smaller --batch \(line 9\)$"),
+        ("sys.exit('enough')", r" raised SystemExit: enough \(line 9\)$"),
+        ("return torch.zeros(3, 3, 4, 4)", r": returned 3 images for 7 samples$"),
+        ("return None", r": returned None, not a tensor or an array"),
+        ("return black() * float('nan')", r": .* NaN"),
+        ("raise MemoryError", r" raised MemoryError: .* smaller --batch \(line 9\)$"),
     ],
     ids=lambda value: value[:24],
 )
-def test_functions_that_fail(entry: OpenEntry, body: str, message: str) -> None:
+def test_functions_that_fail(entry_here: OpenEntry, body: str, message: str) -> None:
     late = "calls" in body
-    source = entry(f"{FAILING}    {body}\n", range="unit" if late else "auto")
+    source = entry_here(f"{FAILING}    {body}\n", range="unit" if late else "auto")
     if late:
         assert source.images(0, LAST).shape == (LAST, 3, 4, 4)
-    with pytest.raises(ShapesHDError, match=f"^{message}") as caught:
+    check_failure(source, message)
+
+
+def check_failure(source: GeneratorSource, message: str) -> None:
+    """One line, with the user's traceback as the cause; and the source is closed."""
+    with pytest.raises(ShapesHDError, match=rf"^gen\.py:make{message}") as caught:
         source.images(0, 5 * LAST)
     assert "\n" not in str(caught.value)
     if " raised " in str(caught.value):
@@ -696,16 +792,36 @@ def test_functions_that_fail(entry: OpenEntry, body: str, message: str) -> None:
         source.images(LAST, LAST + 1)
 
 
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise ValueError('no way')", r" raised ValueError: no way \(line 9\)$"),
+        ("os.kill(os.getpid(), 11)", r": its process crashed \(SIGSEGV\) while making the"),
+    ],
+    ids=["raises", "dies"],
+)
+def test_process_that_fails(entry: OpenEntry, body: str, message: str) -> None:
+    check_failure(entry(f"{FAILING}    {body}\n"), message)
+
+
 def test_code_that_hangs_is_ended(entry: OpenEntry) -> None:
-    """Also with a process of its own that would hold the pipes open."""
+    """Ctrl-C reaches us and not it; then its time is up.
+
+    It is ended also with a process of its own, that would hold the pipes open.
+    """
     source = entry(HEAD + "if os.fork() == 0: time.sleep(600)\ndef make(z): time.sleep(600)\n")
-    source._batches._timeout = 1.0
+    source._batches._timeout = 60.0
     child = psutil.Process().children(recursive=True)
     assert len(child) == 2
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        source.images(0, 3)
+    assert all(process.is_running() for process in child)
+    source._batches._timeout = 1.0
     with pytest.raises(
         ShapesHDError, match=r"nothing within 1 s while making the samples 0 \.\. 6"
     ):
-        source.images(0, 3)
+        source.images(20, 30)
     psutil.wait_procs(child, timeout=5)
     assert not any(process.is_running() for process in child)
 
@@ -737,8 +853,7 @@ with open_python_entry(sys.argv[1], seed=0, trust=True, device="cpu", name="gen.
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_no_process_outlives_its_parent(tmp_path: Path, number: signal.Signals) -> None:
+def test_no_process_outlives_its_parent(tmp_path: Path) -> None:
     (tmp_path / "gen.py").write_text(
         "import os, time\n"
         "def make(seeds):\n"
@@ -750,7 +865,6 @@ def test_no_process_outlives_its_parent(tmp_path: Path, number: signal.Signals) 
         cwd=tmp_path,
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     pid = tmp_path / "pid"
     latest = time.monotonic() + 60
@@ -758,7 +872,7 @@ def test_no_process_outlives_its_parent(tmp_path: Path, number: signal.Signals) 
         assert time.monotonic() < latest and parent.poll() is None
         time.sleep(0.05)
     child = psutil.Process(int(pid.read_text()))
-    os.kill(parent.pid, number)
+    os.kill(parent.pid, signal.SIGKILL)
     parent.communicate(timeout=20)
     psutil.wait_procs([child], timeout=20)
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE  # init's to reap
