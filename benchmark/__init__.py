@@ -1,1 +1,39 @@
-"""The measurement: is a generator's distribution that of the data?"""
+"""The measurement: is a generator's distribution that of the data?
+
+The names below load on first use: importing the package does not import torch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+_HOMES = {
+    "Recognizer": "recognizer",
+    "SourceOptions": "sources",
+    "decompose": "decomposition",
+    "goodness_of_fit": "statistic",
+    "load_recognizer": "recognizer",
+    "open_source": "sources",
+    "score": "scoring",
+}
+__all__ = [*sorted(_HOMES)]
+
+if TYPE_CHECKING:
+    from .decomposition import decompose as decompose
+    from .recognizer import Recognizer as Recognizer
+    from .recognizer import load_recognizer as load_recognizer
+    from .scoring import score as score
+    from .sources import SourceOptions as SourceOptions
+    from .sources import open_source as open_source
+    from .statistic import goodness_of_fit as goodness_of_fit
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

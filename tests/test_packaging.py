@@ -72,3 +72,12 @@ def test_the_editable_install_finds_the_mapped_folders(folder: str) -> None:
         [sys.executable, "-c", script], cwd="/", capture_output=True, text=True, check=True
     )
     assert Path(done.stdout.strip()).parent == ROOT / folder
+
+
+def test_the_benchmark_hands_on_its_names_and_imports_little() -> None:
+    code = (
+        "import sys, shapeshd.benchmark as b; assert 'torch' not in sys.modules; "
+        "assert all(hasattr(b, name) for name in b.__all__); "
+        "from shapeshd.benchmark import score; assert callable(score), score"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
