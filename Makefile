@@ -42,7 +42,7 @@ speed: $(VENV)/.installed-dev povray
 	$(BIN)/python tests/speed/tracing.py
 	$(BIN)/python tests/speed/reading.py
 	$(BIN)/python tests/speed/memory.py
-	$(BIN)/python -m tests.speed.scoring
+	$(BIN)/python tests/speed/scoring.py
 
 # uv where it is present, else where pip can install it, else pip.
 $(VENV)/bin/python:
