@@ -76,7 +76,8 @@ def test_the_divergence_of_a_source_is_found_again() -> None:
     """A memorizer with tilted marginals is drawn, misread sample by sample, and corrected."""
     rng = np.random.default_rng(4)
     confusions = [confusion(bins, 0.04, axis) for axis, bins in enumerate(BIN_SHAPE)]
-    weight = rng.exponential(size=BIN_SHAPE) * (1 + 0.5 * rng.normal(size=12)).clip(0.1)[:, None, None, None, None, None]
+    floors = (1 + 0.5 * rng.normal(size=(12, 1, 1, 1, 1, 1))).clip(0.1)
+    weight = rng.exponential(size=BIN_SHAPE) * floors
     truth = rng.choice(NUM_BINS, 300_000, p=(weight / weight.sum()).ravel())
     rows = np.stack(np.unravel_index(truth, BIN_SHAPE), axis=1)
     read = rows.copy()

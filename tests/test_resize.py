@@ -30,7 +30,9 @@ def test_a_whole_ratio_is_the_mean_of_blocks(side: int, wanted: int) -> None:
     np.testing.assert_array_equal(found.numpy(), expected)
 
 
-@pytest.mark.parametrize(("side", "wanted"), [(100, 64), (48, 64), (160, 64), (130, 256), (300, 256)])
+@pytest.mark.parametrize(
+    ("side", "wanted"), [(100, 64), (48, 64), (160, 64), (130, 256), (300, 256)]
+)
 @pytest.mark.parametrize("kind", ["noise", "real"])
 def test_other_ratios_as_pil(side: int, wanted: int, kind: str) -> None:
     images = noise(side) if kind == "noise" else trace_images(uniform_factors(0, 0, 2), side)
