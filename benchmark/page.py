@@ -43,6 +43,7 @@ from .wording import (
 
 REPORT = "report.html"
 _ENOUGH_PER_CELL = 5
+_NAMED = 5  # guilty parts in a sentence
 _TEMPLATES = Path(__file__).parent / "templates"
 
 Context = dict[str, Any]
@@ -187,7 +188,16 @@ def _decomposition(result: Mapping[str, Any]) -> Context:
         }
         for part in result["decomposition"]["parts"]
     ]
-    return {"summary": result["decomposition"]["summary"], "parts": parts}
+    return {"summary": _summary([part for part in parts if part["guilty"]]), "parts": parts}
+
+
+def _summary(guilty: list[Context]) -> str:
+    """Say in one sentence which parts are guilty; the figure and the table have all of them."""
+    if not guilty:
+        return "No factor, pair of factors or rest differs significantly from the law."
+    listed = [f"{part['name']} ({part['delta']}; {part['share']})" for part in guilty[:_NAMED]]
+    more = f"; and {len(guilty) - _NAMED} more" if len(guilty) > _NAMED else ""
+    return f"Differs significantly from the law, by its part of D: {'; '.join(listed)}{more}."
 
 
 def _factors(result: Mapping[str, Any]) -> Context:

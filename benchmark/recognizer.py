@@ -159,6 +159,8 @@ def find_recognizer(name: str | Path) -> Path:
             f"{path}: no such recognizer; say {' or '.join(SHIPPED)}, or the path of one that "
             "`shapeshd train recognizer` made"
         )
+    if path.suffix not in (SUFFIX, ".json"):
+        raise UsageError(f"{path}: is no recognizer; that is a {SUFFIX} file with its card")
     return path
 
 

@@ -10,6 +10,7 @@ from shapeshd.factors import NAMES, IntArray
 from .decomposition import Decomposition, Part
 from .reference import detection_limit, memorizer
 from .statistic import GoodnessOfFit
+from .wording import percent, with_interval
 
 _TRAINING_SET = 500_000
 
@@ -57,10 +58,8 @@ def verdict(
     sentences = []
     if wrong:
         sentences.append(
-            f"The distribution is wrong: D = {divergence.reported:.3g} "
-            f"[{divergence.low:.3g}, {divergence.high:.3g}], a reduced chi-square of "
-            f"{predicted.reported:.2f} [{predicted.low:.2f}, {predicted.high:.2f}] at 20 per bin, "
-            "where 1 is ideal."
+            f"The distribution is wrong: D = {with_interval(divergence.to_json())}, a reduced "
+            f"chi-square of {with_interval(predicted.to_json())} at 20 per bin, where 1 is ideal."
         )
     else:
         sentences.append(
@@ -95,5 +94,5 @@ def _own_errors(accuracy: Mapping[str, Any] | None, part: Part) -> float:
 
 def _named(part: Part) -> str:
     name = part.name.replace("_", " ").replace(" x ", " with ")
-    share = "" if part.share is None else f" ({part.share:.0%} of D)"
+    share = "" if part.share is None else f" ({percent(part.share, 0)} of D)"
     return ("the interplay of three factors and more" if not part.factors else name) + share

@@ -16,8 +16,14 @@ def pick_device(text: str) -> str:
     if text == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        torch.empty(1, device=torch.device(text))
+        device = torch.device(text)
+    except (RuntimeError, ValueError):  # PyTorch would list two dozen
+        raise UsageError(f"--device {text} cannot be used: say cpu, cuda, cuda:1 or mps") from None
+    try:
+        torch.zeros(1, device=device).cpu()  # "meta" computes nothing
     except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
         why = one_line(error).split(". ")[0]
-        raise UsageError(f"--device {text} cannot be used on this machine: {why}") from None
+        raise UsageError(
+            f"--device {text} cannot be used on this machine: {why}; --device cpu can"
+        ) from None
     return text

@@ -24,7 +24,7 @@ from .params import json_option
     type=click.Choice(["chi2-20k"]),
     help="The paper's: 20 samples per bin, 3,317,760 in all.",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Draws the latents.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws a generator's latents.")
 @click.option(
     "--batch", type=int, default=64, show_default=True, help="Latents that go in at a time."
 )

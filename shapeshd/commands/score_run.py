@@ -13,6 +13,7 @@ from ..benchmark.recognizer import Recognizer, load_recognizer
 from ..benchmark.report import describe
 from ..benchmark.scoring import score
 from ..benchmark.sources import SourceOptions, open_source
+from ..errors import UsageError
 from ..progress import note
 from .device import pick_device
 
@@ -49,6 +50,11 @@ def run_score(
         with open_source(
             text, seed=options["seed"], trust=options["trust"], device=device, options=given
         ) as source:
+            if options["seed"] > 0 and source.count is not None:
+                raise UsageError(
+                    f"{text}: its images are there already, and no seed changes them: leave out "
+                    "--seed"
+                )
             result = score(
                 source,
                 choose,
