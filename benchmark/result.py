@@ -64,7 +64,7 @@ def build_result(
     if floor:
         predicted = floor["reduced_chi_square"]
         row = {
-            "name": f"real images through the recognizer {reader.name}",
+            "name": "real images",
             "divergence": floor["divergence"]["reported"],
             "reduced_chi_square": predicted["reported"],
             "deviation": predicted["standard_error"],

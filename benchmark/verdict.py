@@ -94,5 +94,7 @@ def _own_errors(accuracy: Mapping[str, Any] | None, part: Part) -> float:
 
 def _named(part: Part) -> str:
     name = part.name.replace("_", " ").replace(" x ", " with ")
-    share = "" if part.share is None else f" ({percent(part.share, 0)} of D)"
+    share = ""
+    if part.share is not None:  # an estimate, which can come out above D's own
+        share = " (all of D)" if part.share > 0.995 else f" ({percent(part.share, 0)} of D)"
     return ("the interplay of three factors and more" if not part.factors else name) + share
