@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
+from shapeshd.errors import ShapesHDError
+
 _DAY = timedelta(days=1)
 
 
@@ -28,11 +30,20 @@ class Ranks:
         return self.rank == 0
 
     def wait(self) -> None:
-        """Wait until all have come here."""
+        """Wait until all have come here.
+
+        Raises:
+            ShapesHDError: if one of them has ended.
+        """
         if self.count > 1:
             import torch.distributed as dist
 
-            dist.barrier()
+            try:
+                dist.barrier()
+            except RuntimeError:  # gloo's words name sockets, not reasons
+                raise ShapesHDError(
+                    f"process {self.rank} of {self.count}: another one has ended; it has said why"
+                ) from None
 
     def device(self, text: str) -> str:
         """Return this process's own device: ``cuda`` becomes ``cuda:LOCAL_RANK``."""

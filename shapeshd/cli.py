@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except MemoryError:
-        _fail("out of memory: use fewer --jobs or a smaller --shard-size", 1, debug)
+        _fail("out of memory: use a smaller --batch, --shard-size or number of --jobs", 1, debug)
     except OSError as error:
         _fail(_describe(error), 1, debug)
     except Exception as error:
