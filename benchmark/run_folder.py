@@ -64,6 +64,7 @@ class RunFolder:
         self.own = Tally()
         self._own_path = self._work / f"tally-{uuid.uuid4().hex}.npz"
         self._absorbed: list[str] = []
+        self._saved = -1  # samples in the file
         ranks.wait()
         if ranks.first:
             self.own.merge(self.done)
@@ -114,10 +115,12 @@ class RunFolder:
     def save(self) -> None:
         """Write what this process has counted."""
         self.own.save(self._own_path, {"settings": self._settings, "absorbed": self._absorbed})
+        self._saved = self.own.samples
 
     def total(self) -> Tally:
         """Return what all processes have counted; all must call it."""
-        self.save()
+        if self._saved != self.own.samples:
+            self.save()
         self._ranks.wait()
         total = Tally()
         if self._ranks.first:
