@@ -5,7 +5,8 @@ of each factor over the width of its bin, and cross-entropy for the shape. What 
 exponential moving average of the weights.
 
 A run is a folder. Its state is saved every so often and when it is stopped; the same command
-goes on from there, and ends as an uninterrupted run does, bit for bit on a CPU.
+goes on from there, and ends as an uninterrupted run does, bit for bit on a CPU with as many
+threads.
 """
 
 from __future__ import annotations

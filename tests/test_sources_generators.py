@@ -536,10 +536,16 @@ class SameProcess:
         assert not self._thread.is_alive()
 
 
+def own_children() -> set[psutil.Process]:
+    """Return all processes below this one."""
+    return set(psutil.Process().children(recursive=True))
+
+
 @pytest.fixture
 def entry(tmp_path: Path) -> Iterator[OpenEntry]:
     """Write a Python file and open a function in it, in a process of its own."""
     opened: list[GeneratorSource] = []
+    others = own_children()  # of other tests: loky's workers, trackers
 
     def call(code: str, function: str = "make", *, trust: bool = True, **options: Any) -> Any:
         device = options.pop("device", "cpu")
@@ -560,7 +566,7 @@ def entry(tmp_path: Path) -> Iterator[OpenEntry]:
     yield call
     for source in opened:
         source.close()
-    assert not psutil.Process().children(recursive=True)
+    assert not own_children() - others
 
 
 @pytest.fixture
@@ -809,9 +815,10 @@ def test_code_that_hangs_is_ended(entry: OpenEntry) -> None:
 
     It is ended also with a process of its own, that would hold the pipes open.
     """
+    others = own_children()
     source = entry(HEAD + "if os.fork() == 0: time.sleep(600)\ndef make(z): time.sleep(600)\n")
     source._batches._timeout = 60.0
-    child = psutil.Process().children(recursive=True)
+    child = own_children() - others
     assert len(child) == 2
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):

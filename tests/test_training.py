@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,15 @@ from shapeshd.render_spec import RenderSpec
 
 from .conftest import heed_ctrl_c
 from .tiny_training import BATCH, HELD_OUT, SPEC, STEPS, TINY, tiny_config, tiny_training
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """As `tiny_training` runs: sums are cut by the number of threads."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(autouse=True)
