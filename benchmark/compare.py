@@ -9,16 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from shapeshd.errors import ShapesHDError, UsageError
-from shapeshd.manifest import replace_file
+from shapeshd.replace_file import replace_file
 
 from .figures import occupancy_figure, score_figure
 from .page import both_widths, render_page
 from .report import WIDTH, guilt, shortened, table
+from .result_files import FORMAT, FORMAT_VERSION, RESULT
 from .result_rows import REAL, reference_rows, source_row
 from .wording import percent, source_name
-
-FORMAT, FORMAT_VERSION = "shapeshd-result", 1
-RESULT = "result.json"
 
 _NEEDED = ("source", "images", "recognizer", "samples", "fit", "decomposition", "occupancy",
            "references")  # fmt: skip

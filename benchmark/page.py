@@ -11,7 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from shapeshd.factors import FACTORS, NAMES
-from shapeshd.manifest import replace_file
+from shapeshd.replace_file import replace_file
 
 from .figure_style import NARROW, WIDE, data_uri, style
 from .figures import decomposition_figure, occupancy_figure, score_figure
@@ -26,6 +26,7 @@ from .figures_factors import (
     pairs_figure,
 )
 from .page_facts import facts
+from .result_files import REPORT
 from .result_rows import guilty_parts, score_rows, source_row
 from .sheets import Arrays, load_examples, sheets
 from .wording import (
@@ -41,7 +42,6 @@ from .wording import (
     with_interval,
 )
 
-REPORT = "report.html"
 _ENOUGH_PER_CELL = 5
 _NAMED = 5  # guilty parts in a sentence
 _TEMPLATES = Path(__file__).parent / "templates"

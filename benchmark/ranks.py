@@ -45,9 +45,10 @@ class Ranks:
                     f"process {self.rank} of {self.count}: another one has ended; it has said why"
                 ) from None
 
-    def device(self, text: str) -> str:
-        """Return this process's own device: ``cuda`` becomes ``cuda:LOCAL_RANK``."""
-        return f"cuda:{self.local}" if text == "cuda" and self.count > 1 else text
+    @property
+    def gpu(self) -> int | None:
+        """The number of this process's own GPU; None if it shares with none."""
+        return self.local if self.count > 1 else None
 
 
 @contextmanager

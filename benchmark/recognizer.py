@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from shapeshd.batching import in_threads
-from shapeshd.checkpoint import SUFFIX, load_checkpoint, load_weights, read_card
+from shapeshd.checkpoint import SUFFIX, load_checkpoint, load_weights
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import FACTORS, FloatArray
 
@@ -184,8 +184,3 @@ def load_recognizer(name: str | Path, device: str | torch.device = "cpu") -> Rec
     load_weights(network, tensors, path)
     known = str(name) if str(name) in SHIPPED else str(path)
     return Recognizer(network, known, checkpoint.digest, checkpoint.card, device)
-
-
-def recognizer_card(name: str | Path) -> dict[str, Any]:
-    """Return a recognizer's card without loading its weights; errors as `load_recognizer`."""
-    return read_card(find_recognizer(name))

@@ -12,6 +12,9 @@ from shapeshd.factors import NUM_BINS
 
 from .statistic import PER_BIN
 
+TRAINING_SET = 500_000
+"""Images of the paper's dataset: what a memorizer would repeat."""
+
 
 @dataclass(frozen=True)
 class Reference:

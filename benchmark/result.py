@@ -17,20 +17,17 @@ import torch
 
 import shapeshd
 from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS, IntArray
-from shapeshd.manifest import replace_file
+from shapeshd.replace_file import replace_file
 
 from .attenuation import attenuation
-from .compare import FORMAT, FORMAT_VERSION
 from .counting import Reader
 from .decomposition import Decomposition, decompose
 from .occupancy import occupancy
-from .reference import detection_limit, ideal_sampler, memorizer
+from .reference import TRAINING_SET, detection_limit, ideal_sampler, memorizer
+from .result_files import FORMAT, FORMAT_VERSION, HISTOGRAM
 from .sources.base import Source
 from .statistic import PER_BIN, PROTOCOL, goodness_of_fit
 from .verdict import verdict
-
-HISTOGRAM = "histogram.npy"
-_TRAINING_SET = 500_000
 
 
 def build_result(
@@ -60,7 +57,7 @@ def build_result(
     table = counts.reshape(BIN_SHAPE)
     fit, parts = goodness_of_fit(counts), decompose(counts)
     accuracy, floor = reader.card.get("accuracy"), reader.card.get("noise_floor")
-    references = [ideal_sampler().to_json(), memorizer(_TRAINING_SET).to_json()]
+    references = [ideal_sampler().to_json(), memorizer(TRAINING_SET).to_json()]
     if floor:
         predicted = floor["reduced_chi_square"]
         row = {

@@ -17,11 +17,11 @@ from typing import IO, Any
 from shapeshd.errors import ShapesHDError, UsageError
 
 from .ranks import Ranks
+from .result_files import EXAMPLES, HISTOGRAM, REPORT, RESULT
 from .tally import Tally
 
-RESULT = "result.json"
 _WORK = ".work"
-_OURS = {_WORK, RESULT, "histogram.npy", "examples.npz", "report.html"}
+_OURS = {_WORK, RESULT, HISTOGRAM, EXAMPLES, REPORT}
 
 
 class RunFolder:
@@ -91,7 +91,7 @@ class RunFolder:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise ShapesHDError(f"{self.out}: another score is at work in this folder") from None
-        for path in self._work.glob(".tally-*.new"):  # of a run that was killed while it wrote
+        for path in self._work.glob(".tally-*"):  # of a run that was killed while it wrote
             path.unlink()
 
     def _read(self) -> dict[str, Tally]:

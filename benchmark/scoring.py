@@ -14,8 +14,8 @@ import numpy as np
 from shapeshd.checks import whole_number
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.factors import NUM_BINS, check_seed
-from shapeshd.manifest import replace_file
 from shapeshd.progress import note
+from shapeshd.replace_file import replace_file
 
 from .counting import Reader, count_samples
 from .examples import choose_examples
@@ -23,8 +23,9 @@ from .histogram import MAX_SAMPLES, min_samples, require_samples
 from .ranks import Ranks
 from .report import write_report
 from .resize import check_image_size
-from .result import HISTOGRAM, build_result, save_result
-from .run_folder import RESULT, RunFolder
+from .result import build_result, save_result
+from .result_files import EXAMPLES, HISTOGRAM, RESULT
+from .run_folder import RunFolder
 from .sources.base import Source
 from .sources.options import SourceOptions
 from .statistic import PER_BIN, PROTOCOL
@@ -34,7 +35,6 @@ Choice = Callable[[int], Reader]
 """Gives a recognizer for images of so many pixels a side."""
 
 DEFAULT_SAMPLES = 100_000
-EXAMPLES = "examples.npz"
 _DIGESTED_BYTES = 256 * 2**20
 
 

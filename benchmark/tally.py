@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import numpy as np
 
 from shapeshd.errors import ShapesHDError
 from shapeshd.factors import NUM_BINS, IntArray
+from shapeshd.replace_file import replace_file
 
 BLOCK = 4096
 FIRST_SEEN = 4
@@ -70,8 +70,8 @@ class Tally:
         Raises:
             OSError: if it cannot be written; the old file then stays.
         """
-        temporary = path.with_name(f".{path.name}.new")
-        try:
+
+        def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
                 np.savez(
                     file,
@@ -80,12 +80,8 @@ class Tally:
                     filled=self.filled,
                     card=np.frombuffer(json.dumps(card).encode(), np.uint8),
                 )
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+
+        replace_file(path, write)
 
     @classmethod
     def load(cls, path: Path) -> tuple[Tally, dict[str, Any]]:

@@ -8,11 +8,9 @@ from typing import Any
 from shapeshd.factors import NAMES, IntArray
 
 from .decomposition import Decomposition, Part
-from .reference import detection_limit, memorizer
+from .reference import TRAINING_SET, detection_limit, memorizer
 from .statistic import GoodnessOfFit
 from .wording import percent, with_interval
-
-_TRAINING_SET = 500_000
 
 
 def verdict(
@@ -70,10 +68,10 @@ def verdict(
         listed = [_named(part) for part in blamed[:3]]
         more = f" and {len(blamed) - 3} more" if len(blamed) > 3 else ""
         sentences.append(f"What is wrong: {', '.join(listed)}{more}.")
-    memory = memorizer(_TRAINING_SET, fit.bins)
+    memory = memorizer(TRAINING_SET, fit.bins)
     if predicted.low > memory.reduced_chi_square:
         sentences.append(
-            f"That is worse than repeating {_TRAINING_SET:,} training images would be "
+            f"That is worse than repeating {TRAINING_SET:,} training images would be "
             f"({memory.reduced_chi_square:.2f})."
         )
     if blamed and not blamed[0].factors:

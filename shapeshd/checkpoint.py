@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from .errors import ShapesHDError, UsageError, one_line
+from .replace_file import replace_file
 
 SUFFIX = ".safetensors"
 FORMAT = "shapeshd-checkpoint"
@@ -91,8 +92,8 @@ def save_checkpoint(
     if _belongs(path):
         previous.unlink(missing_ok=True)
         os.link(path, previous)
-    _replace(path, data)
-    _replace(card_path(path), text.encode())
+    replace_file(path, lambda temporary: temporary.write_bytes(data))
+    replace_file(card_path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
     previous.unlink(missing_ok=True)
     return digest
 
@@ -190,16 +191,3 @@ def _belongs(path: Path) -> bool:
         return bool(hashlib.sha256(path.read_bytes()).hexdigest() == digest)
     except (OSError, ValueError, KeyError, TypeError):
         return False
-
-
-def _replace(path: Path, data: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

@@ -10,8 +10,8 @@ from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 
 from .errors import ShapesHDError, UsageError
-from .manifest import replace_file
 from .povray import Image
+from .replace_file import replace_file
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 MAX_PIXELS = 200_000_000

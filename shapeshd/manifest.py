@@ -13,9 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import tempfile
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +22,7 @@ import h5py
 
 from .errors import DamagedShardError, UsageError
 from .factors import FACTORS
+from .replace_file import replace_file
 from .shards import SHARD_FOLDER, Provenance, checked_fields, list_shards, read_header
 
 MANIFEST_NAME = "manifest.json"
@@ -215,25 +213,6 @@ def _signature(dataset: Path) -> list[tuple[Path, int, int]]:
     """Return what changes when a shard appears or is replaced."""
     states = [(path, path.stat()) for path in list_shards(dataset)]
     return [(path, state.st_size, state.st_mtime_ns) for path, state in states]
-
-
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file under a temporary name beside `path`, then rename it."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _write_virtual(path: Path, manifest: Manifest) -> None:

@@ -5,8 +5,13 @@ from __future__ import annotations
 from ..errors import UsageError, one_line
 
 
-def pick_device(text: str) -> str:
+def pick_device(text: str, gpu: int | None = None) -> str:
     """Return the device that `text` names; ``auto`` is a GPU if there is one, else ``cpu``.
+
+    Args:
+        text: such as ``cuda:1``.
+        gpu: what ``cuda`` alone means to this process, where several share the work. No
+            other GPU is touched.
 
     Raises:
         UsageError: if PyTorch does not know it or cannot use it here.
@@ -14,7 +19,9 @@ def pick_device(text: str) -> str:
     import torch
 
     if text == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
+        text = "cuda" if torch.cuda.is_available() else "cpu"
+    if text == "cuda" and gpu is not None:
+        text = f"cuda:{gpu}"
     try:
         device = torch.device(text)
     except (RuntimeError, ValueError):  # PyTorch would list two dozen

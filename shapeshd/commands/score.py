@@ -65,11 +65,13 @@ def command(source: str, out: Path | None, **options: Any) -> None:
     or a Python function (file.py:function). Started by torchrun, all processes share the work.
     The same command goes on after an interruption; a larger --samples adds to a result.
     """
+    from ..benchmark.report import describe
+    from ..benchmark.result_files import REPORT
     from ..progress import emit, note
-    from .score_run import describe_score, run_score
+    from .score_run import run_score
 
     result, folder = run_score(source, out, options)
     if result is None:  # a process of torchrun that is not the first
         return
-    emit(result, describe_score(result), as_json=options["as_json"])
-    note(f"report: {folder / 'report.html'}")
+    emit(result, describe(result), as_json=options["as_json"])
+    note(f"report: {folder / REPORT}")

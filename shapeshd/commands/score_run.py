@@ -10,14 +10,12 @@ from typing import Any
 
 from ..benchmark.ranks import joined_ranks
 from ..benchmark.recognizer import Recognizer, load_recognizer
-from ..benchmark.report import describe
 from ..benchmark.scoring import score
 from ..benchmark.sources import SourceOptions, open_source
 from ..errors import UsageError
 from ..progress import note
 from .device import pick_device
 
-describe_score = describe
 _HD_FROM = 128
 
 
@@ -39,7 +37,7 @@ def run_score(
         timeout=options["timeout"],
     )
     with joined_ranks() as ranks:
-        device = pick_device(ranks.device(pick_device(options["device"])))
+        device = pick_device(options["device"], ranks.gpu)
 
         def choose(side: int) -> Recognizer:
             name = options["recognizer"] or ("hd" if side >= _HD_FROM else "lite")
