@@ -19,7 +19,7 @@ demo: $(VENV)/.installed povray
 	$(BIN)/shapeshd info demo/data
 	$(BIN)/shapeshd preview demo/data demo/sheet.png --count 48
 	$(BIN)/shapeshd preview --sweep demo/sweep.png
-	$(BIN)/shapeshd render demo/true --count 6000 --size 64 --seed 1
+	$(BIN)/shapeshd render demo/true --count 6000 --size 64 --seed 2
 	$(BIN)/python -m tests.truth.table demo 6000 demo/biased.csv
 	$(BIN)/shapeshd render demo/biased --sampling table --factors demo/biased.csv --size 64
 	$(BIN)/shapeshd score demo/true --out demo/score-true
