@@ -820,9 +820,14 @@ def test_code_that_hangs_is_ended(entry: OpenEntry) -> None:
     source._batches._timeout = 60.0
     child = own_children() - others
     assert len(child) == 2
+    # What a shell starts in the background is deaf to Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
-    with pytest.raises(KeyboardInterrupt):
-        source.images(0, 3)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            source.images(0, 3)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert all(process.is_running() for process in child)
     source._batches._timeout = 1.0
     with pytest.raises(
