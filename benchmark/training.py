@@ -30,12 +30,13 @@ from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
 from shapeshd.factors import FACTORS, SHAPE
 from shapeshd.interrupts import stop_requested
 from shapeshd.progress import note, progress_bar
+from shapeshd.resume import require_same_settings
 
 from .degradation import degrade
 from .evaluation import Accuracy, evaluate
 from .network import NetworkConfig, Reading, RecognitionNetwork
 from .recognizer import FILE_NAME, KIND, Recognizer, encode_factors, find_recognizer
-from .run_log import RunLog
+from shapeshd.run_log import RunLog
 from .training_data import Origin, check_split, mixed_seed, ordered_batches, training_batches
 
 STATE_NAME = "training.safetensors"
@@ -317,7 +318,7 @@ class RecognizerTraining:
         if not path.with_suffix(".json").exists():
             return
         state = load_checkpoint(path, STATE_KIND)
-        _check_settings(self.out, state.card, self._settings)
+        require_same_settings(self.out, state.card, self._settings)
         for prefix, network in (("network.", self.network), ("average.", self.average)):
             load_weights(network, _below(state.tensors, prefix), path)
         saved = self._optimizer.state_dict()
@@ -335,21 +336,6 @@ def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {
         name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)
     }
-
-
-def _check_settings(out: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
-    for part, values in new.items():
-        before = old.get(part)
-        if before == values:
-            continue
-        what = part
-        if isinstance(values, dict) and isinstance(before, dict):
-            name = next(key for key in values if before.get(key) != values[key])
-            what, before, values = f"{part}.{name}", before.get(name), values[name]
-        raise UsageError(
-            f"{out}: holds another training, with {what} = {before}, not {values}; go on with "
-            "that, or choose another folder"
-        )
 
 
 def _take_over(network: RecognitionNetwork, name: str | Path) -> str:

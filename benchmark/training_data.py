@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from shapeshd.dataset import ShapesHD, open_dataset
 from shapeshd.errors import ShapesHDError, UsageError
@@ -126,12 +126,35 @@ def training_batches(
     Yields:
         images uint8 (batch, 3, H, W), and their factors float64 (batch, 6).
     """
+    yield from prefetched(dataset, _Order(images, batch, seed, first, last), workers)
+
+
+def prefetched(
+    dataset: Dataset[Any],
+    order: Iterable[list[int]],
+    workers: int,
+    collate: Callable[[Any], Any] = default_collate,
+) -> Iterator[Any]:
+    """Yield the items of a dataset, a batch at a time, read by processes ahead of their use.
+
+    PyTorch's global random numbers are left as they are.
+
+    Args:
+        dataset: is asked for the items of one batch at a time.
+        order: the items of each batch; may go on without an end.
+        workers: processes that read; with 0 the calling thread does.
+        collate: makes a batch of what the dataset returned for it.
+
+    Raises:
+        ShapesHDError: of a worker, in one line; or if a worker was ended.
+    """
     loader = DataLoader(
         dataset,
-        batch_sampler=_Order(images, batch, seed, first, last),
+        batch_sampler=order,
         num_workers=workers,
-        collate_fn=default_collate,
+        collate_fn=collate,
         persistent_workers=False,
+        generator=torch.Generator(),  # else it draws the workers' seeds from the global one
     )
     try:
         yield from loader
@@ -140,13 +163,20 @@ def training_batches(
             raise
         # That of a worker brings its traceback; its last line names the class and says it all.
         message = str(error).rstrip().splitlines()[-1].partition(": ")[2]
+        _let_go(error)
         raise type(error)(message) from None
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
+        _let_go(error)
         raise ShapesHDError(
             "a process that reads images was ended; go on with fewer --workers"
         ) from error
+
+
+def _let_go(error: Exception) -> None:
+    """Drop the tracebacks: what they hold would keep the workers for as long as the error lives."""
+    error.__traceback__ = error.__cause__ = error.__context__ = None
 
 
 def ordered_batches(

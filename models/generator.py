@@ -17,7 +17,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -27,49 +27,42 @@ from shapeshd.checks import whole_number
 from shapeshd.errors import UsageError
 
 from .layers import EqualLinear, ModulatedConv, double_size, full_precision, leaky
+from .network_config import WIDEST, PyramidConfig
 
 _EPSILON = 1e-8
 _SMALLEST = 4  # pixels of the learned constant
 
 
 @dataclass(frozen=True)
-class GeneratorConfig:
+class GeneratorConfig(PyramidConfig):
     """What a generator is built from; the defaults are the paper's configuration F at 256.
 
     Attributes:
-        size: width and height of the images, pixels: a power of two, 8 .. 4096.
         latent_dim: components of z.
         style_dim: components of w.
         normalize_latent: whether z is scaled to a mean square of 1 first, as in the paper. What
             a code's length says is then lost.
         mapping_layers: layers of the mapping network.
         mapping_rate: how fast they learn, relative to the other layers.
-        channel_base: channels at a size of r pixels are channel_base // r, ...
-        channel_max: ... but at most so many.
         noise: whether each convolution has per-pixel noise, of learned strength.
         average_decay: share of the running average of w that stays at each of its updates.
     """
 
-    size: int = 256
+    network: ClassVar[str] = "generator"
+
     latent_dim: int = 512
     style_dim: int = 512
     normalize_latent: bool = True
     mapping_layers: int = 8
     mapping_rate: float = 0.01
-    channel_base: int = 32768
-    channel_max: int = 512
     noise: bool = False
     average_decay: float = 0.995
 
     def __post_init__(self) -> None:
-        size = whole_number("size", self.size, 8, 4096)
-        if size & (size - 1):
-            raise UsageError(f"size must be a power of two, not {size}")
-        for name in ("latent_dim", "style_dim", "channel_max"):
-            whole_number(name, getattr(self, name), 1, 2**14)
+        super().__post_init__()
+        for name in ("latent_dim", "style_dim"):
+            whole_number(name, getattr(self, name), 1, WIDEST)
         whole_number("mapping_layers", self.mapping_layers, 1, 64)
-        # Below, the largest images would have no channel left.
-        whole_number("channel_base", self.channel_base, size, 2**24)
         for name in ("normalize_latent", "noise"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"{name} must be true or false, not {getattr(self, name)!r}")
@@ -79,29 +72,6 @@ class GeneratorConfig:
             raise UsageError(
                 f"average_decay must be at least 0, below 1, not {self.average_decay!r}"
             )
-
-    def channels(self, size: int) -> int:
-        """Return the channels of the features of `size` pixels."""
-        return min(self.channel_base // size, self.channel_max)
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> GeneratorConfig:
-        """Return the configuration that `to_json` wrote.
-
-        Raises:
-            UsageError: if a field is missing, unknown or out of its range.
-        """
-        names = {field.name for field in fields(cls)}
-        unknown, missing = sorted(values.keys() - names), sorted(names - values.keys())
-        if unknown:
-            raise UsageError(f"a generator's configuration has no field {unknown[0]!r}")
-        if missing:
-            raise UsageError(f"the generator's configuration lacks the field {missing[0]!r}")
-        return cls(**values)
 
 
 class Generator(nn.Module):
@@ -123,7 +93,7 @@ class Generator(nn.Module):
         super().__init__()
         self.config = config = config or GeneratorConfig()
         self.mapping = Mapper(config)
-        first = config.channels(_SMALLEST)
+        first = config.width(_SMALLEST)
         # Four axes, so that a change of memory format reaches it.
         self.constant = nn.Parameter(torch.randn(1, first, _SMALLEST, _SMALLEST))
         sizes = [2**power for power in range(2, int(math.log2(config.size)) + 1)]
@@ -235,10 +205,10 @@ class _Block(nn.Module):
 
     def __init__(self, config: GeneratorConfig, size: int) -> None:
         super().__init__()
-        outputs = config.channels(size)
+        outputs = config.width(size)
         self.up = None
         if size > _SMALLEST:
-            self.up = _Layer(config, config.channels(size // 2), size, up=True)
+            self.up = _Layer(config, config.width(size // 2), size, up=True)
         self.keep = _Layer(config, outputs, size)
         self.rgb = ModulatedConv(outputs, 3, 1, config.style_dim, demodulate=False)
         self.rgb_bias = nn.Parameter(torch.zeros(3))
@@ -269,7 +239,7 @@ class _Layer(nn.Module):
         self, config: GeneratorConfig, inputs: int, size: int, *, up: bool = False
     ) -> None:
         super().__init__()
-        outputs = config.channels(size)
+        outputs = config.width(size)
         self.convolution = ModulatedConv(inputs, outputs, 3, config.style_dim, up=up)
         self.bias = nn.Parameter(torch.zeros(outputs))
         self.strength = None

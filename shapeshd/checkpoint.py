@@ -154,8 +154,16 @@ def read_card(path: Path) -> dict[str, Any]:
     return values
 
 
-def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) -> None:
+def load_weights(
+    network: nn.Module, tensors: Mapping[str, Tensor], path: Path, prefix: str = ""
+) -> None:
     """Copy `tensors` into `network`; every name and every shape must agree.
+
+    Args:
+        network: any.
+        tensors: by name, as `network` names them.
+        path: where they come from, for the message.
+        prefix: what their names begin with there.
 
     Raises:
         UsageError: naming the first tensor that is missing, unknown or of another shape.
@@ -163,15 +171,15 @@ def load_weights(network: nn.Module, tensors: Mapping[str, Tensor], path: Path) 
     own = network.state_dict()
     for name, tensor in own.items():
         if name not in tensors:
-            raise UsageError(f"{path}: lacks the tensor {name}")
+            raise UsageError(f"{path}: lacks the tensor {prefix}{name}")
         if tensors[name].shape != tensor.shape:
             raise UsageError(
-                f"{path}: {name} has the shape {tuple(tensors[name].shape)}, not "
+                f"{path}: {prefix}{name} has the shape {tuple(tensors[name].shape)}, not "
                 f"{tuple(tensor.shape)}"
             )
     unknown = sorted(tensors.keys() - own.keys())
     if unknown:
-        raise UsageError(f"{path}: holds the tensor {unknown[0]}, which this network has not")
+        raise UsageError(f"{path}: holds the tensor {prefix}{unknown[0]}, which this network has not")
     network.load_state_dict(dict(tensors))
 
 

@@ -22,7 +22,7 @@ _COMMANDS = {
     "info": "Say what a dataset holds and how it was made.",
     "preview": "Draw a contact sheet of a dataset or of given factors.",
     "export": "Write a dataset in the form that another trainer reads.",
-    "train": "Train a network: the recognizer of the factors.",
+    "train": "Train the recognizer of the factors, or a reference model.",
     "recognizer": "Measure how well a recognizer reads the factors.",
     "score": "Measure whether a generator's distribution is right.",
     "compare": "Set several scores side by side.",

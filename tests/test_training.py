@@ -22,7 +22,7 @@ from torch import Tensor
 from shapeshd.benchmark import training as module
 from shapeshd.benchmark.network import NetworkConfig, Reading
 from shapeshd.benchmark.recognizer import FILE_NAME, encode_factors, load_recognizer
-from shapeshd.benchmark.run_log import RunLog
+from shapeshd.run_log import RunLog
 from shapeshd.benchmark.training import TrainingConfig, reading_loss, total_loss
 from shapeshd.benchmark.training_data import training_batches
 from shapeshd.checkpoint import load_checkpoint

@@ -104,14 +104,9 @@ def open_source(
 
 
 def _open_directory(path: Path, text: str, options: SourceOptions) -> Source:
-    from shapeshd.manifest import MANIFEST_FORMAT, MANIFEST_NAME
-    from shapeshd.shards import list_shards
+    from .dataset import is_dataset_folder, open_own_dataset
 
-    manifest = path / MANIFEST_NAME
-    ours = manifest.is_file() and MANIFEST_FORMAT.encode() in manifest.read_bytes()[:200]
-    if ours or list_shards(path):
-        from .dataset import open_own_dataset
-
+    if is_dataset_folder(path):
         return open_own_dataset(path, options=options, name=text)
     if (path / "model_index.json").is_file():
         raise UsageError(f"{text}: is a diffusers pipeline, which is not read: {_ENTRY_HINT}")

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from shapeshd.dataset import ShapesHD, open_dataset
+from shapeshd.manifest import MANIFEST_FORMAT, MANIFEST_NAME
 from shapeshd.povray import core_count
 from shapeshd.render_spec import parse_rendered
+from shapeshd.shards import list_shards
 
 from .numbered import NumberedImages
 from .options import SourceOptions
@@ -84,6 +86,13 @@ class DatasetImages(NumberedImages):
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
+
+
+def is_dataset_folder(path: Path) -> bool:
+    """Tell whether a folder is a dataset of ours, be it incomplete, and not one of images."""
+    manifest = path / MANIFEST_NAME
+    ours = manifest.is_file() and MANIFEST_FORMAT.encode() in manifest.read_bytes()[:200]
+    return ours or bool(list_shards(path))
 
 
 def open_own_dataset(text: str | Path, *, options: SourceOptions, name: str) -> DatasetImages:

@@ -8,13 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 
 from .decode import MAX_FILE_BYTES, Decoder, is_image_name, nothing_found
-from .numbered import NumberedImages, natural_key, shown
+from .numbered import NumberedImages, PackedNames, natural_key, shown
 from .options import SourceOptions
 
 
@@ -38,17 +37,12 @@ class FolderImages(NumberedImages):
     def __init__(self, path: Path, name: str) -> None:
         self._root = os.fspath(path.absolute())
         others: Counter[str] = Counter()
-        names, ends = bytearray(), [0]
-        for relative in _walk(self._root, others):
-            names += os.fsencode(relative)
-            ends.append(len(names))
-        if len(ends) == 1:
+        self._names = PackedNames(map(os.fsencode, _walk(self._root, others)))
+        if not len(self._names):
             raise nothing_found(f"{name}: holds", others)
-        super().__init__(name, len(ends) - 1)
-        self._names = bytes(names)
-        self._ends = np.array(ends, dtype=np.int64)
+        super().__init__(name, len(self._names))
         self._ignored = others.total()
-        self._decoder = Decoder(self._bytes, self._label)
+        self._decoder = Decoder(self.encoded, self.label)
 
     def _read(self, start: int, stop: int) -> Tensor:
         return self._decoder.images(range(start, stop))
@@ -62,13 +56,19 @@ class FolderImages(NumberedImages):
         self._decoder.close()
 
     def _path(self, number: int) -> str:
-        begin, end = self._ends[number : number + 2]
-        return os.path.join(self._root, os.fsdecode(self._names[begin:end]))  # noqa: PTH118
+        return os.path.join(self._root, os.fsdecode(self._names[number]))  # noqa: PTH118
 
-    def _label(self, number: int) -> str:
+    def label(self, number: int) -> str:
+        """Return the path of image `number` for messages."""
         return shown(self._path(number))
 
-    def _bytes(self, number: int) -> bytes:
+    def encoded(self, number: int) -> bytes:
+        """Return the file of image `number`, for `decode_image`.
+
+        Raises:
+            UsageError: if it is larger than an image can be.
+            ShapesHDError: if it cannot be read.
+        """
         path = self._path(number)
         try:
             with open(path, "rb") as file:  # noqa: PTH123 - a Path for each image costs time

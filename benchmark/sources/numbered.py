@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import abc
 import re
+from collections.abc import Iterable
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from shapeshd.errors import UsageError
@@ -66,6 +68,26 @@ class NumberedImages(abc.ABC):
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+class PackedNames:
+    """Many names in little memory: their bytes in one string, without an object for each."""
+
+    def __init__(self, names: Iterable[bytes]) -> None:
+        packed, ends = bytearray(), [0]
+        for name in names:
+            packed += name
+            ends.append(len(packed))
+        self._packed = bytes(packed)
+        self._ends = np.array(ends, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, number: int) -> bytes:
+        """Return the name `number`, 0 .. len - 1."""
+        begin, end = self._ends[number : number + 2]
+        return self._packed[begin:end]
 
 
 def natural_key(name: str) -> tuple[list[str | int], str]:

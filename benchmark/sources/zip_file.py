@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import zipfile
 from collections import Counter
 from pathlib import Path, PurePosixPath
@@ -24,7 +25,8 @@ class ZipImages(NumberedImages):
     """The images of a zip file in natural order of their names, decoded when read.
 
     Nothing is written to the disk. The file's directory stays in memory, about 500 bytes an
-    image; all threads share one open file.
+    image; all threads share one open file, and a process that inherits or unpickles the object
+    opens its own.
 
     Args:
         path: the zip file.
@@ -38,17 +40,20 @@ class ZipImages(NumberedImages):
     kind = "zip"
 
     def __init__(self, path: Path, name: str) -> None:
+        self._path = path.absolute()  # a worker may have another working directory
         try:
-            self._file = zipfile.ZipFile(path)
+            file = zipfile.ZipFile(self._path)
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
             raise UsageError(f"{name}: is no whole zip file ({one_line(error)})") from None
         try:
-            self._members, self._ignored = _find_images(self._file, name)
+            self._members, self._ignored = _find_images(file, name)
         except BaseException:
-            self._file.close()
+            file.close()
             raise
+        self._file: zipfile.ZipFile | None = file
+        self._process = os.getpid()
         super().__init__(name, len(self._members))
-        self._decoder = Decoder(self._bytes, self._label)
+        self._decoder = Decoder(self.encoded, self.label)
 
     def _read(self, start: int, stop: int) -> Tensor:
         return self._decoder.images(range(start, stop))
@@ -60,18 +65,36 @@ class ZipImages(NumberedImages):
     def close(self) -> None:
         """End the threads that decode and close the file."""
         self._decoder.close()
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
-    def _label(self, number: int) -> str:
+    def label(self, number: int) -> str:
+        """Return the name of image `number` for messages."""
         return f"{self.name}: {shown(self._members[number].filename)}"
 
-    def _bytes(self, number: int) -> bytes:
+    def encoded(self, number: int) -> bytes:
+        """Return the file of image `number`, for `decode_image`.
+
+        Raises:
+            ShapesHDError: if it cannot be read.
+        """
         try:
-            return self._file.read(self._members[number])
+            return self._opened().read(self._members[number])
         except Exception as error:  # zlib, lzma and bz2 have errors of their own
             raise ShapesHDError(
-                f"{self._label(number)}: cannot be read ({one_line(error)})"
+                f"{self.label(number)}: cannot be read ({one_line(error)})"
             ) from None
+
+    def _opened(self) -> zipfile.ZipFile:
+        """Return this process's own file: one that was inherited shares its position."""
+        if self._file is None or self._process != os.getpid():
+            file = zipfile.ZipFile(self._path)
+            self._file, self._process = file, os.getpid()
+            return file
+        return self._file
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_file": None}
 
 
 def open_zip(path: Path, *, options: SourceOptions, name: str) -> ZipImages:

@@ -9,6 +9,7 @@ import click
 
 from .dataset import Dataset, NewPath
 from .params import json_option
+from .train_models import COMMANDS
 
 if TYPE_CHECKING:
     from ..render_spec import RenderSpec
@@ -77,3 +78,7 @@ def recognizer(dataset: Path | RenderSpec, out: Path, **options: Any) -> None:
 
     result = train_recognizer(dataset, out, options)
     emit(result.to_json(), describe_accuracy(result, str(out)), as_json=options["as_json"])
+
+
+for _command in COMMANDS:
+    command.add_command(_command)

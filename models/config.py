@@ -1,0 +1,450 @@
+"""What a run of the reference models is made of: one frozen dataclass a table of its TOML file.
+
+These classes are the only home of the defaults. A file or ``--set`` changes some of them; a key
+that no class has, a value of another type or an impossible one is refused. What a run was made of
+is written into its folder before work starts.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shapeshd.checks import whole_number
+from shapeshd.errors import UsageError, one_line
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FOLDER = Path(__file__).parent / "configs"
+IMAGES, FACTORS = "images", "factors"
+_LARGEST = 2**40
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Codes, and the networks that see nothing but codes and features.
+
+    Attributes:
+        latent_dim: components of a code z.
+        noise_dim: components of the noise that enters between the encoder's trunk and head.
+        head_width: width of the head's hidden layers.
+        head_layers: how many of them there are.
+        width: width of the hidden layers of the code discriminator C1 (C, in a plain AAE).
+        layers: how many of them there are.
+    """
+
+    latent_dim: int = 64
+    noise_dim: int = 64
+    head_width: int = 512
+    head_layers: int = 4
+    width: int = 512
+    layers: int = 4
+
+    def __post_init__(self) -> None:
+        for name in vars(self):
+            whole_number(name, getattr(self, name), 1, 2**14)
+
+
+@dataclass(frozen=True)
+class Images:
+    """The networks whose data are images; see `GeneratorConfig`, `EncoderConfig` and others.
+
+    Attributes:
+        size: width and height, pixels: a power of two, 8 .. 1024.
+        channel_base: channels at a size of r pixels are channel_base // r, ...
+        channel_max: ... but at most so many.
+        feature_dim: components of the trunk's features.
+        style_dim: components of the generator's w.
+        mapping_layers: layers from z to w.
+        mapping_rate: how fast they learn, relative to the other layers.
+        group: samples that the discriminator's minibatch standard deviation looks at together.
+        precision: "bf16" or "fp32", of the convolutions.
+        compile: whether the networks are compiled (torch.compile).
+    """
+
+    size: int = 64
+    channel_base: int = 16384
+    channel_max: int = 512
+    feature_dim: int = 512
+    style_dim: int = 512
+    mapping_layers: int = 4
+    mapping_rate: float = 0.01
+    group: int = 4
+    precision: str = "fp32"
+    compile: bool = False
+
+    def __post_init__(self) -> None:
+        size = whole_number("size", self.size, 8, 1024)
+        if size & (size - 1):
+            raise UsageError(f"size must be a power of two, not {size}")
+        whole_number("channel_base", self.channel_base, size, 2**24)
+        for name in ("channel_max", "feature_dim", "style_dim", "mapping_layers", "group"):
+            whole_number(name, getattr(self, name), 1, 2**14)
+        _between("mapping_rate", self.mapping_rate, 1e-6, 1)
+        _one_of("precision", self.precision, ("bf16", "fp32"))
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The networks of the factor-space tier, perceptrons on embeddings of 12 numbers.
+
+    Attributes:
+        images: how many there are to train on; drawn from the run's seed.
+        width: width of the hidden layers of G, G' and D.
+        layers: how many of them there are.
+    """
+
+    images: int = 500_000
+    width: int = 160
+    layers: int = 3
+
+    def __post_init__(self) -> None:
+        whole_number("images", self.images, 1, 2**31)
+        whole_number("width", self.width, 1, 2**14)
+        whole_number("layers", self.layers, 1, 64)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """What every phase has.
+
+    Attributes:
+        steps: updates of the networks in all.
+        batch: images in one.
+        learning_rate: of Adam, at its highest.
+        warm_up: steps over which the rate rises.
+        final_rate: share of it that is left at the end; it falls along a cosine.
+        half_life: steps after which the moving average of the weights has forgotten half.
+    """
+
+    steps: int = 10_000
+    batch: int = 64
+    learning_rate: float = 1e-3
+    warm_up: int = 100
+    final_rate: float = 0.0
+    half_life: float = 500.0
+
+    def __post_init__(self) -> None:
+        whole_number("steps", self.steps, 1, _LARGEST)
+        whole_number("batch", self.batch, 1, 2**20)
+        whole_number("warm_up", self.warm_up, 0, _LARGEST)
+        _between("learning_rate", self.learning_rate, 1e-9, 1)
+        _between("final_rate", self.final_rate, 0, 1)
+        _between("half_life", self.half_life, 0, _LARGEST)
+
+
+@dataclass(frozen=True)
+class VAE(Schedule):
+    """Phase 1: encoder and generator as a variational autoencoder.
+
+    Attributes:
+        sigma: standard deviation of the likelihood of a value around its reconstruction.
+        divergence: weight of the Kullback-Leibler term; 1 is the evidence lower bound.
+    """
+
+    sigma: float = 0.1
+    divergence: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _between("sigma", self.sigma, 1e-6, 1e6)
+        _between("divergence", self.divergence, 0, 1e6)
+
+
+@dataclass(frozen=True)
+class AAE(Schedule):
+    """Phase 2: the head of the encoder and the generator, against the code discriminators.
+
+    Attributes:
+        codes: codes in the adversarial part of a step; `batch` is that of the reconstruction.
+        discriminator: "difference" for equations 4-6 (C1 sees differences of two codes),
+            "plain" for equations 2-3 (C sees codes).
+        linear: whether there is C2, the affine discriminator of codes.
+        lambda_1: weight of C1's (C's) part in the loss, at first.
+        lambda_2: weight of C2's.
+        control: how fast the weights are adjusted: the share by which they change in a step
+            for an advantage that is 1 above the target; 0 leaves them as they are.
+        target: the advantage over chance at which a weight stays; see
+            `losses.discriminator_advantage`.
+        lambda_min: a weight never falls below it, ...
+        lambda_max: ... nor rises above it.
+        penalty: weight of the zero-centred gradient penalty on C1 (C), at the codes of images.
+        penalty_every: steps from one penalty to the next, which then counts for all of them.
+        divergence: weight of the Kullback-Leibler term of phase 1 that is kept, which keeps the
+            encoder's noise alive.
+        encoder_rate: the encoder's learning rate, as a share of `learning_rate`.
+        generator_rate: the generator's, likewise.
+        linear_rate: C2's, likewise.
+    """
+
+    codes: int = 4096
+    discriminator: str = "difference"
+    linear: bool = True
+    lambda_1: float = 1.0
+    lambda_2: float = 1.0
+    control: float = 0.0
+    target: float = 0.02
+    lambda_min: float = 0.1
+    lambda_max: float = 10.0
+    penalty: float = 1.0
+    penalty_every: int = 4
+    divergence: float = 0.1
+    encoder_rate: float = 0.1
+    generator_rate: float = 0.1
+    linear_rate: float = 1.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        whole_number("codes", self.codes, 2, 2**20)
+        whole_number("penalty_every", self.penalty_every, 1, 2**20)
+        _one_of("discriminator", self.discriminator, ("difference", "plain"))
+        for name in ("lambda_1", "lambda_2", "control", "penalty", "divergence"):
+            _between(name, getattr(self, name), 0, 1e6)
+        for name in ("encoder_rate", "generator_rate", "linear_rate"):
+            _between(name, getattr(self, name), 0, 100)
+        _between("target", self.target, -1, 1)
+        _between("lambda_min", self.lambda_min, 0, 1e6)
+        _between("lambda_max", self.lambda_max, self.lambda_min, 1e6)
+
+
+@dataclass(frozen=True)
+class GAN(Schedule):
+    """Phase 3: the generator G' against D.
+
+    Attributes:
+        paired: whether D sees pairs, equations 7-8; otherwise single images, as in a plain GAN.
+        from_autoencoder: whether G' starts as G.
+        discriminator_rate: D's learning rate, as a share of `learning_rate`.
+        penalty: gamma of R1; the loss has gamma / 2 of the squared gradient.
+        penalty_every: steps from one R1 to the next, which then counts for all of them.
+        path: weight of the path-length penalty.
+        path_every: steps from one to the next, likewise.
+        path_decay: share of the moving average of path lengths that goes at each.
+        augment: "none", "safe" or "paper": which transforms; see `augment`.
+        target: the share of real images rightly told, less that of the others, at which p stays.
+        augment_kimg: thousands of real images in which p can go from 0 to 1.
+    """
+
+    paired: bool = True
+    from_autoencoder: bool = True
+    discriminator_rate: float = 1.0
+    penalty: float = 1.0
+    penalty_every: int = 16
+    path: float = 2.0
+    path_every: int = 4
+    path_decay: float = 0.01
+    augment: str = "safe"
+    target: float = 0.6
+    augment_kimg: float = 500.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _one_of("augment", self.augment, ("none", "safe", "paper"))
+        for name in ("penalty_every", "path_every"):
+            whole_number(name, getattr(self, name), 1, 2**20)
+        for name in ("penalty", "path"):
+            _between(name, getattr(self, name), 0, 1e6)
+        _between("discriminator_rate", self.discriminator_rate, 0, 100)
+        _between("path_decay", self.path_decay, 0, 1)
+        _between("target", self.target, -1, 1)
+        _between("augment_kimg", self.augment_kimg, 1e-6, 1e9)
+
+
+@dataclass(frozen=True)
+class Checks:
+    """What is measured during a phase, and at its end.
+
+    Attributes:
+        every: steps from one check to the next.
+        samples: of the generator, for the score in a check; 0 for none.
+        final_samples: for the score at the end; 0 for none.
+        codes: of held-out images, whose distance to N(0, I) is measured.
+        held_out: images at the end of the data that no network is trained on.
+    """
+
+    every: int = 1000
+    samples: int = 20_000
+    final_samples: int = 100_000
+    codes: int = 10_000
+    held_out: int = 10_000
+
+    def __post_init__(self) -> None:
+        whole_number("every", self.every, 1, _LARGEST)
+        for name in ("samples", "final_samples"):
+            whole_number(name, getattr(self, name), 0, 2**31)
+        whole_number("codes", self.codes, 2, 2**31)
+        whole_number("held_out", self.held_out, 2, 2**31)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """A run: see the classes of its tables.
+
+    Attributes:
+        domain: "images", or "factors" for the factor-space tier.
+        seed: decides the first weights and all that is drawn.
+    """
+
+    domain: str = IMAGES
+    seed: int = 0
+    codes: Codes = field(default_factory=Codes)
+    images: Images = field(default_factory=Images)
+    factors: Factors = field(default_factory=Factors)
+    vae: VAE = field(default_factory=VAE)
+    aae: AAE = field(default_factory=AAE)
+    gan: GAN = field(default_factory=GAN)
+    checks: Checks = field(default_factory=Checks)
+
+    def __post_init__(self) -> None:
+        _one_of("domain", self.domain, (IMAGES, FACTORS))
+        whole_number("seed", self.seed, 0, 2**63 - 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all tables but that of the other domain, ready for JSON and TOML."""
+        values = asdict(self)
+        del values[FACTORS if self.domain == IMAGES else IMAGES]
+        return values
+
+
+def load_config(
+    name: str, changes: Sequence[str] = (), seed: int | None = None, row: str | None = None
+) -> RunConfig:
+    """Read a configuration.
+
+    Args:
+        name: that of a shipped one (`shipped_configs`), or a path ending in ``.toml``.
+        changes: such as ``aae.lambda_1=2``, in order; the value is written as in TOML, and text
+            needs no quotes.
+        seed: replaces the file's.
+        row: a row of Table 1, or an ablation: its own configuration is laid over the file's.
+
+    Raises:
+        UsageError: if there is no such file, it is no TOML, or a key or a value is not possible.
+    """
+    values = _read(name)
+    if row is not None:
+        _merge(values, _read_toml(FOLDER / "rows" / f"{row}.toml"))
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise UsageError(f"--set {change}: write KEY=VALUE, such as aae.lambda_1=2")
+        _merge(values, _nested(key.strip().split("."), _parse(text.strip())))
+    if seed is not None:
+        values["seed"] = seed
+    try:
+        return config_from(values)
+    except UsageError as error:
+        raise UsageError(f"configuration {name}: {error}") from None
+
+
+def shipped_configs() -> list[str]:
+    """Return the names of the configurations that come with the program."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def config_from(values: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration that `RunConfig.to_json` or a TOML file says.
+
+    Raises:
+        UsageError: naming the key that is unknown or whose value is not possible.
+    """
+    other = FACTORS if values.get("domain", IMAGES) == IMAGES else IMAGES
+    if other in values:
+        raise UsageError(f"[{other}] means nothing with domain = {values.get('domain', IMAGES)!r}")
+    return _build(RunConfig(), values, "")
+
+
+def to_toml(config: RunConfig) -> str:
+    """Write a configuration as TOML that `load_config` reads."""
+    lines, tables = [], []
+    for key, value in config.to_json().items():
+        if isinstance(value, dict):
+            tables += ["", f"[{key}]", *(f"{k} = {json.dumps(v)}" for k, v in value.items())]
+        else:
+            lines.append(f"{key} = {json.dumps(value)}")
+    return "\n".join([*lines, *tables]) + "\n"
+
+
+_Table = TypeVar("_Table")
+
+
+def _build(default: _Table, values: Mapping[str, Any], where: str) -> _Table:
+    names = {item.name for item in fields(default)}  # type: ignore[arg-type]
+    changed: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in names:
+            raise UsageError(f"{where}{key}: there is no such key; there are {', '.join(sorted(names))}")
+        old = getattr(default, key)
+        if hasattr(old, "__dataclass_fields__"):
+            if not isinstance(value, Mapping):
+                raise UsageError(f"{where}{key} is a table of keys, not {value!r}")
+            changed[key] = _build(old, value, f"{where}{key}.")
+            continue
+        if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value)
+        if type(value) is not type(old):
+            raise UsageError(f"{where}{key} must be {_KINDS[type(old)]}, not {value!r}")
+        changed[key] = value
+    try:
+        return replace(default, **changed)  # type: ignore[type-var]
+    except UsageError as error:
+        raise UsageError(f"{where}{error}") from None
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _read(name: str) -> dict[str, Any]:
+    if name.endswith(".toml"):
+        return _read_toml(Path(name).expanduser())
+    if name not in shipped_configs():
+        known = ", ".join(shipped_configs())
+        raise UsageError(f"there is no configuration {name!r}; there are {known}, or a path NAME.toml")
+    return _read_toml(FOLDER / f"{name}.toml")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read as TOML ({one_line(error)})") from None
+
+
+def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
+            _merge(values[key], value)
+        else:
+            values[key] = value
+
+
+def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value)
+
+
+def _parse(text: str) -> Any:
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:  # NaN is in no interval
+        raise UsageError(f"{name} must be between {low:g} and {high:g}, not {value:g}")
+
+
+def _one_of(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")

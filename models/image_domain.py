@@ -1,0 +1,236 @@
+"""Images to train on, StyleGAN2's networks for them, and a recognizer to judge them by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from shapeshd.benchmark.decomposition import decompose
+from shapeshd.benchmark.recognizer import Recognizer, load_recognizer
+from shapeshd.benchmark.resize import check_image_size, resized
+from shapeshd.benchmark.statistic import goodness_of_fit
+from shapeshd.contact_sheet import draw_sheet, save_sheet
+from shapeshd.errors import UsageError
+from shapeshd.factors import NUM_BINS, IntArray, joint_bins
+from shapeshd.progress import note
+from shapeshd.render_spec import RenderSpec
+
+from .architectures import save_generator
+from .augment import PAPER, AugmentConfig
+from .config import RunConfig
+from .discriminator import Discriminator, DiscriminatorConfig
+from .encoder import Encoder, EncoderConfig, build_encoder
+from .features import stored_features
+from .generator import Generator, GeneratorConfig
+from .image_data import batches, open_training_images, to_float, to_uint8
+
+_HD_FROM = 128
+_SCORED = 64  # images generated at a time
+_SHEET = (6, 8)  # rows and columns
+_LARGEST_THUMBNAIL = 128
+_SHEET_SEED = 9_000_000
+
+
+class ImageDomain:
+    """See `Domain`.
+
+    Args:
+        config: of the run.
+        source: a dataset, images to be rendered, a folder or a zip of images, an LSUN LMDB.
+        device: where the networks are.
+        workers: processes that read images.
+
+    Raises:
+        UsageError: if there are no images of the right kind, or too few.
+    """
+
+    def __init__(
+        self, config: RunConfig, source: Path | RenderSpec, device: torch.device, workers: int
+    ) -> None:
+        self._config, self._device, self._workers = config, device, workers
+        self._settings = config.images
+        if isinstance(source, RenderSpec) and source.size == RenderSpec.size:
+            source = replace(source, size=config.images.size)  # nobody asked for another
+        self._data = open_training_images(source, config.images.size)
+        self.held_out = config.checks.held_out
+        self.count = len(self._data) - self.held_out
+        if self.count < 1:
+            raise UsageError(
+                f"{self._data.name}: {len(self._data):,} images are too few: {self.held_out:,} are "
+                "held out (checks.held_out)"
+            )
+        self.feature_dim = config.images.feature_dim
+        self.known_law = self._data.known_law
+        self.why_no_score = self._data.why_no_score
+        self._recognizer: Recognizer | None = None
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the images are."""
+        return self._data.describe()
+
+    def batches(self, rows: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield images of rows, float32 (n, 3, size, size) in [-1, 1]."""
+        order = (some.tolist() for some in rows)
+        for images in batches(self._data, order, self._workers):
+            there = images.to(self._device, non_blocking=True)
+            yield to_float(there).contiguous(memory_format=torch.channels_last)
+
+    def encoder(self) -> nn.Module:
+        """Return a new encoder."""
+        settings, codes = self._settings, self._config.codes
+        encoder: Encoder = build_encoder(
+            EncoderConfig(
+                size=settings.size,
+                channel_base=settings.channel_base,
+                channel_max=settings.channel_max,
+                feature_dim=settings.feature_dim,
+                noise_dim=codes.noise_dim,
+                latent_dim=codes.latent_dim,
+                head_width=codes.head_width,
+                head_layers=codes.head_layers,
+            )
+        )
+        return self._placed(encoder)
+
+    def generator(self) -> nn.Module:
+        """Return a new generator. It keeps the length of z: codes of images have one."""
+        settings = self._settings
+        config = GeneratorConfig(
+            size=settings.size,
+            latent_dim=self._config.codes.latent_dim,
+            style_dim=settings.style_dim,
+            normalize_latent=False,
+            mapping_layers=settings.mapping_layers,
+            mapping_rate=settings.mapping_rate,
+            channel_base=settings.channel_base,
+            channel_max=settings.channel_max,
+        )
+        return self._placed(Generator(config))
+
+    def discriminator(self, pairs: bool) -> nn.Module:
+        """Return a new discriminator of images, or of pairs on 6 channels."""
+        settings = self._settings
+        config = DiscriminatorConfig(
+            size=settings.size,
+            channels=6 if pairs else 3,
+            channel_base=settings.channel_base,
+            channel_max=settings.channel_max,
+            group=settings.group,
+        )
+        return self._placed(Discriminator(config))
+
+    def _placed(self, network: nn.Module) -> nn.Module:
+        network = network.to(self._device).to(memory_format=torch.channels_last)
+        if self._settings.compile:
+            network.compile()
+        return network
+
+    def features(self, trunk: nn.Module, cache: Path | None, digest: str) -> Tensor:
+        """Return the trunk's features of all images, read from `cache` if they are there."""
+        total = self.count + self.held_out
+        rows = torch.arange(total).split(self._config.vae.batch)
+
+        def computed() -> Iterator[Tensor]:
+            with torch.no_grad():
+                for x in self.batches(rows):
+                    with self.autocast():
+                        yield trunk(x).float()
+
+        return stored_features(computed(), (total, self.feature_dim), cache, digest, self._device)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of the networks' forward passes: bf16, if that is wanted."""
+        if self._settings.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self._device.type, torch.bfloat16)
+
+    def augmentation(self, kind: str) -> AugmentConfig | None:
+        """Return the transforms that a configuration names."""
+        if kind == "none":
+            return None
+        return AugmentConfig() if kind == "safe" else AugmentConfig(PAPER)
+
+    def write_sheets(
+        self, folder: Path, step: int, generator: nn.Module, encoder: nn.Module | None
+    ) -> None:
+        """Write samples of fixed codes, and held-out images above their reconstructions."""
+        folder.mkdir(parents=True, exist_ok=True)
+        rows, columns = _SHEET
+        rng = torch.Generator().manual_seed(_SHEET_SEED)
+        latent, noise_dim = self._config.codes.latent_dim, self._config.codes.noise_dim
+        z = torch.randn(rows * columns, latent, generator=rng).to(self._device)
+        _draw(self._images(generator, z), rows, folder / f"samples-{step:07d}.png")
+        if encoder is None:
+            return
+        shown = min(rows // 2 * columns, self.held_out)
+        x = next(iter(self.batches([torch.arange(self.count, self.count + shown)])))
+        noise = torch.randn(shown, noise_dim, generator=rng).to(self._device)
+        with torch.no_grad():
+            with self.autocast():
+                features = encoder.trunk(x)
+            mean, _ = encoder.head(features.float(), noise)
+        made = self._images(generator, mean)
+        pairs = [*zip(to_uint8(x).cpu().split(columns), made.split(columns), strict=True)]
+        lines = [line for pair in pairs for line in pair]
+        _draw(torch.cat(lines), len(lines), folder / f"reconstructions-{step:07d}.png", columns)
+
+    def score(self, generator: nn.Module, samples: int, seed: int) -> dict[str, Any]:
+        """Return the goodness of fit of samples as the recognizer reads them."""
+        counts = self.histogram(generator, samples, seed)
+        return {
+            "fit": goodness_of_fit(counts).to_json(),
+            "parts": decompose(counts).to_json(),
+            "recognizer": self._reader().name,
+        }
+
+    def histogram(self, generator: nn.Module, samples: int, seed: int) -> IntArray:
+        """Count the bins of samples: int64 (k,)."""
+        reader = self._reader()
+        rng = torch.Generator(self._device).manual_seed(seed)
+        counts = np.zeros(NUM_BINS, dtype=np.int64)
+        for start in range(0, samples, _SCORED):
+            n = min(_SCORED, samples - start)
+            z = torch.randn(
+                n, self._config.codes.latent_dim, generator=rng, device=self._device
+            )
+            images = resized(self._images(generator, z), reader.size)
+            counts += np.bincount(joint_bins(reader(images)), minlength=NUM_BINS)
+        return counts
+
+    def save_generator(self, path: Path, generator: nn.Module, card: Mapping[str, Any]) -> None:
+        """Save it for `shapeshd score`."""
+        assert isinstance(generator, Generator)
+        save_generator(path, generator, card)
+
+    @torch.no_grad()
+    def _images(self, generator: nn.Module, z: Tensor) -> Tensor:
+        """Return images of codes: uint8 (n, 3, size, size), on the CPU."""
+        with self.autocast():
+            parts = [generator(some).float() for some in z.split(_SCORED)]
+        return to_uint8(torch.cat(parts)).cpu()
+
+    def _reader(self) -> Recognizer:
+        if self._recognizer is None:
+            size = self._settings.size
+            name = "hd" if size >= _HD_FROM else "lite"
+            self._recognizer = load_recognizer(name, self._device)
+            how = check_image_size(size, size, self._recognizer.size, self._data.name)
+            if how is not None:
+                note(f"scored after resizing to {self._recognizer.size} pixels ({how})")
+        return self._recognizer
+
+
+def _draw(images: Tensor, rows: int, path: Path, columns: int | None = None) -> None:
+    columns = columns or -(-len(images) // rows)
+    arrays = images.permute(0, 2, 3, 1).contiguous().numpy()
+    height, width = arrays.shape[1:3]
+    captions = [[()] * len(part) for part in images.split(columns)]
+    thumbnail = min(height, _LARGEST_THUMBNAIL)
+    save_sheet(draw_sheet(arrays, (height, width), captions, thumbnail=thumbnail), path)

@@ -1,0 +1,124 @@
+"""Several processes that train one model: each takes its part of every batch.
+
+All of them draw the random numbers of the whole batch and keep their part, so that two
+processes compute what one would. Gradients are averaged by hand, in one message, rather than by
+`DistributedDataParallel`: its hooks see one forward pass and one backward pass an update, and
+here there are penalties of second order and networks that take part in two losses.
+"""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+
+import torch
+from torch import Tensor, nn
+
+from shapeshd.errors import UsageError
+
+
+class Group:
+    """This process among those that train together.
+
+    Attributes:
+        rank: its number, from 0.
+        count: how many there are.
+    """
+
+    def __init__(self, rank: int = 0, count: int = 1) -> None:
+        self.rank, self.count = rank, count
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the one that writes."""
+        return self.rank == 0
+
+    def part(self, batch: int) -> slice:
+        """Return which samples of a batch are this process's."""
+        share = batch // self.count
+        return slice(self.rank * share, (self.rank + 1) * share)
+
+    def check(self, name: str, batch: int, unit: int = 1) -> None:
+        """Raise `UsageError` unless a batch divides into equal parts, multiples of `unit`."""
+        if batch % (self.count * unit):
+            raise UsageError(
+                f"{name} must be a multiple of {self.count * unit}, not {batch}: {self.count} "
+                "processes share it" + (f" in groups of {unit}" if unit > 1 else "")
+            )
+
+    def mean(self, value: Tensor) -> Tensor:
+        """Return the mean of a tensor over the processes."""
+        if self.count == 1:
+            return value
+        import torch.distributed as dist
+
+        value = value.detach().clone()
+        dist.all_reduce(value)
+        return value / self.count
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace the gradients by their mean over the processes."""
+        if self.count == 1:
+            return
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = self.mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
+        for gradient, new in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+            gradient.copy_(new.view_as(gradient))
+
+
+class Draws:
+    """Random numbers that are a function of the seed, the step, and what they are for.
+
+    A run that is taken up again therefore has no generator's state to restore.
+
+    Args:
+        seed: of the run.
+        device: where the numbers are drawn.
+        group: the processes that share a batch.
+    """
+
+    def __init__(self, seed: int, device: torch.device, group: Group) -> None:
+        self._seed, self._device, self._group = seed, device, group
+
+    def generator(self, step: int, what: str, device: str | None = None) -> torch.Generator:
+        """Return a generator of random numbers, on the run's device or another."""
+        from numpy.random import SeedSequence
+
+        words = SeedSequence([self._seed, step, zlib.crc32(what.encode())])
+        seed = int(words.generate_state(1, "uint64")[0] >> 1)
+        return torch.Generator(device or self._device).manual_seed(seed)
+
+    def normal(self, step: int, what: str, batch: int, *shape: int) -> Tensor:
+        """Return this process's part of N(0, 1) numbers of the shape (batch, *shape)."""
+        generator = self.generator(step, what)
+        whole = torch.randn(batch, *shape, generator=generator, device=self._device)
+        return whole[self._group.part(batch)]
+
+    def rows(self, step: int, what: str, batch: int, count: int) -> Tensor:
+        """Return this process's part of `batch` rows out of `count`, drawn with replacement."""
+        generator = self.generator(step, what, "cpu")
+        return torch.randint(count, (batch,), generator=generator)[self._group.part(batch)]
+
+
+@contextmanager
+def joined_group(device: torch.device) -> Iterator[Group]:
+    """Join the processes that torchrun has started; without it there is only this one.
+
+    Args:
+        device: of this process: GPUs talk over NCCL, CPUs over gloo.
+    """
+    count = int(os.environ.get("WORLD_SIZE", "1"))
+    if count == 1 or "RANK" not in os.environ:
+        yield Group()
+        return
+    import torch.distributed as dist
+
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(hours=2))
+    try:
+        yield Group(dist.get_rank(), dist.get_world_size())
+    finally:
+        dist.destroy_process_group()

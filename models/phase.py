@@ -1,0 +1,190 @@
+"""What the phases of training share: networks, their averages, optimizers, and state."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from shapeshd.checkpoint import load_weights
+from shapeshd.errors import ShapesHDError
+
+from .config import RunConfig, Schedule
+from .domain import Domain
+from .parallel import Draws, Group
+
+
+class Phase:
+    """Networks that are trained together, one `update` a step.
+
+    Args:
+        config: of the run.
+        domain: data and networks.
+        group: the processes that train together.
+        device: where.
+
+    Attributes:
+        networks: what is trained, by name.
+        averages: moving averages of some of them, by the same name.
+        fixed: what is used as it is.
+        optimizers: by name.
+        numbers: what else changes during training: weights, probabilities, running means.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self, config: RunConfig, domain: Domain, group: Group, device: torch.device
+    ) -> None:
+        self.config, self.domain, self.group, self.device = config, domain, group, device
+        self.draws = Draws(config.seed, device, group)
+        self.networks: dict[str, nn.Module] = {}
+        self.averages: dict[str, nn.Module] = {}
+        self.fixed: dict[str, nn.Module] = {}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.numbers: dict[str, float] = {}
+
+    @property
+    def schedule(self) -> Schedule:
+        """The phase's table of the configuration."""
+        schedule: Schedule = getattr(self.config, self.name)
+        return schedule
+
+    @property
+    def generator(self) -> nn.Module:
+        """The generator that is judged: an average."""
+        raise NotImplementedError
+
+    @property
+    def encoder(self) -> nn.Module | None:
+        """The encoder that is judged; None where there is none."""
+        return None
+
+    def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        """Take a step.
+
+        Args:
+            step: its number, from 0.
+            x: this process's part of the batch, float32 (n, ...).
+            rows: their numbers, int64 (n,).
+
+        Returns:
+            Scalars to log.
+        """
+        raise NotImplementedError
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step: a rise, then a cosine down to `final_rate`."""
+        schedule = self.schedule
+        rise = min(1.0, (step + 1) / (schedule.warm_up + 1))
+        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / schedule.steps)))
+        share = schedule.final_rate + (1 - schedule.final_rate) * fall
+        return schedule.learning_rate * rise * share
+
+    def add_optimizer(
+        self, name: str, parts: Mapping[str, float], betas: tuple[float, float]
+    ) -> None:
+        """Make Adam for some networks.
+
+        Args:
+            name: of the optimizer.
+            parts: of each network, by name, the share of the learning rate that is its own.
+            betas: of Adam.
+        """
+        groups = [
+            {"params": [p for p in self.networks[part].parameters() if p.requires_grad],
+             "share": share}
+            for part, share in parts.items()
+        ]  # fmt: skip
+        self.optimizers[name] = torch.optim.Adam(groups, lr=0.0, betas=betas, eps=1e-8)
+
+    def descend(self, name: str, loss: Tensor, step: int) -> None:
+        """Take a step of an optimizer down the gradient of a loss."""
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self.group.average_gradients(p for group in optimizer.param_groups for p in group["params"])
+        for group in optimizer.param_groups:
+            group["lr"] = self.rate_at(step) * group["share"]
+        optimizer.step()
+
+    def follow(self, step: int) -> None:
+        """Move the averages towards the networks."""
+        half_life = self.schedule.half_life
+        kept = 0.5 ** (1 / half_life) if half_life else 0.0
+        kept = min(kept, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for name, average in self.averages.items():
+                new = self.networks[name]
+                torch._foreach_lerp_(
+                    list(average.parameters()), list(new.parameters()), 1 - kept
+                )
+                for old, buffer in zip(average.buffers(), new.buffers(), strict=True):
+                    old.copy_(buffer)
+
+    def average_of(self, network: nn.Module) -> nn.Module:
+        """Return a copy that is not trained, to become an average."""
+        return frozen(copy.deepcopy(network)).eval()
+
+    def extra(self) -> dict[str, Any]:
+        """Return what else a later process needs to go on, ready for JSON."""
+        return {}
+
+    def restore_extra(self, values: Mapping[str, Any]) -> None:
+        """Take over what `extra` gave."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that a later process needs to go on, but for `numbers` and `extra`."""
+        found: dict[str, Tensor] = {}
+        for kind, networks in self._kinds():
+            for name, network in networks.items():
+                for key, value in network.state_dict().items():
+                    found[f"{kind}.{name}.{key}"] = value
+        for name, optimizer in self.optimizers.items():
+            for number, state in optimizer.state_dict()["state"].items():
+                for key, value in state.items():
+                    found[f"optimizer.{name}.{number}.{key}"] = value
+        return found
+
+    def restore(
+        self, tensors: Mapping[str, Tensor], numbers: Mapping[str, float], path: Any
+    ) -> None:
+        """Take over what `tensors` and `numbers` gave; the networks must be the same.
+
+        Raises:
+            UsageError: naming the first tensor that does not fit.
+            ShapesHDError: if the optimizer's tensors are not there.
+        """
+        for kind, networks in self._kinds():
+            for name, network in networks.items():
+                prefix = f"{kind}.{name}."
+                own = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+                load_weights(network, own, path, prefix)
+        for name, optimizer in self.optimizers.items():
+            saved = optimizer.state_dict()
+            count = sum(len(group["params"]) for group in saved["param_groups"])
+            prefix = f"optimizer.{name}."
+            states: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                if key.startswith(prefix):
+                    number, _, leaf = key[len(prefix) :].partition(".")
+                    states.setdefault(int(number), {})[leaf] = value
+            if states and not set(states) <= set(range(count)):
+                raise ShapesHDError(f"{path}: holds moments of parameters that are not there")
+            saved["state"] = states
+            optimizer.load_state_dict(saved)
+        self.numbers.update(numbers)
+
+    def _kinds(self) -> Iterable[tuple[str, dict[str, nn.Module]]]:
+        yield "network", self.networks
+        yield "average", self.averages
+        yield "fixed", self.fixed
+
+
+def frozen(network: nn.Module) -> nn.Module:
+    """Return the network, its parameters no longer trained."""
+    return network.requires_grad_(False)

@@ -1,0 +1,406 @@
+"""The update steps: VAE, then AAE (equations 2-6), then the GAN (equations 7-8).
+
+Each class holds the networks of its phase and takes one step at a time; what data are, which
+networks there are and how results are judged is the domain's matter. Random numbers are drawn for
+the whole batch and cut to this process's part.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .augment import AdaptiveProbability, apply, draw
+from .code_discriminator import CodeDiscriminator, LinearCodeDiscriminator
+from .config import AAE, GAN, VAE, RunConfig
+from .domain import Domain
+from .generator import Mapper
+from .losses import (
+    adversarial,
+    discriminator_advantage,
+    elbo,
+    equation_2,
+    equation_3,
+    equation_4,
+    equation_5,
+    equation_6,
+    equation_7,
+    equation_8,
+    kl_to_standard_normal,
+    moved_average,
+    norm_error,
+    path_length_penalty,
+    path_lengths,
+    r1_penalty,
+)
+from .parallel import Group
+from .phase import Phase, frozen
+
+DIFFERENCES = 16
+"""Codes that stand in a ring: each gives its difference to the next."""
+
+
+class VAEPhase(Phase):
+    """Phase 1: encoder and generator by the evidence lower bound."""
+
+    name = "vae"
+
+    def __init__(
+        self, config: RunConfig, domain: Domain, group: Group, device: torch.device
+    ) -> None:
+        super().__init__(config, domain, group, device)
+        self.networks = {"encoder": domain.encoder(), "generator": domain.generator()}
+        self.averages = {name: self.average_of(net) for name, net in self.networks.items()}
+        self.add_optimizer("autoencoder", {"encoder": 1.0, "generator": 1.0}, (0.9, 0.99))
+
+    @property
+    def generator(self) -> nn.Module:
+        """The average of G."""
+        return self.averages["generator"]
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The average of E."""
+        return self.averages["encoder"]
+
+    def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        """Take a step up the bound; see `Phase.update`."""
+        settings: VAE = self.config.vae
+        with self.domain.autocast():
+            features = self.networks["encoder"].trunk(x)
+            z, mean, log_variance = encode(self, "encoder", features, step, settings.batch)
+            reconstruction = self.networks["generator"](z)
+        terms = elbo(x, reconstruction.float(), mean, log_variance, settings.sigma)
+        loss = terms.reconstruction + settings.divergence * terms.divergence
+        self.descend("autoencoder", loss, step)
+        self.follow(step)
+        return {
+            "loss": loss.detach(),
+            "reconstruction": terms.reconstruction.detach(),
+            "divergence": terms.divergence.detach(),
+        }
+
+
+class AAEPhase(Phase):
+    """Phase 2: the encoder's head and G against the discriminators of codes.
+
+    The trunk is fixed and its features of all data are at hand, so that the adversarial part has
+    thousands of codes; the norm is taken over a small batch. The discriminators take their step
+    first, and the encoder meets them as they are then, with the same codes.
+
+    Args:
+        config: of the run.
+        domain: data and networks.
+        group: the processes that train together.
+        device: where.
+        encoder: of phase 1.
+        generator: of phase 1.
+        features: float32 (n, feature_dim), of the data to train on.
+    """
+
+    name = "aae"
+
+    def __init__(
+        self,
+        config: RunConfig,
+        domain: Domain,
+        group: Group,
+        device: torch.device,
+        encoder: nn.Module,
+        generator: nn.Module,
+        features: Tensor,
+    ) -> None:
+        super().__init__(config, domain, group, device)
+        settings, codes = config.aae, config.codes
+        self.features = features
+        self.differences = settings.discriminator == "difference"
+        self.networks = {
+            "encoder": encoder.requires_grad_(True),
+            "generator": generator.requires_grad_(True),
+            "c1": CodeDiscriminator(codes.latent_dim, codes.width, codes.layers).to(device),
+        }
+        frozen(encoder.trunk)
+        self.averages = {
+            name: self.average_of(self.networks[name]) for name in ("encoder", "generator")
+        }
+        shares = {"encoder": settings.encoder_rate, "generator": settings.generator_rate}
+        self.add_optimizer("autoencoder", shares, (0.5, 0.99))
+        self.add_optimizer("c1", {"c1": 1.0}, (0.5, 0.99))
+        self.numbers["lambda_1"] = settings.lambda_1
+        if settings.linear:
+            self.networks["c2"] = LinearCodeDiscriminator(codes.latent_dim).to(device)
+            self.add_optimizer("c2", {"c2": settings.linear_rate}, (0.5, 0.99))
+            self.numbers["lambda_2"] = settings.lambda_2
+
+    @property
+    def generator(self) -> nn.Module:
+        """The average of G."""
+        return self.averages["generator"]
+
+    @property
+    def encoder(self) -> nn.Module:
+        """The average of E."""
+        return self.averages["encoder"]
+
+    def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        """Take a step of equations 4-6, or 2-3; see `Phase.update`."""
+        settings: AAE = self.config.aae
+        some = self.draws.rows(step, "features", settings.codes, len(self.features))
+        features = self.features[some.to(self.features.device)].to(self.device)
+        z, mean, log_variance = encode(self, "encoder", features, step, settings.codes, "codes")
+        seen = differences(z) if self.differences else z
+        log = self._discriminate("c1", seen.detach(), step)
+        loss_c1 = adversarial(self._judge("c1", seen))
+        loss_c2 = None
+        if "c2" in self.networks:
+            log |= self._discriminate("c2", z.detach(), step)
+            loss_c2 = adversarial(self._judge("c2", z))
+        divergence = kl_to_standard_normal(mean, log_variance).mean()
+        small = self.features[rows.to(self.features.device)].to(self.device)
+        with self.domain.autocast():
+            code, _, _ = encode(self, "encoder", small, step, settings.batch, "small")
+            reconstruction = self.networks["generator"](code)
+        norm = norm_error(x, reconstruction.float())
+        if loss_c2 is None:
+            objective = equation_3(norm, loss_c1, self.numbers["lambda_1"])
+        else:
+            weights = self.numbers["lambda_1"], self.numbers["lambda_2"]
+            objective = equation_6(norm, loss_c1, weights[0], loss_c2, weights[1])
+        loss = objective + settings.divergence * divergence
+        self.descend("autoencoder", loss, step)
+        self.follow(step)
+        return {
+            "loss": loss.detach(),
+            "norm": norm.detach(),
+            "divergence": divergence.detach(),
+            **log,
+            **{key: torch.tensor(value) for key, value in self.numbers.items()},
+        }
+
+    def _discriminate(self, name: str, codes: Tensor, step: int) -> dict[str, Tensor]:
+        """Take a step of a discriminator, and adjust its weight in the encoder's loss."""
+        settings: AAE = self.config.aae
+        network = self.networks[name].requires_grad_(True)
+        first = name == "c1"
+        scale = math.sqrt(2) if first and self.differences else 1.0
+        prior = scale * self.draws.normal(step, name, settings.codes, codes.shape[1])
+        penalised = first and settings.penalty > 0 and step % settings.penalty_every == 0
+        fake = codes.requires_grad_(True) if penalised else codes
+        on_prior, on_codes = network(prior), network(fake)
+        equation = (equation_4 if self.differences else equation_2) if first else equation_5
+        loss = equation(on_prior, on_codes)
+        advantage = discriminator_advantage(on_prior.detach(), on_codes.detach())
+        total = loss
+        if penalised:
+            weight = settings.penalty / 2 * settings.penalty_every
+            total = loss + weight * r1_penalty(on_codes, fake)
+        self.descend(name, total, step)
+        number = "lambda_1" if first else "lambda_2"
+        if settings.control:
+            excess = float(self.group.mean(advantage)) - settings.target
+            weight = self.numbers[number] * math.exp(settings.control * excess)
+            self.numbers[number] = min(max(weight, settings.lambda_min), settings.lambda_max)
+        return {f"loss_{name}": loss.detach(), f"advantage_{name}": advantage}
+
+    def _judge(self, name: str, codes: Tensor) -> Tensor:
+        logits: Tensor = frozen(self.networks[name])(codes)
+        return logits
+
+
+class GANPhase(Phase):
+    """Phase 3: G' against D, which sees pairs (equations 7-8) or, in a plain GAN, single samples.
+
+    Args:
+        config: of the run.
+        domain: data and networks.
+        group: the processes that train together.
+        device: where.
+        autoencoder: E and G of phase 2, for pairs and to start from; None for a plain GAN.
+    """
+
+    name = "gan"
+
+    def __init__(
+        self,
+        config: RunConfig,
+        domain: Domain,
+        group: Group,
+        device: torch.device,
+        autoencoder: tuple[nn.Module, nn.Module] | None = None,
+    ) -> None:
+        super().__init__(config, domain, group, device)
+        settings = config.gan
+        paired = settings.paired
+        generator = domain.generator()
+        if autoencoder is not None:
+            encoder, decoder = (frozen(network).eval() for network in autoencoder)
+            if paired:
+                self.fixed = {"encoder": encoder, "generator": decoder}
+            if settings.from_autoencoder:
+                generator = copy.deepcopy(decoder).requires_grad_(True).train()
+        self.networks = {"generator": generator, "discriminator": domain.discriminator(paired)}
+        self.averages = {"generator": self.average_of(generator)}
+        self.add_optimizer("generator", {"generator": 1.0}, (0.0, 0.99))
+        rate = settings.discriminator_rate
+        self.add_optimizer("discriminator", {"discriminator": rate}, (0.0, 0.99))
+        self.numbers["path_mean"] = 0.0
+        self.augmentation = domain.augmentation(settings.augment)
+        self.probability = AdaptiveProbability(
+            target=settings.target, kimg=settings.augment_kimg
+        )
+        self._latent = config.codes.latent_dim
+
+    @property
+    def generator(self) -> nn.Module:
+        """The average of G'."""
+        return self.averages["generator"]
+
+    @property
+    def encoder(self) -> nn.Module | None:
+        """E, as phase 2 left it; None in a plain GAN."""
+        return self.fixed.get("encoder")
+
+    def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        """Take a step of D and one of G'; see `Phase.update`."""
+        return {**self._discriminate(step, x), **self._generate(step)}
+
+    def _discriminate(self, step: int, x: Tensor) -> dict[str, Tensor]:
+        settings: GAN = self.config.gan
+        network = self.networks["discriminator"].requires_grad_(True)
+        real, fake = x, self._fake(step, "d", train=False)
+        if self.fixed:
+            real = torch.cat((x, self._reconstructed(x, step)), 1)
+        regularised = settings.penalty > 0 and step % settings.penalty_every == 0
+        real = real.detach().requires_grad_(regularised)
+        with self.domain.autocast():
+            on_real = network(self._augmented(real, step, "d real")).float()
+            on_fake = network(self._augmented(fake, step, "d fake")).float()
+        loss = equation_7(on_real, on_fake)
+        log = {"loss_d": loss.detach()}
+        total = loss
+        if regularised:
+            penalty = r1_penalty(on_real, real)
+            total = loss + settings.penalty / 2 * settings.penalty_every * penalty
+            log["r1"] = penalty.detach()
+        self.descend("discriminator", total, step)
+        if self.augmentation is not None:
+            sign = self.group.mean(on_real.detach().sign().mean())
+            self.probability.observe(sign * settings.batch, settings.batch)
+            log["augment"] = torch.tensor(self.probability.p)
+        return log
+
+    def _generate(self, step: int) -> dict[str, Tensor]:
+        settings: GAN = self.config.gan
+        judge = frozen(self.networks["discriminator"])
+        fake = self._fake(step, "g", train=True)
+        with self.domain.autocast():
+            on_fake = judge(self._augmented(fake, step, "g")).float()
+        loss = total = equation_8(on_fake)
+        log = {"loss_g": loss.detach()}
+        if settings.path > 0 and step % settings.path_every == 0:
+            penalty = self._path_penalty(step)
+            total = loss + settings.path * settings.path_every * penalty
+            log |= {"path": penalty.detach(), "path_mean": torch.tensor(self.numbers["path_mean"])}
+        self.descend("generator", total, step)
+        self.follow(step)
+        return log
+
+    def _path_penalty(self, step: int) -> Tensor:
+        settings, generator = self.config.gan, self.networks["generator"]
+        z = self.draws.normal(step, "path", settings.batch, self._latent)
+        w = generator.mapping(z)
+        if not w.requires_grad:
+            w = w.requires_grad_(True)
+        images = generator.synthesize(w)
+        noise = self.draws.normal(step, "path images", settings.batch, *images.shape[1:])
+        lengths = path_lengths(images, w, noise)
+        mean = float(self.group.mean(lengths.detach().mean()))
+        self.numbers["path_mean"] = moved_average(
+            self.numbers["path_mean"], mean, settings.path_decay
+        )
+        return path_length_penalty(lengths, self.numbers["path_mean"])
+
+    def _fake(self, step: int, what: str, *, train: bool) -> Tensor:
+        """Return G'(z), beside it G(z) where D sees pairs."""
+        z = self.draws.normal(step, what, self.config.gan.batch, self._latent)
+        generator = self.networks["generator"]
+        with torch.set_grad_enabled(train), self.domain.autocast():
+            w = generator.mapping(z)
+            if isinstance(generator.mapping, Mapper) and train:
+                generator.mapping.update_average(self.group.mean(w.detach().mean(0))[None])
+            images = generator.synthesize(w)
+        if self.fixed:
+            with torch.no_grad(), self.domain.autocast():
+                images = torch.cat((images, self.fixed["generator"](z)), 1)
+        return images.float()
+
+    @torch.no_grad()
+    def _reconstructed(self, x: Tensor, step: int) -> Tensor:
+        with self.domain.autocast():
+            features = self.fixed["encoder"].trunk(x)
+            z, _, _ = encode(self, "encoder", features, step, self.config.gan.batch, "pairs")
+            images: Tensor = self.fixed["generator"](z)
+        return images.float()
+
+    def _augmented(self, samples: Tensor, step: int, what: str) -> Tensor:
+        """Transform this process's part of a batch as was drawn for the whole."""
+        if self.augmentation is None:
+            return samples
+        settings = self.config.gan
+        rng = self.draws.generator(step, f"augment {what}", "cpu")
+        size = (samples.shape[2], samples.shape[3])
+        transforms = draw(settings.batch, size, self.probability.p, self.augmentation, rng)
+        return apply(samples, transforms[self.group.part(settings.batch)])
+
+    def extra(self) -> dict[str, Any]:
+        """Return the state of the augmentation."""
+        return {"augmentation": self.probability.to_json()}
+
+    def restore_extra(self, values: Mapping[str, Any]) -> None:
+        """Take over the state of the augmentation."""
+        self.probability = AdaptiveProbability.from_json(values["augmentation"])
+
+
+def encode(
+    phase: Phase, name: str, features: Tensor, step: int, batch: int, what: str = "encode"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Draw codes of features.
+
+    The paper's single noise vector is drawn as two: what enters the head, and what samples z.
+
+    Args:
+        phase: whose encoder and random numbers are used.
+        name: of the encoder.
+        features: (n, feature_dim), this process's part of the batch.
+        step: of the run.
+        batch: size of the whole batch.
+        what: names the draw.
+
+    Returns:
+        The codes z, and the mean and log-variance that they were drawn with: (n, latent_dim).
+    """
+    encoder = phase.networks[name] if name in phase.networks else phase.fixed[name]
+    codes = phase.config.codes
+    noise = phase.draws.normal(step, f"{what} noise", batch, codes.noise_dim)
+    mean, log_variance = encoder.head(features, noise)
+    sample = phase.draws.normal(step, f"{what} sample", batch, codes.latent_dim)
+    return mean + sample * (log_variance / 2).exp(), mean, log_variance
+
+
+def differences(z: Tensor, ring: int = DIFFERENCES) -> Tensor:
+    """Return as many differences of independent codes as there are codes.
+
+    The codes stand in rings of 16, and each gives its difference to the next in its ring. The
+    two codes of a difference are independent, as equation 4 asks; neighbouring differences share
+    a code. Rings lie in one process, whatever the number of processes.
+
+    Args:
+        z: (n, latent_dim), n a multiple of `ring`.
+    """
+    rings = z.view(-1, ring, z.shape[1])
+    return (rings - rings.roll(1, dims=1)).view_as(z)

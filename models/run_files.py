@@ -1,0 +1,25 @@
+"""What lies in the folder of a run: a folder for each phase, and in it these."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+CONFIG = "config.toml"
+STATE = "state.safetensors"
+STATE_KIND = "training-state"
+LOG = "log.jsonl"
+RESULT = "result.json"
+ENCODER = "encoder.safetensors"
+GENERATOR = "generator.safetensors"
+SHEETS = "sheets"
+FEATURES = "features.npy"
+PHASES = ("vae", "aae", "gan")
+
+
+def write_json(values: Mapping[str, Any]) -> Callable[[Path], Any]:
+    """Return what writes `values` into a file, for `replace_file`."""
+    text = json.dumps(values, indent=1) + "\n"
+    return lambda path: path.write_text(text, encoding="utf-8")

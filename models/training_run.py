@@ -1,0 +1,138 @@
+"""A run: one folder, its configuration, and a phase after the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from shapeshd.checkpoint import load_checkpoint, load_weights
+from shapeshd.errors import UsageError
+from shapeshd.progress import note
+from shapeshd.render_spec import RenderSpec
+from shapeshd.replace_file import replace_file
+
+from .config import FACTORS, RunConfig, to_toml
+from .domain import Domain
+from .judge import ENCODER_KIND
+from .parallel import Group
+from .phase import Phase
+from .phases import DIFFERENCES, AAEPhase, GANPhase, VAEPhase
+from .run_files import CONFIG, ENCODER, FEATURES, GENERATOR
+from .trainer import Trainer
+
+
+class TrainingRun:
+    """Trains phases into one folder; each begins with what the earlier ones left there.
+
+    Args:
+        config: of all phases.
+        source: the images; None in the factor-space tier, whose data are drawn from the seed.
+        out: folder of the run; it is made.
+        device: where.
+        group: the processes that train together.
+        start: folder of another run whose earlier phases are taken, in place of `out`'s.
+        workers: processes that read images.
+
+    Raises:
+        UsageError: if the source and the configuration do not fit, or batches cannot be shared.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig,
+        source: Path | RenderSpec | None,
+        out: Path,
+        *,
+        device: str | torch.device = "cpu",
+        group: Group | None = None,
+        start: Path | None = None,
+        workers: int = 0,
+    ) -> None:
+        self.config, self.out, self.start = config, out, start
+        self.device, self.group = torch.device(device), group or Group()
+        self.domain = open_domain(config, source, self.device, workers)
+
+    def train(self, name: str, *, progress: bool = False, tensorboard: bool = False) -> dict[str, Any]:
+        """Train a phase, or go on with it; of one that is done, return the result.
+
+        Args:
+            name: "vae", "aae" or "gan".
+            progress: show a bar and notes on stderr.
+            tensorboard: write the log for TensorBoard, too.
+
+        Returns:
+            What the phase's ``result.json`` holds; {} in all processes but the first.
+
+        Raises:
+            UsageError: if an earlier phase is missing, or the folder holds another run.
+            InterruptedRunError: if SIGINT or SIGTERM came.
+            ShapesHDError: if training fails.
+        """
+        if self.group.first:
+            text = to_toml(self.config)
+            self.out.mkdir(parents=True, exist_ok=True)
+            replace_file(self.out / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+        # First weights are drawn for each phase anew: which phases ran before in this process
+        # does not matter.
+        torch.manual_seed(self.config.seed)
+        phase, origin = self._phase(name)
+        trainer = Trainer(phase, self.out / name, origin, tensorboard=tensorboard)
+        if progress and self.group.first and trainer.step:
+            steps = phase.schedule.steps
+            note(f"{name}: going on after {trainer.step:,} of {steps:,} steps")
+        return trainer.run(progress=progress)
+
+    def _phase(self, name: str) -> tuple[Phase, dict[str, Any]]:
+        config, domain = self.config, self.domain
+        shared = (config, domain, self.group, self.device)
+        if name == "vae":
+            return VAEPhase(*shared), {}
+        if name == "aae":
+            self.group.check("aae.codes", config.aae.codes, DIFFERENCES)
+            encoder, generator, origin = self._autoencoder("vae")
+            cache = self.out / "aae" / FEATURES if self.group.first else None
+            features = domain.features(encoder.trunk, cache, origin["encoder"])
+            phase = AAEPhase(*shared, encoder, generator, features[: domain.count])
+            return phase, origin
+        if not (config.gan.paired or config.gan.from_autoencoder):
+            return GANPhase(*shared), {}
+        encoder, generator, origin = self._autoencoder("aae")
+        return GANPhase(*shared, (encoder, generator)), origin
+
+    def _autoencoder(self, phase: str) -> tuple[nn.Module, nn.Module, dict[str, Any]]:
+        """Return the encoder and the generator that a phase left, and their digests."""
+        folder = (self.start or self.out) / phase
+        if not (folder / ENCODER).exists():
+            raise UsageError(
+                f"{folder}: holds no finished phase {phase}: train it first (shapeshd train "
+                f"{phase}), or name a run that has it with --from"
+            )
+        encoder, generator = self.domain.encoder(), self.domain.generator()
+        loaded = load_checkpoint(folder / ENCODER, ENCODER_KIND)
+        load_weights(encoder, loaded.tensors, loaded.path)
+        made = load_checkpoint(folder / GENERATOR)
+        load_weights(generator, made.tensors, made.path)
+        return encoder, generator, {"encoder": loaded.digest, "generator": made.digest}
+
+
+def open_domain(
+    config: RunConfig, source: Path | RenderSpec | None, device: torch.device, workers: int
+) -> Domain:
+    """Return the data and networks of a configuration; errors as `TrainingRun`."""
+    if config.domain == FACTORS:
+        from .factor_domain import FactorDomain
+
+        if source is not None:
+            raise UsageError(
+                f"{source}: a configuration with domain = 'factors' draws its data from the seed: "
+                "leave the dataset out"
+            )
+        return FactorDomain(config, device)
+    from .image_domain import ImageDomain
+
+    if source is None:
+        raise UsageError("which images to train on? Give DATASET or render:SEED:COUNT")
+    return ImageDomain(config, source, device, workers)
