@@ -400,7 +400,7 @@ class AdaptiveProbability:
         target: of r_t, in [-1, 1].
         interval: steps of the discriminator between two moves.
         kimg: thousands of real images in which p can go from 0 to 1.
-        value: p now, in [0, 1].
+        p: the probability now, in [0, 1].
         measured: r_t at the last move; None before the first.
         total: sum of the signs since then.
         count: how many they are.
@@ -410,7 +410,7 @@ class AdaptiveProbability:
     target: float = 0.6
     interval: int = 4
     kimg: float = 500.0
-    value: float = 0.0
+    p: float = 0.0
     measured: float | None = None
     total: float | Tensor = 0.0
     count: int = 0
@@ -418,7 +418,7 @@ class AdaptiveProbability:
 
     def __post_init__(self) -> None:
         whole_number("interval", self.interval, 1)
-        for name, low, high in (("target", -1.0, 1.0), ("kimg", 1e-6, 1e9), ("value", 0.0, 1.0)):
+        for name, low, high in (("target", -1.0, 1.0), ("kimg", 1e-6, 1e9), ("p", 0.0, 1.0)):
             if not low <= getattr(self, name) <= high:
                 raise UsageError(
                     f"{name} of the augmentation must be between {low:g} and {high:g}, not "
@@ -450,7 +450,7 @@ class AdaptiveProbability:
                 "its learning rate"
             )
         direction = (self.measured > self.target) - (self.measured < self.target)
-        self.value = min(max(self.value + direction * self.count / (1000 * self.kimg), 0.0), 1.0)
+        self.p = min(max(self.p + direction * self.count / (1000 * self.kimg), 0.0), 1.0)
         self.total, self.count, self.steps = 0.0, 0, 0
 
     def to_json(self) -> dict[str, Any]:

@@ -179,6 +179,8 @@ class AAE(Schedule):
         penalty_every: steps from one penalty to the next, which then counts for all of them.
         divergence: weight of the Kullback-Leibler term of phase 1 that is kept, which keeps the
             encoder's noise alive.
+        deviation: standard deviation below which no component of a code is drawn: the norm
+            alone would let the encoder's noise, and with it the codes' dimension, vanish.
         encoder_rate: the encoder's learning rate, as a share of `learning_rate`.
         generator_rate: the generator's, likewise.
         linear_rate: C2's, likewise.
@@ -195,7 +197,8 @@ class AAE(Schedule):
     lambda_max: float = 10.0
     penalty: float = 1.0
     penalty_every: int = 4
-    divergence: float = 0.1
+    divergence: float = 0.0
+    deviation: float = 0.2
     encoder_rate: float = 0.1
     generator_rate: float = 0.1
     linear_rate: float = 1.0
@@ -207,6 +210,7 @@ class AAE(Schedule):
         _one_of("discriminator", self.discriminator, ("difference", "plain"))
         for name in ("lambda_1", "lambda_2", "control", "penalty", "divergence"):
             _between(name, getattr(self, name), 0, 1e6)
+        _between("deviation", self.deviation, 0, 1)
         for name in ("encoder_rate", "generator_rate", "linear_rate"):
             _between(name, getattr(self, name), 0, 100)
         _between("target", self.target, -1, 1)

@@ -93,8 +93,9 @@ class GroupDeviation(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (n, c, h, w) to (n, c + 1, h, w), in float32 at least."""
         x = full_precision(x)
-        channel = group_deviation(x, self.group)[:, None, None, None]
-        return torch.cat((x, channel.expand(-1, 1, *x.shape[2:])), 1)
+        # Added to zeros of the features' memory format: an expanded channel would lose it.
+        channel = torch.zeros_like(x[:, :1]) + group_deviation(x, self.group)[:, None, None, None]
+        return torch.cat((x, channel), 1)
 
 
 def group_deviation(x: Tensor, group: int) -> Tensor:

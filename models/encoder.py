@@ -91,12 +91,19 @@ class Head(nn.Module):
         latent_dim: components of a code.
         width: of the hidden layers.
         layers: how many of them there are, at least 1; see `Perceptron`.
+
+    Attributes:
+        deviation: a scalar, saved with the weights: what is added to the variance is its square,
+            so that no component of a code is drawn with a smaller standard deviation; 0 at first.
     """
+
+    deviation: Tensor
 
     def __init__(
         self, feature_dim: int, noise_dim: int, latent_dim: int, width: int, layers: int
     ) -> None:
         super().__init__()
+        self.register_buffer("deviation", torch.zeros(()))
         self.feature_dim, self.noise_dim, self.latent_dim = feature_dim, noise_dim, latent_dim
         self.body = Perceptron(feature_dim + noise_dim, 2 * latent_dim, width, layers)
         nn.init.constant_(self.body.last.bias[latent_dim:], _FIRST_LOG_VARIANCE)
@@ -126,7 +133,8 @@ class Head(nn.Module):
                 )
         both = torch.cat((full_precision(features), full_precision(noise)), 1)
         mean, raw = self.body(both).chunk(2, 1)
-        return mean, LARGEST_LOG_VARIANCE * torch.tanh(raw / LARGEST_LOG_VARIANCE)
+        log_variance = LARGEST_LOG_VARIANCE * torch.tanh(raw / LARGEST_LOG_VARIANCE)
+        return mean, torch.logaddexp(log_variance, 2 * self.deviation.log())
 
 
 class Encoder(nn.Module):

@@ -73,7 +73,7 @@ class VAEPhase(Phase):
         settings: VAE = self.config.vae
         with self.domain.autocast():
             features = self.networks["encoder"].trunk(x)
-            z, mean, log_variance = encode(self, "encoder", features, step, settings.batch)
+            z, mean, log_variance = encode(self, features, step, settings.batch)
             reconstruction = self.networks["generator"](z)
         terms = elbo(x, reconstruction.float(), mean, log_variance, settings.sigma)
         loss = terms.reconstruction + settings.divergence * terms.divergence
@@ -125,6 +125,7 @@ class AAEPhase(Phase):
             "c1": CodeDiscriminator(codes.latent_dim, codes.width, codes.layers).to(device),
         }
         frozen(encoder.trunk)
+        encoder.head.deviation.fill_(settings.deviation)
         self.averages = {
             name: self.average_of(self.networks[name]) for name in ("encoder", "generator")
         }
@@ -152,7 +153,7 @@ class AAEPhase(Phase):
         settings: AAE = self.config.aae
         some = self.draws.rows(step, "features", settings.codes, len(self.features))
         features = self.features[some.to(self.features.device)].to(self.device)
-        z, mean, log_variance = encode(self, "encoder", features, step, settings.codes, "codes")
+        z, mean, log_variance = encode(self, features, step, settings.codes, "codes")
         seen = differences(z) if self.differences else z
         log = self._discriminate("c1", seen.detach(), step)
         loss_c1 = adversarial(self._judge("c1", seen))
@@ -163,7 +164,7 @@ class AAEPhase(Phase):
         divergence = kl_to_standard_normal(mean, log_variance).mean()
         small = self.features[rows.to(self.features.device)].to(self.device)
         with self.domain.autocast():
-            code, _, _ = encode(self, "encoder", small, step, settings.batch, "small")
+            code, _, _ = encode(self, small, step, settings.batch, "small")
             reconstruction = self.networks["generator"](code)
         norm = norm_error(x, reconstruction.float())
         if loss_c2 is None:
@@ -343,7 +344,7 @@ class GANPhase(Phase):
     def _reconstructed(self, x: Tensor, step: int) -> Tensor:
         with self.domain.autocast():
             features = self.fixed["encoder"].trunk(x)
-            z, _, _ = encode(self, "encoder", features, step, self.config.gan.batch, "pairs")
+            z, _, _ = encode(self, features, step, self.config.gan.batch, "pairs")
             images: Tensor = self.fixed["generator"](z)
         return images.float()
 
@@ -367,7 +368,7 @@ class GANPhase(Phase):
 
 
 def encode(
-    phase: Phase, name: str, features: Tensor, step: int, batch: int, what: str = "encode"
+    phase: Phase, features: Tensor, step: int, batch: int, what: str = "encode"
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Draw codes of features.
 
@@ -375,7 +376,6 @@ def encode(
 
     Args:
         phase: whose encoder and random numbers are used.
-        name: of the encoder.
         features: (n, feature_dim), this process's part of the batch.
         step: of the run.
         batch: size of the whole batch.
@@ -384,7 +384,7 @@ def encode(
     Returns:
         The codes z, and the mean and log-variance that they were drawn with: (n, latent_dim).
     """
-    encoder = phase.networks[name] if name in phase.networks else phase.fixed[name]
+    encoder = phase.networks["encoder"] if "encoder" in phase.networks else phase.fixed["encoder"]
     codes = phase.config.codes
     noise = phase.draws.normal(step, f"{what} noise", batch, codes.noise_dim)
     mean, log_variance = encoder.head(features, noise)

@@ -90,7 +90,8 @@ def test_numbers_of_parameters_are_the_published_ones() -> None:
     with torch.device("meta"):
         network = Discriminator(DiscriminatorConfig(size=1024))
     assert count(network.pyramid.read) == PRINTED["read"]
-    for size, block in zip((1024, 512, 256, 128, 64, 32, 16, 8), network.pyramid.blocks):  # noqa: B905
+    sizes = (1024, 512, 256, 128, 64, 32, 16, 8)
+    for size, block in zip(sizes, network.pyramid.blocks, strict=True):
         assert isinstance(block, ResidualBlock)
         assert (count(block.keep), count(block.down), count(block.skip)) == PRINTED[size]
     end = network.condense

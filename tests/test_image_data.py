@@ -102,10 +102,12 @@ def write_zip(path: Path) -> Path:
 
 
 def write_lmdb(folder: Path, values: dict[bytes, bytes]) -> Path:
-    with lmdb.open(str(folder), map_size=2**26, sync=False) as database:
-        with database.begin(write=True) as change:
-            for key, value in values.items():
-                change.put(key, value)
+    with (
+        lmdb.open(str(folder), map_size=2**26, sync=False) as database,
+        database.begin(write=True) as change,
+    ):
+        for key, value in values.items():
+            change.put(key, value)
     return folder
 
 
@@ -164,7 +166,7 @@ def test_pictures_are_cut_to_their_middle_and_resized(source: Source, kind: str)
     assert torch.equal(images[exact], WANTED[exact])
     order = [4, 0, 6, 4]
     assert torch.equal(data.batch(order), images[order])
-    assert torch.equal(data.batch(np.array(order)), images[order])  # type: ignore[arg-type]
+    assert torch.equal(data.batch(np.array(order)), images[order])
 
 
 def test_lsun_s_lossy_values_are_what_pillow_makes_of_them(tmp_path: Path) -> None:
@@ -339,6 +341,17 @@ def test_workers_read_the_same_in_order(source: Source, kind: str) -> None:
     there = list(batches(data, order, 2))
     assert all(torch.equal(a, b) for a, b in zip(here, there, strict=True))
     assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_forked_workers_do_not_move_each_other_s_place_in_a_zip_file(tmp_path: Path) -> None:
+    images = noise_images(40, 64)
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for number, pixels in enumerate(images):
+            archive.writestr(f"{number}.png", encoded(pixels, compress_level=0))
+    data = open_training_images(tmp_path / "x.zip", None)
+    rows = np.random.default_rng(0).integers(0, 40, (60, 4)).tolist()
+    for chosen, batch in zip(rows, batches(data, rows, 2), strict=True):
+        np.testing.assert_array_equal(batch.permute(0, 2, 3, 1), images[chosen])
 
 
 @pytest.mark.parametrize("workers", [0, 1])
