@@ -175,9 +175,12 @@ class AAEPhase(Phase):
         loss = objective + settings.divergence * divergence
         self.descend("autoencoder", loss, step)
         self.follow(step)
+        # What oscillates in figure 1: where the cloud of codes is just now.
+        centre = self.group.mean(z.detach().mean(0)).norm()
         return {
             "loss": loss.detach(),
             "norm": norm.detach(),
+            "code_mean": centre,
             "divergence": divergence.detach(),
             **log,
             **{key: torch.tensor(value) for key, value in self.numbers.items()},
@@ -251,9 +254,7 @@ class GANPhase(Phase):
         self.add_optimizer("discriminator", {"discriminator": rate}, (0.0, 0.99))
         self.numbers["path_mean"] = 0.0
         self.augmentation = domain.augmentation(settings.augment)
-        self.probability = AdaptiveProbability(
-            target=settings.target, kimg=settings.augment_kimg
-        )
+        self.probability = AdaptiveProbability(target=settings.target, kimg=settings.augment_kimg)
         self._latent = config.codes.latent_dim
 
     @property
@@ -335,10 +336,11 @@ class GANPhase(Phase):
             if isinstance(generator.mapping, Mapper) and train:
                 generator.mapping.update_average(self.group.mean(w.detach().mean(0))[None])
             images = generator.synthesize(w)
-        if self.fixed:
-            with torch.no_grad(), self.domain.autocast():
-                images = torch.cat((images, self.fixed["generator"](z)), 1)
-        return images.float()
+        if not self.fixed:
+            return images.float()
+        with torch.no_grad(), self.domain.autocast():
+            beside = self.fixed["generator"](z)
+        return torch.cat((images.float(), beside.float()), 1)
 
     @torch.no_grad()
     def _reconstructed(self, x: Tensor, step: int) -> Tensor:
