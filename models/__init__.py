@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any
 _HOMES = {
     "Generator": "generator",
     "GeneratorConfig": "generator",
+    "RunConfig": "config",
+    "TrainingRun": "training_run",
+    "load_config": "config",
     "load_generator": "architectures",
     "read_generator": "architectures",
     "save_generator": "architectures",
@@ -21,8 +24,11 @@ if TYPE_CHECKING:
     from .architectures import load_generator as load_generator
     from .architectures import read_generator as read_generator
     from .architectures import save_generator as save_generator
+    from .config import RunConfig as RunConfig
+    from .config import load_config as load_config
     from .generator import Generator as Generator
     from .generator import GeneratorConfig as GeneratorConfig
+    from .training_run import TrainingRun as TrainingRun
 
 
 def __getattr__(name: str) -> Any:

@@ -145,17 +145,23 @@ class VAE(Schedule):
     """Phase 1: encoder and generator as a variational autoencoder.
 
     Attributes:
-        sigma: standard deviation of the likelihood of a value around its reconstruction.
+        sigma: standard deviation of the likelihood of a value around its reconstruction; as
+            long as reconstructions are off by more (root mean square), that stands in its place.
         divergence: weight of the Kullback-Leibler term; 1 is the evidence lower bound.
+        head_rate: the learning rate of the encoder's head, as a share of `learning_rate`. Its
+            layers are plain ones, the convolutions' rates are equalised: at one rate the head
+            would move the codes of all images faster than G can follow.
     """
 
     sigma: float = 0.1
     divergence: float = 1.0
+    head_rate: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _between("sigma", self.sigma, 1e-6, 1e6)
         _between("divergence", self.divergence, 0, 1e6)
+        _between("head_rate", self.head_rate, 0, 100)
 
 
 @dataclass(frozen=True)
@@ -166,7 +172,8 @@ class AAE(Schedule):
         codes: codes in the adversarial part of a step; `batch` is that of the reconstruction.
         discriminator: "difference" for equations 4-6 (C1 sees differences of two codes),
             "plain" for equations 2-3 (C sees codes).
-        linear: whether there is C2, the affine discriminator of codes.
+        second: C2, the second discriminator of codes: "affine" as in the paper, "odd" for an odd
+            function of a code (see `OddCodeDiscriminator`), or "none".
         lambda_1: weight of C1's (C's) part in the loss, at first.
         lambda_2: weight of C2's.
         control: how fast the weights are adjusted: the share by which they change in a step
@@ -183,35 +190,36 @@ class AAE(Schedule):
             alone would let the encoder's noise, and with it the codes' dimension, vanish.
         encoder_rate: the encoder's learning rate, as a share of `learning_rate`.
         generator_rate: the generator's, likewise.
-        linear_rate: C2's, likewise.
+        second_rate: C2's, likewise.
     """
 
     codes: int = 4096
     discriminator: str = "difference"
-    linear: bool = True
-    lambda_1: float = 1.0
-    lambda_2: float = 1.0
+    second: str = "affine"
+    lambda_1: float = 5.0
+    lambda_2: float = 5.0
     control: float = 0.0
     target: float = 0.02
     lambda_min: float = 0.1
-    lambda_max: float = 10.0
-    penalty: float = 1.0
+    lambda_max: float = 50.0
+    penalty: float = 0.1
     penalty_every: int = 4
     divergence: float = 0.0
     deviation: float = 0.2
     encoder_rate: float = 0.1
-    generator_rate: float = 0.1
-    linear_rate: float = 1.0
+    generator_rate: float = 0.2
+    second_rate: float = 1.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
         whole_number("codes", self.codes, 2, 2**20)
         whole_number("penalty_every", self.penalty_every, 1, 2**20)
         _one_of("discriminator", self.discriminator, ("difference", "plain"))
+        _one_of("second", self.second, ("affine", "odd", "none"))
         for name in ("lambda_1", "lambda_2", "control", "penalty", "divergence"):
             _between(name, getattr(self, name), 0, 1e6)
         _between("deviation", self.deviation, 0, 1)
-        for name in ("encoder_rate", "generator_rate", "linear_rate"):
+        for name in ("encoder_rate", "generator_rate", "second_rate"):
             _between(name, getattr(self, name), 0, 100)
         _between("target", self.target, -1, 1)
         _between("lambda_min", self.lambda_min, 0, 1e6)
@@ -384,7 +392,9 @@ def _build(default: _Table, values: Mapping[str, Any], where: str) -> _Table:
     changed: dict[str, Any] = {}
     for key, value in values.items():
         if key not in names:
-            raise UsageError(f"{where}{key}: there is no such key; there are {', '.join(sorted(names))}")
+            raise UsageError(
+                f"{where}{key}: there is no such key; there are {', '.join(sorted(names))}"
+            )
         old = getattr(default, key)
         if hasattr(old, "__dataclass_fields__"):
             if not isinstance(value, Mapping):
@@ -410,7 +420,9 @@ def _read(name: str) -> dict[str, Any]:
         return _read_toml(Path(name).expanduser())
     if name not in shipped_configs():
         known = ", ".join(shipped_configs())
-        raise UsageError(f"there is no configuration {name!r}; there are {known}, or a path NAME.toml")
+        raise UsageError(
+            f"there is no configuration {name!r}; there are {known}, or a path NAME.toml"
+        )
     return _read_toml(FOLDER / f"{name}.toml")
 
 

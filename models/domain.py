@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from torch import Tensor, nn
 
 from .augment import AugmentConfig
+from .encoder import Encoder
 
 
 class Domain(Protocol):
@@ -26,8 +27,16 @@ class Domain(Protocol):
     count: int
     held_out: int
     feature_dim: int
-    known_law: bool
-    why_no_score: str | None
+
+    @property
+    def known_law(self) -> bool:
+        """See above."""
+        ...
+
+    @property
+    def why_no_score(self) -> str | None:
+        """See above."""
+        ...
 
     def describe(self) -> dict[str, Any]:
         """Return what the data are, ready for JSON: a resumed run must have the same."""
@@ -37,7 +46,7 @@ class Domain(Protocol):
         """Yield float32 data (n, ...) on the device for each int64 (n,) of `rows`."""
         ...
 
-    def encoder(self) -> nn.Module:
+    def encoder(self) -> Encoder:
         """Return a new encoder."""
         ...
 
@@ -68,7 +77,7 @@ class Domain(Protocol):
         ...
 
     def write_sheets(
-        self, folder: Path, step: int, generator: nn.Module, encoder: nn.Module | None
+        self, folder: Path, step: int, generator: nn.Module, encoder: Encoder | None
     ) -> None:
         """Write pictures of samples, and of reconstructions, into a folder."""
         ...

@@ -6,15 +6,18 @@ import gc
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from fractions import Fraction
+from math import lcm
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 from shapeshd.progress import human_bytes
 
-from .config import FACTORS
+from .config import FACTORS, RunConfig
 from .parallel import Group
 from .phase import Phase
 from .phases import DIFFERENCES, AAEPhase, GANPhase, VAEPhase
@@ -38,7 +41,8 @@ def plan_of(run: TrainingRun, phases: tuple[str, ...]) -> dict[str, Any]:
 
     Returns:
         By phase: ``steps``, ``batch``, ``parameters`` by network, ``state_bytes``,
-        ``activation_bytes`` of a batch, ``flops`` a step, and ``features_bytes`` of phase 2.
+        ``activation_bytes`` of a batch, ``flops`` a step (a multiply-add is two), and
+        ``features_bytes`` of phase 2.
     """
     return {name: _plan(run, name) for name in phases}
 
@@ -90,9 +94,14 @@ def _plan(run: TrainingRun, name: str) -> dict[str, Any]:
         phase = GANPhase(*shared, pair)
     rows = torch.arange(probe)
     x = next(iter(run.domain.batches([rows])))
-    with _kept() as peak, FlopCounterMode(display=False) as flops:
-        phase.update(0, x, rows)
+    with _kept() as peak:
+        work = {0: _work(phase, 0, x, rows)}  # the first step has all there is
     gc.collect()
+    flops = Fraction(0)
+    for step, part in _step_kinds(config, name):
+        if step not in work:
+            work[step] = _work(phase, step, x, rows)
+        flops += part * work[step]
     every = {**phase.networks, **{f"fixed {key}": net for key, net in phase.fixed.items()}}
     features_bytes = 0
     if name == "aae":
@@ -105,8 +114,59 @@ def _plan(run: TrainingRun, name: str) -> dict[str, Any]:
         "state_bytes": _state_bytes(phase),
         "activation_bytes": round(peak[0] * share / probe),
         "features_bytes": features_bytes,
-        "flops": round(flops.get_total_flops() * share / probe),
+        "flops": round(flops * share / probe),
     }
+
+
+def _step_kinds(config: RunConfig, phase: str) -> list[tuple[int, Fraction]]:
+    """Return a step of each kind, by which lazy penalties it has, and the share of such steps."""
+    lazy = {
+        "vae": (),
+        "aae": ((config.aae.penalty, config.aae.penalty_every),),
+        "gan": (
+            (config.gan.penalty, config.gan.penalty_every),
+            (config.gan.path, config.gan.path_every),
+        ),
+    }[phase]
+    every = [steps for weight, steps in lazy if weight > 0]
+    if not every:
+        return [(1, Fraction(1))]
+    both = Fraction(1, lcm(*every))
+    alone = [(steps, Fraction(1, steps) - both) for steps in every]
+    rest = 1 - both - sum(part for _, part in alone)
+    return [(0, both), *((step, part) for step, part in (*alone, (1, rest)) if part)]
+
+
+def _work(phase: Phase, step: int, x: Tensor, rows: Tensor) -> int:
+    with WorkCounter() as counter:
+        phase.update(step, x, rows)
+    return counter.flops
+
+
+class WorkCounter(TorchDispatchMode):
+    """Counts the work of what is run in its context, backward passes included.
+
+    PyTorch's own counter follows modules, too, and fails where a gradient by a module's input is
+    taken, as R1 does; this one has its formulas alone.
+
+    Attributes:
+        flops: of matrix products and convolutions; a multiply-add is two.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flops = 0
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation and count it."""
+        kwargs = kwargs or {}
+        out = func(*args, **kwargs)
+        formula = flop_registry.get(func._overloadpacket)
+        if formula is not None:
+            self.flops += formula(*args, **kwargs, out_val=out)
+        return out
 
 
 def _state_bytes(phase: Phase) -> int:

@@ -93,16 +93,20 @@ class Head(nn.Module):
         layers: how many of them there are, at least 1; see `Perceptron`.
 
     Attributes:
+        centre: (latent_dim,), saved with the weights: what is taken from the mean; 0 at first.
+            Phase 1 keeps it at the mean of all images' codes.
         deviation: a scalar, saved with the weights: what is added to the variance is its square,
             so that no component of a code is drawn with a smaller standard deviation; 0 at first.
     """
 
+    centre: Tensor
     deviation: Tensor
 
     def __init__(
         self, feature_dim: int, noise_dim: int, latent_dim: int, width: int, layers: int
     ) -> None:
         super().__init__()
+        self.register_buffer("centre", torch.zeros(latent_dim))
         self.register_buffer("deviation", torch.zeros(()))
         self.feature_dim, self.noise_dim, self.latent_dim = feature_dim, noise_dim, latent_dim
         self.body = Perceptron(feature_dim + noise_dim, 2 * latent_dim, width, layers)
@@ -118,7 +122,8 @@ class Head(nn.Module):
         Returns:
             The mean and the log-variance, each (n, latent_dim). The latter is b tanh(r / b) of
             the network's own output r, with b = 20: within 1% of r up to |r| = 3, and never so
-            large that its exponential, or a square of a deviation, overflows.
+            large that its exponential, or a square of a deviation, overflows. To the variance
+            that this is the logarithm of, `deviation` squared is added.
 
         Raises:
             UsageError: if an argument has another shape.
@@ -134,7 +139,7 @@ class Head(nn.Module):
         both = torch.cat((full_precision(features), full_precision(noise)), 1)
         mean, raw = self.body(both).chunk(2, 1)
         log_variance = LARGEST_LOG_VARIANCE * torch.tanh(raw / LARGEST_LOG_VARIANCE)
-        return mean, torch.logaddexp(log_variance, 2 * self.deviation.log())
+        return mean - self.centre, torch.logaddexp(log_variance, 2 * self.deviation.log())
 
 
 class Encoder(nn.Module):

@@ -132,12 +132,10 @@ class FactorDomain:
         for some in rows:
             yield self._table[some.to(self._device)]
 
-    def encoder(self) -> nn.Module:
+    def encoder(self) -> Encoder:
         """Return an encoder whose trunk hands the embedding on."""
         codes = self._config.codes
-        head = Head(
-            WIDTH, codes.noise_dim, codes.latent_dim, codes.head_width, codes.head_layers
-        )
+        head = Head(WIDTH, codes.noise_dim, codes.latent_dim, codes.head_width, codes.head_layers)
         return Encoder(nn.Identity(), head).to(self._device)
 
     def generator(self) -> nn.Module:
@@ -167,7 +165,7 @@ class FactorDomain:
         return None
 
     def write_sheets(
-        self, folder: Path, step: int, generator: nn.Module, encoder: nn.Module | None
+        self, folder: Path, step: int, generator: nn.Module, encoder: Encoder | None
     ) -> None:
         """Write nothing: embeddings have no pictures."""
 

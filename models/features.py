@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -50,7 +50,7 @@ def _save(path: Path, features: Tensor) -> None:
         np.save(file, features.numpy())
 
 
-def _belongs(cache: Path, head: dict[str, object]) -> bool:
+def _belongs(cache: Path, head: Mapping[str, object]) -> bool:
     try:
         return bool(json.loads(cache.with_suffix(".json").read_text()) == head) and cache.exists()
     except (OSError, ValueError):

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -30,6 +30,8 @@ from .encoder import Encoder, EncoderConfig, build_encoder
 from .features import stored_features
 from .generator import Generator, GeneratorConfig
 from .image_data import batches, open_training_images, to_float, to_uint8
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 _HD_FROM = 128
 _SCORED = 64  # images generated at a time
@@ -82,7 +84,7 @@ class ImageDomain:
             there = images.to(self._device, non_blocking=True)
             yield to_float(there).contiguous(memory_format=torch.channels_last)
 
-    def encoder(self) -> nn.Module:
+    def encoder(self) -> Encoder:
         """Return a new encoder."""
         settings, codes = self._settings, self._config.codes
         encoder: Encoder = build_encoder(
@@ -126,10 +128,11 @@ class ImageDomain:
         )
         return self._placed(Discriminator(config))
 
-    def _placed(self, network: nn.Module) -> nn.Module:
-        network = network.to(self._device).to(memory_format=torch.channels_last)
-        if self._settings.compile:
-            network.compile()
+    def _placed(self, network: _Network) -> _Network:
+        network = network.to(self._device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self._settings.compile:  # of an encoder the trunk, which is called by itself
+            (network.trunk if isinstance(network, Encoder) else network).compile()
         return network
 
     def features(self, trunk: nn.Module, cache: Path | None, digest: str) -> Tensor:
@@ -158,7 +161,7 @@ class ImageDomain:
         return AugmentConfig() if kind == "safe" else AugmentConfig(PAPER)
 
     def write_sheets(
-        self, folder: Path, step: int, generator: nn.Module, encoder: nn.Module | None
+        self, folder: Path, step: int, generator: nn.Module, encoder: Encoder | None
     ) -> None:
         """Write samples of fixed codes, and held-out images above their reconstructions."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -170,6 +173,8 @@ class ImageDomain:
         if encoder is None:
             return
         shown = min(rows // 2 * columns, self.held_out)
+        columns = min(columns, shown)
+        shown -= shown % columns  # so that each image stands above its own
         x = next(iter(self.batches([torch.arange(self.count, self.count + shown)])))
         noise = torch.randn(shown, noise_dim, generator=rng).to(self._device)
         with torch.no_grad():
@@ -197,9 +202,7 @@ class ImageDomain:
         counts = np.zeros(NUM_BINS, dtype=np.int64)
         for start in range(0, samples, _SCORED):
             n = min(_SCORED, samples - start)
-            z = torch.randn(
-                n, self._config.codes.latent_dim, generator=rng, device=self._device
-            )
+            z = torch.randn(n, self._config.codes.latent_dim, generator=rng, device=self._device)
             images = resized(self._images(generator, z), reader.size)
             counts += np.bincount(joint_bins(reader(images)), minlength=NUM_BINS)
         return counts

@@ -17,7 +17,7 @@ from datetime import timedelta
 import torch
 from torch import Tensor, nn
 
-from shapeshd.errors import UsageError
+from shapeshd.errors import ShapesHDError, UsageError
 
 
 class Group:
@@ -44,20 +44,43 @@ class Group:
     def check(self, name: str, batch: int, unit: int = 1) -> None:
         """Raise `UsageError` unless a batch divides into equal parts, multiples of `unit`."""
         if batch % (self.count * unit):
+            shared = f"{self.count} processes share it" if self.count > 1 else "it is taken"
             raise UsageError(
-                f"{name} must be a multiple of {self.count * unit}, not {batch}: {self.count} "
-                "processes share it" + (f" in groups of {unit}" if unit > 1 else "")
+                f"{name} must be a multiple of {self.count * unit}, not {batch}: {shared}"
+                + (f" in groups of {unit}" if unit > 1 else "")
             )
 
     def mean(self, value: Tensor) -> Tensor:
-        """Return the mean of a tensor over the processes."""
+        """Return the mean of a tensor over the processes, which all must ask for it.
+
+        Raises:
+            ShapesHDError: if one of them has ended.
+        """
         if self.count == 1:
             return value
         import torch.distributed as dist
 
         value = value.detach().clone()
-        dist.all_reduce(value)
+        try:
+            dist.all_reduce(value)
+        except RuntimeError:  # gloo's words name sockets, not reasons
+            raise ShapesHDError(
+                f"process {self.rank} of {self.count}: another one has ended; it has said why"
+            ) from None
         return value / self.count
+
+    def wait(self) -> None:
+        """Wait until all have come here; see `mean` for the error."""
+        self.mean(torch.zeros(()))
+
+    def mean_with_gradient(self, value: Tensor) -> Tensor:
+        """Return the mean over the processes, through which gradients flow to all of them."""
+        if self.count == 1:
+            return value
+        from torch.distributed.nn.functional import all_reduce
+
+        total: Tensor = all_reduce(value)
+        return total / self.count
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace the gradients by their mean over the processes."""
@@ -65,7 +88,9 @@ class Group:
             return
         gradients = [p.grad for p in parameters if p.grad is not None]
         flat = self.mean(torch.cat([gradient.reshape(-1) for gradient in gradients]))
-        for gradient, new in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        for gradient, new in zip(
+            gradients, flat.split([g.numel() for g in gradients]), strict=True
+        ):
             gradient.copy_(new.view_as(gradient))
 
 
@@ -108,7 +133,7 @@ def joined_group(device: torch.device) -> Iterator[Group]:
     """Join the processes that torchrun has started; without it there is only this one.
 
     Args:
-        device: of this process: GPUs talk over NCCL, CPUs over gloo.
+        device: of this process: GPUs' tensors go over NCCL, the CPU's over gloo.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
     if count == 1 or "RANK" not in os.environ:
@@ -116,7 +141,8 @@ def joined_group(device: torch.device) -> Iterator[Group]:
         return
     import torch.distributed as dist
 
-    backend = "nccl" if device.type == "cuda" else "gloo"
+    # With GPUs, too, there are numbers on the CPU: weights, flags.
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, timeout=timedelta(hours=2))
     try:
         yield Group(dist.get_rank(), dist.get_world_size())

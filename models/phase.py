@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,10 @@ from shapeshd.errors import ShapesHDError
 
 from .config import RunConfig, Schedule
 from .domain import Domain
+from .encoder import Encoder
 from .parallel import Draws, Group
+
+_Network = TypeVar("_Network", bound=nn.Module)
 
 
 class Phase:
@@ -42,9 +45,10 @@ class Phase:
     ) -> None:
         self.config, self.domain, self.group, self.device = config, domain, group, device
         self.draws = Draws(config.seed, device, group)
-        self.networks: dict[str, nn.Module] = {}
-        self.averages: dict[str, nn.Module] = {}
-        self.fixed: dict[str, nn.Module] = {}
+        # Modules; their parts (`trunk`, `mapping`) have no types that all domains share.
+        self.networks: dict[str, Any] = {}
+        self.averages: dict[str, Any] = {}
+        self.fixed: dict[str, Any] = {}
         self.optimizers: dict[str, torch.optim.Optimizer] = {}
         self.numbers: dict[str, float] = {}
 
@@ -60,7 +64,7 @@ class Phase:
         raise NotImplementedError
 
     @property
-    def encoder(self) -> nn.Module | None:
+    def encoder(self) -> Encoder | None:
         """The encoder that is judged; None where there is none."""
         return None
 
@@ -86,27 +90,28 @@ class Phase:
         return schedule.learning_rate * rise * share
 
     def add_optimizer(
-        self, name: str, parts: Mapping[str, float], betas: tuple[float, float]
+        self, name: str, parts: Iterable[tuple[nn.Module, float]], betas: tuple[float, float]
     ) -> None:
         """Make Adam for some networks.
 
         Args:
             name: of the optimizer.
-            parts: of each network, by name, the share of the learning rate that is its own.
+            parts: networks, or parts of them, each with the share of the learning rate that is
+                its own.
             betas: of Adam.
         """
         groups = [
-            {"params": [p for p in self.networks[part].parameters() if p.requires_grad],
-             "share": share}
-            for part, share in parts.items()
-        ]  # fmt: skip
+            {"params": [p for p in part.parameters() if p.requires_grad], "share": share}
+            for part, share in parts
+        ]
+        groups = [group for group in groups if group["params"]]
         self.optimizers[name] = torch.optim.Adam(groups, lr=0.0, betas=betas, eps=1e-8)
 
     def descend(self, name: str, loss: Tensor, step: int) -> None:
         """Take a step of an optimizer down the gradient of a loss."""
         optimizer = self.optimizers[name]
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         self.group.average_gradients(p for group in optimizer.param_groups for p in group["params"])
         for group in optimizer.param_groups:
             group["lr"] = self.rate_at(step) * group["share"]
@@ -120,13 +125,11 @@ class Phase:
         with torch.no_grad():
             for name, average in self.averages.items():
                 new = self.networks[name]
-                torch._foreach_lerp_(
-                    list(average.parameters()), list(new.parameters()), 1 - kept
-                )
+                torch._foreach_lerp_(list(average.parameters()), list(new.parameters()), 1 - kept)
                 for old, buffer in zip(average.buffers(), new.buffers(), strict=True):
-                    old.copy_(buffer)
+                    old.lerp_(buffer, 1 - kept)
 
-    def average_of(self, network: nn.Module) -> nn.Module:
+    def average_of(self, network: _Network) -> _Network:
         """Return a copy that is not trained, to become an average."""
         return frozen(copy.deepcopy(network)).eval()
 
@@ -179,12 +182,12 @@ class Phase:
             optimizer.load_state_dict(saved)
         self.numbers.update(numbers)
 
-    def _kinds(self) -> Iterable[tuple[str, dict[str, nn.Module]]]:
+    def _kinds(self) -> Iterable[tuple[str, dict[str, Any]]]:
         yield "network", self.networks
         yield "average", self.averages
         yield "fixed", self.fixed
 
 
-def frozen(network: nn.Module) -> nn.Module:
+def frozen(network: _Network) -> _Network:
     """Return the network, its parameters no longer trained."""
     return network.requires_grad_(False)

@@ -7,7 +7,6 @@ the whole batch and cut to this process's part.
 
 from __future__ import annotations
 
-import copy
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -16,9 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from .augment import AdaptiveProbability, apply, draw
-from .code_discriminator import CodeDiscriminator, LinearCodeDiscriminator
+from .code_discriminator import CodeDiscriminator, LinearCodeDiscriminator, OddCodeDiscriminator
 from .config import AAE, GAN, VAE, RunConfig
 from .domain import Domain
+from .encoder import Encoder
 from .generator import Mapper
 from .losses import (
     adversarial,
@@ -44,6 +44,8 @@ from .phase import Phase, frozen
 DIFFERENCES = 16
 """Codes that stand in a ring: each gives its difference to the next."""
 
+_CENTRE_RATE = 0.1
+
 
 class VAEPhase(Phase):
     """Phase 1: encoder and generator by the evidence lower bound."""
@@ -56,26 +58,40 @@ class VAEPhase(Phase):
         super().__init__(config, domain, group, device)
         self.networks = {"encoder": domain.encoder(), "generator": domain.generator()}
         self.averages = {name: self.average_of(net) for name, net in self.networks.items()}
-        self.add_optimizer("autoencoder", {"encoder": 1.0, "generator": 1.0}, (0.9, 0.99))
+        encoder = self.networks["encoder"]
+        parts = [
+            (self.networks["generator"], 1.0),
+            (encoder.trunk, 1.0),
+            (encoder.head, config.vae.head_rate),
+        ]
+        self.add_optimizer("autoencoder", parts, (0.9, 0.99))
 
     @property
     def generator(self) -> nn.Module:
         """The average of G."""
-        return self.averages["generator"]
+        generator: nn.Module = self.averages["generator"]
+        return generator
 
     @property
-    def encoder(self) -> nn.Module:
+    def encoder(self) -> Encoder:
         """The average of E."""
-        return self.averages["encoder"]
+        encoder: Encoder = self.averages["encoder"]
+        return encoder
 
     def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """Take a step up the bound; see `Phase.update`."""
         settings: VAE = self.config.vae
         with self.domain.autocast():
             features = self.networks["encoder"].trunk(x)
-            z, mean, log_variance = encode(self, features, step, settings.batch)
+            z, mean, log_variance = self._encode(features, step)
             reconstruction = self.networks["generator"](z)
-        terms = elbo(x, reconstruction.float(), mean, log_variance, settings.sigma)
+        reconstruction = reconstruction.float()
+        error = self.group.mean((reconstruction.detach() - x).square().mean())
+        # While reconstructions are poor, sigma is what they are off by, which is its best value
+        # (Rybkin et al. 2021, arXiv:2006.13202): else the codes are far off before the
+        # divergence has any say.
+        sigma = max(settings.sigma, float(error) ** 0.5)
+        terms = elbo(x, reconstruction, mean, log_variance, sigma)
         loss = terms.reconstruction + settings.divergence * terms.divergence
         self.descend("autoencoder", loss, step)
         self.follow(step)
@@ -83,7 +99,21 @@ class VAEPhase(Phase):
             "loss": loss.detach(),
             "reconstruction": terms.reconstruction.detach(),
             "divergence": terms.divergence.detach(),
+            "sigma": torch.tensor(sigma),
         }
+
+    def _encode(self, features: Tensor, step: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw codes whose means have the mean 0 over the batch; see `encode`.
+
+        Images have much in common, and to move the codes of all of them is the fastest way to
+        tell G so. They would then stand far from the prior for long; the divergence alone takes
+        tens of thousands of steps to bring them back.
+        """
+        z, mean, log_variance = encode(self, features, step, self.config.vae.batch)
+        offset = self.group.mean_with_gradient(mean.mean(0))
+        with torch.no_grad():
+            self.networks["encoder"].head.centre.add_(offset, alpha=_CENTRE_RATE)
+        return z - offset, mean - offset, log_variance
 
 
 class AAEPhase(Phase):
@@ -111,7 +141,7 @@ class AAEPhase(Phase):
         domain: Domain,
         group: Group,
         device: torch.device,
-        encoder: nn.Module,
+        encoder: Encoder,
         generator: nn.Module,
         features: Tensor,
     ) -> None:
@@ -129,24 +159,32 @@ class AAEPhase(Phase):
         self.averages = {
             name: self.average_of(self.networks[name]) for name in ("encoder", "generator")
         }
-        shares = {"encoder": settings.encoder_rate, "generator": settings.generator_rate}
-        self.add_optimizer("autoencoder", shares, (0.5, 0.99))
-        self.add_optimizer("c1", {"c1": 1.0}, (0.5, 0.99))
+        parts = [
+            (encoder.head, settings.encoder_rate),
+            (self.networks["generator"], settings.generator_rate),
+        ]
+        self.add_optimizer("autoencoder", parts, (0.5, 0.99))
+        self.add_optimizer("c1", [(self.networks["c1"], 1.0)], (0.5, 0.99))
         self.numbers["lambda_1"] = settings.lambda_1
-        if settings.linear:
-            self.networks["c2"] = LinearCodeDiscriminator(codes.latent_dim).to(device)
-            self.add_optimizer("c2", {"c2": settings.linear_rate}, (0.5, 0.99))
+        if settings.second != "none":
+            shape = (codes.latent_dim, codes.width, codes.layers)
+            affine = settings.second == "affine"
+            second = LinearCodeDiscriminator(shape[0]) if affine else OddCodeDiscriminator(*shape)
+            self.networks["c2"] = second.to(device)
+            self.add_optimizer("c2", [(self.networks["c2"], settings.second_rate)], (0.5, 0.99))
             self.numbers["lambda_2"] = settings.lambda_2
 
     @property
     def generator(self) -> nn.Module:
         """The average of G."""
-        return self.averages["generator"]
+        generator: nn.Module = self.averages["generator"]
+        return generator
 
     @property
-    def encoder(self) -> nn.Module:
+    def encoder(self) -> Encoder:
         """The average of E."""
-        return self.averages["encoder"]
+        encoder: Encoder = self.averages["encoder"]
+        return encoder
 
     def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """Take a step of equations 4-6, or 2-3; see `Phase.update`."""
@@ -193,7 +231,8 @@ class AAEPhase(Phase):
         first = name == "c1"
         scale = math.sqrt(2) if first and self.differences else 1.0
         prior = scale * self.draws.normal(step, name, settings.codes, codes.shape[1])
-        penalised = first and settings.penalty > 0 and step % settings.penalty_every == 0
+        smooth = first or settings.second == "odd"
+        penalised = smooth and settings.penalty > 0 and step % settings.penalty_every == 0
         fake = codes.requires_grad_(True) if penalised else codes
         on_prior, on_codes = network(prior), network(fake)
         equation = (equation_4 if self.differences else equation_2) if first else equation_5
@@ -235,7 +274,7 @@ class GANPhase(Phase):
         domain: Domain,
         group: Group,
         device: torch.device,
-        autoencoder: tuple[nn.Module, nn.Module] | None = None,
+        autoencoder: tuple[Encoder, nn.Module] | None = None,
     ) -> None:
         super().__init__(config, domain, group, device)
         settings = config.gan
@@ -246,12 +285,12 @@ class GANPhase(Phase):
             if paired:
                 self.fixed = {"encoder": encoder, "generator": decoder}
             if settings.from_autoencoder:
-                generator = copy.deepcopy(decoder).requires_grad_(True).train()
+                generator.load_state_dict(decoder.state_dict())
         self.networks = {"generator": generator, "discriminator": domain.discriminator(paired)}
         self.averages = {"generator": self.average_of(generator)}
-        self.add_optimizer("generator", {"generator": 1.0}, (0.0, 0.99))
-        rate = settings.discriminator_rate
-        self.add_optimizer("discriminator", {"discriminator": rate}, (0.0, 0.99))
+        self.add_optimizer("generator", [(generator, 1.0)], (0.0, 0.99))
+        parts = [(self.networks["discriminator"], settings.discriminator_rate)]
+        self.add_optimizer("discriminator", parts, (0.0, 0.99))
         self.numbers["path_mean"] = 0.0
         self.augmentation = domain.augmentation(settings.augment)
         self.probability = AdaptiveProbability(target=settings.target, kimg=settings.augment_kimg)
@@ -260,10 +299,11 @@ class GANPhase(Phase):
     @property
     def generator(self) -> nn.Module:
         """The average of G'."""
-        return self.averages["generator"]
+        generator: nn.Module = self.averages["generator"]
+        return generator
 
     @property
-    def encoder(self) -> nn.Module | None:
+    def encoder(self) -> Encoder | None:
         """E, as phase 2 left it; None in a plain GAN."""
         return self.fixed.get("encoder")
 
@@ -279,8 +319,10 @@ class GANPhase(Phase):
             real = torch.cat((x, self._reconstructed(x, step)), 1)
         regularised = settings.penalty > 0 and step % settings.penalty_every == 0
         real = real.detach().requires_grad_(regularised)
+        # What torch.compile makes cannot be differentiated twice; `forward` is not compiled.
+        judge = network.forward if regularised else network
         with self.domain.autocast():
-            on_real = network(self._augmented(real, step, "d real")).float()
+            on_real = judge(self._augmented(real, step, "d real")).float()
             on_fake = network(self._augmented(fake, step, "d fake")).float()
         loss = equation_7(on_real, on_fake)
         log = {"loss_d": loss.detach()}
@@ -332,10 +374,11 @@ class GANPhase(Phase):
         z = self.draws.normal(step, what, self.config.gan.batch, self._latent)
         generator = self.networks["generator"]
         with torch.set_grad_enabled(train), self.domain.autocast():
-            w = generator.mapping(z)
-            if isinstance(generator.mapping, Mapper) and train:
-                generator.mapping.update_average(self.group.mean(w.detach().mean(0))[None])
-            images = generator.synthesize(w)
+            images = generator(z)  # as a whole, which is what is compiled
+        if isinstance(generator.mapping, Mapper) and train:
+            with torch.no_grad():
+                w = generator.mapping(z)
+            generator.mapping.update_average(self.group.mean(w.mean(0))[None])
         if not self.fixed:
             return images.float()
         with torch.no_grad(), self.domain.autocast():

@@ -21,6 +21,7 @@ class Row:
 _ALL = ("vae", "aae", "gan")
 ROWS = {
     "ours": Row("ours + StyleGAN2", _ALL),
+    "odd": Row("ours, C2 odd", _ALL),
     "aae": Row("AAE + StyleGAN2", _ALL),
     "stylegan2": Row("StyleGAN2", ("gan",)),
     "vae": Row("VAE", ("vae",)),

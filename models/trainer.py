@@ -24,6 +24,7 @@ from shapeshd.replace_file import replace_file
 from shapeshd.resume import require_same_settings
 from shapeshd.run_log import RunLog
 
+from .config import IMAGES
 from .judge import Judge
 from .parallel import Draws, Group
 from .phase import Phase
@@ -61,7 +62,10 @@ class Trainer:
             **{key: config[key] for key in ("domain", "codes", config["domain"], phase.name)},
         }
         batch = phase.schedule.batch
-        self.group.check(f"{phase.name}.batch", batch)
+        settings = phase.config
+        grouped = settings.domain == IMAGES and phase.name == "gan"
+        unit = settings.images.group if grouped and self.group.count > 1 else 1
+        self.group.check(f"{phase.name}.batch", batch, unit)
         if phase.domain.count < batch:
             raise UsageError(
                 f"{phase.domain.count:,} images are too few: a batch of {phase.name} takes {batch:,}"
@@ -92,7 +96,10 @@ class Trainer:
         steps, batch = self.phase.schedule.steps, self.phase.schedule.batch
         started, saved = time.monotonic() - self.seconds, time.monotonic()
         shown = progress and self.group.first
-        with stop_requested() as stop, progress_bar(steps * batch, self.phase.name, shown=shown) as bar:
+        with (
+            stop_requested() as stop,
+            progress_bar(steps * batch, self.phase.name, shown=shown) as bar,
+        ):
             bar.n = bar.initial = self.step * batch  # so that the rate is this run's
             for rows, x in self._batches():
                 values = self._update(x, rows)
@@ -136,9 +143,7 @@ class Trainer:
         return values
 
     def _numbers(self, values: dict[str, Tensor]) -> dict[str, float]:
-        numbers = {
-            name: float(self.group.mean(value.float())) for name, value in values.items()
-        }
+        numbers = {name: float(self.group.mean(value.float())) for name, value in values.items()}
         for name, number in numbers.items():
             if not math.isfinite(number):
                 raise ShapesHDError(

@@ -16,6 +16,7 @@ from shapeshd.replace_file import replace_file
 
 from .config import FACTORS, RunConfig, to_toml
 from .domain import Domain
+from .encoder import Encoder
 from .judge import ENCODER_KIND
 from .parallel import Group
 from .phase import Phase
@@ -55,7 +56,9 @@ class TrainingRun:
         self.device, self.group = torch.device(device), group or Group()
         self.domain = open_domain(config, source, self.device, workers)
 
-    def train(self, name: str, *, progress: bool = False, tensorboard: bool = False) -> dict[str, Any]:
+    def train(
+        self, name: str, *, progress: bool = False, tensorboard: bool = False
+    ) -> dict[str, Any]:
         """Train a phase, or go on with it; of one that is done, return the result.
 
         Args:
@@ -102,7 +105,7 @@ class TrainingRun:
         encoder, generator, origin = self._autoencoder("aae")
         return GANPhase(*shared, (encoder, generator)), origin
 
-    def _autoencoder(self, phase: str) -> tuple[nn.Module, nn.Module, dict[str, Any]]:
+    def _autoencoder(self, phase: str) -> tuple[Encoder, nn.Module, dict[str, Any]]:
         """Return the encoder and the generator that a phase left, and their digests."""
         folder = (self.start or self.out) / phase
         if not (folder / ENCODER).exists():

@@ -179,7 +179,9 @@ def load_weights(
             )
     unknown = sorted(tensors.keys() - own.keys())
     if unknown:
-        raise UsageError(f"{path}: holds the tensor {prefix}{unknown[0]}, which this network has not")
+        raise UsageError(
+            f"{path}: holds the tensor {prefix}{unknown[0]}, which this network has not"
+        )
     network.load_state_dict(dict(tensors))
 
 

@@ -26,6 +26,8 @@ _COMMANDS = {
     "recognizer": "Measure how well a recognizer reads the factors.",
     "score": "Measure whether a generator's distribution is right.",
     "compare": "Set several scores side by side.",
+    "sample": "Draw images from a generator.",
+    "project": "Look for images of a dataset in a generator's latent space.",
 }
 
 

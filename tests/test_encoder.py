@@ -193,6 +193,26 @@ def test_log_variance_is_bounded_and_smooth(raw: float) -> None:
     assert (log_variance / 2).exp().half().isfinite().all()
 
 
+@pytest.mark.parametrize("deviation", [0.0, 0.05, 2.0])
+def test_deviation_is_added_to_the_variance(deviation: float) -> None:
+    head, features, noise = small().head.double(), normal(6, 9).double(), normal(6, 4).double()
+    nn.init.normal_(head.body.last.weight, std=3)  # variances of all sizes
+    mean, log_variance = head(features, noise)
+    head.deviation.fill_(deviation)
+    assert "deviation" in head.state_dict()
+    wider = head(features, noise)
+    assert torch.equal(wider[0], mean)
+    torch.testing.assert_close(wider[1].exp(), log_variance.exp() + deviation**2)
+    assert (wider[1] / 2).exp().min() >= deviation
+
+    def function(features: Tensor) -> Tensor:
+        log_variance: Tensor = head(features, noise)[1]
+        return log_variance
+
+    # Also at 0, whose logarithm is infinite.
+    assert torch.autograd.gradgradcheck(function, (features.requires_grad_(),), fast_mode=True)
+
+
 def test_bound_keeps_the_sign_of_the_gradient() -> None:
     raw = torch.linspace(-40, 40, 81, requires_grad=True)
     value = LARGEST_LOG_VARIANCE * torch.tanh(raw / LARGEST_LOG_VARIANCE)

@@ -100,7 +100,7 @@ def gan(dataset: Path | RenderSpec | None, **options: Any) -> None:
 @click.argument(
     "row",
     type=click.Choice(
-        ["ours", "aae", "stylegan2", "vae", "no-difference", "no-c2", "small-batch", "unpaired",
+        ["ours", "odd", "aae", "stylegan2", "vae", "no-difference", "no-c2", "small-batch", "unpaired",
          "from-scratch"]
     ),
 )  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +49,16 @@ def run_training(
     if workers is None:
         workers = 0 if dataset is None or isinstance(dataset, RenderSpec) else 1
     with joined_group(place) as group:
+        # What a compiler makes of networks can be neither counted nor measured.
+        plain = replace(config, images=replace(config.images, compile=False))
         run = TrainingRun(
-            config, dataset, out, device=place, group=group, start=start, workers=workers
+            plain if dry_run else config,
+            dataset,
+            out,
+            device=place,
+            group=group,
+            start=start,
+            workers=workers,
         )
         if dry_run:
             if group.first:

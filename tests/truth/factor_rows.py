@@ -35,6 +35,7 @@ CONFIG = "factors"
 SHARED = {
     "aae": {"vae": "vae"},
     "ours": {"vae": "vae"},
+    "odd": {"vae": "vae"},
     "no-difference": {"vae": "vae"},
     "no-c2": {"vae": "vae"},
     "small-batch": {"vae": "vae"},
@@ -130,7 +131,7 @@ def draw(runs: Path, seed: int, path: Path) -> None:
     with style():
         figure = new_figure(WIDE, 3.0)
         left, right = figure.subplots(1, 2)
-        for colour, row in zip(LINES, ("ours", "aae", "no-difference", "no-c2"), strict=False):
+        for colour, row in zip(LINES, ("ours", "odd", "aae", "no-c2"), strict=False):
             log = runs / row / str(seed) / "aae" / LOG
             if not log.exists():
                 continue
@@ -163,7 +164,7 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=FIGURE)
     options = parser.parse_args()
     # What others begin with comes first: the VAE, then our own row.
-    waves = (["vae", "stylegan2"], ["ours", "aae", "no-difference", "no-c2", "small-batch"],
+    waves = (["vae", "stylegan2"], ["ours", "odd", "aae", "no-difference", "no-c2", "small-batch"],
              ["unpaired", "from-scratch"])  # fmt: skip
     changes = tuple(options.changes)
     for wave in waves:

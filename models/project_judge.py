@@ -1,0 +1,98 @@
+"""Which images a generator cannot make, by what a projection leaves of them.
+
+An image counts as one that cannot be generated if
+
+- a factor of its projection, as the recognizer reads it, lies in another bin than the true factor
+  and is further from it than the recognizer errs; or
+- its residual is above a limit: one that is given, or else the outer fence of the residuals,
+  Q3 + 3 (Q3 - Q1) with Q1 and Q3 their quartiles, which Tukey calls far out.
+
+How far the recognizer errs is, of each factor, the largest error on the held-out images of its
+card, or on the very images that are projected if that is larger (they may have been resized), but
+half a bin at most. A factor that it misreads by more in the original itself is not judged there.
+The fence finds a few images that stand out; where a quarter of them or more fail, none does, and
+the factors, or a limit, must tell.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shapeshd.factors import FACTORS, FloatArray, bin_indices
+
+_DEGREES = 360.0  # in a turn, which a card gives the errors of hues in
+_FENCE = 3.0
+
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class FactorVerdict:
+    """How the factors of projections compare with the true ones.
+
+    Attributes:
+        errors: (6,), how far the recognizer errs, in the factors' own units; 0 for the shape.
+        judged: (n, 6), whether the recognizer reads the factor in the original.
+        wrong: (n, 6), whether the factor is in another bin by more than that; false where it is
+            not judged.
+    """
+
+    errors: FloatArray
+    judged: BoolArray
+    wrong: BoolArray
+
+
+def judge_factors(
+    truth: FloatArray,
+    original: FloatArray,
+    projected: FloatArray,
+    accuracy: Mapping[str, Any] | None = None,
+) -> FactorVerdict:
+    """Compare the factors of projections with the true ones; see the module.
+
+    Args:
+        truth: (n, 6).
+        original: (n, 6), what the recognizer reads in the images themselves.
+        projected: (n, 6), what it reads in their projections.
+        accuracy: of the recognizer, as its card has it; None if that is not known.
+    """
+    off = factor_distance(original, truth)
+    half = np.array([0.0 if f.topology == "discrete" else f.period / f.bins / 2 for f in FACTORS])
+    judged = off <= half
+    seen = np.where(judged, off, 0.0).max(axis=0, initial=0.0)
+    errors = np.minimum(half, np.maximum(seen, _card_errors(accuracy)))
+    other = bin_indices(projected) != bin_indices(truth)
+    wrong = judged & other & (factor_distance(projected, truth) > errors)
+    return FactorVerdict(errors, judged, wrong)
+
+
+def factor_distance(a: FloatArray, b: FloatArray) -> FloatArray:
+    """Return how far factors are apart: (n, 6), along the shorter way where they are circular."""
+    distance = np.abs(a - b)
+    for column, factor in enumerate(FACTORS):
+        if factor.topology == "circle":
+            turned = distance[:, column] % factor.period
+            distance[:, column] = np.minimum(turned, factor.period - turned)
+    return distance
+
+
+def outer_fence(residuals: FloatArray) -> float:
+    """Return the residual above which one is far out: Q3 + 3 (Q3 - Q1)."""
+    first, third = np.quantile(residuals, (0.25, 0.75))
+    return float(third + _FENCE * (third - first))
+
+
+def _card_errors(accuracy: Mapping[str, Any] | None) -> FloatArray:
+    """Return the largest errors in a card, in the factors' own units; 0 where there is none."""
+    tables = (accuracy or {}).get("factors", {})
+    errors = np.zeros(len(FACTORS))
+    for column, factor in enumerate(FACTORS):
+        value = tables.get(factor.name, {}).get("largest_error")
+        if value is not None:
+            errors[column] = value / (_DEGREES if factor.unit == "turn" else 1.0)
+    return errors
