@@ -31,12 +31,12 @@ from shapeshd.factors import FACTORS, SHAPE
 from shapeshd.interrupts import stop_requested
 from shapeshd.progress import note, progress_bar
 from shapeshd.resume import require_same_settings
+from shapeshd.run_log import RunLog
 
 from .degradation import degrade
 from .evaluation import Accuracy, evaluate
 from .network import NetworkConfig, Reading, RecognitionNetwork
 from .recognizer import FILE_NAME, KIND, Recognizer, encode_factors, find_recognizer
-from shapeshd.run_log import RunLog
 from .training_data import Origin, check_split, mixed_seed, ordered_batches, training_batches
 
 STATE_NAME = "training.safetensors"

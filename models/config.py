@@ -8,6 +8,7 @@ is written into its folder before work starts.
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -24,7 +25,7 @@ else:
 
 FOLDER = Path(__file__).parent / "configs"
 IMAGES, FACTORS = "images", "factors"
-_LARGEST = 2**40
+_LARGEST, _WIDEST, _DEEPEST = 2**40, 2**14, 64
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,10 @@ class Codes:
     layers: int = 4
 
     def __post_init__(self) -> None:
-        for name in vars(self):
-            whole_number(name, getattr(self, name), 1, 2**14)
+        for name in ("latent_dim", "noise_dim", "head_width", "width"):
+            whole_number(name, getattr(self, name), 1, _WIDEST)
+        for name in ("head_layers", "layers"):
+            whole_number(name, getattr(self, name), 1, _DEEPEST)
 
 
 @dataclass(frozen=True)
@@ -85,8 +88,9 @@ class Images:
         if size & (size - 1):
             raise UsageError(f"size must be a power of two, not {size}")
         whole_number("channel_base", self.channel_base, size, 2**24)
-        for name in ("channel_max", "feature_dim", "style_dim", "mapping_layers", "group"):
-            whole_number(name, getattr(self, name), 1, 2**14)
+        for name in ("channel_max", "feature_dim", "style_dim", "group"):
+            whole_number(name, getattr(self, name), 1, _WIDEST)
+        whole_number("mapping_layers", self.mapping_layers, 1, _DEEPEST)
         _between("mapping_rate", self.mapping_rate, 1e-6, 1)
         _one_of("precision", self.precision, ("bf16", "fp32"))
 
@@ -107,8 +111,8 @@ class Factors:
 
     def __post_init__(self) -> None:
         whole_number("images", self.images, 1, 2**31)
-        whole_number("width", self.width, 1, 2**14)
-        whole_number("layers", self.layers, 1, 64)
+        whole_number("width", self.width, 1, _WIDEST)
+        whole_number("layers", self.layers, 1, _DEEPEST)
 
 
 @dataclass(frozen=True)
@@ -216,8 +220,9 @@ class AAE(Schedule):
         whole_number("penalty_every", self.penalty_every, 1, 2**20)
         _one_of("discriminator", self.discriminator, ("difference", "plain"))
         _one_of("second", self.second, ("affine", "odd", "none"))
-        for name in ("lambda_1", "lambda_2", "control", "penalty", "divergence"):
+        for name in ("lambda_1", "lambda_2", "penalty", "divergence"):
             _between(name, getattr(self, name), 0, 1e6)
+        _between("control", self.control, 0, 100)  # its exponential is taken
         _between("deviation", self.deviation, 0, 1)
         for name in ("encoder_rate", "generator_rate", "second_rate"):
             _between(name, getattr(self, name), 0, 100)
@@ -367,9 +372,10 @@ def config_from(values: Mapping[str, Any]) -> RunConfig:
     Raises:
         UsageError: naming the key that is unknown or whose value is not possible.
     """
-    other = FACTORS if values.get("domain", IMAGES) == IMAGES else IMAGES
-    if other in values:
-        raise UsageError(f"[{other}] means nothing with domain = {values.get('domain', IMAGES)!r}")
+    domain = values.get("domain", IMAGES)
+    for own, other in ((IMAGES, FACTORS), (FACTORS, IMAGES)):
+        if domain == own and other in values:
+            raise UsageError(f"[{other}] means nothing with domain = {domain!r}")
     return _build(RunConfig(), values, "")
 
 
@@ -392,8 +398,9 @@ def _build(default: _Table, values: Mapping[str, Any], where: str) -> _Table:
     changed: dict[str, Any] = {}
     for key, value in values.items():
         if key not in names:
+            shown = key if key.isprintable() else repr(key)
             raise UsageError(
-                f"{where}{key}: there is no such key; there are {', '.join(sorted(names))}"
+                f"{where}{shown}: there is no such key; there are {', '.join(sorted(names))}"
             )
         old = getattr(default, key)
         if hasattr(old, "__dataclass_fields__"):
@@ -402,7 +409,7 @@ def _build(default: _Table, values: Mapping[str, Any], where: str) -> _Table:
             changed[key] = _build(old, value, f"{where}{key}.")
             continue
         if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value)
+            value = float(value) if abs(value) < 2**1000 else math.inf  # no key allows so much
         if type(value) is not type(old):
             raise UsageError(f"{where}{key} must be {_KINDS[type(old)]}, not {value!r}")
         changed[key] = value
@@ -431,7 +438,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: cannot be read as TOML ({one_line(error)})") from None
 
 
@@ -451,9 +458,10 @@ def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
 
 def _parse(text: str) -> Any:
     try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        values = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
         return text
+    return values["value"] if len(values) == 1 else text  # else it had lines of its own
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:

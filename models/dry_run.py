@@ -39,6 +39,9 @@ def plan_of(run: TrainingRun, phases: tuple[str, ...]) -> dict[str, Any]:
         run: with its configuration and data.
         phases: by name.
 
+    Raises:
+        UsageError: if batches cannot be shared or are larger than the data.
+
     Returns:
         By phase: ``steps``, ``batch``, ``parameters`` by network, ``state_bytes``,
         ``activation_bytes`` of a batch, ``flops`` a step (a multiply-add is two), and
@@ -70,6 +73,7 @@ def describe_plan(plan: dict[str, Any]) -> str:
 
 
 def _plan(run: TrainingRun, name: str) -> dict[str, Any]:
+    run.check(name)
     config, device = run.config, run.device
     schedule = getattr(config, name)
     share = schedule.batch // run.group.count

@@ -130,7 +130,7 @@ class ImageDomain:
 
     def _placed(self, network: _Network) -> _Network:
         network = network.to(self._device)
-        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        network.to(memory_format=torch.channels_last)
         if self._settings.compile:  # of an encoder the trunk, which is called by itself
             (network.trunk if isinstance(network, Encoder) else network).compile()
         return network

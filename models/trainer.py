@@ -8,6 +8,7 @@ for bit, because what is drawn depends on the seed and the step alone.
 from __future__ import annotations
 
 import math
+import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,22 +17,22 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shapeshd.checkpoint import load_checkpoint, save_checkpoint
-from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError, one_line
+from shapeshd.checkpoint import load_checkpoint, read_card, save_checkpoint
+from shapeshd.errors import InterruptedRunError, ShapesHDError, one_line
 from shapeshd.interrupts import stop_requested
 from shapeshd.progress import progress_bar
 from shapeshd.replace_file import replace_file
 from shapeshd.resume import require_same_settings
 from shapeshd.run_log import RunLog
 
-from .config import IMAGES
 from .judge import Judge
-from .parallel import Draws, Group
+from .parallel import Draws
 from .phase import Phase
 from .run_files import LOG, RESULT, STATE, STATE_KIND, write_json
 
 _SAVE_SECONDS = 300.0
 _LOG_STEPS = 50
+_NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory|ALLOC_FAILED")
 
 
 class Trainer:
@@ -44,7 +45,7 @@ class Trainer:
         tensorboard: whether the log is written for TensorBoard, too.
 
     Raises:
-        UsageError: if the folder holds another training, or batches do not fit the data.
+        UsageError: if the folder holds another training.
         ShapesHDError: if the state in it is damaged.
     """
 
@@ -61,15 +62,6 @@ class Trainer:
             "origin": origin,
             **{key: config[key] for key in ("domain", "codes", config["domain"], phase.name)},
         }
-        batch = phase.schedule.batch
-        settings = phase.config
-        grouped = settings.domain == IMAGES and phase.name == "gan"
-        unit = settings.images.group if grouped and self.group.count > 1 else 1
-        self.group.check(f"{phase.name}.batch", batch, unit)
-        if phase.domain.count < batch:
-            raise UsageError(
-                f"{phase.domain.count:,} images are too few: a batch of {phase.name} takes {batch:,}"
-            )
         self.step, self.seconds = 0, 0.0
         self._resume()
         self._log = _Log(folder, self.step, tensorboard) if self.group.first else None
@@ -108,10 +100,14 @@ class Trainer:
                 due = self.step % self.phase.config.checks.every == 0 or self.step == steps
                 stopped = self._any(stop.is_set())
                 save = due or stopped or self._any(time.monotonic() - saved > _SAVE_SECONDS)
-                if save or self.step % _LOG_STEPS == 0:
+                logged = due or self.step % _LOG_STEPS == 0
+                if save or logged:
                     numbers = self._numbers(values)
                     if "loss" in numbers:
                         bar.set_postfix_str(f"loss {numbers['loss']:.3f}", refresh=False)
+                if save:
+                    self._require_finite()
+                if logged:  # not at a stop: the log does not depend on where a run was stopped
                     self._write(numbers)
                 if due:
                     self._write(self._judge.check(self.step, last=self.step == steps))
@@ -130,7 +126,7 @@ class Trainer:
         try:
             values = phase.update(self.step, x, rows)
         except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "memory" not in str(error):
+            if not isinstance(error, torch.OutOfMemoryError) and not _NO_MEMORY.search(str(error)):
                 raise
             lower = f"{phase.name}.batch ({phase.schedule.batch})"
             if phase.name == "aae":
@@ -146,18 +142,27 @@ class Trainer:
         numbers = {name: float(self.group.mean(value.float())) for name, value in values.items()}
         for name, number in numbers.items():
             if not math.isfinite(number):
-                raise ShapesHDError(
-                    f"{name} is {number} at step {self.step:,} of phase {self.phase.name}: the "
-                    f"training has diverged; {self._kept()}, but begin again with a lower "
-                    f"{self.phase.name}.learning_rate"
-                )
+                raise self._diverged(f"{name} is {number}")
         return numbers
+
+    def _require_finite(self) -> None:
+        """Raise `ShapesHDError` if a weight is no number: the loss knows those before the step."""
+        for name, network in self.phase.networks.items():
+            for key, value in network.state_dict().items():
+                if not bool(torch.isfinite(value).all()):
+                    raise self._diverged(f"{name}.{key} is no longer finite")
+
+    def _diverged(self, what: str) -> ShapesHDError:
+        return ShapesHDError(
+            f"{what} at step {self.step:,} of phase {self.phase.name}: the training has diverged; "
+            f"{self._kept()}, but begin again with a lower {self.phase.name}.learning_rate"
+        )
 
     def _kept(self) -> str:
         path = self.folder / STATE
         if not path.exists():
             return "nothing had been saved"
-        step = load_checkpoint(path, STATE_KIND).card["step"]
+        step = read_card(path)["step"]
         return f"what was saved after step {step:,} stays in {self.folder}"
 
     def _any(self, flag: bool) -> bool:
@@ -209,10 +214,11 @@ class Trainer:
         self.step, self.seconds = state.card["step"], state.card["seconds"]
 
     def _finish(self) -> dict[str, Any]:
-        if not self.group.first:
-            return {}
-        result = self._judge.finish(self.step, self.seconds, self._settings)
-        replace_file(self.folder / RESULT, write_json(result))
+        result: dict[str, Any] = {}
+        if self.group.first:
+            result = self._judge.finish(self.step, self.seconds, self._settings)
+            replace_file(self.folder / RESULT, write_json(result))
+        self.group.wait()  # the next phase begins with what has just been written
         return result
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from shapeshd.checkpoint import load_checkpoint, load_weights
+from shapeshd.checkpoint import load_checkpoint, load_weights, read_card
 from shapeshd.errors import UsageError
 from shapeshd.progress import note
 from shapeshd.render_spec import RenderSpec
 from shapeshd.replace_file import replace_file
 
-from .config import FACTORS, RunConfig, to_toml
+from .config import FACTORS, IMAGES, RunConfig, to_toml
 from .domain import Domain
 from .encoder import Encoder
 from .judge import ENCODER_KIND
@@ -34,11 +34,11 @@ class TrainingRun:
         out: folder of the run; it is made.
         device: where.
         group: the processes that train together.
-        start: folder of another run whose earlier phases are taken, in place of `out`'s.
+        start: folder of another run, whose earlier phases are taken where `out` has none.
         workers: processes that read images.
 
     Raises:
-        UsageError: if the source and the configuration do not fit, or batches cannot be shared.
+        UsageError: if the source and the configuration do not fit.
     """
 
     def __init__(
@@ -70,23 +70,50 @@ class TrainingRun:
             What the phase's ``result.json`` holds; {} in all processes but the first.
 
         Raises:
-            UsageError: if an earlier phase is missing, or the folder holds another run.
+            UsageError: if an earlier phase is missing, the folder holds another run, or batches
+                cannot be shared or are larger than the data.
             InterruptedRunError: if SIGINT or SIGTERM came.
             ShapesHDError: if training fails.
         """
-        if self.group.first:
-            text = to_toml(self.config)
-            self.out.mkdir(parents=True, exist_ok=True)
-            replace_file(self.out / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
+        self.check(name)
         # First weights are drawn for each phase anew: which phases ran before in this process
         # does not matter.
         torch.manual_seed(self.config.seed)
         phase, origin = self._phase(name)
         trainer = Trainer(phase, self.out / name, origin, tensorboard=tensorboard)
+        if self.group.first:  # not before it is known that no other run is here
+            text = to_toml(self.config)
+            replace_file(self.out / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
         if progress and self.group.first and trainer.step:
             steps = phase.schedule.steps
             note(f"{name}: going on after {trainer.step:,} of {steps:,} steps")
         return trainer.run(progress=progress)
+
+    def check(self, name: str) -> None:
+        """Raise `UsageError` unless a phase's batches fit the data and the processes."""
+        config = self.config
+        batch = getattr(config, name).batch
+        # The discriminator of images compares neighbours; differences are those of a ring.
+        grouped = config.domain == IMAGES and name == "gan" and self.group.count > 1
+        self.group.check(f"{name}.batch", batch, config.images.group if grouped else 1)
+        if name == "aae":
+            ring = DIFFERENCES if config.aae.discriminator == "difference" else 1
+            self.group.check("aae.codes", config.aae.codes, ring)
+        if self.domain.count < batch:
+            raise UsageError(
+                f"{self.domain.count:,} images to train on are too few: a batch of {name} takes "
+                f"{batch:,}"
+            )
+
+    def has(self, name: str) -> bool:
+        """Tell whether `start` holds a finished phase, trained with this configuration's table."""
+        if self.start is None or not (self.start / name / GENERATOR).exists():
+            return False
+        if read_card(self.start / name / GENERATOR).get(name) == self.config.to_json()[name]:
+            return True
+        if self.group.first:
+            note(f"{name}: {self.start} has one with another table [{name}]; trained anew")
+        return False
 
     def _phase(self, name: str) -> tuple[Phase, dict[str, Any]]:
         config, domain = self.config, self.domain
@@ -94,7 +121,6 @@ class TrainingRun:
         if name == "vae":
             return VAEPhase(*shared), {}
         if name == "aae":
-            self.group.check("aae.codes", config.aae.codes, DIFFERENCES)
             encoder, generator, origin = self._autoencoder("vae")
             cache = self.out / "aae" / FEATURES if self.group.first else None
             features = domain.features(encoder.trunk, cache, origin["encoder"])
@@ -107,7 +133,8 @@ class TrainingRun:
 
     def _autoencoder(self, phase: str) -> tuple[Encoder, nn.Module, dict[str, Any]]:
         """Return the encoder and the generator that a phase left, and their digests."""
-        folder = (self.start or self.out) / phase
+        folders = [top / phase for top in (self.out, self.start) if top is not None]
+        folder = next((at for at in folders if (at / ENCODER).exists()), folders[-1])
         if not (folder / ENCODER).exists():
             raise UsageError(
                 f"{folder}: holds no finished phase {phase}: train it first (shapeshd train "

@@ -22,13 +22,13 @@ from torch import Tensor
 from shapeshd.benchmark import training as module
 from shapeshd.benchmark.network import NetworkConfig, Reading
 from shapeshd.benchmark.recognizer import FILE_NAME, encode_factors, load_recognizer
-from shapeshd.run_log import RunLog
 from shapeshd.benchmark.training import TrainingConfig, reading_loss, total_loss
 from shapeshd.benchmark.training_data import training_batches
 from shapeshd.checkpoint import load_checkpoint
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
 from shapeshd.factors import NAMES, uniform_factors
 from shapeshd.render_spec import RenderSpec
+from shapeshd.run_log import RunLog
 
 from .conftest import heed_ctrl_c
 from .tiny_training import BATCH, HELD_OUT, SPEC, STEPS, TINY, tiny_config, tiny_training

@@ -47,7 +47,7 @@ def _shared(command: _Command) -> _Command:
             "--from",
             "start",
             type=NewPath(),
-            help="Another run, whose finished phases to begin with.",
+            help="Another run, whose finished phases to begin with where OUT has none.",
         ),
         click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard, too."),
         click.option(
@@ -100,8 +100,8 @@ def gan(dataset: Path | RenderSpec | None, **options: Any) -> None:
 @click.argument(
     "row",
     type=click.Choice(
-        ["ours", "odd", "aae", "stylegan2", "vae", "no-difference", "no-c2", "small-batch", "unpaired",
-         "from-scratch"]
+        ["ours", "odd", "aae", "stylegan2", "vae", "no-difference", "no-c2", "small-batch",
+         "unpaired", "from-scratch"]
     ),
 )  # fmt: skip
 @_shared

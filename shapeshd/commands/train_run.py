@@ -68,8 +68,8 @@ def run_training(
             return
         results = {}
         for name in phases:
-            if start is not None and name != phases[-1] and (start / name / GENERATOR).exists():
-                continue  # the other run has it
+            if name != phases[-1] and run.has(name):
+                continue
             results[name] = run.train(name, progress=True, tensorboard=tensorboard)
     if group.first:
         emit(results, describe_results(results, config, out), as_json=as_json)

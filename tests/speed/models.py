@@ -307,19 +307,19 @@ def report(found: dict[str, Any]) -> str:
         lines.append(f"  {name:<24} G {of_g:>12,}  D {of_d:>12,} parameters")
     if len(names) > 1:
         lines.append(f"  numbers of parameters: {same}")
-    lines.append(f"  {'s a step':<20}" + "".join(f"{name[:20]:>22}" for name in names))
+    lines.append(f"  {'s a step':<20}" + "".join(f"{name[:23]:>24}" for name in names))
     for kind, seconds in found["seconds"][names[0]].items():
-        line = f"  {kind:<20}" + "".join(f"{found['seconds'][n][kind]:>22.4f}" for n in names)
+        line = f"  {kind:<20}" + "".join(f"{found['seconds'][n][kind]:>24.4f}" for n in names)
         if len(names) > 1:
             ratio = found["ratio"][kind]
             low, high = ratio["range"]
             line += f"   ours is {ratio['median']:.2f} [{low:.2f}, {high:.2f}] times as fast"
         assert seconds > 0
         lines.append(line)
-    rates = "".join(f"{found['images_per_s'][name]:>22.2f}" for name in names)
+    rates = "".join(f"{found['images_per_s'][name]:>24.2f}" for name in names)
     lines.append(f"  {'images/s':<20}{rates}")
     if found["flops"]:
-        work = "".join(f"{found['flops'][n][ITERATION] / 1e9:>22.1f}" for n in names)
+        work = "".join(f"{found['flops'][n][ITERATION] / 1e9:>24.1f}" for n in names)
         lines.append(f"  {'GFLOP an iteration':<20}{work}")
     return "\n".join(lines)
 

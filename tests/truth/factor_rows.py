@@ -43,8 +43,8 @@ SHARED = {
     "from-scratch": {"aae": "ours"},
 }
 HEADER = (
-    "| row | phase | D, mean of the seeds | D of each | chi2_nu(20k) | sliced Wasserstein of the codes "
-    "| empty bins |\n|---|---|---|---|---|---|---|"
+    "| row | phase | D, mean of the seeds | D of each | chi2_nu(20k) "
+    "| sliced Wasserstein of the codes | empty bins |\n|---|---|---|---|---|---|---|"
 )
 
 
