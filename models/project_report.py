@@ -23,17 +23,29 @@ _BETWEEN = 2  # pixels between target and projection
 _NAMED = 2  # factors named below a pair
 
 
-def write_projection(result: ProjectionResult, out: Path) -> None:
+def write_projection(result: ProjectionResult, out: Path) -> dict[str, Any]:
     """Make the folder of a projection; it appears whole or not at all.
 
     It holds ``result.json``, ``latents.npy`` (float32 (n, latent_dim), rows as the images in
     ``result.json``) and ``pairs.png``.
 
+    Returns:
+        What ``result.json`` holds.
+
     Raises:
         UsageError: if there is something at `out`.
         OSError: if it cannot be written.
     """
-    publish(out, lambda folder: _write(result, folder))
+    values = {**result.values, "files": {"sheet": SHEET, "latents": LATENTS}}
+
+    def write(folder: Path) -> None:
+        folder.mkdir()
+        np.save(folder / LATENTS, result.latents)
+        _draw_pairs(result, folder / SHEET)
+        replace_file(folder / RESULT, write_json(values))
+
+    publish(out, write)
+    return values
 
 
 def describe(values: dict[str, Any]) -> str:
@@ -73,14 +85,6 @@ def describe(values: dict[str, Any]) -> str:
         rows.append(("factors not compared", values["why_no_factors"]))
     width = max(len(name) for name, _ in rows) + 2
     return "\n".join(f"{name:<{width}}{text}" for name, text in rows)
-
-
-def _write(result: ProjectionResult, folder: Path) -> None:
-    folder.mkdir()
-    np.save(folder / LATENTS, result.latents)
-    _draw_pairs(result, folder / SHEET)
-    values = {**result.values, "files": {"sheet": SHEET, "latents": LATENTS}}
-    replace_file(folder / RESULT, write_json(values))
 
 
 def _draw_pairs(result: ProjectionResult, path: Path) -> None:

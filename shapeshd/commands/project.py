@@ -63,7 +63,7 @@ def command(
     a dataset, render:SEED:COUNT, or a folder or .zip of images, whose residuals alone are told.
     """
     from ..models.project import ProjectionConfig
-    from ..models.project_report import describe, write_projection
+    from ..models.project_report import SHEET, describe, write_projection
     from ..models.project_run import ProjectionOptions, project_images
     from ..new_output import refuse_existing
     from ..progress import emit, note
@@ -72,10 +72,15 @@ def command(
     config = ProjectionConfig(steps=options.pop("steps"), seed=options.pop("seed"))
     device = pick_device(options.pop("device"))
     chosen = ProjectionOptions(**options)
-    # RUN/gan/generator.safetensors: which run it is, its own name does not say.
-    folder = out or Path("-".join(["project", *checkpoint.absolute().with_suffix("").parts[-3:]]))
+    folder = out or _default_folder(checkpoint)
     refuse_existing(folder)
     result = project_images(checkpoint, dataset, config, chosen, device=device, progress=True)
-    write_projection(result, folder)
-    emit(result.values, describe(result.values), as_json=as_json)
-    note(f"pairs: {folder / 'pairs.png'}")
+    values = write_projection(result, folder)
+    emit(values, describe(values), as_json=as_json)
+    note(f"pairs: {folder / SHEET}")
+
+
+def _default_folder(checkpoint: Path) -> Path:
+    """Return ``project-RUN-gan-generator``: which run it is, the file's own name does not say."""
+    parts = checkpoint.absolute().with_suffix("").parts[1:]
+    return Path("-".join(["project", *parts[-3:]]))

@@ -1,10 +1,10 @@
 """Training steps of our StyleGAN2 beside NVIDIA's: python tests/speed/models.py --peer PATH
 
 PATH is a clone of NVlabs/stylegan2-ada-pytorch or NVlabs/stylegan3, whose StyleGAN2 networks are
-built with the same sizes; nothing of it is changed, and nothing is compiled: on a GPU its own
-kernels are taken where their modules (``bias_act_plugin``, ``upfirdn2d_plugin``), once built, can
-be imported, and else the plain PyTorch operations that it has for this case. Without --peer only
-ours are timed.
+built with the same sizes (stylegan3 needs setuptools below 81). Nothing of it is changed, and
+nothing is compiled: on a GPU its own kernels are taken where their modules (``bias_act_plugin``,
+``upfirdn2d_plugin``), once built, can be imported, and else the plain PyTorch operations that it
+has for this case. Without --peer only ours are timed.
 
 A step is forward and backward of equation 7 (D: images are generated, and they and real ones
 judged) or of equation 8 (G), by one piece of code for both, with or without the penalty (R1, path
@@ -155,9 +155,11 @@ class Peer(Contestant):
             "conv_clamp": _CLAMP if half else None,
         }
         last = {"fp16_channels_last": True} if half and options.channels_last else {}
-        in_training = {}
-        if networks.__name__.endswith("stylegan2"):  # of stylegan3: its own training has it so
-            in_training = {"fused_modconv_default": "inference_only"}
+        synthesis: dict[str, Any] = {**shared, **last, "use_noise": options.noise}
+        if networks.__name__.endswith("stylegan2"):  # of stylegan3; its training has it so
+            synthesis["fused_modconv_default"] = "inference_only"
+        else:
+            synthesis = {"synthesis_kwargs": synthesis}
         self.generator = networks.Generator(
             z_dim=options.latent_dim,
             c_dim=0,
@@ -165,7 +167,7 @@ class Peer(Contestant):
             img_resolution=size,
             img_channels=3,
             mapping_kwargs={"num_layers": options.mapping_layers},
-            synthesis_kwargs={**shared, **last, **in_training, "use_noise": options.noise},
+            **synthesis,
         ).to(options.device)
         self.discriminator = networks.Discriminator(
             c_dim=0, img_resolution=size, img_channels=3, block_kwargs=last, **shared
