@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+from shapeshd.benchmark.histogram import min_samples
 from shapeshd.checks import whole_number
 from shapeshd.errors import UsageError, one_line
 
@@ -238,6 +239,8 @@ class GAN(Schedule):
     Attributes:
         paired: whether D sees pairs, equations 7-8; otherwise single images, as in a plain GAN.
         from_autoencoder: whether G' starts as G.
+        head_start: steps in which D alone is trained: what a D that knows nothing says would
+            only lead a G' that starts as G astray.
         discriminator_rate: D's learning rate, as a share of `learning_rate`.
         penalty: gamma of R1; the loss has gamma / 2 of the squared gradient.
         penalty_every: steps from one R1 to the next, which then counts for all of them.
@@ -251,6 +254,7 @@ class GAN(Schedule):
 
     paired: bool = True
     from_autoencoder: bool = True
+    head_start: int = 0
     discriminator_rate: float = 1.0
     penalty: float = 1.0
     penalty_every: int = 16
@@ -264,6 +268,7 @@ class GAN(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         _one_of("augment", self.augment, ("none", "safe", "paper"))
+        whole_number("head_start", self.head_start, 0, _LARGEST)
         for name in ("penalty_every", "path_every"):
             whole_number(name, getattr(self, name), 1, 2**20)
         for name in ("penalty", "path"):
@@ -280,8 +285,8 @@ class Checks:
 
     Attributes:
         every: steps from one check to the next.
-        samples: of the generator, for the score in a check; 0 for none.
-        final_samples: for the score at the end; 0 for none.
+        samples: of the generator, for the score in a check; 0 for none, or at least 5,761.
+        final_samples: for the score at the end; likewise.
         codes: of held-out images, whose distance to N(0, I) is measured.
         held_out: images at the end of the data that no network is trained on.
     """
@@ -295,7 +300,9 @@ class Checks:
     def __post_init__(self) -> None:
         whole_number("every", self.every, 1, _LARGEST)
         for name in ("samples", "final_samples"):
-            whole_number(name, getattr(self, name), 0, 2**31)
+            samples = whole_number(name, getattr(self, name), 0, 2**31)
+            if 0 < samples < min_samples():
+                raise UsageError(f"{name} must be 0 or at least {min_samples()}, not {samples}")
         whole_number("codes", self.codes, 2, 2**31)
         whole_number("held_out", self.held_out, 2, 2**31)
 

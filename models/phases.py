@@ -309,7 +309,10 @@ class GANPhase(Phase):
 
     def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """Take a step of D and one of G'; see `Phase.update`."""
-        return {**self._discriminate(step, x), **self._generate(step)}
+        log = self._discriminate(step, x)
+        if step >= self.config.gan.head_start:
+            log |= self._generate(step)
+        return log
 
     def _discriminate(self, step: int, x: Tensor) -> dict[str, Tensor]:
         settings: GAN = self.config.gan

@@ -187,9 +187,10 @@ class Projector:
         optimizer = torch.optim.Adam([z], betas=_BETAS, eps=_EPSILON)
         best, lowest = z.detach().clone(), z.new_full((len(z),), math.inf)
         for step in range(steps):
-            distances = image_distance(self._generator(z), target)
+            with torch.enable_grad():  # whatever the caller has set
+                distances = image_distance(self._generator(z), target)
+                (z.grad,) = torch.autograd.grad(distances.sum(), z)
             _keep(best, lowest, z.detach(), distances.detach())
-            (z.grad,) = torch.autograd.grad(distances.sum(), z)
             optimizer.param_groups[0]["lr"] = (
                 self._config.rate * 0.5 * (1 + math.cos(math.pi * step / steps))
             )

@@ -180,6 +180,8 @@ def test_a_key_that_does_not_exist_is_refused(table: str) -> None:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
+        ({"checks": {"samples": 5760}}, "checks.samples must be 0 or at least 5761, not 5760"),
+        ({"checks": {"final_samples": 1}}, "checks.final_samples must be 0 or at least 5761"),
         ({"images": {"size": 48}}, "images.size must be a power of two, not 48"),
         ({"images": {"size": 256, "channel_base": 255}}, "images.channel_base must be between 256"),
         ({"aae": {"lambda_min": 3, "lambda_max": 2}}, "aae.lambda_max must be between 3 and"),
@@ -305,6 +307,8 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
         values[table] = draw(st.fixed_dictionaries({}, optional=chosen))
     if "size" in values.get("images", {}):
         values["images"]["size"] = 8
+    for key in values["checks"].keys() & {"samples", "final_samples"}:
+        values["checks"][key] = max(values["checks"][key], 5761)
     if {"lambda_min", "lambda_max"} <= values["aae"].keys():
         both = sorted(values["aae"].pop(key) for key in ("lambda_min", "lambda_max"))
         values["aae"] |= dict(zip(("lambda_min", "lambda_max"), both, strict=True))
