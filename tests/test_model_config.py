@@ -67,6 +67,7 @@ LIMITS: dict[str, dict[str, tuple[float, float]]] = {
     },
     "gan": {
         **SCHEDULE,
+        "head_start": (0, MANY),
         "discriminator_rate": (0.0, 100.0),
         **dict.fromkeys(("penalty", "path"), (0.0, 1e6)),
         **dict.fromkeys(("penalty_every", "path_every"), (1, 2**20)),

@@ -35,8 +35,13 @@ def test_the_wheel_holds_every_module_and_template(wheel: Path) -> None:
         assert f"shapeshd/povray_templates/{template}" in names
     for module in (ROOT / "shapeshd").rglob("*.py"):
         assert str(module.relative_to(ROOT)) in names
-    for module in (ROOT / "benchmark").rglob("*.py"):
-        assert f"shapeshd/{module.relative_to(ROOT)}" in names
+    for folder in ("benchmark", "models"):
+        for module in (ROOT / folder).rglob("*.py"):
+            assert f"shapeshd/{module.relative_to(ROOT)}" in names
+    configs = list((ROOT / "models" / "configs").rglob("*.toml"))
+    assert len(configs) >= 13
+    for config in configs:
+        assert f"shapeshd/{config.relative_to(ROOT)}" in names
     assert "shapeshd/py.typed" in names
 
 
@@ -64,7 +69,7 @@ def test_the_wheel_renders(wheel: Path, tmp_path: Path) -> None:
     assert 20 < float(done.stdout) < 235
 
 
-@pytest.mark.parametrize("folder", ["povray_templates", "benchmark"])
+@pytest.mark.parametrize("folder", ["povray_templates", "benchmark", "models"])
 def test_the_editable_install_finds_the_mapped_folders(folder: str) -> None:
     """The folders stand at the top of the repository under another import name."""
     script = f"import shapeshd.{folder} as t; print(t.__file__)"

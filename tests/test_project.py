@@ -34,7 +34,7 @@ CONFIG = GeneratorConfig(
     size=SIZE, latent_dim=DIM, style_dim=16, mapping_layers=2, mapping_rate=1.0,
     normalize_latent=False, channel_base=128, channel_max=16,
 )  # fmt: skip
-QUICK = ProjectionConfig(steps=120, starts=4, pool=512)
+QUICK = ProjectionConfig(steps=60, starts=4, pool=256)
 
 
 def small(seed: int = 0, contrast: float = 0.4, **changes: Any) -> Generator:
@@ -99,15 +99,15 @@ def test_gradient_in_z_against_finite_differences(normalize: bool) -> None:
     assert gradcheck(lambda z: image_distance(network(z), target), z)
 
 
-@pytest.mark.parametrize("dim", [1, 6, 512])
+@pytest.mark.parametrize("dim", [1, 6, 128])
 def test_shell_holds_its_share(dim: int) -> None:
     low, high = shell(dim)
     # The square of the length over two is gamma-distributed, of the shape d / 2.
     beyond = gammainc(dim / 2, low**2 / 2), 1 - gammainc(dim / 2, high**2 / 2)
     np.testing.assert_allclose(beyond, (1 - SHELL) / 2, rtol=1e-6)
-    drawn = normal_latents(0, 0, 20_000, dim).norm(dim=1)
+    drawn = normal_latents(0, 0, 10_000, dim).norm(dim=1)
     share = ((drawn >= low) & (drawn <= high)).double().mean()
-    assert abs(share - SHELL) < 5 * (SHELL * (1 - SHELL) / 20_000) ** 0.5
+    assert abs(share - SHELL) < 5 * (SHELL * (1 - SHELL) / 10_000) ** 0.5
 
 
 def test_nearest_point_of_the_shell() -> None:
@@ -127,10 +127,10 @@ def test_nearest_point_of_the_shell() -> None:
 def test_own_images_are_found_and_others_are_not() -> None:
     network = small()
     known, images = samples(network, 6)
-    found = search(network, images)
+    found = search(network, images, replace(QUICK, steps=200))
     own = residual(images, found.images)
-    assert own.max() < 1.5 and np.median(own) < 0.5  # of 255 levels
-    torch.testing.assert_close(found.z, known, rtol=0.1, atol=0.1)
+    assert own.max() < 1.5 and np.median(own) < 0.3  # of 255 levels
+    assert (found.z - known).norm(dim=1).median() < 0.02  # and so are the latents
     torch.testing.assert_close(found.images, to_uint8(network(found.z)), rtol=0, atol=1)
     other = search(network, renders(4))
     assert residual(renders(4), other.images).min() > 25
@@ -154,7 +154,7 @@ def test_never_worse_than_the_best_of_the_pool() -> None:
     network, images = small(), renders(3)
     pool = to_shell(normal_latents(0, 0, QUICK.pool, DIM), *shell(DIM))
     target = to_float(images)
-    with torch.no_grad():
+    with torch.no_grad():  # which the search must not mind
         made = network(pool)
         wild = search(network, images, replace(QUICK, rate=10.0, steps=6))  # steps that miss
         for row in range(3):
@@ -169,15 +169,15 @@ def test_never_worse_than_the_best_of_the_pool() -> None:
 def test_what_is_found_does_not_depend_on_the_others() -> None:
     network = small()
     _, images = samples(network, 5)
-    config = replace(QUICK, steps=30)
+    config = replace(QUICK, steps=12, pool=64)
     together = Projector(network, config).project(images, range(5))
     again = Projector(network, config).project(images, range(5))
     assert torch.equal(together.z, again.z) and torch.equal(together.images, again.images)
     projector = Projector(network, config)
     alone = torch.cat([projector.project(images[i : i + 1], [i]).z for i in (4, 0, 2)])
     torch.testing.assert_close(alone, together.z[[4, 0, 2]], rtol=1e-3, atol=1e-3)
-    other = search(network, images, replace(config, seed=1, steps=3))
-    assert not torch.equal(other.z, search(network, images, replace(config, steps=3)).z)
+    other = search(network, images, replace(config, seed=1))
+    assert not torch.equal(other.z, together.z)
 
 
 def test_progress_counts_each_image_at_each_step() -> None:
