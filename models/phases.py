@@ -65,6 +65,14 @@ class VAEPhase(Phase):
             (encoder.head, config.vae.head_rate),
         ]
         self.add_optimizer("autoencoder", parts, (0.9, 0.99))
+        latent = config.codes.latent_dim
+
+        def without_means(gradient: Tensor) -> Tensor:
+            return torch.cat((torch.zeros_like(gradient[:latent]), gradient[latent:]))
+
+        # Centred codes do not feel the bias of their means: what gradient it has is rounding,
+        # which Adam would scale up to steps of full size.
+        encoder.head.body.last.bias.register_hook(without_means)
 
     @property
     def generator(self) -> nn.Module:

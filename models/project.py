@@ -73,7 +73,7 @@ class ProjectionConfig:
     def __post_init__(self) -> None:
         whole_number("--steps", self.steps, 3, 10**6)
         whole_number("starts", self.starts, 1, 1024)
-        whole_number("pool", self.pool, self.starts, 10**6)
+        whole_number("--pool", self.pool, self.starts, 10**6)
         whole_number("codes", self.codes, 1, 1024)
         if not 0 < self.rate <= 10:
             raise UsageError(f"rate must be above 0, at most 10, not {self.rate:g}")

@@ -1,4 +1,4 @@
-"""`project`: which images count as not generated, the folder that comes out, and what is refused."""
+"""`project`: which images count as not generated, the folder of a result, what is refused."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from shapeshd.benchmark.recognizer import WEIGHTS, Recognizer
+from shapeshd.benchmark.recognizer import WEIGHTS, load_recognizer
+from shapeshd.benchmark.resize import resized
 from shapeshd.checkpoint import read_card, save_checkpoint
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import FACTORS, NAMES, bin_indices, uniform_factors
 from shapeshd.models import Generator, GeneratorConfig, load_generator, save_generator
-from shapeshd.models import project_run as project_run_module
 from shapeshd.models.config import Codes, Images
 from shapeshd.models.encoder import EncoderConfig, build_encoder
 from shapeshd.models.encoder_file import find_encoder, read_encoder
-from shapeshd.models.image_data import to_uint8
+from shapeshd.models.image_data import open_training_images, to_uint8
 from shapeshd.models.project import Projector, shell
 from shapeshd.models.project_judge import factor_distance, judge_factors, outer_fence
 from shapeshd.models.project_report import describe
 from shapeshd.models.project_run import choose_images, peak_ratio, residual, summarise
+from shapeshd.render_spec import RenderSpec
 
 from .test_bad_input import check_refusal
 
@@ -34,6 +35,7 @@ SIZE, DIM = 32, 6
 CODES = Codes(latent_dim=DIM, noise_dim=3, head_width=8, head_layers=1)
 IMAGES = Images(size=SIZE, channel_base=128, channel_max=8, feature_dim=8, style_dim=8)
 DATA = "render:5:40"
+QUICK = ("--pool", 64)
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -119,7 +121,6 @@ def test_what_is_misread_in_the_original_is_not_judged() -> None:
     original, read = true.copy(), true.copy()
     original[2, 1] = (true[2, 1] + 0.3) % 1
     original[4, 4] = (true[4, 4] + 1) % 4
-    read[:, (1, 4)] = (true[:, 1:2] + 0.5) % 1, (true[:, 4:5] + 2) % 4
     read[:, 1], read[:, 4] = (true[:, 1] + 0.5) % 1, (true[:, 4] + 2) % 4
     verdict = judge_factors(true, original, read)
     expected = np.ones((8, 6), dtype=bool)
@@ -189,8 +190,8 @@ def check_images(result: dict[str, Any], count: int) -> None:
 def test_the_folder(checkpoint: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "out"
     status, output, notes = run(
-        "project", checkpoint, DATA, "--count", 5, "--steps", 6, "--batch", 3, "--reference", 2,
-        "--out", out, "--json",
+        "project", checkpoint, DATA, *QUICK, "--count", 5, "--steps", 6, "--batch", 3,
+        "--reference", 2, "--out", out, "--json",
     )  # fmt: skip
     assert status == 0 and f"pairs: {out / 'pairs.png'}" in notes
     assert sorted(path.name for path in out.iterdir()) == [
@@ -226,15 +227,13 @@ def test_the_folder(checkpoint: Path, tmp_path: Path, run: Run) -> None:
     # The latents make the images whose residuals are told.
     network, _ = load_generator(checkpoint)
     made = to_uint8(network(torch.from_numpy(np.load(out / "latents.npy"))))
-    data = project_run_module.open_training_images(Path("nowhere") if False else spec(), SIZE)
+    data = open_training_images(spec(), SIZE)
     told = [image["rmse"] for image in result["images"]]
     np.testing.assert_allclose(residual(data.batch(range(35, 40)), made), told, atol=0.05)
     check_sheet(out / "pairs.png", result, data.batch(range(35, 40)))
 
 
-def spec() -> Any:
-    from shapeshd.render_spec import RenderSpec
-
+def spec() -> RenderSpec:
     return RenderSpec(5, 40, SIZE)
 
 
@@ -256,14 +255,14 @@ def check_sheet(path: Path, result: dict[str, Any], targets: torch.Tensor) -> No
 
 def test_the_table(checkpoint: Path, tmp_path: Path, run: Run) -> None:
     out = tmp_path / "out"
-    arguments = ("--count", 3, "--steps", 3, "--reference", 0, "--limit", 200, "--spread")
+    arguments = (*QUICK, "--count", 3, "--steps", 3, "--reference", 0, "--limit", 200, "--spread")
     status, output, _ = run("project", checkpoint, DATA, *arguments, "--out", out)
     assert status == 0
     lines = output.splitlines()
     assert lines[0].startswith("cannot be generated") and "of 3 (" in lines[0]
     assert lines[1].startswith("  factor in another bin")
     assert "0 (limit 200.0, --limit)" in lines[2]
-    assert lines[3].startswith("residual, 8-bit levels  median")
+    assert lines[3].split()[:4] == ["residual,", "8-bit", "levels", "median"]
     assert len(lines) == 4  # no reference
     result = json.loads((out / "result.json").read_text())
     assert output.strip() == describe(result)
@@ -276,7 +275,19 @@ def test_a_folder_of_images_has_residuals_only(checkpoint: Path, tmp_path: Path,
     made, out = tmp_path / "made", tmp_path / "out"
     assert run("sample", checkpoint, made, "--count", 4, "--seed", 8)[0] == 0
     status, output, _ = run(
-        "project", checkpoint, made, "--count", 4, "--steps", 150, "--limit", 10, "--out", out
+        "project",
+        checkpoint,
+        made,
+        "--count",
+        4,
+        "--steps",
+        150,
+        "--pool",
+        512,
+        "--limit",
+        10,
+        "--out",
+        out,
     )
     assert status == 0
     assert "has no known factors, so residuals alone judge" in output
@@ -285,12 +296,12 @@ def test_a_folder_of_images_has_residuals_only(checkpoint: Path, tmp_path: Path,
     assert result["recognizer"] is None and result["summary"]["wrong_factors"] is None
     assert all(image["factors"] is None for image in result["images"])
     assert result["summary"]["not_generated"] == 0
-    assert result["summary"]["rmse"]["median"] < 1
+    assert result["summary"]["rmse"]["median"] < 3
 
 
 def test_a_size_that_no_recognizer_reads(tmp_path: Path, run: Run) -> None:
     path, out = save_small(tmp_path / "generator.safetensors", size=16), tmp_path / "out"
-    arguments = ("project", path, DATA, "--count", 2, "--steps", 3, "--out", out)
+    arguments = ("project", path, DATA, *QUICK, "--count", 2, "--steps", 3, "--out", out)
     status, output, _ = run(*arguments, "--reference", 0)
     assert status == 0
     assert "factors not compared" in output and "16x16 pixels, too few" in output
@@ -303,7 +314,7 @@ def test_a_given_seed_gives_the_same(checkpoint: Path, tmp_path: Path, run: Run)
     found = []
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         out = tmp_path / name
-        run("project", checkpoint, DATA, "--count", 3, "--steps", 4, "--reference", 1,
+        run("project", checkpoint, DATA, *QUICK, "--count", 3, "--steps", 4, "--reference", 1,
             "--seed", seed, "--recognizer", "none", "--out", out)  # fmt: skip
         found.append(((out / "latents.npy").read_bytes(), (out / "pairs.png").read_bytes()))
     assert found[0] == found[1] != found[2]
@@ -359,7 +370,7 @@ def test_a_run_of_our_own(tmp_path: Path, run: Run) -> None:
     )
     assert status == 0, errors
     generator, out = folder / "vae" / "generator.safetensors", tmp_path / "out"
-    arguments = ("project", generator, "render:0:40", "--count", 2, "--steps", 3)
+    arguments = ("project", generator, "render:0:40", *QUICK, "--count", 2, "--steps", 3)
     status, output, _ = run(*arguments, "--reference", 0, "--out", out, "--json")
     assert status == 0
     assert json.loads(output)["encoder"]["path"] == str(folder / "vae" / "encoder.safetensors")
@@ -373,13 +384,14 @@ def test_a_run_of_our_own(tmp_path: Path, run: Run) -> None:
         (["--count", 0], "--count must be"),
         (["--count", 41], "has 40 images, fewer than --count 41"),
         (["--steps", 2], "--steps must be"),
+        (["--pool", 5], "--pool must be between 6"),
         (["--batch", 0], "--batch must be"),
         (["--reference", -1], "--reference must be"),
         (["--seed", -1], "seed must be"),
         (["--limit", -1], "--limit must be above 0"),
         (["--limit", "nan"], "--limit must be above 0"),
         (["--encoder", "none.safetensors"], "no such file"),
-        (["--encoder", WEIGHTS / "lite.safetensors"], "is a recognizer, not a encoder"),
+        (["--encoder", WEIGHTS / "lite.safetensors"], "is a recognizer, not"),
         (["--recognizer", "big"], "no such recognizer"),
         (["--device", "tpu"], "cannot be used"),
     ],
@@ -388,7 +400,9 @@ def test_refused_options(
     checkpoint: Path, tmp_path: Path, run: Run, arguments: list[Any], message: str
 ) -> None:
     out = tmp_path / "out"
-    check_refusal(run("project", checkpoint, DATA, *arguments, "--out", out), 2, message, out)
+    check_refusal(
+        run("project", checkpoint, DATA, "--count", 2, *arguments, "--out", out), 2, message, out
+    )
 
 
 def test_refused_sources(checkpoint: Path, tmp_path: Path, run: Run) -> None:
@@ -429,7 +443,8 @@ def test_whole_or_not_at_all(
     check_refusal(run("project", checkpoint, DATA, "--count", 2, "--out", out), status, message)
     monkeypatch.undo()
     monkeypatch.setattr("shapeshd.models.project_report.save_sheet", fails)
-    run("project", checkpoint, DATA, "--count", 2, "--steps", 3, "--reference", 0, "--out", out)
+    short = ("--count", 2, "--steps", 3, "--reference", 0)
+    run("project", checkpoint, DATA, *QUICK, *short, "--out", out)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
@@ -439,18 +454,15 @@ def test_the_default_folder(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run" / "gan").mkdir(parents=True)
     save_small(tmp_path / "run" / "gan" / "generator.safetensors")
-    run("project", "run/gan/generator.safetensors", DATA, "--count", 1, "--steps", 3,
+    run("project", "run/gan/generator.safetensors", DATA, *QUICK, "--count", 1, "--steps", 3,
         "--reference", 0, "--recognizer", "none")  # fmt: skip
     assert (tmp_path / "project-run-gan-generator" / "pairs.png").exists()
 
 
 def test_the_recognizer_is_read_in_its_own_size(checkpoint: Path) -> None:
     """A guard for the test above that trusts it: it does read these renders at 64 pixels."""
-    from shapeshd.benchmark.recognizer import load_recognizer
-    from shapeshd.benchmark.resize import resized
-
-    reader: Recognizer = load_recognizer("lite")
-    data = project_run_module.open_training_images(spec(), SIZE)
+    reader = load_recognizer("lite")
+    data = open_training_images(spec(), SIZE)
     read = reader(resized(data.batch(range(20)), reader.size))
     verdict = judge_factors(uniform_factors(5, 0, 20), read, read, reader.card["accuracy"])
     assert not verdict.wrong.any() and verdict.judged.mean() > 0.95

@@ -1,12 +1,9 @@
-"""Reference models whose training takes a second; as a program, one that a test can end.
-
-``python -m tests.tiny_models DOMAIN OUT PHASE,PHASE KEY=VALUE ...`` trains, saves its state after
-every step and logs every step; torchrun's processes share the batches.
-"""
+"""Reference models whose training takes a second, and a process that a test can end."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -16,7 +13,8 @@ import torch
 from shapeshd.errors import ShapesHDError
 from shapeshd.models import trainer
 from shapeshd.models.config import RunConfig, config_from
-from shapeshd.models.parallel import Group, joined_group
+from shapeshd.models.parallel import Group
+from shapeshd.models.trainer import Trainer
 from shapeshd.models.training_run import TrainingRun
 from shapeshd.render_spec import RenderSpec
 
@@ -76,25 +74,19 @@ def tiny_run(
     return TrainingRun(config, source, out, start=start, group=group, workers=workers)
 
 
-def main() -> None:
-    """Train as a real process does, and exit as the command line does."""
+def train_in_process(out: Path, words: Path, domain: str, phase: str, workers: int) -> None:
+    """Train as a real process does, slowly; exit as the command line does, its words in a file."""
     torch.set_num_threads(1)  # sums are cut by the number of threads: their last bits differ
     trainer._SAVE_SECONDS, trainer._LOG_STEPS = 0.0, 1
-    domain, out, phases, *changes = sys.argv[1:]
-    tables: dict[str, dict[str, Any]] = {}
-    for change in changes:
-        name, _, value = change.partition("=")
-        table, _, key = name.partition(".")
-        tables.setdefault(table, {})[key] = type(TABLES[domain][table].get(key, 0))(float(value))
+    save = Trainer.save
+
+    def save_slowly(self: Trainer) -> None:
+        time.sleep(0.05)
+        save(self)
+
+    Trainer.save = save_slowly  # type: ignore[method-assign]
     try:
-        with joined_group(torch.device("cpu")) as group:
-            run = tiny_run(domain, Path(out), group=group, **tables)
-            for phase in phases.split(","):
-                run.train(phase)
+        tiny_run(domain, out, workers=workers).train(phase)
     except ShapesHDError as error:
-        print(error, file=sys.stderr)
+        words.write_text(f"{error}\n")
         sys.exit(error.exit_code)
-
-
-if __name__ == "__main__":
-    main()

@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 @click.option("--count", type=int, default=64, show_default=True, help="Images to project.")
 @click.option("--spread", is_flag=True, help="Spread them over DATASET; else its last ones.")
 @click.option("--steps", type=int, default=300, show_default=True, help="Of the search.")
+@click.option(
+    "--pool",
+    type=int,
+    default=4096,
+    show_default=True,
+    help="Samples of which those most like an image are where its search begins.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws where it begins.")
 @click.option("--batch", type=int, default=16, show_default=True, help="Images at a time.")
 @click.option(
@@ -69,7 +76,7 @@ def command(
     from ..progress import emit, note
     from .device import pick_device
 
-    config = ProjectionConfig(steps=options.pop("steps"), seed=options.pop("seed"))
+    config = ProjectionConfig(**{name: options.pop(name) for name in ("steps", "pool", "seed")})
     device = pick_device(options.pop("device"))
     chosen = ProjectionOptions(**options)
     folder = out or _default_folder(checkpoint)
