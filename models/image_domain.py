@@ -34,6 +34,7 @@ from .image_data import batches, open_training_images, to_float, to_uint8
 _Network = TypeVar("_Network", bound=nn.Module)
 
 _HD_FROM = 128
+_LITE_SIZE = 64
 _SCORED = 64  # images generated at a time
 _SHEET = (6, 8)  # rows and columns
 _LARGEST_THUMBNAIL = 128
@@ -69,8 +70,8 @@ class ImageDomain:
                 "held out (checks.held_out)"
             )
         self.feature_dim = config.images.feature_dim
-        self.known_law = self._data.known_law
-        self.why_no_score = self._data.why_no_score
+        self.why_no_score = self._data.why_no_score or self._too_small()
+        self.known_law = self.why_no_score is None
         self._recognizer: Recognizer | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -218,6 +219,15 @@ class ImageDomain:
         with self.autocast():
             parts = [generator(some).float() for some in z.split(_SCORED)]
         return to_uint8(torch.cat(parts)).cpu()
+
+    def _too_small(self) -> str | None:
+        """Say why no recognizer can read images of this size; None if one can."""
+        size = self._settings.size
+        try:
+            check_image_size(size, size, _LITE_SIZE, self._data.name)
+        except UsageError as error:
+            return str(error)
+        return None
 
     def _reader(self) -> Recognizer:
         if self._recognizer is None:

@@ -5,7 +5,8 @@ An image counts as one that cannot be generated if
 - a factor of its projection, as the recognizer reads it, lies in another bin than the true factor
   and is further from it than the recognizer errs; or
 - its residual is above a limit: one that is given, or else the outer fence of the residuals,
-  Q3 + 3 (Q3 - Q1) with Q1 and Q3 their quartiles, which Tukey calls far out.
+  Q3 + 3 (Q3 - Q1) with Q1 and Q3 their quartiles, which Tukey calls far out; but never less than
+  what the search leaves of the generator's own samples.
 
 How far the recognizer errs is, of each factor, the largest error on the held-out images of its
 card, or on the very images that are projected if that is larger (they may have been resized), but
@@ -85,6 +86,16 @@ def outer_fence(residuals: FloatArray) -> float:
     """Return the residual above which one is far out: Q3 + 3 (Q3 - Q1)."""
     first, third = np.quantile(residuals, (0.25, 0.75))
     return float(third + _FENCE * (third - first))
+
+
+def choose_limit(residuals: FloatArray, own: FloatArray) -> float:
+    """Return the residual above which an image counts as not generated; see the module.
+
+    Args:
+        residuals: of the images, n >= 1.
+        own: of the generator's own samples, which it certainly makes; may be none.
+    """
+    return max([outer_fence(residuals), *own.tolist()])
 
 
 def _card_errors(accuracy: Mapping[str, Any] | None) -> FloatArray:

@@ -25,7 +25,7 @@ from .architectures import read_generator
 from .encoder_file import find_encoder, read_encoder
 from .image_data import ImageData, open_training_images
 from .project import ProjectionConfig, Projector
-from .project_judge import outer_fence
+from .project_judge import choose_limit
 from .project_reading import AUTO, NONE, Reading, open_reading
 
 FORMAT = "shapeshd-projection"
@@ -44,7 +44,7 @@ class ProjectionOptions:
         batch: images to search for at a time.
         reference: samples of the generator's own to search for, too; 0 for none.
         limit: residual in 8-bit levels above which an image counts as not generated; None for
-            `outer_fence`.
+            `choose_limit`.
         encoder: "auto" for the one that belongs to the generator (see `find_encoder`), "none", or
             a path.
         recognizer: "auto", "none", or as `load_recognizer` takes it.
@@ -127,7 +127,9 @@ def project_images(
         raise ShapesHDError(
             f"out of memory ({one_line(error)[:80]}): use a smaller --batch than {options.batch}"
         ) from None
-    limit = _limit(found.residuals, own, options.limit)
+    limit = options.limit
+    if limit is None:
+        limit = choose_limit(found.residuals, own)
     images, recognizer = _judge(indices, found, reading, limit)
     values = {
         "format": FORMAT,
@@ -286,13 +288,6 @@ def _search(
 
 def _parts(numbers: Sequence[int], length: int) -> Iterator[Sequence[int]]:
     return (numbers[start : start + length] for start in range(0, len(numbers), length))
-
-
-def _limit(residuals: FloatArray, own: FloatArray, given: float | None) -> float:
-    if given is not None:
-        return given
-    # What the search leaves of images that can certainly be made is no fault of the generator.
-    return max([outer_fence(residuals), *own.tolist()])
 
 
 def _judge(

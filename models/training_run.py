@@ -86,7 +86,9 @@ class TrainingRun:
             replace_file(self.out / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
         if progress and self.group.first and trainer.step:
             steps = phase.schedule.steps
-            note(f"{name}: going on after {trainer.step:,} of {steps:,} steps")
+            done = f"all {steps:,} steps are taken; judged again"
+            going = f"going on after {trainer.step:,} of {steps:,} steps"
+            note(f"{name}: {done if trainer.finished else going}")
         return trainer.run(progress=progress)
 
     def check(self, name: str) -> None:

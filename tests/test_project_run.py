@@ -24,7 +24,12 @@ from shapeshd.models.encoder import EncoderConfig, build_encoder
 from shapeshd.models.encoder_file import find_encoder, read_encoder
 from shapeshd.models.image_data import open_training_images, to_uint8
 from shapeshd.models.project import Projector, shell
-from shapeshd.models.project_judge import factor_distance, judge_factors, outer_fence
+from shapeshd.models.project_judge import (
+    choose_limit,
+    factor_distance,
+    judge_factors,
+    outer_fence,
+)
 from shapeshd.models.project_report import describe
 from shapeshd.models.project_run import choose_images, peak_ratio, residual, summarise
 from shapeshd.render_spec import RenderSpec
@@ -142,6 +147,13 @@ def test_fence() -> None:
     assert (normal > outer_fence(normal)).sum() <= 1
     with_some = np.concatenate([normal, np.full(500, 60.0)])
     assert (with_some > outer_fence(with_some)).sum() == 500
+
+
+def test_the_limit_is_above_what_the_search_leaves() -> None:
+    residuals = np.array([1.0, 1.1, 1.2, 1.3, 9.0])
+    assert choose_limit(residuals, np.empty(0)) == pytest.approx(1.3 + 3 * 0.2)
+    assert choose_limit(residuals, np.array([0.1, 1.5])) == pytest.approx(1.9)
+    assert choose_limit(residuals, np.array([0.1, 12.0])) == 12
 
 
 def test_which_images() -> None:
