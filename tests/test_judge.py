@@ -40,10 +40,10 @@ def test_codes_of_a_known_normal_distribution() -> None:
     mu = torch.tensor([0.5, -0.2, 0.0], dtype=torch.float64)
     root = torch.tensor([[1.5, 0, 0], [0.4, 0.8, 0], [0, -0.3, 1.0]], dtype=torch.float64)
     covariance = root @ root.T
-    found = posterior_distance(mu + normal(30_000, 3) @ root.T)
-    assert found.codes == 30_000
-    assert found.mean == pytest.approx(float(mu.norm()), abs=0.025)
-    assert found.covariance == pytest.approx(float((covariance - torch.eye(3)).norm()), abs=0.06)
+    found = posterior_distance(mu + normal(15_000, 3) @ root.T)
+    assert found.codes == 15_000
+    assert found.mean == pytest.approx(float(mu.norm()), abs=0.035)
+    assert found.covariance == pytest.approx(float((covariance - torch.eye(3)).norm()), abs=0.08)
     # Over all directions; 256 random ones are off by a few per cent.
     u = directions_of(3, 20_000)
     wide = ((u * (covariance @ u)).sum(0)).sqrt()
