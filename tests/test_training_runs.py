@@ -750,6 +750,9 @@ def test_memory_of_the_activations_by_hand(tmp_path: Path) -> None:
     # Of D, with two layers of width 8, and 64 real and as many fake samples: its input of 12, two
     # hidden vectors before and after SiLU, the logit; and the weights of all layers but the first.
     assert plan["activation_bytes"] == 4 * (2 * 64 * (12 + 4 * 8 + 1) + 8 * 8 + 8)
+    # A head start of D's hides nothing of what comes after it.
+    changes["gan"]["head_start"] = 5
+    assert plan_of(tiny_run("factors", tmp_path / "run", **changes), ("gan",))["gan"] == plan
 
 
 @pytest.mark.parametrize(
