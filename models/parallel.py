@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,10 +78,8 @@ class Group:
         """Return the mean over the processes, through which gradients flow to all of them."""
         if self.count == 1:
             return value
-        from torch.distributed.nn.functional import all_reduce
-
-        total: Tensor = all_reduce(value)
-        return total / self.count
+        mean: Tensor = _Mean.apply(value, self)
+        return mean
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace the gradients by their mean over the processes."""
@@ -92,6 +91,21 @@ class Group:
             gradients, flat.split([g.numel() for g in gradients]), strict=True
         ):
             gradient.copy_(new.view_as(gradient))
+
+
+class _Mean(torch.autograd.Function):
+    """`Group.mean`; each process's part in it is 1 / count, in the losses of all of them."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, group: Group) -> Tensor:
+        """Return the mean of `value` over the processes."""
+        ctx.group = group
+        return group.mean(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        """Return the gradient by this process's value."""
+        return ctx.group.mean(gradient), None
 
 
 class Draws:
