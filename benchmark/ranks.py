@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-from shapeshd.errors import ShapesHDError
+from shapeshd.torchrun import fellow_ended, local_number, process_group
 
 _DAY = timedelta(days=1)
 
@@ -40,10 +39,8 @@ class Ranks:
 
             try:
                 dist.barrier()
-            except RuntimeError:  # gloo's words name sockets, not reasons
-                raise ShapesHDError(
-                    f"process {self.rank} of {self.count}: another one has ended; it has said why"
-                ) from None
+            except RuntimeError:
+                raise fellow_ended(self.rank, self.count) from None
 
     @property
     def gpu(self) -> int | None:
@@ -57,16 +54,5 @@ def joined_ranks() -> Iterator[Ranks]:
 
     They meet over gloo, on the CPU: what they share is a folder, and no tensors.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1 or "RANK" not in os.environ:
-        yield Ranks()
-        return
-    import torch.distributed as dist
-
-    if own := not dist.is_initialized():
-        dist.init_process_group("gloo", timeout=_DAY)
-    try:
-        yield Ranks(dist.get_rank(), dist.get_world_size(), int(os.environ.get("LOCAL_RANK", "0")))
-    finally:
-        if own:
-            dist.destroy_process_group()
+    with process_group("gloo", _DAY) as (rank, count):
+        yield Ranks(rank, count, local_number() or 0)

@@ -29,6 +29,7 @@ from shapeshd.dataset import ShapesHD
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
 from shapeshd.factors import FACTORS, SHAPE
 from shapeshd.interrupts import stop_requested
+from shapeshd.order import mixed_seed
 from shapeshd.progress import note, progress_bar
 from shapeshd.resume import require_same_settings
 from shapeshd.run_log import RunLog
@@ -37,7 +38,7 @@ from .degradation import degrade
 from .evaluation import Accuracy, evaluate
 from .network import NetworkConfig, Reading, RecognitionNetwork
 from .recognizer import FILE_NAME, KIND, Recognizer, encode_factors, find_recognizer
-from .training_data import Origin, check_split, mixed_seed, ordered_batches, training_batches
+from .training_data import Origin, check_split, ordered_batches, training_batches
 
 STATE_NAME = "training.safetensors"
 STATE_KIND = "recognizer-training"

@@ -15,6 +15,7 @@ from shapeshd.dataset import ShapesHD, open_dataset
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import FloatArray, uniform_factors_at
 from shapeshd.manifest import VIRTUAL_NAME, load_manifest
+from shapeshd.order import mixed_seed, shuffled_batches
 from shapeshd.render_spec import RenderSpec
 from shapeshd.shards import Provenance, header_of, is_shard, list_shards, open_hdf5
 
@@ -200,21 +201,11 @@ class _Order(Sampler[list[int]]):
         return self._last - self._first
 
     def __iter__(self) -> Iterator[list[int]]:
-        per_epoch = self._images // self._batch
-        known, rows = -1, torch.empty(0)
-        for step in range(self._first, self._last):
-            epoch, number = divmod(step, per_epoch)
-            if epoch != known:
-                generator = torch.Generator().manual_seed(mixed_seed(self._seed, epoch))
-                known, rows = epoch, torch.randperm(self._images, generator=generator)
-            yield rows[number * self._batch : (number + 1) * self._batch].tolist()
+        def generator(epoch: int) -> torch.Generator:
+            return torch.Generator().manual_seed(mixed_seed(self._seed, epoch))
 
-
-def mixed_seed(*numbers: int) -> int:
-    """Return a seed for PyTorch that depends on all of several numbers."""
-    from numpy.random import SeedSequence
-
-    return int(SeedSequence(list(numbers)).generate_state(1, "uint64")[0] >> 1)
+        for rows in shuffled_batches(self._images, self._batch, self._first, self._last, generator):
+            yield rows.tolist()
 
 
 def check_split(images: int, held_out: int, batch: int) -> int:

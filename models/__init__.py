@@ -13,7 +13,7 @@ _HOMES = {
     "GeneratorConfig": "generator",
     "RunConfig": "config",
     "TrainingRun": "training_run",
-    "load_config": "config",
+    "load_config": "config_file",
     "load_generator": "architectures",
     "read_generator": "architectures",
     "save_generator": "architectures",
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .architectures import read_generator as read_generator
     from .architectures import save_generator as save_generator
     from .config import RunConfig as RunConfig
-    from .config import load_config as load_config
+    from .config_file import load_config as load_config
     from .generator import Generator as Generator
     from .generator import GeneratorConfig as GeneratorConfig
     from .training_run import TrainingRun as TrainingRun

@@ -20,15 +20,20 @@ ARCHITECTURES = {network.architecture: network for network in (Generator,)}
 
 
 class Images(nn.Module):
-    """A generator whose images are cut to [-1, 1], as they would be if they were saved."""
+    """A generator whose images are cut to [-1, 1], as they would be if they were saved.
 
-    def __init__(self, network: nn.Module) -> None:
+    Args:
+        network: any of `ARCHITECTURES`.
+        truncation: see `Generator.forward`.
+    """
+
+    def __init__(self, network: Generator, truncation: float = 1.0) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.truncation = network, truncation
 
     def forward(self, z: Tensor) -> Tensor:
         """Map latents (n, latent_dim) to float images (n, 3, height, width) in [-1, 1]."""
-        images: Tensor = self.network(z)
+        images: Tensor = self.network(z, truncation=self.truncation)
         return images.clamp(-1, 1)
 
 

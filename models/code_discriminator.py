@@ -51,29 +51,3 @@ class LinearCodeDiscriminator(nn.Module):
         with torch.autocast(z.device.type, enabled=False):
             logits: Tensor = self.affine(full_precision(z))
         return logits[:, 0]
-
-
-class OddCodeDiscriminator(nn.Module):
-    """A C2 that sees what C1 does not: (m(z) - m(-z)) / 2 + b, with a perceptron m.
-
-    Differences of two independent codes are symmetric about 0 whatever the codes are: of the
-    codes' characteristic function they keep the squared modulus. A small asymmetry (a skewness)
-    changes that only in second order, so C1 hardly feels it, and an affine C2 knows the mean
-    alone. The prior is symmetric; what makes codes asymmetric is an odd function's to tell.
-
-    Args:
-        latent_dim: components of a code.
-        width: of the hidden layers.
-        layers: how many of them there are, at least 1; see `Perceptron`.
-    """
-
-    def __init__(self, latent_dim: int, width: int, layers: int) -> None:
-        super().__init__()
-        self.body = Perceptron(latent_dim, 1, width, layers)
-        self.bias = nn.Parameter(torch.zeros(()))
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Map (n, latent_dim) to logits (n,), in float32 at least, autocast or not."""
-        both: Tensor = self.body(torch.cat((z, -z)))[:, 0]
-        there, mirrored = both.chunk(2)
-        return (there - mirrored) / 2 + self.bias

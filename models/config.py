@@ -7,26 +7,19 @@ is written into its folder before work starts.
 
 from __future__ import annotations
 
-import json
-import math
-import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
-from pathlib import Path
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from shapeshd.benchmark.histogram import min_samples
 from shapeshd.checks import whole_number
-from shapeshd.errors import UsageError, one_line
+from shapeshd.errors import UsageError
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
-FOLDER = Path(__file__).parent / "configs"
 IMAGES, FACTORS = "images", "factors"
 _LARGEST, _WIDEST, _DEEPEST = 2**40, 2**14, 64
+
+RING = 16
+"""Codes that stand in a ring: each gives its difference to those before it."""
 
 
 @dataclass(frozen=True)
@@ -175,10 +168,11 @@ class AAE(Schedule):
 
     Attributes:
         codes: codes in the adversarial part of a step; `batch` is that of the reconstruction.
-        discriminator: "difference" for equations 4-6 (C1 sees differences of two codes),
+        discriminator: "difference" for equations 4-6 (C1 sees differences of codes),
             "plain" for equations 2-3 (C sees codes).
-        second: C2, the second discriminator of codes: "affine" as in the paper, "odd" for an odd
-            function of a code (see `OddCodeDiscriminator`), or "none".
+        others: codes whose mean is taken from a code in a difference: 1 for equation 4, up to 15;
+            see `phases.differences`.
+        second: C2, the second discriminator of codes: "affine" or "none".
         lambda_1: weight of C1's (C's) part in the loss, at first.
         lambda_2: weight of C2's.
         control: how fast the weights are adjusted: the share by which they change in a step
@@ -192,8 +186,11 @@ class AAE(Schedule):
         penalty_every: steps from one penalty to the next, which then counts for all of them.
         divergence: weight of the Kullback-Leibler term of phase 1 that is kept, which keeps the
             encoder's noise alive.
-        deviation: standard deviation below which no component of a code is drawn: the norm
-            alone would let the encoder's noise, and with it the codes' dimension, vanish.
+        deviation: standard deviation below which no component of a code is drawn, at first: the
+            norm alone would let the encoder's noise, and with it the codes' dimension, vanish.
+        final_deviation: the same at the end; in between it goes along a cosine. The less there
+            is, the better are reconstructions, and the sharper the borders between codes that
+            mean different things.
         encoder_rate: the encoder's learning rate, as a share of `learning_rate`.
         generator_rate: the generator's, likewise.
         second_rate: C2's, likewise.
@@ -201,6 +198,7 @@ class AAE(Schedule):
 
     codes: int = 4096
     discriminator: str = "difference"
+    others: int = 1
     second: str = "affine"
     lambda_1: float = 5.0
     lambda_2: float = 5.0
@@ -212,6 +210,7 @@ class AAE(Schedule):
     penalty_every: int = 4
     divergence: float = 0.0
     deviation: float = 0.2
+    final_deviation: float = 0.2
     encoder_rate: float = 0.1
     generator_rate: float = 0.2
     second_rate: float = 1.0
@@ -221,11 +220,13 @@ class AAE(Schedule):
         whole_number("codes", self.codes, 2, 2**20)
         whole_number("penalty_every", self.penalty_every, 1, 2**20)
         _one_of("discriminator", self.discriminator, ("difference", "plain"))
-        _one_of("second", self.second, ("affine", "odd", "none"))
+        whole_number("others", self.others, 1, RING - 1)
+        _one_of("second", self.second, ("affine", "none"))
         for name in ("lambda_1", "lambda_2", "penalty", "divergence"):
             _between(name, getattr(self, name), 0, 1e6)
         _between("control", self.control, 0, 100)  # its exponential is taken
-        _between("deviation", self.deviation, 0, 1)
+        for name in ("deviation", "final_deviation"):
+            _between(name, getattr(self, name), 0, 1)
         for name in ("encoder_rate", "generator_rate", "second_rate"):
             _between(name, getattr(self, name), 0, 100)
         _between("target", self.target, -1, 1)
@@ -242,7 +243,8 @@ class GAN(Schedule):
         from_autoencoder: whether G' starts as G.
         head_start: steps in which D alone is trained: what a D that knows nothing says would
             only lead a G' that starts as G astray.
-        discriminator_rate: D's learning rate, as a share of `learning_rate`.
+        generator_rate: the generator's learning rate, as a share of `learning_rate`: one that
+            starts as G has less to learn than D, which starts from nothing.
         penalty: gamma of R1; the loss has gamma / 2 of the squared gradient.
         penalty_every: steps from one R1 to the next, which then counts for all of them.
         path: weight of the path-length penalty.
@@ -256,7 +258,7 @@ class GAN(Schedule):
     paired: bool = True
     from_autoencoder: bool = True
     head_start: int = 0
-    discriminator_rate: float = 1.0
+    generator_rate: float = 1.0
     penalty: float = 1.0
     penalty_every: int = 16
     path: float = 2.0
@@ -274,7 +276,7 @@ class GAN(Schedule):
             whole_number(name, getattr(self, name), 1, 2**20)
         for name in ("penalty", "path"):
             _between(name, getattr(self, name), 0, 1e6)
-        _between("discriminator_rate", self.discriminator_rate, 0, 100)
+        _between("generator_rate", self.generator_rate, 0, 100)
         _between("path_decay", self.path_decay, 0, 1)
         _between("target", self.target, -1, 1)
         _between("augment_kimg", self.augment_kimg, 1e-6, 1e9)
@@ -336,140 +338,6 @@ class RunConfig:
         values = asdict(self)
         del values[FACTORS if self.domain == IMAGES else IMAGES]
         return values
-
-
-def load_config(
-    name: str, changes: Sequence[str] = (), seed: int | None = None, row: str | None = None
-) -> RunConfig:
-    """Read a configuration.
-
-    Args:
-        name: that of a shipped one (`shipped_configs`), or a path ending in ``.toml``.
-        changes: such as ``aae.lambda_1=2``, in order; the value is written as in TOML, and text
-            needs no quotes.
-        seed: replaces the file's.
-        row: a row of Table 1, or an ablation: its own configuration is laid over the file's.
-
-    Raises:
-        UsageError: if there is no such file, it is no TOML, or a key or a value is not possible.
-    """
-    values = _read(name)
-    if row is not None:
-        _merge(values, _read_toml(FOLDER / "rows" / f"{row}.toml"))
-    for change in changes:
-        key, equals, text = change.partition("=")
-        if not equals:
-            raise UsageError(f"--set {change}: write KEY=VALUE, such as aae.lambda_1=2")
-        _merge(values, _nested(key.strip().split("."), _parse(text.strip())))
-    if seed is not None:
-        values["seed"] = seed
-    try:
-        return config_from(values)
-    except UsageError as error:
-        raise UsageError(f"configuration {name}: {error}") from None
-
-
-def shipped_configs() -> list[str]:
-    """Return the names of the configurations that come with the program."""
-    return sorted(path.stem for path in FOLDER.glob("*.toml"))
-
-
-def config_from(values: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration that `RunConfig.to_json` or a TOML file says.
-
-    Raises:
-        UsageError: naming the key that is unknown or whose value is not possible.
-    """
-    domain = values.get("domain", IMAGES)
-    for own, other in ((IMAGES, FACTORS), (FACTORS, IMAGES)):
-        if domain == own and other in values:
-            raise UsageError(f"[{other}] means nothing with domain = {domain!r}")
-    return _build(RunConfig(), values, "")
-
-
-def to_toml(config: RunConfig) -> str:
-    """Write a configuration as TOML that `load_config` reads."""
-    lines, tables = [], []
-    for key, value in config.to_json().items():
-        if isinstance(value, dict):
-            tables += ["", f"[{key}]", *(f"{k} = {json.dumps(v)}" for k, v in value.items())]
-        else:
-            lines.append(f"{key} = {json.dumps(value)}")
-    return "\n".join([*lines, *tables]) + "\n"
-
-
-_Table = TypeVar("_Table")
-
-
-def _build(default: _Table, values: Mapping[str, Any], where: str) -> _Table:
-    names = {item.name for item in fields(default)}  # type: ignore[arg-type]
-    changed: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in names:
-            shown = key if key.isprintable() else repr(key)
-            raise UsageError(
-                f"{where}{shown}: there is no such key; there are {', '.join(sorted(names))}"
-            )
-        old = getattr(default, key)
-        if hasattr(old, "__dataclass_fields__"):
-            if not isinstance(value, Mapping):
-                raise UsageError(f"{where}{key} is a table of keys, not {value!r}")
-            changed[key] = _build(old, value, f"{where}{key}.")
-            continue
-        if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value) if abs(value) < 2**1000 else math.inf  # no key allows so much
-        if type(value) is not type(old):
-            raise UsageError(f"{where}{key} must be {_KINDS[type(old)]}, not {value!r}")
-        changed[key] = value
-    try:
-        return replace(default, **changed)  # type: ignore[type-var]
-    except UsageError as error:
-        raise UsageError(f"{where}{error}") from None
-
-
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
-
-
-def _read(name: str) -> dict[str, Any]:
-    if name.endswith(".toml"):
-        return _read_toml(Path(name).expanduser())
-    if name not in shipped_configs():
-        known = ", ".join(shipped_configs())
-        raise UsageError(
-            f"there is no configuration {name!r}; there are {known}, or a path NAME.toml"
-        )
-    return _read_toml(FOLDER / f"{name}.toml")
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: cannot be read as TOML ({one_line(error)})") from None
-
-
-def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
-    for key, value in changes.items():
-        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
-            _merge(values[key], value)
-        else:
-            values[key] = value
-
-
-def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
-    for key in reversed(path):
-        value = {key: value}
-    return dict(value)
-
-
-def _parse(text: str) -> Any:
-    try:
-        values = tomllib.loads(f"value = {text}")
-    except (ValueError, RecursionError):
-        return text
-    return values["value"] if len(values) == 1 else text  # else it had lines of its own
 
 
 def _between(name: str, value: float, low: float, high: float) -> None:

@@ -17,10 +17,10 @@ from torch.utils.flop_counter import flop_registry
 
 from shapeshd.progress import human_bytes
 
-from .config import FACTORS, RunConfig
+from .config import FACTORS, RING, RunConfig
 from .parallel import Group
 from .phase import Phase
-from .phases import DIFFERENCES, AAEPhase, GANPhase, VAEPhase
+from .phases import AAEPhase, GANPhase, VAEPhase
 from .training_run import TrainingRun
 
 _PROBE = 4
@@ -77,10 +77,10 @@ def _plan(run: TrainingRun, name: str) -> dict[str, Any]:
     config, device = run.config, run.device
     schedule = getattr(config, name)
     share = schedule.batch // run.group.count
-    probe = min(_PROBE * (DIFFERENCES if config.domain == FACTORS else 1), share)
+    probe = min(_PROBE * (RING if config.domain == FACTORS else 1), share)
     small = {"batch": probe}
     if name == "aae":
-        codes = max(DIFFERENCES, config.aae.codes * probe // share // DIFFERENCES * DIFFERENCES)
+        codes = max(RING, config.aae.codes * probe // share // RING * RING)
         small["codes"] = codes
     if name == "gan":
         small["head_start"] = 0  # the first step already trains all

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from shapeshd.checks import whole_number
 from shapeshd.errors import UsageError
 
+from .config import Codes, Images
 from .layers import full_precision
 from .network_config import WIDEST, PyramidConfig
 from .perceptron import Perceptron
@@ -53,6 +54,20 @@ class EncoderConfig(PyramidConfig):
         for name in ("feature_dim", "noise_dim", "latent_dim", "head_width"):
             whole_number(name, getattr(self, name), 1, WIDEST)
         whole_number("head_layers", self.head_layers, 1, 64)
+
+
+def encoder_config(images: Images, codes: Codes) -> EncoderConfig:
+    """Return the encoder of a run's tables."""
+    return EncoderConfig(
+        size=images.size,
+        channel_base=images.channel_base,
+        channel_max=images.channel_max,
+        feature_dim=images.feature_dim,
+        noise_dim=codes.noise_dim,
+        latent_dim=codes.latent_dim,
+        head_width=codes.head_width,
+        head_layers=codes.head_layers,
+    )
 
 
 class Trunk(nn.Module):

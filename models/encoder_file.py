@@ -11,8 +11,9 @@ import torch
 from shapeshd.checkpoint import load_checkpoint, load_weights, read_card
 from shapeshd.errors import ShapesHDError, UsageError
 
-from .config import FACTORS, config_from
-from .encoder import Encoder, EncoderConfig, build_encoder
+from .config import FACTORS
+from .config_file import config_from
+from .encoder import Encoder, EncoderConfig, build_encoder, encoder_config
 from .judge import ENCODER_KIND
 from .run_files import ENCODER
 
@@ -68,14 +69,4 @@ def _config(card: Mapping[str, Any], path: Path) -> EncoderConfig:
         run = config_from(tables)
     except UsageError as error:
         raise UsageError(f"{path}: its card is not one of this version ({error})") from None
-    images, codes = run.images, run.codes
-    return EncoderConfig(
-        size=images.size,
-        channel_base=images.channel_base,
-        channel_max=images.channel_max,
-        feature_dim=images.feature_dim,
-        noise_dim=codes.noise_dim,
-        latent_dim=codes.latent_dim,
-        head_width=codes.head_width,
-        head_layers=codes.head_layers,
-    )
+    return encoder_config(run.images, run.codes)

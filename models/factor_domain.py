@@ -2,37 +2,36 @@
 
 No image and no recognizer stands between a method and its chi-square here: a sample's factors are
 decoded from the embedding in closed form. The three hues are points on the unit circle, scale and
-orientation run from -1 to 1, and the shape is one of four corners.
+orientation run from -1 to 1, and the shape is one-hot: as in images, another shape is no farther
+than a quarter of a turn of a hue.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shapeshd.benchmark.decomposition import decompose
-from shapeshd.benchmark.statistic import goodness_of_fit
+from shapeshd.benchmark.network import Reading
+from shapeshd.benchmark.recognizer import decode_reading, encode_factors
 from shapeshd.checkpoint import save_checkpoint
 from shapeshd.errors import UsageError
-from shapeshd.factors import FACTORS, NUM_BINS, FloatArray, IntArray, joint_bins, uniform_factors
+from shapeshd.factors import SHAPES, FloatArray, uniform_factors
 
 from .augment import AugmentConfig
 from .config import RunConfig
 from .encoder import Encoder, Head
 from .perceptron import Perceptron
+from .scored import score_samples
 
 WIDTH = 12
 """Numbers in an embedding."""
 
 KIND = "factor-generator"
-_SCALE, _ORIENTATION = FACTORS[3], FACTORS[5]
 _BATCH = 16384
 
 
@@ -43,16 +42,12 @@ def embed(factors: FloatArray) -> Tensor:
         factors: float64 (n, 6), columns as in `shapeshd.FACTORS`.
 
     Returns:
-        float32 (n, 12): cosine and sine of each hue, scale and orientation in [-1, 1], and 1 for
-        the shape beside three times -1.
+        float32 (n, 12): cosine and sine of each hue, scale and orientation in [-1, 1], and the
+        shape one-hot.
     """
-    table = torch.from_numpy(np.ascontiguousarray(factors))
-    angles = table[:, :3] * (2 * math.pi)
-    hues = torch.stack((angles.cos(), angles.sin()), 2).flatten(1)
-    scale = 2 * (table[:, 3] - _SCALE.low) / _SCALE.period - 1
-    orientation = table[:, 5] / _ORIENTATION.high
-    shape = 2.0 * nn.functional.one_hot(table[:, 4].long(), 4) - 1
-    return torch.cat((hues, scale[:, None], orientation[:, None], shape), 1).float()
+    hues, scale, orientation, shape = encode_factors(factors)
+    shapes = nn.functional.one_hot(shape, len(SHAPES))
+    return torch.cat((hues.flatten(1), 2 * scale[:, None] - 1, orientation[:, None], shapes), 1)
 
 
 def decode(embedding: Tensor) -> FloatArray:
@@ -61,14 +56,10 @@ def decode(embedding: Tensor) -> FloatArray:
     Any 12 numbers have factors: hues by their angle, the shape by its largest number, scale and
     orientation cut to their ranges; as a recognizer reads any image.
     """
-    values = embedding.detach().double().cpu()
-    points = values[:, :6].view(-1, 3, 2)
-    hues = torch.remainder(torch.atan2(points[..., 1], points[..., 0]) / (2 * math.pi), 1.0)
-    scale = (values[:, 6].clamp(-1, 1) + 1) / 2 * _SCALE.period + _SCALE.low
-    orientation = values[:, 7].clamp(-1, 1) * _ORIENTATION.high
-    shape = values[:, 8:].argmax(1).double()
-    columns = (*hues.unbind(1), scale, shape, orientation)
-    return torch.stack(columns, 1).numpy()
+    values = embedding.detach().double()
+    points, scale = values[:, :6].view(-1, 3, 2), (values[:, 6] + 1) / 2
+    reading = Reading(points, scale, values[:, 7], values[:, 8:])
+    return decode_reading(reading).cpu().numpy()
 
 
 class FactorGenerator(nn.Module):
@@ -169,26 +160,19 @@ class FactorDomain:
     ) -> None:
         """Write nothing: embeddings have no pictures."""
 
-    def score(self, generator: nn.Module, samples: int, seed: int) -> dict[str, Any]:
-        """Return the goodness of fit of samples, and its decomposition."""
-        counts = self.histogram(generator, samples, seed)
-        return {
-            "fit": goodness_of_fit(counts).to_json(),
-            "parts": decompose(counts).to_json(),
-        }
-
     @torch.no_grad()
-    def histogram(self, generator: nn.Module, samples: int, seed: int) -> IntArray:
-        """Count the bins of samples: int64 (k,)."""
-        latent = self._config.codes.latent_dim
+    def score(self, generator: nn.Module, samples: int, seed: int) -> dict[str, Any]:
+        """Return the goodness of fit of samples, its decomposition, and their ``residual``.
+
+        The residual is the mean distance of a sample from the embedding of its own factors, 0
+        for data: how sharp samples are, which their factors do not tell.
+        """
         rng = torch.Generator(self._device).manual_seed(seed)
-        counts = np.zeros(NUM_BINS, dtype=np.int64)
-        for start in range(0, samples, _BATCH):
-            n = min(_BATCH, samples - start)
-            z = torch.randn(n, latent, generator=rng, device=self._device)
-            bins = joint_bins(decode(generator(z)))
-            counts += np.bincount(bins, minlength=NUM_BINS)
-        return counts
+        latent = self._config.codes.latent_dim
+        found = score_samples(lambda z: decode(generator(z)), samples, latent, rng, _BATCH)
+        made = generator(torch.randn(_BATCH, latent, generator=rng, device=self._device)).cpu()
+        distances = torch.linalg.vector_norm(made - embed(decode(made)), dim=1)
+        return {**found, "residual": float(distances.mean())}
 
     def save_generator(self, path: Path, generator: nn.Module, card: Mapping[str, Any]) -> None:
         """Save it as a checkpoint of its own kind: its samples are no images."""

@@ -8,6 +8,7 @@ square, as is the practice for FFHQ and LSUN; then it is resized with antialiasi
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -29,7 +30,7 @@ from .picture_data import EncodedImages, PictureData
 from .shapes_data import ShapesData
 from .square_images import ImageData
 
-__all__ = ["ImageData", "batches", "open_training_images", "to_float", "to_uint8"]
+__all__ = ["ImageData", "batches", "open_training_images", "rendered_at", "to_float", "to_uint8"]
 
 SMALLEST, LARGEST = 4, 4096  # pixels
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -74,6 +75,18 @@ def open_training_images(
     if files is None:
         return _open_shapes(path, name, size, crop)
     return PictureData(files, name, size, crop=crop)
+
+
+def rendered_at(source: Path | RenderSpec, size: int) -> Path | RenderSpec:
+    """Return images to be rendered at `size` pixels, unless another size was asked for.
+
+    Args:
+        source: other images stay what they are.
+        size: pixels.
+    """
+    if isinstance(source, RenderSpec) and source.size == RenderSpec.size:
+        return replace(source, size=size)
+    return source
 
 
 def batches(data: ImageData, order: Iterable[Sequence[int]], workers: int) -> Iterator[Tensor]:

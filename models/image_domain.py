@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shapeshd.benchmark.decomposition import decompose
 from shapeshd.benchmark.recognizer import Recognizer, load_recognizer
 from shapeshd.benchmark.resize import check_image_size, resized
-from shapeshd.benchmark.statistic import goodness_of_fit
 from shapeshd.contact_sheet import draw_sheet, save_sheet
 from shapeshd.errors import UsageError
-from shapeshd.factors import NUM_BINS, IntArray, joint_bins
+from shapeshd.factors import FloatArray
 from shapeshd.progress import note
 from shapeshd.render_spec import RenderSpec
 
@@ -26,10 +22,11 @@ from .architectures import save_generator
 from .augment import PAPER, AugmentConfig
 from .config import RunConfig
 from .discriminator import Discriminator, DiscriminatorConfig
-from .encoder import Encoder, EncoderConfig, build_encoder
+from .encoder import Encoder, build_encoder, encoder_config
 from .features import stored_features
 from .generator import Generator, GeneratorConfig
-from .image_data import batches, open_training_images, to_float, to_uint8
+from .image_data import batches, open_training_images, rendered_at, to_float, to_uint8
+from .scored import score_samples
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -59,9 +56,8 @@ class ImageDomain:
     ) -> None:
         self._config, self._device, self._workers = config, device, workers
         self._settings = config.images
-        if isinstance(source, RenderSpec) and source.size == RenderSpec.size:
-            source = replace(source, size=config.images.size)  # nobody asked for another
-        self._data = open_training_images(source, config.images.size)
+        size = config.images.size
+        self._data = open_training_images(rendered_at(source, size), size)
         self.held_out = config.checks.held_out
         self.count = len(self._data) - self.held_out
         if self.count < 1:
@@ -87,20 +83,8 @@ class ImageDomain:
 
     def encoder(self) -> Encoder:
         """Return a new encoder."""
-        settings, codes = self._settings, self._config.codes
-        encoder: Encoder = build_encoder(
-            EncoderConfig(
-                size=settings.size,
-                channel_base=settings.channel_base,
-                channel_max=settings.channel_max,
-                feature_dim=settings.feature_dim,
-                noise_dim=codes.noise_dim,
-                latent_dim=codes.latent_dim,
-                head_width=codes.head_width,
-                head_layers=codes.head_layers,
-            )
-        )
-        return self._placed(encoder)
+        config = encoder_config(self._settings, self._config.codes)
+        return self._placed(build_encoder(config))
 
     def generator(self) -> nn.Module:
         """Return a new generator. It keeps the length of z: codes of images have one."""
@@ -189,24 +173,15 @@ class ImageDomain:
 
     def score(self, generator: nn.Module, samples: int, seed: int) -> dict[str, Any]:
         """Return the goodness of fit of samples as the recognizer reads them."""
-        counts = self.histogram(generator, samples, seed)
-        return {
-            "fit": goodness_of_fit(counts).to_json(),
-            "parts": decompose(counts).to_json(),
-            "recognizer": self._reader().name,
-        }
-
-    def histogram(self, generator: nn.Module, samples: int, seed: int) -> IntArray:
-        """Count the bins of samples: int64 (k,)."""
         reader = self._reader()
+
+        def factors_of(z: Tensor) -> FloatArray:
+            return reader(resized(self._images(generator, z), reader.size))
+
         rng = torch.Generator(self._device).manual_seed(seed)
-        counts = np.zeros(NUM_BINS, dtype=np.int64)
-        for start in range(0, samples, _SCORED):
-            n = min(_SCORED, samples - start)
-            z = torch.randn(n, self._config.codes.latent_dim, generator=rng, device=self._device)
-            images = resized(self._images(generator, z), reader.size)
-            counts += np.bincount(joint_bins(reader(images)), minlength=NUM_BINS)
-        return counts
+        latent = self._config.codes.latent_dim
+        found = score_samples(factors_of, samples, latent, rng, _SCORED)
+        return {**found, "recognizer": reader.name}
 
     def save_generator(self, path: Path, generator: nn.Module, card: Mapping[str, Any]) -> None:
         """Save it for `shapeshd score`."""

@@ -30,6 +30,7 @@ class Judge:
 
     def __init__(self, phase: Phase, folder: Path) -> None:
         self._phase, self._folder = phase, folder
+        self._measured: tuple[int, dict[str, Any]] = (-1, {})  # the last step measured, and what
 
     def check(self, step: int, *, last: bool) -> dict[str, Any]:
         """Return what a check finds, for the log; write the sheets.
@@ -42,10 +43,7 @@ class Judge:
         if not phase.group.first:
             return {}
         phase.domain.write_sheets(self._folder / SHEETS, step, phase.generator, phase.encoder)
-        found: dict[str, Any] = {}
-        codes = self.codes(step)
-        if codes is not None:
-            found["posterior"] = posterior_distance(codes).to_json()
+        found = self._posterior(step)
         samples = phase.config.checks.samples
         if phase.domain.known_law and samples and not last:
             score = phase.domain.score(phase.generator, samples, _CHECK_SEED + phase.config.seed)
@@ -63,9 +61,7 @@ class Judge:
             save_checkpoint(
                 self._folder / ENCODER, ENCODER_KIND, phase.encoder.state_dict(), dict(result)
             )
-        codes = self.codes(step)
-        if codes is not None:
-            result["posterior"] = posterior_distance(codes).to_json()
+        result |= self._posterior(step)
         samples = phase.config.checks.final_samples
         if not domain.known_law:
             result["why_no_score"] = domain.why_no_score
@@ -73,6 +69,14 @@ class Judge:
             seed = _FINAL_SEED + phase.config.seed
             result["score"] = domain.score(phase.generator, samples, seed)
         return result
+
+    def _posterior(self, step: int) -> dict[str, Any]:
+        """Return ``posterior`` of held-out codes, measured once a step; {} without an encoder."""
+        if self._measured[0] != step:
+            codes = self.codes(step)
+            found = {} if codes is None else {"posterior": posterior_distance(codes).to_json()}
+            self._measured = step, found
+        return dict(self._measured[1])
 
     @torch.no_grad()
     def codes(self, step: int) -> Tensor | None:
@@ -112,4 +116,5 @@ def _brief(score: dict[str, Any]) -> dict[str, Any]:
         "reduced_chi_square": fit["prediction"]["reduced_chi_square"]["value"],
         "empty_bins": fit["empty_bins"]["observed"],
         "parts": {part["name"]: part["delta"]["value"] for part in score["parts"]["parts"]},
+        **({"residual": score["residual"]} if "residual" in score else {}),
     }

@@ -8,7 +8,6 @@ here there are penalties of second order and networks that take part in two loss
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.errors import UsageError
+from shapeshd.order import mixed_seed
+from shapeshd.torchrun import fellow_ended, process_group
+
+_PATIENCE = timedelta(hours=2)
 
 
 class Group:
@@ -64,10 +67,8 @@ class Group:
         value = value.detach().clone()
         try:
             dist.all_reduce(value)
-        except RuntimeError:  # gloo's words name sockets, not reasons
-            raise ShapesHDError(
-                f"process {self.rank} of {self.count}: another one has ended; it has said why"
-            ) from None
+        except RuntimeError:
+            raise fellow_ended(self.rank, self.count) from None
         return value / self.count
 
     def wait(self) -> None:
@@ -124,10 +125,7 @@ class Draws:
 
     def generator(self, step: int, what: str, device: str | None = None) -> torch.Generator:
         """Return a generator of random numbers, on the run's device or another."""
-        from numpy.random import SeedSequence
-
-        words = SeedSequence([self._seed, step, zlib.crc32(what.encode())])
-        seed = int(words.generate_state(1, "uint64")[0] >> 1)
+        seed = mixed_seed(self._seed, step, zlib.crc32(what.encode()))
         return torch.Generator(device or self._device).manual_seed(seed)
 
     def normal(self, step: int, what: str, batch: int, *shape: int) -> Tensor:
@@ -149,16 +147,7 @@ def joined_group(device: torch.device) -> Iterator[Group]:
     Args:
         device: of this process: GPUs' tensors go over NCCL, the CPU's over gloo.
     """
-    count = int(os.environ.get("WORLD_SIZE", "1"))
-    if count == 1 or "RANK" not in os.environ:
-        yield Group()
-        return
-    import torch.distributed as dist
-
     # With GPUs, too, there are numbers on the CPU: weights, flags.
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(hours=2))
-    try:
-        yield Group(dist.get_rank(), dist.get_world_size())
-    finally:
-        dist.destroy_process_group()
+    with process_group(backend, _PATIENCE) as (rank, count):
+        yield Group(rank, count)

@@ -61,12 +61,13 @@ class Phase:
     @property
     def generator(self) -> nn.Module:
         """The generator that is judged: an average."""
-        raise NotImplementedError
+        generator: nn.Module = self.averages["generator"]
+        return generator
 
     @property
     def encoder(self) -> Encoder | None:
-        """The encoder that is judged; None where there is none."""
-        return None
+        """The encoder that is judged, an average or fixed; None where there is none."""
+        return self.averages.get("encoder", self.fixed.get("encoder"))
 
     def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """Take a step.
@@ -85,9 +86,12 @@ class Phase:
         """Return the learning rate of a step: a rise, then a cosine down to `final_rate`."""
         schedule = self.schedule
         rise = min(1.0, (step + 1) / (schedule.warm_up + 1))
-        fall = 0.5 * (1 + math.cos(math.pi * min(1.0, step / schedule.steps)))
-        share = schedule.final_rate + (1 - schedule.final_rate) * fall
-        return schedule.learning_rate * rise * share
+        return schedule.learning_rate * rise * self.between(1.0, schedule.final_rate, step)
+
+    def between(self, first: float, last: float, step: int) -> float:
+        """Return what goes along a cosine from `first` at step 0 to `last` at the end."""
+        left = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.schedule.steps)))
+        return last + (first - last) * left
 
     def add_optimizer(
         self, name: str, parts: Iterable[tuple[nn.Module, float]], betas: tuple[float, float]

@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .augment import AdaptiveProbability, apply, draw
-from .code_discriminator import CodeDiscriminator, LinearCodeDiscriminator, OddCodeDiscriminator
-from .config import AAE, GAN, VAE, RunConfig
+from .adaptive_probability import AdaptiveProbability
+from .augment import augment
+from .code_discriminator import CodeDiscriminator, LinearCodeDiscriminator
+from .config import AAE, GAN, RING, VAE, RunConfig
 from .domain import Domain
 from .encoder import Encoder
 from .generator import Mapper
@@ -40,9 +41,6 @@ from .losses import (
 )
 from .parallel import Group
 from .phase import Phase, frozen
-
-DIFFERENCES = 16
-"""Codes that stand in a ring: each gives its difference to the next."""
 
 _CENTRE_RATE = 0.1
 
@@ -73,18 +71,6 @@ class VAEPhase(Phase):
         # Centred codes do not feel the bias of their means: what gradient it has is rounding,
         # which Adam would scale up to steps of full size.
         encoder.head.body.last.bias.register_hook(without_means)
-
-    @property
-    def generator(self) -> nn.Module:
-        """The average of G."""
-        generator: nn.Module = self.averages["generator"]
-        return generator
-
-    @property
-    def encoder(self) -> Encoder:
-        """The average of E."""
-        encoder: Encoder = self.averages["encoder"]
-        return encoder
 
     def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """Take a step up the bound; see `Phase.update`."""
@@ -163,7 +149,7 @@ class AAEPhase(Phase):
             "c1": CodeDiscriminator(codes.latent_dim, codes.width, codes.layers).to(device),
         }
         frozen(encoder.trunk)
-        encoder.head.deviation.fill_(settings.deviation)
+        self._hold_noise(0)
         self.averages = {
             name: self.average_of(self.networks[name]) for name in ("encoder", "generator")
         }
@@ -175,32 +161,18 @@ class AAEPhase(Phase):
         self.add_optimizer("c1", [(self.networks["c1"], 1.0)], (0.5, 0.99))
         self.numbers["lambda_1"] = settings.lambda_1
         if settings.second != "none":
-            shape = (codes.latent_dim, codes.width, codes.layers)
-            affine = settings.second == "affine"
-            second = LinearCodeDiscriminator(shape[0]) if affine else OddCodeDiscriminator(*shape)
-            self.networks["c2"] = second.to(device)
+            self.networks["c2"] = LinearCodeDiscriminator(codes.latent_dim).to(device)
             self.add_optimizer("c2", [(self.networks["c2"], settings.second_rate)], (0.5, 0.99))
             self.numbers["lambda_2"] = settings.lambda_2
-
-    @property
-    def generator(self) -> nn.Module:
-        """The average of G."""
-        generator: nn.Module = self.averages["generator"]
-        return generator
-
-    @property
-    def encoder(self) -> Encoder:
-        """The average of E."""
-        encoder: Encoder = self.averages["encoder"]
-        return encoder
 
     def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """Take a step of equations 4-6, or 2-3; see `Phase.update`."""
         settings: AAE = self.config.aae
+        self._hold_noise(step)
         some = self.draws.rows(step, "features", settings.codes, len(self.features))
         features = self.features[some.to(self.features.device)].to(self.device)
         z, mean, log_variance = encode(self, features, step, settings.codes, "codes")
-        seen = differences(z) if self.differences else z
+        seen = differences(z, settings.others) if self.differences else z
         log = self._discriminate("c1", seen.detach(), step)
         loss_c1 = adversarial(self._judge("c1", seen))
         loss_c2 = None
@@ -232,15 +204,19 @@ class AAEPhase(Phase):
             **{key: torch.tensor(value) for key, value in self.numbers.items()},
         }
 
+    def _hold_noise(self, step: int) -> None:
+        settings: AAE = self.config.aae
+        deviation = self.between(settings.deviation, settings.final_deviation, step)
+        self.networks["encoder"].head.deviation.fill_(deviation)
+
     def _discriminate(self, name: str, codes: Tensor, step: int) -> dict[str, Tensor]:
         """Take a step of a discriminator, and adjust its weight in the encoder's loss."""
         settings: AAE = self.config.aae
         network = self.networks[name].requires_grad_(True)
         first = name == "c1"
-        scale = math.sqrt(2) if first and self.differences else 1.0
+        scale = math.sqrt(1 + 1 / settings.others) if first and self.differences else 1.0
         prior = scale * self.draws.normal(step, name, settings.codes, codes.shape[1])
-        smooth = first or settings.second == "odd"
-        penalised = smooth and settings.penalty > 0 and step % settings.penalty_every == 0
+        penalised = first and settings.penalty > 0 and step % settings.penalty_every == 0
         fake = codes.requires_grad_(True) if penalised else codes
         on_prior, on_codes = network(prior), network(fake)
         equation = (equation_4 if self.differences else equation_2) if first else equation_5
@@ -296,24 +272,12 @@ class GANPhase(Phase):
                 generator.load_state_dict(decoder.state_dict())
         self.networks = {"generator": generator, "discriminator": domain.discriminator(paired)}
         self.averages = {"generator": self.average_of(generator)}
-        self.add_optimizer("generator", [(generator, 1.0)], (0.0, 0.99))
-        parts = [(self.networks["discriminator"], settings.discriminator_rate)]
-        self.add_optimizer("discriminator", parts, (0.0, 0.99))
+        self.add_optimizer("generator", [(generator, settings.generator_rate)], (0.0, 0.99))
+        self.add_optimizer("discriminator", [(self.networks["discriminator"], 1.0)], (0.0, 0.99))
         self.numbers["path_mean"] = 0.0
         self.augmentation = domain.augmentation(settings.augment)
         self.probability = AdaptiveProbability(target=settings.target, kimg=settings.augment_kimg)
         self._latent = config.codes.latent_dim
-
-    @property
-    def generator(self) -> nn.Module:
-        """The average of G'."""
-        generator: nn.Module = self.averages["generator"]
-        return generator
-
-    @property
-    def encoder(self) -> Encoder | None:
-        """E, as phase 2 left it; None in a plain GAN."""
-        return self.fixed.get("encoder")
 
     def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """Take a step of D and one of G'; see `Phase.update`."""
@@ -408,11 +372,12 @@ class GANPhase(Phase):
         """Transform this process's part of a batch as was drawn for the whole."""
         if self.augmentation is None:
             return samples
-        settings = self.config.gan
         rng = self.draws.generator(step, f"augment {what}", "cpu")
-        size = (samples.shape[2], samples.shape[3])
-        transforms = draw(settings.batch, size, self.probability.p, self.augmentation, rng)
-        return apply(samples, transforms[self.group.part(settings.batch)])
+        batch = self.config.gan.batch
+        return augment(
+            samples, self.probability.p, self.augmentation, rng,
+            batch=batch, part=self.group.part(batch),
+        )  # fmt: skip
 
     def extra(self) -> dict[str, Any]:
         """Return the state of the augmentation."""
@@ -448,15 +413,25 @@ def encode(
     return mean + sample * (log_variance / 2).exp(), mean, log_variance
 
 
-def differences(z: Tensor, ring: int = DIFFERENCES) -> Tensor:
-    """Return as many differences of independent codes as there are codes.
+def differences(z: Tensor, others: int = 1) -> Tensor:
+    """Return as many differences as there are codes: a code less the mean of others.
 
-    The codes stand in rings of 16, and each gives its difference to the next in its ring. The
-    two codes of a difference are independent, as equation 4 asks; neighbouring differences share
-    a code. Rings lie in one process, whatever the number of processes.
+    With one other they are the differences of equation 4. For i.i.d. codes N(m, I) a difference
+    to the mean of k others is N(0, (1 + 1/k) I), and by Cramer's theorem the converse holds for
+    any k: it is a sum of independent vectors, and normal only if each of them is. Its mean is 0,
+    whatever that of the codes, so it cannot oscillate either. But the difference of two codes is
+    symmetric however skewed the codes are, and what is left of a skewness is of second order;
+    of several others' mean, it keeps the share (1 - 1/k^2) / (1 + 1/k)^1.5 (and of the excess
+    kurtosis (1 + 1/k^3) / (1 + 1/k)^2): 0 and 0.5 for one other, 0.90 and 0.88 for 15.
+
+    The codes stand in rings of 16, and each is compared with those before it in its ring. The
+    codes of a difference are independent, as equation 4 asks; neighbouring differences share
+    codes. Rings lie in one process, whatever the number of processes.
 
     Args:
-        z: (n, latent_dim), n a multiple of `ring`.
+        z: (n, latent_dim), n a multiple of 16.
+        others: 1 .. 15.
     """
-    rings = z.view(-1, ring, z.shape[1])
-    return (rings - rings.roll(1, dims=1)).view_as(z)
+    rings = z.view(-1, RING, z.shape[1])
+    mean = sum(rings.roll(k, dims=1) for k in range(1, others + 1)) / others
+    return (rings - mean).view_as(z)

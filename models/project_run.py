@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from shapeshd.batching import NO_MEMORY, says_no_memory
 from shapeshd.checkpoint import SUFFIX, read_card
 from shapeshd.checks import whole_number
 from shapeshd.errors import ShapesHDError, UsageError, one_line
@@ -23,7 +24,7 @@ from shapeshd.render_spec import RenderSpec
 
 from .architectures import read_generator
 from .encoder_file import find_encoder, read_encoder
-from .image_data import ImageData, open_training_images
+from .image_data import ImageData, open_training_images, rendered_at
 from .project import ProjectionConfig, Projector
 from .project_judge import choose_limit
 from .project_reading import AUTO, NONE, Reading, open_reading
@@ -114,15 +115,13 @@ def project_images(
     place = torch.device(device)
     path = _encoder_path(generator, options.encoder)
     projector = _load(generator, path, config, place)
-    if isinstance(source, RenderSpec) and source.size == RenderSpec.size:
-        source = replace(source, size=projector.size)  # nobody asked for another
-    data = open_training_images(source, projector.size)
+    data = open_training_images(rendered_at(source, projector.size), projector.size)
     indices = choose_images(len(data), options.count, options.spread, data.name)
     reading = open_reading(data, indices, projector.size, options.recognizer, place)
     try:
         own, found = _search(projector, config, data, indices, reading, options, progress)
-    except (torch.OutOfMemoryError, RuntimeError) as error:
-        if not isinstance(error, torch.OutOfMemoryError) and "memory" not in str(error):
+    except NO_MEMORY as error:
+        if not says_no_memory(error):
             raise
         raise ShapesHDError(
             f"out of memory ({one_line(error)[:80]}): use a smaller --batch than {options.batch}"

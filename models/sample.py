@@ -10,26 +10,21 @@ from __future__ import annotations
 import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
 from tqdm import tqdm
 
 from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.sources.base import Source
-from shapeshd.benchmark.sources.checkpoint import KIND
+from shapeshd.benchmark.sources.checkpoint import network_source
 from shapeshd.benchmark.sources.generator import (
-    GeneratorSource,
-    NetworkBatches,
     allow_options,
-    choose_latent_dim,
     usable_device,
 )
-from shapeshd.benchmark.sources.images_form import ImageForm
 from shapeshd.checkpoint import SUFFIX
 from shapeshd.checks import whole_number
 from shapeshd.contact_sheet import FORMATS, check_output, draw_sheet, save_sheet
@@ -40,8 +35,7 @@ from shapeshd.new_output import publish, refuse_existing
 from shapeshd.povray import core_count
 from shapeshd.progress import progress_bar
 
-from .architectures import read_generator
-from .generator import Generator
+from .architectures import Images, read_generator
 
 COLUMNS = 8
 _ZIP = ".zip"
@@ -242,19 +236,6 @@ def _write_zip(path: Path, files: Iterator[tuple[str, bytes]]) -> None:
             archive.writestr(entry, data)
 
 
-class _Truncated(nn.Module):
-    """A generator whose w is drawn to its average; see `Generator.forward`."""
-
-    def __init__(self, network: Generator, truncation: float) -> None:
-        super().__init__()
-        self.network, self.truncation = network, truncation
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Map latents to float images in [-1, 1]."""
-        images: Tensor = self.network(z, truncation=self.truncation)
-        return images.clamp(-1, 1)
-
-
 def _open_truncated(
     text: str, seed: int, truncation: float, device: str, options: SourceOptions
 ) -> Source:
@@ -272,13 +253,11 @@ def _open_truncated(
             "to draw w to: leave out --truncation"
         )
     place = usable_device(device)
-    batches = NetworkBatches(
-        _Truncated(network, truncation).to(place).eval(),
+    return network_source(
+        Images(network, truncation).to(place).eval(),
+        network.latent_dim,
         name=text,
-        latent_dim=choose_latent_dim(network.latent_dim, options, text),
         seed=seed,
         device=place,
-        batch=options.batch,
-        form=ImageForm(replace(options, range="symmetric", layout="nchw"), name=text),
+        options=options,
     )
-    return GeneratorSource(text, KIND, batches)

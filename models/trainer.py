@@ -7,8 +7,8 @@ for bit, because what is drawn depends on the seed and the step alone.
 
 from __future__ import annotations
 
+import itertools
 import math
-import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +17,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from shapeshd.batching import NO_MEMORY, says_no_memory
 from shapeshd.checkpoint import load_checkpoint, read_card, save_checkpoint
 from shapeshd.errors import InterruptedRunError, ShapesHDError, one_line
 from shapeshd.interrupts import stop_requested
+from shapeshd.order import shuffled_batches
 from shapeshd.progress import progress_bar
 from shapeshd.replace_file import replace_file
 from shapeshd.resume import require_same_settings
@@ -32,7 +34,6 @@ from .run_files import LOG, RESULT, STATE, STATE_KIND, write_json
 
 _SAVE_SECONDS = 300.0
 _LOG_STEPS = 50
-_NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory|ALLOC_FAILED")
 
 
 class Trainer:
@@ -98,8 +99,10 @@ class Trainer:
                 self.seconds = time.monotonic() - started
                 bar.update(batch)
                 due = self.step % self.phase.config.checks.every == 0 or self.step == steps
-                stopped = self._any(stop.is_set())
-                save = due or stopped or self._any(time.monotonic() - saved > _SAVE_SECONDS)
+                stopped, overdue = self._any(
+                    stop.is_set(), time.monotonic() - saved > _SAVE_SECONDS
+                )
+                save = due or stopped or overdue
                 logged = due or self.step % _LOG_STEPS == 0
                 if save or logged:
                     numbers = self._numbers(values)
@@ -125,8 +128,8 @@ class Trainer:
         phase = self.phase
         try:
             values = phase.update(self.step, x, rows)
-        except (torch.OutOfMemoryError, RuntimeError) as error:
-            if not isinstance(error, torch.OutOfMemoryError) and not _NO_MEMORY.search(str(error)):
+        except NO_MEMORY as error:
+            if not says_no_memory(error):
                 raise
             lower = f"{phase.name}.batch ({phase.schedule.batch})"
             if phase.name == "aae":
@@ -165,11 +168,11 @@ class Trainer:
         step = read_card(path)["step"]
         return f"what was saved after step {step:,} stays in {self.folder}"
 
-    def _any(self, flag: bool) -> bool:
-        """Return whether the flag is set in any process; all must take the same turn."""
+    def _any(self, *flags: bool) -> list[bool]:
+        """Return which flags are set in any process; all must take the same turn."""
         if self.group.count == 1:
-            return flag
-        return float(self.group.mean(torch.tensor(float(flag)))) > 0
+            return list(flags)
+        return (self.group.mean(torch.tensor(flags, dtype=torch.float32)) > 0).tolist()
 
     def _write(self, values: dict[str, Any]) -> None:
         if self._log is not None and values:
@@ -177,19 +180,11 @@ class Trainer:
 
     def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
         phase = self.phase
-        part = phase.group.part(phase.schedule.batch)
-        ordered = [
-            (
-                rows[part]
-                for rows in epochs(
-                    phase.draws, phase.domain.count, phase.schedule.batch,
-                    self.step, phase.schedule.steps,
-                )
-            )
-            for _ in range(2)
-        ]  # fmt: skip
-        # The rows twice: what reads ahead takes its own.
-        return zip(ordered[0], phase.domain.batches(ordered[1]), strict=True)
+        batch, steps = phase.schedule.batch, phase.schedule.steps
+        part = phase.group.part(batch)
+        order = epochs(phase.draws, phase.domain.count, batch, self.step, steps)
+        rows, read_ahead = itertools.tee(some[part] for some in order)
+        return zip(rows, phase.domain.batches(read_ahead), strict=True)
 
     def save(self) -> None:
         """Save all that is needed to go on."""
@@ -223,23 +218,10 @@ class Trainer:
 
 
 def epochs(draws: Draws, count: int, batch: int, first: int, last: int) -> Iterator[Tensor]:
-    """Yield the rows of the steps `first` .. `last` - 1: permutations of all data, one an epoch.
-
-    Args:
-        draws: of the run.
-        count: rows there are; what does not fill a batch at an epoch's end is left out of it.
-        batch: rows of a step.
-        first: step to begin with.
-        last: one past the last.
-    """
-    per_epoch = count // batch
-    known, rows = -1, torch.empty(0)
-    for step in range(first, last):
-        epoch, number = divmod(step, per_epoch)
-        if epoch != known:
-            generator = draws.generator(epoch, "epoch", "cpu")
-            known, rows = epoch, torch.randperm(count, generator=generator)
-        yield rows[number * batch : (number + 1) * batch]
+    """Return the rows of the steps `first` .. `last` - 1 of a run; see `shuffled_batches`."""
+    return shuffled_batches(
+        count, batch, first, last, lambda epoch: draws.generator(epoch, "epoch", "cpu")
+    )
 
 
 class _Log:

@@ -14,13 +14,14 @@ from shapeshd.progress import note
 from shapeshd.render_spec import RenderSpec
 from shapeshd.replace_file import replace_file
 
-from .config import FACTORS, IMAGES, RunConfig, to_toml
+from .config import FACTORS, IMAGES, RING, RunConfig
+from .config_file import to_toml
 from .domain import Domain
 from .encoder import Encoder
 from .judge import ENCODER_KIND
 from .parallel import Group
 from .phase import Phase
-from .phases import DIFFERENCES, AAEPhase, GANPhase, VAEPhase
+from .phases import AAEPhase, GANPhase, VAEPhase
 from .run_files import CONFIG, ENCODER, FEATURES, GENERATOR
 from .trainer import Trainer
 
@@ -99,7 +100,7 @@ class TrainingRun:
         grouped = config.domain == IMAGES and name == "gan" and self.group.count > 1
         self.group.check(f"{name}.batch", batch, config.images.group if grouped else 1)
         if name == "aae":
-            ring = DIFFERENCES if config.aae.discriminator == "difference" else 1
+            ring = RING if config.aae.discriminator == "difference" else 1
             self.group.check("aae.codes", config.aae.codes, ring)
         if self.domain.count < batch:
             raise UsageError(

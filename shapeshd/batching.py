@@ -7,6 +7,7 @@ too small spends its time on calls. Where the best lies depends on the machine.
 from __future__ import annotations
 
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ import torch
 NO_MEMORY = (MemoryError, RuntimeError)
 """What to catch; ask `says_no_memory` whether it is that."""
 
+_NO_MEMORY = re.compile("out of memory|allocate memory|not enough memory|ALLOC_FAILED")
 _TRIES = 3  # the first of a size pays for what is then reused
 _WORTHWHILE = 1.05
 _UNKNOWN_MEMORY = 2 * 2**30
@@ -30,7 +32,7 @@ def says_no_memory(error: BaseException) -> bool:
     """Tell whether PyTorch failed for lack of memory; on a CPU it is a plain RuntimeError."""
     if isinstance(error, (torch.cuda.OutOfMemoryError, MemoryError)):
         return True
-    return "not enough memory" in str(error) or "can't allocate memory" in str(error)
+    return _NO_MEMORY.search(str(error)) is not None
 
 
 def free_memory(device: torch.device) -> int:

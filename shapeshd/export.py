@@ -8,10 +8,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 import tarfile
-import tempfile
 import threading
 import time
 import zipfile
@@ -29,6 +26,7 @@ import PIL.Image
 from .dataset import ShapesHD
 from .errors import MissingPackageError, UsageError
 from .factors import NAMES, SHAPE, FloatArray
+from .new_output import publish, refuse_existing
 from .povray import Image, core_count
 from .progress import progress_bar
 
@@ -110,7 +108,7 @@ def export_dataset(
         samples = _encoded(dataset, jobs or core_count())
         if bar is not None:
             samples = _counted(samples, bar.update)
-        _publish(out, lambda path: FORMATS[format](path, samples, task))
+        publish(out, lambda path: FORMATS[format](path, samples, task))
     written = [path for path in out.rglob("*") if path.is_file()] if out.is_dir() else [out]
     size = sum(path.stat().st_size for path in written)
     return ExportResult(out, format, total, len(written), size, time.monotonic() - began)
@@ -267,24 +265,7 @@ def _check(out: Path, format: str, per_file: int, labels: str, jobs: int | None)
         raise UsageError(f"{out}: the name must end in .zip, or StyleGAN does not open it")
     if format == "parquet":
         _import_pyarrow()
-    _refuse_existing(out)
-
-
-def _refuse_existing(out: Path) -> None:
-    if os.path.lexists(out):
-        raise UsageError(f"{out}: exists already; remove it or choose another name")
-
-
-def _publish(out: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` make a file or folder under a temporary name, then rename it to `out`."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        write(scratch / out.name)
-        _refuse_existing(out)
-        (scratch / out.name).rename(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+    refuse_existing(out)
 
 
 def _encoded(dataset: ShapesHD, jobs: int) -> Iterator[Sample]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,17 @@ COUNT, SIZE, SHARD_SIZE, SEED = 50, 32, 20, 0
 def heed_ctrl_c() -> None:
     """Let a child process hear SIGINT, which a shell's background jobs inherit as ignored."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """As processes that train do: sums are cut by the number of threads."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def render_small(out: Path, **changes: Any) -> RenderResult:

@@ -20,13 +20,13 @@ from torch import Tensor
 
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.models import image_transforms
+from shapeshd.models.adaptive_probability import AdaptiveProbability
 from shapeshd.models.augment import (
     GROUPS,
     PAPER,
     SAFE,
     STRENGTHS,
     TRANSFORMS,
-    AdaptiveProbability,
     AugmentConfig,
     Parameters,
     apply,

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from scipy import stats
 from torch import Tensor, nn
 
 from shapeshd.models.config import RunConfig
@@ -167,12 +168,12 @@ def test_the_centre_is_left_in_the_head() -> None:
 def test_adam_as_it_is_printed(name: str) -> None:
     """Kingma & Ba 2015, algorithm 1, from the gradients, with each network's own rate."""
     rates = {"encoder_rate": 0.3, "generator_rate": 0.5, "second_rate": 2.0}
-    changes = {"vae": {"head_rate": 0.25}, "aae": rates, "gan": {"discriminator_rate": 3.0}}
+    changes = {"vae": {"head_rate": 0.25}, "aae": rates, "gan": {"generator_rate": 0.4}}
     phase = new_phase(name, **{name: changes[name]})
     shares = {
         "vae": {"encoder": 0.25, "generator": 1.0},
         "aae": {"encoder": 0.3, "generator": 0.5, "c1": 1.0, "c2": 2.0},
-        "gan": {"generator": 1.0, "discriminator": 3.0},
+        "gan": {"generator": 0.4, "discriminator": 1.0},
     }[name]
     betas = {"vae": (0.9, 0.99), "aae": (0.5, 0.99), "gan": (0.0, 0.99)}[name]
     moments: dict[Tensor, tuple[Tensor, Tensor]] = {}
@@ -250,14 +251,29 @@ def test_differences_are_those_of_neighbours_in_rings() -> None:
     for i in range(32):
         ring, place = divmod(i, 16)
         assert torch.equal(made[i], z[i] - z[16 * ring + (place - 1) % 16])
-    assert torch.equal(differences(z, 2)[0], z[0] - z[1])
-    many = differences(torch.randn(160_000, 2))
-    torch.testing.assert_close(many.T.cov(), 2 * torch.eye(2), rtol=0, atol=0.04)
+        nearest = z[[16 * ring + (place - back) % 16 for back in (1, 2, 3)]]
+        torch.testing.assert_close(differences(z, 3)[i], z[i] - nearest.mean(0))
+        others = z[[16 * ring + other for other in range(16) if other != place]]
+        torch.testing.assert_close(differences(z, 15)[i], z[i] - others.mean(0))
+    assert float(differences(torch.ones(16, 3), 15).abs().max()) < 1e-6
+
+
+@pytest.mark.parametrize("others", [1, 2, 15])
+def test_what_differences_keep_of_the_codes(others: int) -> None:
+    """Of the prior the variance; of exponential codes the cumulants that the docstring says."""
+    wide = 1 + 1 / others
+    normal = differences(torch.randn(160_000, 2), others)
+    torch.testing.assert_close(normal.T.cov(), wide * torch.eye(2), rtol=0, atol=0.04)
+    skewed = torch.empty(1_600_000, 1).exponential_(generator=torch.Generator().manual_seed(0))
+    made = differences(skewed, others).flatten().double().numpy()
+    kept = (1 - 1 / others**2) / wide**1.5, (1 + 1 / others**3) / wide**2
+    assert stats.skew(made) == pytest.approx(2 * kept[0], abs=0.04)
+    assert stats.kurtosis(made) == pytest.approx(6 * kept[1], abs=0.4)
 
 
 ROWS = {
     "ours": {"discriminator": "difference", "second": "affine"},
-    "odd": {"discriminator": "difference", "second": "odd"},
+    "contrast": {"discriminator": "difference", "second": "affine", "others": 15},
     "aae": {"discriminator": "plain", "second": "none"},
     "no-c2": {"discriminator": "difference", "second": "none"},
     "no-difference": {"discriminator": "plain", "second": "affine"},
@@ -276,7 +292,10 @@ def test_a_step_of_the_aae_is_equations_2_to_6(row: str, step: int) -> None:
     chosen = phase.draws.rows(step, "features", 32, 100)
     z = sample(encoder, phase.features[chosen], drawn["codes noise"], drawn["codes sample"])
     seen, wide = z, 1.0
-    if ROWS[row]["discriminator"] == "difference":
+    if row == "contrast":  # a code less the mean of 15 is 16 / 15 of it less the mean of all
+        seen = torch.cat([ring - ring.mean(0) for ring in z.split(16)]) * 16 / 15
+        wide = math.sqrt(16 / 15)
+    elif ROWS[row]["discriminator"] == "difference":
         seen, wide = torch.stack([z[i] - z[i - 1 if i % 16 else i + 15] for i in range(32)]), 2**0.5
     terms = []
     for name, codes, scale in (("c1", seen, wide), ("c2", z, 1.0)):
@@ -290,7 +309,7 @@ def test_a_step_of_the_aae_is_equations_2_to_6(row: str, step: int) -> None:
         assert float(log[f"loss_{name}"]) == pytest.approx(loss.item(), rel=1e-5)
         advantage = 1 - loss.item() / math.log(4)
         assert float(log[f"advantage_{name}"]) == pytest.approx(advantage, abs=1e-5)
-        if step % 4 == 0 and (name == "c1" or row == "odd"):
+        if step % 4 == 0 and name == "c1":
             (slope,) = torch.autograd.grad(on_codes.sum(), codes_alone, create_graph=True)
             loss = loss + 0.6 / 2 * 4 * (slope**2).sum(1).mean()
         same_gradients(phase.networks[name], loss, judge)
@@ -317,6 +336,14 @@ def test_no_component_is_drawn_with_less_than_the_deviation() -> None:
         _, log_variance = encoder.head(phase.features[:5], torch.zeros(5, 3))
         assert bool((log_variance.exp() >= 0.49).all())
         assert float(log_variance.exp().min().detach()) == pytest.approx(0.49, abs=0.02)
+
+
+def test_the_noise_falls_along_a_cosine() -> None:
+    phase = new_phase("aae", aae={"deviation": 0.5, "final_deviation": 0.1, "steps": 12})
+    for step in (0, 3, 11):
+        take(phase, step)
+        wanted = 0.3 + 0.2 * math.cos(math.pi * step / 12)
+        assert float(phase.networks["encoder"].head.deviation) == pytest.approx(wanted)
 
 
 def test_weights_follow_the_advantage() -> None:

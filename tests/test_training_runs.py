@@ -9,7 +9,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from shapeshd.checkpoint import load_checkpoint, read_card
 from shapeshd.errors import InterruptedRunError, MissingPackageError, ShapesHDError, UsageError
 from shapeshd.factors import uniform_factors
 from shapeshd.models import image_domain, phases, trainer
-from shapeshd.models.config import config_from, load_config, to_toml
+from shapeshd.models.config_file import config_from, load_config, to_toml
 from shapeshd.models.dry_run import plan_of
 from shapeshd.models.features import stored_features
 from shapeshd.models.rows import ROWS
@@ -52,13 +52,7 @@ processes = multiprocessing.get_context("forkserver")
 processes.set_forkserver_preload(["tests.fake_scores", "tests.tiny_models", "torch._dynamo"])
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """As `train_in_process` runs: sums are cut by the number of threads."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +61,7 @@ def log_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
     """Both domains' runs that nothing interrupted; tests must not change them."""
     top = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
@@ -303,7 +297,7 @@ def test_every_row_trains(row: str, whole: Path, tmp_path: Path, run: Run) -> No
     )  # fmt: skip
     assert status == 0, errors
     results = json.loads(words)
-    anew = {"odd", "aae", "no-difference", "no-c2"}
+    anew = {"contrast", "aae", "no-difference", "no-c2"}
     expected = {"vae": ["vae"], "stylegan2": ["gan"], **{key: ["aae", "gan"] for key in anew}}
     assert list(results) == expected.get(row, ["gan"])
     assert ("trained anew" in errors) == (row in anew)
@@ -318,20 +312,20 @@ def test_every_row_trains(row: str, whole: Path, tmp_path: Path, run: Run) -> No
         assert results["gan"]["origin"].get("encoder") == (None if row == "stylegan2" else digest)
 
 
-@pytest.mark.parametrize("row", ["aae", "odd", "stylegan2", "unpaired"])
+@pytest.mark.parametrize("row", ["aae", "contrast", "stylegan2", "unpaired"])
 def test_rows_of_images_train(row: str, whole: Path, tmp_path: Path) -> None:
     config = tiny("images", aae={"steps": 2}, gan={"steps": 2, "path_every": 1})
     (tmp_path / "tiny.toml").write_text(to_toml(config))
     config = load_config(str(tmp_path / "tiny.toml"), row=row)
     start = whole / "images"
     run = TrainingRun(config, SPEC, tmp_path / "run", start=start)
-    for phase in ("aae", "gan") if row in ("aae", "odd") else ("gan",):
+    for phase in ("aae", "gan") if row in ("aae", "contrast") else ("gan",):
         assert run.train(phase)["steps"] == 2
     assert run.has("vae")
     judge = load_file(tmp_path / "run" / "gan" / STATE)
     channels = [v.shape[1] for k, v in judge.items() if k.startswith("network.discriminator")
                 and v.ndim == 4]  # fmt: skip
-    assert (6 in channels) == (row in ("aae", "odd"))
+    assert (6 in channels) == (row in ("aae", "contrast"))
 
 
 # Stops
@@ -502,7 +496,7 @@ def test_another_error_is_not_out_of_memory(
         ("factors", "vae", {"factors": {"width": 9}}, "factors.width = 8, not 9"),
         ("factors", "vae", {"factors": {"images": 99}}, "data.images = 100, not 99"),
         ("factors", "vae", {"checks": {"held_out": 25}}, "held_out = 24, not 25"),
-        ("factors", "aae", {"aae": {"second": "odd"}}, "aae.second = affine, not odd"),
+        ("factors", "aae", {"aae": {"second": "none"}}, "aae.second = affine, not none"),
         ("factors", "gan", {"gan": {"paired": False}}, "gan.paired = True, not False"),
         ("images", "vae", {"images": {"channel_max": 3}}, "images.channel_max = 4, not 3"),
         ("images", "vae", {"source": RenderSpec(6, 96, 16)}, "data.name = render:5:96,size=16, not "

@@ -12,7 +12,8 @@ import torch
 
 from shapeshd.errors import ShapesHDError
 from shapeshd.models import trainer
-from shapeshd.models.config import RunConfig, config_from
+from shapeshd.models.config import RunConfig
+from shapeshd.models.config_file import config_from
 from shapeshd.models.parallel import Group
 from shapeshd.models.trainer import Trainer
 from shapeshd.models.training_run import TrainingRun

@@ -6,6 +6,9 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
+import torch
+from torch import nn
+
 from shapeshd.checkpoint import SUFFIX, card_path, read_card
 from shapeshd.errors import UsageError
 
@@ -51,12 +54,34 @@ def open_checkpoint(
     # benchmark imports nothing of models but here, where a model is what is asked for.
     models = import_module("shapeshd.models")
     network, latent_dim = models.load_generator(path, place)
+    return network_source(network, latent_dim, name=name, seed=seed, device=place, options=options)
+
+
+def network_source(
+    network: nn.Module,
+    latent_dim: int,
+    *,
+    name: str,
+    seed: int,
+    device: torch.device,
+    options: SourceOptions,
+) -> GeneratorSource:
+    """Return the images of a network of ours, which are in [-1, 1], channels first.
+
+    Args:
+        network: on `device`; float32 latents (n, latent_dim) -> images (n, 3, H, W).
+        latent_dim: components of a latent.
+        name: what the user called it.
+        seed: of the latents.
+        device: where it computes.
+        options: what the user said; range and layout are known.
+    """
     batches = NetworkBatches(
         network,
         name=name,
         latent_dim=choose_latent_dim(latent_dim, options, name),
         seed=seed,
-        device=place,
+        device=device,
         batch=options.batch,
         form=ImageForm(replace(options, range="symmetric", layout="nchw"), name=name),
     )

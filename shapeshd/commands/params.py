@@ -8,6 +8,15 @@ import click
 
 engines = click.Choice(["povray", "torch"])  # `ENGINES`, which would import NumPy
 json_option = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+device_option = click.option(
+    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ..."
+)
+latents_option = click.option(
+    "--batch", type=int, default=64, show_default=True, help="Latents that go in at a time."
+)
+latent_dim_option = click.option(
+    "--latent-dim", type=int, help="Components of a latent, where the model is silent."
+)
 
 
 class ShardRange(click.ParamType):

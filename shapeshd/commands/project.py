@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .dataset import Dataset, NewPath
-from .params import json_option
+from .params import device_option, json_option
 
 if TYPE_CHECKING:
     from ..render_spec import RenderSpec
@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="Samples of the generator's own to look for, as a floor.",
 )
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+@device_option
 @click.option("--out", type=NewPath(), help="Folder of the result.  [default: project-CHECKPOINT]")
 @json_option
 def command(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from .dataset import Dataset
-from .params import engines, json_option
+from .params import device_option, engines, json_option
 
 if TYPE_CHECKING:
     from ..render_spec import RenderSpec
@@ -37,7 +37,7 @@ def command() -> None:
     metavar="N",
     help="Also score N traced images: what real images give.",
 )
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+@device_option
 @click.option("--write-card", is_flag=True, help="Write the figures into the recognizer's card.")
 @json_option
 def evaluate(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .dataset import NewPath
-from .params import json_option
+from .params import device_option, json_option, latent_dim_option, latents_option
 
 
 @click.command("sample")
@@ -17,10 +17,8 @@ from .params import json_option
 @click.option("--count", type=int, default=64, show_default=True, help="Images to draw.")
 @click.option("--start", type=int, default=0, show_default=True, help="Number of the first.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws the latents.")
-@click.option(
-    "--batch", type=int, default=64, show_default=True, help="Latents that go in at a time."
-)
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+@latents_option
+@device_option
 @click.option(
     "--truncation",
     type=float,
@@ -30,7 +28,7 @@ from .params import json_option
     help="Below 1, draw each w to the average: better images, less variety.",
 )
 @click.option("--columns", type=int, help="Images in a row of the sheet.  [default: 8]")
-@click.option("--latent-dim", type=int, help="Components of a latent, where the model is silent.")
+@latent_dim_option
 @click.option(
     "--range",
     "range_",

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .dataset import NewPath
-from .params import json_option
+from .params import device_option, json_option, latent_dim_option, latents_option
 
 
 @click.command("score")
@@ -25,10 +25,8 @@ from .params import json_option
     help="The paper's: 20 samples per bin, 3,317,760 in all.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws a generator's latents.")
-@click.option(
-    "--batch", type=int, default=64, show_default=True, help="Latents that go in at a time."
-)
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+@latents_option
+@device_option
 @click.option(
     "--range",
     "range_",
@@ -44,7 +42,7 @@ from .params import json_option
     show_default=True,
     help="Order of the images' axes.",
 )
-@click.option("--latent-dim", type=int, help="Components of a latent, where the model is silent.")
+@latent_dim_option
 @click.option("--key", help="Name of the array in an npz or HDF5 file with several.")
 @click.option(
     "--timeout",

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .dataset import Dataset, NewPath
-from .params import json_option
+from .params import device_option, json_option
 from .train_models import COMMANDS
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def command() -> None:
     show_default=True,
     help="Of the first four fifths; the rest is in fp32.",
 )
-@click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ...")
+@device_option
 @click.option(
     "--workers",
     type=click.IntRange(min=0),

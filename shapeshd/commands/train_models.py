@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from ..models.rows import ROWS
 from .dataset import Dataset, NewPath
-from .params import json_option
+from .params import device_option, json_option
 
 if TYPE_CHECKING:
     from ..render_spec import RenderSpec
@@ -37,7 +38,7 @@ def _shared(command: _Command) -> _Command:
             help="Change the configuration, such as gan.batch=16; may be repeated.",
         ),
         click.option("--seed", type=click.IntRange(min=0), help="[default: the configuration's]"),
-        click.option("--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ..."),
+        device_option,
         click.option(
             "--workers",
             type=click.IntRange(min=0),
@@ -97,13 +98,7 @@ def gan(dataset: Path | RenderSpec | None, **options: Any) -> None:
 
 
 @click.command("baseline")
-@click.argument(
-    "row",
-    type=click.Choice(
-        ["ours", "odd", "aae", "stylegan2", "vae", "no-difference", "no-c2", "small-batch",
-         "unpaired", "from-scratch"]
-    ),
-)  # fmt: skip
+@click.argument("row", type=click.Choice(list(ROWS)))
 @_shared
 def baseline(row: str, dataset: Path | RenderSpec | None, **options: Any) -> None:
     """Train all phases of a row of Table 1, or of an ablation.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,8 @@ from typing import Any
 import torch
 
 from ..errors import UsageError
-from ..models.config import RunConfig, load_config, to_toml
+from ..models.config import RunConfig
+from ..models.config_file import load_config, to_toml
 from ..models.dry_run import describe_plan, plan_of
 from ..models.parallel import joined_group
 from ..models.rows import ROWS
@@ -18,6 +18,7 @@ from ..models.run_files import GENERATOR
 from ..models.training_run import TrainingRun
 from ..progress import emit
 from ..render_spec import RenderSpec
+from ..torchrun import local_number
 from .device import pick_device
 
 
@@ -43,9 +44,7 @@ def run_training(
         phases = ROWS[row].phases
     if start is not None and not start.is_dir():
         raise UsageError(f"--from {start}: no such folder")
-    shared = "RANK" in os.environ and int(os.environ.get("WORLD_SIZE", "1")) > 1
-    local = int(os.environ.get("LOCAL_RANK", "0")) if shared else None
-    place = torch.device(pick_device(device, local))
+    place = torch.device(pick_device(device, local_number()))
     if workers is None:
         workers = 0 if dataset is None or isinstance(dataset, RenderSpec) else 1
     with joined_group(place) as group:

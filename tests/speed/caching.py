@@ -27,7 +27,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from shapeshd.models.config import RunConfig, load_config
+from shapeshd.models.config import RunConfig
+from shapeshd.models.config_file import load_config
 from shapeshd.models.dry_run import WorkCounter
 from shapeshd.models.image_data import to_float, to_uint8
 from shapeshd.models.image_domain import ImageDomain

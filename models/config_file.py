@@ -1,0 +1,156 @@
+"""Configurations in TOML: read, changed by ``--set``, written."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from shapeshd.errors import UsageError, one_line
+
+from .config import FACTORS, IMAGES, RunConfig
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+FOLDER = Path(__file__).parent / "configs"
+
+
+def load_config(
+    name: str, changes: Sequence[str] = (), seed: int | None = None, row: str | None = None
+) -> RunConfig:
+    """Read a configuration.
+
+    Args:
+        name: that of a shipped one (`shipped_configs`), or a path ending in ``.toml``.
+        changes: such as ``aae.lambda_1=2``, in order; the value is written as in TOML, and text
+            needs no quotes.
+        seed: replaces the file's.
+        row: a row of Table 1, or an ablation: its own configuration is laid over the file's.
+
+    Raises:
+        UsageError: if there is no such file, it is no TOML, or a key or a value is not possible.
+    """
+    values = _read(name)
+    if row is not None:
+        _merge(values, _read_toml(FOLDER / "rows" / f"{row}.toml"))
+    for change in changes:
+        key, equals, text = change.partition("=")
+        if not equals:
+            raise UsageError(f"--set {change}: write KEY=VALUE, such as aae.lambda_1=2")
+        _merge(values, _nested(key.strip().split("."), _parse(text.strip())))
+    if seed is not None:
+        values["seed"] = seed
+    try:
+        return config_from(values)
+    except UsageError as error:
+        raise UsageError(f"configuration {name}: {error}") from None
+
+
+def shipped_configs() -> list[str]:
+    """Return the names of the configurations that come with the program."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def config_from(values: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration that `RunConfig.to_json` or a TOML file says.
+
+    Raises:
+        UsageError: naming the key that is unknown or whose value is not possible.
+    """
+    domain = values.get("domain", IMAGES)
+    for own, other in ((IMAGES, FACTORS), (FACTORS, IMAGES)):
+        if domain == own and other in values:
+            raise UsageError(f"[{other}] means nothing with domain = {domain!r}")
+    return _build(RunConfig(), values, "")
+
+
+def to_toml(config: RunConfig) -> str:
+    """Write a configuration as TOML that `load_config` reads."""
+    lines, tables = [], []
+    for key, value in config.to_json().items():
+        if isinstance(value, dict):
+            tables += ["", f"[{key}]", *(f"{k} = {json.dumps(v)}" for k, v in value.items())]
+        else:
+            lines.append(f"{key} = {json.dumps(value)}")
+    return "\n".join([*lines, *tables]) + "\n"
+
+
+_Table = TypeVar("_Table")
+
+
+def _build(default: _Table, values: Mapping[str, Any], where: str) -> _Table:
+    names = {item.name for item in fields(default)}  # type: ignore[arg-type]
+    changed: dict[str, Any] = {}
+    for key, value in values.items():
+        if key not in names:
+            shown = key if key.isprintable() else repr(key)
+            raise UsageError(
+                f"{where}{shown}: there is no such key; there are {', '.join(sorted(names))}"
+            )
+        old = getattr(default, key)
+        if hasattr(old, "__dataclass_fields__"):
+            if not isinstance(value, Mapping):
+                raise UsageError(f"{where}{key} is a table of keys, not {value!r}")
+            changed[key] = _build(old, value, f"{where}{key}.")
+            continue
+        if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
+            value = float(value) if abs(value) < 2**1000 else math.inf  # no key allows so much
+        if type(value) is not type(old):
+            raise UsageError(f"{where}{key} must be {_KINDS[type(old)]}, not {value!r}")
+        changed[key] = value
+    try:
+        return replace(default, **changed)  # type: ignore[type-var]
+    except UsageError as error:
+        raise UsageError(f"{where}{error}") from None
+
+
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
+
+
+def _read(name: str) -> dict[str, Any]:
+    if name.endswith(".toml"):
+        return _read_toml(Path(name).expanduser())
+    if name not in shipped_configs():
+        known = ", ".join(shipped_configs())
+        raise UsageError(
+            f"there is no configuration {name!r}; there are {known}, or a path NAME.toml"
+        )
+    return _read_toml(FOLDER / f"{name}.toml")
+
+
+def _read_toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise UsageError(f"{path}: cannot be read as TOML ({one_line(error)})") from None
+
+
+def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:
+    for key, value in changes.items():
+        if isinstance(value, Mapping) and isinstance(values.get(key), dict):
+            _merge(values[key], value)
+        else:
+            values[key] = value
+
+
+def _nested(path: Sequence[str], value: Any) -> dict[str, Any]:
+    for key in reversed(path):
+        value = {key: value}
+    return dict(value)
+
+
+def _parse(text: str) -> Any:
+    try:
+        values = tomllib.loads(f"value = {text}")
+    except (ValueError, RecursionError):
+        return text
+    return values["value"] if len(values) == 1 else text  # else it had lines of its own
