@@ -43,6 +43,8 @@ speed: $(VENV)/.installed-dev povray
 	$(BIN)/python tests/speed/reading.py
 	$(BIN)/python tests/speed/memory.py
 	$(BIN)/python tests/speed/scoring.py
+	$(BIN)/python tests/speed/models.py --sizes 64
+	$(BIN)/python tests/speed/caching.py
 
 # uv where it is present, else where pip can install it, else pip.
 $(VENV)/bin/python:

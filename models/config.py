@@ -193,27 +193,28 @@ class AAE(Schedule):
             mean different things.
         encoder_rate: the encoder's learning rate, as a share of `learning_rate`.
         generator_rate: the generator's, likewise.
-        second_rate: C2's, likewise.
+        second_rate: C2's, likewise. A C2 that lags behind lets the codes' mean swing; one that
+            follows at once damps it.
     """
 
     codes: int = 4096
     discriminator: str = "difference"
     others: int = 1
     second: str = "affine"
-    lambda_1: float = 5.0
+    lambda_1: float = 10.0
     lambda_2: float = 5.0
     control: float = 0.0
-    target: float = 0.02
+    target: float = 0.01
     lambda_min: float = 0.1
     lambda_max: float = 50.0
     penalty: float = 0.1
     penalty_every: int = 4
     divergence: float = 0.0
     deviation: float = 0.2
-    final_deviation: float = 0.2
-    encoder_rate: float = 0.1
-    generator_rate: float = 0.2
-    second_rate: float = 1.0
+    final_deviation: float = 0.1
+    encoder_rate: float = 0.3
+    generator_rate: float = 0.5
+    second_rate: float = 5.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
