@@ -750,7 +750,7 @@ def test_entry_that_ends_its_process_while_it_loads(entry: OpenEntry) -> None:
     ],
 )
 def test_how_a_process_ended_is_told(status: int, message: str) -> None:
-    assert python_entry._describe_end(status) == message
+    assert python_entry.describe_end(status) == message
 
 
 FAILING = (

@@ -17,19 +17,20 @@ if TYPE_CHECKING:
 __all__ = ["SourceOptions", "open_source"]
 
 _RENDERED = "render:"
+_COMMAND = "cmd:"
 _ENTRY = re.compile(r"(?:.+\.py|[^\W\d]\w*(?:\.[^\W\d]\w*)*):[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _KINDS = (
     "a dataset, render:SEED:COUNT, an image folder, .zip, .npz, .npy, .h5, file.py:function, "
-    "package.module:function, TorchScript (.pt, .ts, .pth), .onnx, .safetensors"
+    "package.module:function, TorchScript (.pt, .ts, .pth), .onnx, .safetensors, a StyleGAN2 "
+    "network pickle (.pkl), cmd:COMMAND"
 )
 _ENTRY_HINT = "write a function that loads it and makes images, and give file.py:function"
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
-_NETWORKS = (".pt", ".ts", ".pth", ".onnx", ".safetensors")
+_PICKLES = (".pkl", ".pickle")
+_NETWORKS = (".pt", ".ts", ".pth", ".onnx", ".safetensors", *_PICKLES)
 
 # Of what is known and not read: why, and what to do instead.
 _REFUSED = {
-    ".pkl": f"a pickle, which can run any code while it is loaded: {_ENTRY_HINT}",
-    ".pickle": f"a pickle, which can run any code while it is loaded: {_ENTRY_HINT}",
     ".ckpt": f"a training checkpoint (a pickle), not a network: {_ENTRY_HINT}",
     ".pt2": f"a torch.export archive, which is not read: save it by torch.jit, or {_ENTRY_HINT}",
     ".tar": "a tar file, which is not read: unpack it and give the folder",
@@ -56,12 +57,12 @@ def open_source(
 ) -> Source:
     """Open what can be scored; its kind is seen from `text` and what lies there.
 
-    A path that exists is always taken as a path. One that begins with ``render:`` is reached as
-    ``./render:...``.
+    A path that exists is always taken as a path. One that begins with ``render:`` or ``cmd:`` is
+    reached as ``./render:...``.
 
     Args:
-        text: the path of images or of a network, ``render:SEED:COUNT``, or a Python entry,
-            ``file.py:function`` or ``package.module:function``.
+        text: the path of images or of a network, ``render:SEED:COUNT``, a Python entry,
+            ``file.py:function`` or ``package.module:function``, or ``cmd:`` and a command.
         seed: of the latents of a generator; images that exist have none.
         trust: whether code that comes with the source may run.
         device: where a network runs.
@@ -81,6 +82,10 @@ def open_source(
         from .dataset import open_own_dataset
 
         return open_own_dataset(text, options=chosen, name=text)
+    if text.startswith(_COMMAND):
+        from .command import open_command
+
+        return open_command(text[len(_COMMAND) :], **how)
     if not text.strip() or "\0" in text:
         raise UsageError(f"nothing to score: {text!r} is no path; give {_KINDS}")
     try:
@@ -160,6 +165,10 @@ def _open_network(path: Path, suffix: str, how: dict[str, Any]) -> Source:
         from .checkpoint import open_checkpoint
 
         return open_checkpoint(path, **how)
+    if suffix in _PICKLES:
+        from .nvlabs import open_network_pickle
+
+        return open_network_pickle(path, **how)
     from .torchscript import open_torchscript
 
     return open_torchscript(path, **how)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -15,6 +16,7 @@ RANGES: tuple[Range, ...] = get_args(Range)
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 
 _DEFAULT_BATCH = 64
+_MOST_PIXELS = 2**24  # that of `images_form`, which imports this module
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class SourceOptions:
         latent_dim: components of a latent; None takes what the model says.
         batch: latents that go through a network at a time, >= 1.
         key: name of the array in an npz or HDF5 file that holds several.
-        timeout: seconds that a Python entry may take to load, or for a batch.
+        timeout: seconds that a Python entry may take to load, or for a batch; a command, for an
+            image.
+        frame_size: of the images that a command writes, pixels, such as "64x48": width, height.
 
     Raises:
         UsageError: if a value is impossible.
@@ -40,6 +44,7 @@ class SourceOptions:
     batch: int = _DEFAULT_BATCH
     key: str | None = None
     timeout: float = 600.0
+    frame_size: str | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("range", RANGES), ("layout", LAYOUTS)):
@@ -52,6 +57,8 @@ class SourceOptions:
             whole_number("--latent-dim", self.latent_dim, 1)
         if not 0 < self.timeout < float("inf"):
             raise UsageError(f"--timeout must be above 0 seconds, not {self.timeout}")
+        if self.frame_size is not None:
+            parse_frame_size(self.frame_size)
 
     def allow(self, *names: str, source: str, what: str) -> None:
         """Refuse options that mean nothing to a source, so that none is silently ignored.
@@ -79,5 +86,21 @@ class SourceOptions:
                 "latent_dim": "which takes no latents",
                 "key": "which has no named arrays",
                 "timeout": "which has no process of its own",
+                "frame_size": "which knows its images' size",
             }[field.name]
             raise UsageError(f"{source}: is {what}, {reason}: leave out --{option}")
+
+
+def parse_frame_size(text: str) -> tuple[int, int]:
+    """Return (width, height) in pixels of a text such as "64x48".
+
+    Raises:
+        UsageError: if it is no size, or one too large.
+    """
+    match = re.fullmatch(r"([1-9][0-9]{0,7})x([1-9][0-9]{0,7})", text)
+    if match is None:
+        raise UsageError(f"--frame-size must be WIDTHxHEIGHT, such as 64x64, not {text!r}")
+    width, height = int(match[1]), int(match[2])
+    if width * height > _MOST_PIXELS:
+        raise UsageError(f"--frame-size {text} is too large: at most {_MOST_PIXELS:,} pixels")
+    return width, height

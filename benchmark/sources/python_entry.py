@@ -190,7 +190,7 @@ class ChildBatches:
         if reply is None:
             status = self._child.wait()
             self._finalizer()
-            raise ShapesHDError(f"{self._name}: {_describe_end(status)} while {doing}")
+            raise ShapesHDError(f"{self._name}: {describe_end(status)} while {doing}")
         if "error" in reply:
             self._child.busy = 0  # it ends by itself
             self._finalizer()
@@ -313,7 +313,8 @@ def _first_on_path(target: str) -> list[str]:
     return list(dict.fromkeys([*folders, str(Path.cwd())]))
 
 
-def _describe_end(status: int) -> str:
+def describe_end(status: int) -> str:
+    """Say how a process ended, of its exit status as `subprocess` gives it."""
     if status == -signal.SIGKILL:
         return "its process was killed (signal 9; out of memory?)"
     if status < 0:

@@ -37,15 +37,17 @@ from .params import device_option, json_option, latent_dim_option, latents_optio
     show_default=True,
     help="Of the values that a model gives, as in score.",
 )
-@click.option("--trust", is_flag=True, help="Run the code in CHECKPOINT: Python or TorchScript.")
+@click.option("--frame-size", metavar="WxH", help="Of the images of a command, as in score.")
+@click.option("--trust", is_flag=True, help="Run code: Python, TorchScript or a command.")
 @json_option
 def command(checkpoint: str, out: Path, as_json: bool, **options: Any) -> None:
     """Draw images from the generator CHECKPOINT into OUT.
 
     OUT is a contact sheet if it ends in .png (or .jpg, .webp), a .zip of PNG files, or a folder of
-    them. CHECKPOINT is a .safetensors generator of ours, an .onnx file or, with --trust,
-    TorchScript or a Python function (file.py:function). Seed and number alone decide an image: it
-    is the one that `shapeshd score` counts under that number.
+    them. CHECKPOINT is a .safetensors generator of ours, an .onnx file, a StyleGAN2 network pickle
+    (.pkl) or, with --trust, TorchScript, a Python function (file.py:function) or a command
+    (cmd:...). Seed and number alone decide an image: it is the one that `shapeshd score` counts
+    under that number.
     """
     from ..benchmark.sources import SourceOptions
     from ..models.sample import Choice, draw_samples, open_generator
@@ -54,7 +56,10 @@ def command(checkpoint: str, out: Path, as_json: bool, **options: Any) -> None:
 
     choice = Choice(options["count"], options["start"])
     given = SourceOptions(
-        range=options["range_"], latent_dim=options["latent_dim"], batch=options["batch"]
+        range=options["range_"],
+        latent_dim=options["latent_dim"],
+        batch=options["batch"],
+        frame_size=options["frame_size"],
     )
     how = {"seed": options["seed"], "truncation": options["truncation"]}
     with open_generator(
