@@ -12,6 +12,7 @@ _HOMES = {
     "Recognizer": "recognizer",
     "SourceOptions": "sources",
     "decompose": "decomposition",
+    "decompose_under": "coupled",
     "goodness_of_fit": "statistic",
     "load_recognizer": "recognizer",
     "open_source": "sources",
@@ -20,6 +21,7 @@ _HOMES = {
 __all__ = [*sorted(_HOMES)]
 
 if TYPE_CHECKING:
+    from .coupled import decompose_under as decompose_under
     from .decomposition import decompose as decompose
     from .recognizer import Recognizer as Recognizer
     from .recognizer import load_recognizer as load_recognizer

@@ -16,6 +16,7 @@ from .page import both_widths, render_page
 from .report import WIDTH, guilt, shortened, table
 from .result_files import FORMAT, FORMAT_VERSION, RESULT
 from .result_rows import REAL, reference_rows, source_row
+from .under_law import law_words, outside_words
 from .wording import percent, source_name
 
 _NEEDED = ("source", "images", "recognizer", "samples", "fit", "decomposition", "occupancy",
@@ -57,8 +58,11 @@ class Comparison:
 
     def _references(self) -> Iterable[dict[str, Any]]:
         several = len({result["recognizer"]["name"] for result in self.results}) > 1
+        laws = len(set(map(law_words, self.results))) > 1
         for result in self.results:
             for row in reference_rows(result):
+                if laws:  # each law has its own bins
+                    row["name"] += f", {law_words(result)}"
                 if several and row["name"].startswith(REAL):  # each recognizer has its own
                     row["name"] += f" {result['recognizer']['name']}"
                 yield row
@@ -73,6 +77,8 @@ class Comparison:
                     "path": str(path),
                     "samples": result["samples"],
                     "protocol": result.get("protocol"),
+                    "law": (result.get("law") or {}).get("digest"),
+                    "outside": result.get("outside"),
                     "recognizer": {
                         key: result["recognizer"].get(key) for key in ("name", "digest")
                     },
@@ -159,7 +165,15 @@ def read_result(path: Path) -> dict[str, Any]:
     if missing:
         raise ShapesHDError(f"{file}: is incomplete, it lacks {', '.join(missing)}")
     try:  # what the table takes
-        for read in (source_row, reference_rows, guilt, _reader, _identity):
+        for read in (
+            source_row,
+            reference_rows,
+            guilt,
+            _reader,
+            _identity,
+            law_words,
+            outside_words,
+        ):
             read(result)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ShapesHDError(f"{file}: is incomplete ({type(error).__name__}: {error})") from None
@@ -194,6 +208,9 @@ def describe_comparison(comparison: Comparison) -> str:
             if row["own"]
         ],
     )
+    laws = {law_words(result): result for result in comparison.results}
+    if len(laws) == 1 and comparison.results[0].get("law"):
+        lines.append(f"  tested against {next(iter(laws))}")
     lines += [f"warning: {warning}" for warning in comparison.warnings]
     return "\n".join(line.rstrip() for line in lines)
 
@@ -254,6 +271,7 @@ def _names(read: Sequence[tuple[Mapping[str, Any], Path]]) -> tuple[str, ...]:
 def _warnings(results: Sequence[Mapping[str, Any]]) -> list[str]:
     checks: list[tuple[str, Callable[[Mapping[str, Any]], str]]] = [
         ("they were read by different recognizers", _identity),
+        ("they were tested against different laws", law_words),
         ("they follow different protocols", lambda r: str(r.get("protocol") or "none")),
         ("they have different numbers of samples", lambda r: f"{r['samples']:,}"),
         ("their images differ in size", lambda r: "{width} x {height}".format(**r["images"])),
@@ -263,6 +281,9 @@ def _warnings(results: Sequence[Mapping[str, Any]]) -> list[str]:
         values = list(dict.fromkeys(key(result) for result in results))
         if len(values) > 1:
             found.append(f"{what}: {', '.join(values)}")
+    for result in results:
+        if (result.get("outside") or {}).get("wrong"):
+            found.append(f"{source_name(result)}: {outside_words(result)}")
     return found
 
 

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from shapeshd.errors import InterruptedRunError, ShapesHDError, one_line
-from shapeshd.factors import FloatArray, joint_bins
+from shapeshd.factors import NUM_BINS, FloatArray, joint_bins
 from shapeshd.interrupts import held_back
+from shapeshd.law import Law
 from shapeshd.progress import progress_bar
 
 from .histogram import min_samples
@@ -21,6 +22,7 @@ from .run_folder import RunFolder
 from .sources.base import Source
 from .statistic import goodness_of_fit
 from .tally import BLOCK, Tally
+from .under_law import split_outside
 
 _PIECE_BYTES = 64 * 2**20
 _SMALLEST_PIECE, _LARGEST_PIECE = 64, 512
@@ -58,6 +60,7 @@ def count_samples(
     ranks: Ranks,
     side: int,
     *,
+    law: Law | None = None,
     progress: bool = False,
 ) -> int:
     """Count this process's share of the samples that are not counted yet.
@@ -73,6 +76,7 @@ def count_samples(
         folder: of the run; what is counted goes to its `own` tally.
         ranks: the processes.
         side: width and height of the source's images, pixels.
+        law: that they should follow, for the estimate beside the bar; None for the uniform one.
         progress: show a bar on stderr.
 
     Returns:
@@ -108,7 +112,7 @@ def count_samples(
                             folder.save()
                         saved = now
                     if not bar.disable and now - shown > _ESTIMATE_SECONDS:
-                        bar.set_postfix_str(_estimate(folder.own), refresh=False)
+                        bar.set_postfix_str(_estimate(folder.own, law), refresh=False)
                         shown = now
     except KeyboardInterrupt:
         _keep(folder)
@@ -159,8 +163,13 @@ def _remaining(done: Tally, samples: int, ranks: Ranks) -> Iterator[tuple[int, i
             number += 1
 
 
-def _estimate(tally: Tally) -> str:
-    if tally.samples < min_samples():
+def _estimate(tally: Tally, law: Law | None) -> str:
+    counts, probabilities, bins = tally.counts, None, NUM_BINS if law is None else law.bins
+    if tally.samples < min_samples(bins):
         return ""
-    value = goodness_of_fit(tally.counts).prediction.reduced_chi_square
+    if law is not None:
+        counts, probabilities = split_outside(counts, law)[0], law.expected()
+        if counts.sum() < min_samples(bins):
+            return ""
+    value = goodness_of_fit(counts, probabilities).prediction.reduced_chi_square
     return f"chi2_nu(20k) {value.reported:.3g} [{value.low:.3g}, {value.high:.3g}]"

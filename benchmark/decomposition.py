@@ -21,7 +21,8 @@ rest is tested against what is the most that independent blocks of one and two f
 their own divergences, would give: Delta_rest of prod (1 + D_block).
 
 A law under which factors depend on each other is refused: the terms are then not orthogonal,
-and the D_S no longer split into parts that are never negative.
+and the D_S no longer split into parts that are never negative. `coupled` has terms for the laws
+that couple pairs of factors.
 """
 
 from __future__ import annotations
@@ -193,7 +194,7 @@ def decompose(
     rest, explained = terms.rest(), explained_rest(effects, pairs)
     part = _part((), rest, explained=explained)
     parts.append(replace(part, divergence=None, p_value=rest.p_value(explained)))
-    return Decomposition(total, _finish(parts, total))
+    return Decomposition(total, finish(parts, total))
 
 
 def _divergence(counts: IntArray, weights: tuple[FloatArray, ...]) -> UStatistic:
@@ -241,7 +242,7 @@ def _matchings(axes: tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
             yield [(first, second), *blocks]
 
 
-def _finish(parts: list[Part], total: Estimate) -> tuple[Part, ...]:
+def finish(parts: list[Part], total: Estimate) -> tuple[Part, ...]:
     """Add shares and corrected p-values, and put the largest term first."""
     corrected = holm([part.p_value for part in parts])
     finished = [

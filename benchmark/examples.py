@@ -15,7 +15,16 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
-from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS, IntArray, from_unit, uniform_factors
+from shapeshd.factors import (
+    BIN_SHAPE,
+    NAMES,
+    NUM_BINS,
+    FloatArray,
+    IntArray,
+    from_unit,
+    uniform_factors,
+)
+from shapeshd.law import Law
 
 from .decomposition import Decomposition, Part
 
@@ -43,6 +52,7 @@ def choose_examples(
     decomposition: Decomposition,
     source: Source,
     recognizer: Reader,
+    law: Law | None = None,
 ) -> Arrays:
     """Choose cells, fetch samples that lie in them again, and trace what is missing.
 
@@ -52,6 +62,8 @@ def choose_examples(
         decomposition: of these counts; says which part is the worst.
         source: gives the images again by number.
         recognizer: its `size` is that of traced images, if below `THUMBNAIL`.
+        law: that the samples should follow; None for the uniform one. Fullest and emptiest are
+            then the cells with most and fewest samples for what it lets one expect.
 
     Returns:
         Arrays for an npz file, c cells and m images in all:
@@ -73,8 +85,8 @@ def choose_examples(
     axes = tuple(NAMES.index(name) for name in worst.factors) if worst else ()
     cells = []
     if worst:
-        cells += _choose(table, axes, "part")
-    cells += _choose(table, tuple(range(len(NAMES))), "joint")
+        cells += _choose(table, axes, "part", law)
+    cells += _choose(table, tuple(range(len(NAMES))), "joint", law)
     images: list[Tensor] = []
     image_cell, image_index, traced, traced_cell = [], [], [], []
     for number, (_, bins, count) in enumerate(cells):
@@ -90,12 +102,13 @@ def choose_examples(
     side = min(int(recognizer.size), THUMBNAIL)
     samples, bin_rows = int(table.sum()), np.array([bins for _, bins, _ in cells])
     shape = np.where(bin_rows >= 0, np.array(BIN_SHAPE), 1)
+    shares = 1 / shape.prod(axis=1) if law is None else _shares(law, bin_rows)
     return {
         "part": np.array(worst.name if worst else ""),
         "kind": np.array([kind for kind, _, _ in cells]),
         "bins": bin_rows,
         "count": np.array([count for _, _, count in cells], dtype=np.int64),
-        "expected": samples / shape.prod(axis=1),
+        "expected": samples * shares,
         "images": _stack(images),
         "image_cell": np.array(image_cell, dtype=np.int64),
         "image_index": np.array(image_index, dtype=np.int64),
@@ -110,23 +123,38 @@ def worst_part(decomposition: Decomposition) -> Part | None:
 
 
 def _choose(
-    table: IntArray, axes: tuple[int, ...], what: str
+    table: IntArray, axes: tuple[int, ...], what: str, law: Law | None
 ) -> list[tuple[str, tuple[int, ...], int]]:
     """Return (kind, bins, count) of the fullest and emptiest cells of a marginal table."""
     others = tuple(axis for axis in range(table.ndim) if axis not in axes)
     marginal = table.sum(axis=others)
     flat = marginal.ravel()
+    surplus: npt.NDArray[Any] = flat
     number = min(CELLS, flat.size // 2)
+    nothing = np.zeros(flat.size, dtype=bool)
+    if law is not None:
+        mean = table.sum() * law.marginal(*(NAMES[axis] for axis in axes)).ravel()
+        surplus = np.round((flat - mean) / np.sqrt(np.maximum(mean, 1e-9)), 6)  # deviations
+        nothing = (mean == 0) & (flat == 0)  # in order: not to be looked at
+        number = min(number, int((~nothing).sum()))
     chosen = []
     for kind, order in (("full", -1), ("empty", 1)):
-        for cell in _extremes(order * flat, number):
+        values = np.where(nothing, np.inf, order * surplus) if nothing.any() else order * surplus
+        for cell in _extremes(values, number):
             bins = np.full(table.ndim, -1)
             bins[list(axes)] = np.unravel_index(cell, marginal.shape)
             chosen.append((f"{what}-{kind}", tuple(map(int, bins)), int(flat[cell])))
     return chosen
 
 
-def _extremes(values: IntArray, number: int) -> IntArray:
+def _shares(law: Law, rows: IntArray) -> FloatArray:
+    """Return the probabilities of cells, (c, 6) bins of which -1 is any, under a law."""
+    joint = law.expected().reshape(BIN_SHAPE)
+    places = [tuple(slice(None) if index < 0 else index for index in row) for row in rows]
+    return np.array([float(joint[place].sum()) for place in places])
+
+
+def _extremes(values: npt.NDArray[Any], number: int) -> IntArray:
     """Return the places of the smallest values; of equal ones, some from all over the table.
 
     Neighbours look alike: the first cells of many that are empty would all show one colour.

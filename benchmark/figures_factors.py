@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from scipy import stats
 
 from shapeshd.factors import FACTORS, NAMES, SHAPES, Factor, FloatArray
+from shapeshd.law import Law
 from shapeshd.scene import hue_to_srgb
 
 from .figure_style import BAND, BLUE, FAINT, GREY, INK, NARROW, ORANGE, RULE, bare, new_figure
@@ -30,29 +31,55 @@ _LEAST_SPAN, _MOST_SPAN = 1.1, 4.0  # largest ratio that the colours tell apart
 _CELL_TEXT = 7
 
 
-def band(samples: int, bins: int) -> tuple[float, float]:
-    """Return the interval that holds the count of one of so many equal bins with 95%."""
-    low, high = stats.binom.interval(CONFIDENCE, samples, 1 / bins)
+def band(samples: int, probability: float) -> tuple[float, float]:
+    """Return the interval that holds the count of a bin of this probability with 95%."""
+    if probability in (0, 1):  # nothing is left to chance, and SciPy has no interval
+        return samples * probability, samples * probability
+    low, high = stats.binom.interval(CONFIDENCE, samples, probability)
     return float(low), float(high)
 
 
-def marginals_figure(marginals: Mapping[str, Sequence[int]], guilty: set[str], w: float) -> Figure:
+def expected_shares(law: Law | None, factor: Factor) -> FloatArray:
+    """Return the probabilities of a factor's bins under a law; None is the uniform one."""
+    return np.full(factor.bins, 1 / factor.bins) if law is None else law.marginal(factor.name)
+
+
+def _ratio(counts: Sequence[int], shares: FloatArray) -> FloatArray:
+    """Return observed / expected samples; NaN where the law has none."""
+    expected = sum(counts) * shares
+    with np.errstate(invalid="ignore", divide="ignore"):
+        ratio: FloatArray = np.where(shares > 0, np.array(counts) / expected, np.nan)
+    return ratio
+
+
+def _noise(samples: int, shares: FloatArray) -> FloatArray:
+    """Return `band` of each bin as multiples of the expectation: (2, bins), NaN as `_ratio`."""
+    limits = np.array([band(samples, float(share)) for share in shares]).T
+    with np.errstate(invalid="ignore", divide="ignore"):
+        relative: FloatArray = np.where(shares > 0, limits / (samples * shares), np.nan)
+    return relative
+
+
+def marginals_figure(
+    marginals: Mapping[str, Sequence[int]], guilty: set[str], w: float, law: Law | None = None
+) -> Figure:
     """Draw for each factor the ratio of observed to expected samples in its bins."""
+    shares = {f.name: expected_shares(law, f) for f in FACTORS}
     columns = 3 if w > NARROW else 2
     rows = len(FACTORS) // columns
     figure = new_figure(w, 2.05 * rows)
-    ratios = {
-        f.name: np.array(marginals[f.name]) * f.bins / sum(marginals[f.name]) for f in FACTORS
-    }
-    bands = {f.name: np.array(band(sum(marginals[f.name]), f.bins)) for f in FACTORS}
-    away = [np.abs(ratio - 1).max() for ratio in ratios.values()]
-    noise = [np.abs(bands[f.name] * f.bins / sum(marginals[f.name]) - 1).max() for f in FACTORS]
+    ratios = {f.name: _ratio(marginals[f.name], shares[f.name]) for f in FACTORS}
+    bands = {f.name: _noise(sum(marginals[f.name]), shares[f.name]) for f in FACTORS}
+    away = [np.nanmax(np.abs(ratio - 1)) for ratio in ratios.values()]
+    noise = [np.nanmax(np.abs(limits - 1)) for limits in bands.values()]
     reach = 1.15 * max(*away, 1.6 * max(noise))
     for place, factor in enumerate(FACTORS):
         axes = figure.add_subplot(rows, columns, place + 1)
         _marginal(axes, factor, ratios[factor.name], factor.name in guilty, w > NARROW)
-        limits = bands[factor.name] * factor.bins / sum(marginals[factor.name])
-        axes.axhspan(*limits, color=BAND, lw=0, zorder=0)
+        for index, (low, high) in enumerate(bands[factor.name].T):
+            left = -0.6 if index == 0 else index - 0.5
+            right = factor.bins - 0.4 if index == factor.bins - 1 else index + 0.5
+            axes.fill_between((left, right), low, high, color=BAND, lw=0, zorder=0)
         axes.axhline(1, color=FAINT, lw=0.8, zorder=1)
         bottom = max(0.0, 1 - reach)
         span = 1 + reach - bottom
@@ -102,13 +129,21 @@ def _edge(factor: Factor, edge: int) -> str:
     return f"{value:g}".replace("-", MINUS) + ("°" if factor.unit == "degree" else "")
 
 
-def dependence(counts: Any) -> FloatArray:
+def dependence(counts: Any, joint: FloatArray | None = None) -> FloatArray:
     """Return observed samples of a pair's cells / expected from its two own marginals.
 
-    NaN where a row or a column holds no sample at all.
+    NaN where a row or a column holds no sample at all, or where the law has none.
+
+    Args:
+        counts: the pair's table.
+        joint: its probabilities under a law that couples the factors; what is expected is then
+            coupled likewise.
     """
     table = np.asarray(counts, dtype=np.float64)
     expected = np.multiply.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
+    if joint is not None:
+        product = np.multiply.outer(joint.sum(axis=1), joint.sum(axis=0))
+        expected *= joint / np.where(product > 0, product, 1.0)
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio: FloatArray = np.where(expected > 0, table / expected, np.nan)
     return ratio
@@ -125,9 +160,20 @@ def _ratio_scale(tables: Sequence[FloatArray]) -> tuple[Normalize, list[float]]:
     return Normalize(-reach, reach), sorted({1 / tick for tick in ticks} | set(ticks))
 
 
-def pairs_figure(pairs: Sequence[Mapping[str, Any]], guilty: set[str], w: float) -> Figure:
+def coupling(law: Law | None, factors: Sequence[str]) -> FloatArray | None:
+    """Return the table of a pair that the law couples; None of others."""
+    coupled = law is not None and any(unit.names == tuple(factors) for unit in law.pairs)
+    return law.marginal(*factors) if law is not None and coupled else None
+
+
+def pairs_figure(
+    pairs: Sequence[Mapping[str, Any]], guilty: set[str], w: float, law: Law | None = None
+) -> Figure:
     """Draw what each pair of factors does beyond its two marginals: 15 small heat maps."""
-    tables = {tuple(pair["factors"]): dependence(pair["counts"]) for pair in pairs}
+    tables = {
+        tuple(pair["factors"]): dependence(pair["counts"], coupling(law, pair["factors"]))
+        for pair in pairs
+    }
     scale, ticks = _ratio_scale(list(tables.values()))
     figure = new_figure(w, 0.82 * w)
     bins = [factor.bins + 3 for factor in FACTORS]  # room for the small ones
@@ -151,9 +197,9 @@ def pairs_figure(pairs: Sequence[Mapping[str, Any]], guilty: set[str], w: float)
     return figure
 
 
-def pair_figure(pair: Mapping[str, Any], width: float) -> Figure:
+def pair_figure(pair: Mapping[str, Any], width: float, law: Law | None = None) -> Figure:
     """Draw one pair enlarged: its ratios in figures, its bins named."""
-    table = dependence(pair["counts"])
+    table = dependence(pair["counts"], coupling(law, pair["factors"]))
     scale, _ = _ratio_scale([table])
     across, down = (FACTORS[NAMES.index(name)] for name in pair["factors"])
     if across.bins < down.bins:

@@ -11,6 +11,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from shapeshd.factors import FACTORS, NAMES
+from shapeshd.law import Law
 from shapeshd.replace_file import replace_file
 
 from .figure_style import NARROW, WIDE, data_uri, style
@@ -20,7 +21,9 @@ from .figures_factors import (
     LARGEST_PAIRS,
     band,
     confusion_figure,
+    coupling,
     dependence,
+    expected_shares,
     marginals_figure,
     pair_figure,
     pairs_figure,
@@ -29,6 +32,7 @@ from .page_facts import facts
 from .result_files import REPORT
 from .result_rows import guilty_parts, score_rows, source_row
 from .sheets import Arrays, load_examples, sheets
+from .under_law import law_of, law_words, outside_words
 from .wording import (
     bin_name,
     estimate,
@@ -107,16 +111,17 @@ def _figures(result: Mapping[str, Any]) -> Context:
     guilty = {part["name"] for part in guilty_parts(result)}
     accuracy, name = result["recognizer"].get("accuracy"), source_name(result)
     rows, series = score_rows(result), [(name, result["occupancy"])]
+    law = law_of(result)
     return {
         "score": both_widths(lambda width: score_figure(rows, width)),
         "decomposition": both_widths(
             lambda width: decomposition_figure(result["decomposition"], width)
         ),
         "marginals": both_widths(
-            lambda width: marginals_figure(result["marginals"], guilty, width)
+            lambda width: marginals_figure(result["marginals"], guilty, width, law)
         ),
-        "pairs": both_widths(lambda width: pairs_figure(result["pairs"], guilty, width)),
-        "largest": [_largest(pair) for pair in _guilty_pairs(result)],
+        "pairs": both_widths(lambda width: pairs_figure(result["pairs"], guilty, width, law)),
+        "largest": [_largest(pair, law) for pair in _guilty_pairs(result)],
         "occupancy": both_widths(lambda width: occupancy_figure(series, width)),
         "confusion": both_widths(lambda width: confusion_figure(accuracy["factors"], width))
         if accuracy
@@ -130,13 +135,13 @@ def _guilty_pairs(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return [pairs[factors] for factors in guilty if factors in pairs][:LARGEST_PAIRS]
 
 
-def _largest(pair: Mapping[str, Any]) -> Context:
-    ratio = dependence(pair["counts"])
+def _largest(pair: Mapping[str, Any], law: Law | None) -> Context:
+    ratio = dependence(pair["counts"], coupling(law, pair["factors"]))
     return {
         "title": part_name(pair["factors"]),
         "low": f"{np.nanmin(ratio):.2f}",
         "high": f"{np.nanmax(ratio):.2f}",
-        "figure": both_widths(lambda width: pair_figure(pair, width)),
+        "figure": both_widths(lambda width: pair_figure(pair, width, law)),
     }
 
 
@@ -157,6 +162,8 @@ def _headline(result: Mapping[str, Any]) -> Context:
         "name": name,
         "kind": result["source"]["kind"],
         "samples": f"{result['samples']:,}",
+        "law": law_words(result),
+        "outside": outside_words(result),
         "bins": f"{fit['bins']:,}",
         "freedom": f"{fit['degrees_of_freedom']:,}",
         "per_bin": f"{per_bin:g}",
@@ -201,22 +208,23 @@ def _summary(guilty: list[Context]) -> str:
 
 
 def _factors(result: Mapping[str, Any]) -> Context:
-    rows = []
+    rows: list[Context] = []
+    law = law_of(result)
     for factor in FACTORS:
         counts = result["marginals"][factor.name]
-        low, high = band(sum(counts), factor.bins)
-        rows += [
-            {
-                "factor": factor_name(factor.name),
-                "bin": bin_name(factor, index),
-                "count": f"{count:,}",
-                "expected": number(sum(counts) / factor.bins, 4),
-                "low": f"{low:,.0f}",
-                "high": f"{high:,.0f}",
-                "outside": not low <= count <= high,
-            }
-            for index, count in enumerate(counts)
-        ]
+        for index, share in enumerate(expected_shares(law, factor)):
+            low, high = band(sum(counts), float(share))
+            rows.append(
+                {
+                    "factor": factor_name(factor.name),
+                    "bin": bin_name(factor, index),
+                    "count": f"{counts[index]:,}",
+                    "expected": number(sum(counts) * share, 4),
+                    "low": f"{low:,.0f}",
+                    "high": f"{high:,.0f}",
+                    "outside": not low <= counts[index] <= high,
+                }
+            )
     outside = sum(bool(row["outside"]) for row in rows)
     guilty = [part_name(pair["factors"]) for pair in _guilty_pairs(result)]
     return {

@@ -7,6 +7,7 @@ from typing import Any
 
 from shapeshd.progress import human_time
 
+from .under_law import outside_words
 from .wording import number
 
 Fact = tuple[str, str, bool]
@@ -27,6 +28,7 @@ def facts(result: Mapping[str, Any]) -> list[Fact]:
         ("Images", size, False),
         *_details(source),
         ("Samples", _samples(result), False),
+        *_law(result),
         ("Recognizer", f"{recognizer['name']}, {recognizer['size']} pixels", False),
     ]
     if recognizer.get("digest"):
@@ -43,6 +45,18 @@ def facts(result: Mapping[str, Any]) -> list[Fact]:
         ("Made", str(result["created"]), False),
         ("Versions", versions, False),
     ]
+
+
+def _law(result: Mapping[str, Any]) -> Iterator[Fact]:
+    """Yield what is known of a law that is not the uniform one."""
+    if law := result.get("law"):
+        yield "Law", str(law["text"]), False
+        yield "Law, SHA-256", str(law["digest"]), True
+        if law["misread"]:
+            text = f"{number(law['misread']['divergence'], 2)} for images of the law itself"
+            yield "D that the recognizer's errors alone would give", text, False
+    if outside := outside_words(result):
+        yield "Outside of the law", outside, False
 
 
 def _samples(result: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ from shapeshd.progress import human_time
 
 from .page import write_report
 from .result_rows import guilty_parts, score_rows
+from .under_law import outside_words
 from .wording import (
     brief,
     number,
@@ -43,7 +44,9 @@ def describe(result: Mapping[str, Any]) -> str:
     lines += table(("", "reduced chi-square", "divergence D"), rows)
     lines.append(f"  reduced chi-square at {_per_bin(fit)} samples per bin; in brackets: 95%")
     lines += ["", *_parts(result), ""]
-    lines += fields([*_facts(result), *_recognizer(result["recognizer"]), *_run(result)])
+    lines += fields(
+        [*_law(result), *_facts(result), *_recognizer(result["recognizer"]), *_run(result)]
+    )
     return "\n".join(lines)
 
 
@@ -72,6 +75,20 @@ def _parts(result: Mapping[str, Any]) -> list[str]:
     lines = table(("what is wrong", "its part of D", "share"), rows)
     if len(guilty) > _MOST_GUILTY:
         lines.append(f"  ... and {len(guilty) - _MOST_GUILTY} more (result.json lists all)")
+    return lines
+
+
+def _law(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Say against which law a result was tested, unless it is the uniform one."""
+    found, lines = result.get("law"), []
+    if found:
+        text = f"{found['text']}, {found['bins']:,} bins"
+        if found["misread"]:
+            own = number(found["misread"]["divergence"], 2)
+            text += f"; images of it would be read with D = {own}"
+        lines.append(("law", text))
+    if outside := outside_words(result):
+        lines.append(("  outside", outside))
     return lines
 
 

@@ -16,17 +16,20 @@ import scipy
 import torch
 
 import shapeshd
-from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS, IntArray
+from shapeshd.factors import BIN_SHAPE, NAMES, IntArray
+from shapeshd.law import Law
 from shapeshd.replace_file import replace_file
 
 from .attenuation import attenuation
 from .counting import Reader
-from .decomposition import Decomposition, decompose
+from .coupled import decompose_under
+from .decomposition import Decomposition
 from .occupancy import occupancy
-from .reference import TRAINING_SET, detection_limit, ideal_sampler, memorizer
+from .reference import TRAINING_SET, Reference, detection_limit, ideal_sampler, memorizer
 from .result_files import FORMAT, FORMAT_VERSION, HISTOGRAM
 from .sources.base import Source
-from .statistic import PER_BIN, PROTOCOL, goodness_of_fit
+from .statistic import PER_BIN, PROTOCOL, GoodnessOfFit, goodness_of_fit
+from .under_law import Misread, law_to_json, require_inside, split_outside
 from .verdict import verdict
 
 
@@ -39,6 +42,7 @@ def build_result(
     side: int,
     resized: str | None,
     run: Mapping[str, Any],
+    law: Law | None = None,
 ) -> tuple[dict[str, Any], Decomposition]:
     """Return the result of a histogram, and its decomposition.
 
@@ -50,15 +54,26 @@ def build_result(
         side: width and height of the source's images, pixels.
         resized: how they were brought to the recognizer's size; None if they had it.
         run: how long it took, and where.
+        law: that the samples should follow; None for the uniform one.
 
     Raises:
         UsageError: if there are too few samples.
     """
-    table = counts.reshape(BIN_SHAPE)
-    fit, parts = goodness_of_fit(counts), decompose(counts)
+    table, inside = counts.reshape(BIN_SHAPE), counts
     accuracy, floor = reader.card.get("accuracy"), reader.card.get("noise_floor")
-    references = [ideal_sampler().to_json(), memorizer(TRAINING_SET).to_json()]
-    if floor:
+    misread = outside = probabilities = None
+    if law is not None:
+        misread, probabilities = Misread.of(law, accuracy), law.expected()
+        inside, outside = split_outside(counts, law, misread)
+        require_inside(inside, outside, law)
+    fit, parts = goodness_of_fit(inside, probabilities), decompose_under(inside, law)
+    samples = int(counts.sum())
+    references = [ideal_sampler(fit.bins).to_json(), memorizer(TRAINING_SET, fit.bins).to_json()]
+    if law is not None:
+        references[0]["deviation"] = fit.prediction.run_deviation
+    if misread:
+        references.insert(1, _as_read(misread, fit).to_json())
+    if floor and law is None:  # it was measured under the uniform law
         predicted = floor["reduced_chi_square"]
         row = {
             "name": "real images",
@@ -68,7 +83,7 @@ def build_result(
         }
         references.insert(1, row)
     kept = None
-    if accuracy:
+    if accuracy and law is None:
         confusions = {name: accuracy["factors"][name]["confusion"] for name in NAMES}
         kept = attenuation(confusions, parts)
 
@@ -108,14 +123,16 @@ def build_result(
             "accuracy": accuracy,
             "noise_floor": floor,
         },
-        "protocol": PROTOCOL if fit.samples == PER_BIN * NUM_BINS else None,
-        "samples": fit.samples,
+        "protocol": PROTOCOL if samples == PER_BIN * fit.bins else None,
+        "samples": samples,
         "seed": seed,
+        "law": law_to_json(law, misread),
+        "outside": outside.to_json() if outside else None,
         "fit": fit.to_json(),
         "decomposition": parts.to_json(),
-        "occupancy": occupancy(counts).to_json(),
+        "occupancy": occupancy(inside, probabilities).to_json(),
         "references": references,
-        "detection_limit": detection_limit(fit.samples).to_json(),
+        "detection_limit": detection_limit(fit.samples, fit.bins).to_json(),
         "attenuation": kept,
         "marginals": {name: marginal(axis) for axis, name in enumerate(NAMES)},
         "pairs": [{"factors": [NAMES[a], NAMES[b]], "counts": marginal(a, b)} for a, b in pairs],
@@ -124,10 +141,17 @@ def build_result(
             "sha256": hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest(),
         },
         "examples": {"file": None},
-        "verdict": verdict(counts, fit, parts, accuracy),
+        "verdict": verdict(counts, fit, parts, accuracy, misread=misread, outside=outside),
         "run": dict(run),
     }
     return result, parts
+
+
+def _as_read(misread: Misread, fit: GoodnessOfFit) -> Reference:
+    """Return the row of a perfect source of the law, read by this recognizer."""
+    divergence, samples = misread.divergence(), fit.prediction.samples
+    reduced = 1 + (samples - 1) * divergence / fit.degrees_of_freedom
+    return Reference("the law as it is read", divergence, reduced, fit.prediction.run_deviation)
 
 
 def save_result(result: Mapping[str, Any], path: Path) -> None:

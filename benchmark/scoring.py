@@ -14,6 +14,7 @@ import numpy as np
 from shapeshd.checks import whole_number
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.factors import NUM_BINS, check_seed
+from shapeshd.law import Law
 from shapeshd.progress import note
 from shapeshd.replace_file import replace_file
 
@@ -30,6 +31,7 @@ from .sources.base import Source
 from .sources.options import SourceOptions
 from .statistic import PER_BIN, PROTOCOL
 from .tally import Tally
+from .under_law import check_testable
 
 Choice = Callable[[int], Reader]
 """Gives a recognizer for images of so many pixels a side."""
@@ -46,6 +48,7 @@ def score(
     samples: int | None = None,
     protocol: str | None = None,
     seed: int = 0,
+    law: Law | None = None,
     options: SourceOptions | None = None,
     ranks: Ranks | None = None,
     command: str | None = None,
@@ -62,6 +65,7 @@ def score(
             a run in `out` has counted are added to it.
         protocol: "chi2-20k" for 20 samples per bin, in place of `samples`.
         seed: with which the source was opened.
+        law: that the samples should follow; by default the uniform one.
         options: with which the source was opened.
         ranks: processes that share the work, each with its own source and recognizer.
         command: the command line, for the report.
@@ -78,7 +82,10 @@ def score(
     """
     ranks = ranks or Ranks()
     check_seed(seed)
-    n = choose_samples(source, samples, protocol)
+    law = None if law is None or law.uniform else law
+    if law is not None:
+        check_testable(law)
+    n = choose_samples(source, samples, protocol, NUM_BINS if law is None else law.bins)
     height, side = source.images(0, 1).shape[-2:]
     chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
     method = check_image_size(height, side, chosen.size, source.name)
@@ -89,36 +96,52 @@ def score(
         "images": source.count,
         "seed": seed,
         "recognizer": chosen.digest or chosen.name,
+        "law": None if law is None else law.digest,
         **vars(options or SourceOptions()),
     }
     del settings["timeout"]  # decides no image: whoever waited too briefly can go on with more
     folder = RunFolder(out, settings, ranks)
+    if ranks.first and (remark := rendered_otherwise(source, law)):
+        note(remark)
     try:
-        run = _Run(source, chosen, folder, n, seed, side, method, ranks, command, progress)
+        run = _Run(source, chosen, folder, n, seed, law, side, method, ranks, command, progress)
         return run.finish()
     finally:
         folder.close()
 
 
-def choose_samples(source: Source, samples: int | None, protocol: str | None) -> int:
+def rendered_otherwise(source: Source, law: Law | None) -> str | None:
+    """Return a remark if a source is a dataset that records another law than the tested one."""
+    recorded: Law | None = getattr(source, "law", None)
+    if recorded is None or recorded == (law or Law.from_text("")):
+        return None
+    tested = "the uniform law" if law is None else f"the law {law}"
+    made = "uniform factors" if recorded.uniform else f"another law, {recorded}"
+    hint = "; give it with --law to test against it" if law is None else ""
+    return f"{source.name}: is tested against {tested}, but was rendered with {made}{hint}"
+
+
+def choose_samples(
+    source: Source, samples: int | None, protocol: str | None, bins: int = NUM_BINS
+) -> int:
     """Return how many samples to take, or raise `UsageError` if that is impossible."""
     if protocol is not None:
         if protocol != PROTOCOL:
             raise UsageError(f"there is no protocol {protocol!r}; there is {PROTOCOL}")
         if samples is not None:
             raise UsageError("give --samples or --protocol, not both")
-        samples = PER_BIN * NUM_BINS
+        samples = PER_BIN * bins
     if samples is None:
         samples = DEFAULT_SAMPLES if source.count is None else source.count
     whole_number("samples", samples, 1, MAX_SAMPLES)
     if source.count is not None and samples > source.count:
         raise UsageError(f"{source.name}: has {source.count:,} images, fewer than {samples:,}")
-    if source.count is not None and source.count < min_samples():
+    if source.count is not None and source.count < min_samples(bins):
         raise UsageError(
-            f"{source.name}: has {source.count:,} images, too few to test {NUM_BINS:,} bins: at "
-            f"least {min_samples():,} are needed"
+            f"{source.name}: has {source.count:,} images, too few to test {bins:,} bins: at "
+            f"least {min_samples(bins):,} are needed"
         )
-    require_samples(samples, NUM_BINS)
+    require_samples(samples, bins)
     return samples
 
 
@@ -129,6 +152,7 @@ class _Run:
     folder: RunFolder
     samples: int
     seed: int
+    law: Law | None
     side: int
     resized: str | None
     ranks: Ranks
@@ -150,7 +174,7 @@ class _Run:
         started = time.monotonic()
         count_samples(
             self.source, self.reader, self.samples, folder, ranks, self.side,
-            progress=self.progress,
+            law=self.law, progress=self.progress,
         )  # fmt: skip
         total = folder.total()
         if not ranks.first:
@@ -172,12 +196,12 @@ class _Run:
         out = self.folder.out
         result, parts = build_result(
             total.counts, self.source, self.reader,
-            seed=self.seed, side=self.side, resized=self.resized, run=run,
+            seed=self.seed, side=self.side, resized=self.resized, run=run, law=self.law,
         )  # fmt: skip
         replace_file(out / HISTOGRAM, lambda path: _save_array(path, total.counts))
         try:
             examples = choose_examples(
-                total.counts, total.first_seen, parts, self.source, self.reader
+                total.counts, total.first_seen, parts, self.source, self.reader, self.law
             )
             replace_file(out / EXAMPLES, lambda path: _save_arrays(path, examples))
             result["examples"] = {"file": EXAMPLES}

@@ -189,7 +189,9 @@ def predict(histogram: Histogram, divergence: Estimate) -> Prediction:
 
     E X^2 at m samples is (m - 1) D + sum_i p_i / q_i - 1. Its last term is k - 1 for the
     uniform law. For another one it is estimated, and its error (correlated with that of D)
-    widens the interval.
+    widens the interval. It differs from k - 1 by at most sqrt(D (sum_i 1/q_i - k^2)), by Cauchy
+    and Schwarz, so that the reduced chi-square is at least 1 - (sum_i 1/q_i - k^2) / (4 (m - 1)
+    (k - 1)).
     """
     n, k = histogram.samples, histogram.bins
     m = PER_BIN * k
@@ -200,6 +202,12 @@ def predict(histogram: Histogram, divergence: Estimate) -> Prediction:
     # Var(a U + b W) = a^2 Var U + 2 a b Cov(U, W) + b^2 Var W; Cov(U, W) = 2 Cov(w p, w) / n.
     ratio = weights * (histogram.counts - 1) / (n - 1)  # of p to q, by all other samples
     covariance = 2 * float((frequencies * centred) @ ratio) / n
-    extra = 2 * slope * covariance / (k - 1) + float(frequencies @ centred**2) / (k - 1) ** 2 / n
-    reduced = divergence.scaled(slope, (mean_weight - 1) / (k - 1), math.sqrt(max(0.0, extra)))
-    return Prediction(PROTOCOL, m, reduced, math.sqrt(2 / (k - 1) * (1 - 1 / m)))
+    own = float(frequencies @ centred**2) / (k - 1) ** 2 / n
+    # Near the law the covariance is noise: a negative one must not hide the last term's error.
+    extra = own + max(0.0, 2 * slope * covariance / (k - 1))
+    rare = float(weights.sum()) - float(k) ** 2  # 0 for the uniform law
+    floor = max(0.0, 1 - rare / (4 * (m - 1) * (k - 1)))
+    offset, error = (mean_weight - 1) / (k - 1), math.sqrt(extra)
+    reduced = divergence.scaled(slope, offset, error, floor)
+    variance = 2 / (k - 1) * (1 - 1 / m) + rare / m / (k - 1) ** 2
+    return Prediction(PROTOCOL, m, reduced, math.sqrt(variance))

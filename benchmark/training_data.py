@@ -14,10 +14,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from shapeshd.dataset import ShapesHD, open_dataset
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import FloatArray, uniform_factors_at
-from shapeshd.manifest import VIRTUAL_NAME, load_manifest
+from shapeshd.manifest import provenance_of
 from shapeshd.order import mixed_seed, shuffled_batches
 from shapeshd.render_spec import RenderSpec
-from shapeshd.shards import Provenance, header_of, is_shard, list_shards, open_hdf5
 
 EVALUATION_BATCH = 500
 
@@ -52,24 +51,13 @@ def origin_of(dataset: ShapesHD, source: Path | RenderSpec) -> Origin:
     renderer, seed, start = None, None, 0
     if isinstance(source, RenderSpec):
         renderer, seed, start = "twin", source.seed, source.start
-    elif (provenance := _provenance(Path(source).expanduser())) is not None:
+    elif (provenance := provenance_of(Path(source).expanduser())) is not None:
         renderer, start = provenance.renderer, dataset.spans[0].start
         if provenance.sampling == "uniform":
             seed = provenance.seed
     # A path of this machine says nothing elsewhere.
     name = str(source) if isinstance(source, RenderSpec) else Path(source).name
     return Origin(name, len(dataset), dataset.image_shape[1], renderer, seed, start)
-
-
-def _provenance(path: Path) -> Provenance | None:
-    """Return how the images of a dataset's folder, index file or shard were made, if known."""
-    if path.is_dir():
-        return load_manifest(path).provenance
-    with open_hdf5(path) as file:
-        if is_shard(file):
-            return header_of(file, path).provenance
-        indexed = path.name == VIRTUAL_NAME and file["images"].is_virtual
-    return load_manifest(path.parent).provenance if indexed and list_shards(path.parent) else None
 
 
 def open_images(source: Path | RenderSpec, size: int) -> ShapesHD:

@@ -83,7 +83,9 @@ class Estimate:
         """The estimate, but not below the smallest value possible."""
         return max(self.value, self.floor)
 
-    def scaled(self, slope: float, offset: float, extra: float = 0.0) -> Estimate:
+    def scaled(
+        self, slope: float, offset: float, extra: float = 0.0, floor: float | None = None
+    ) -> Estimate:
         """Return the estimate of ``offset + slope * theta``, for a positive slope.
 
         Args:
@@ -91,23 +93,23 @@ class Estimate:
             offset: summand.
             extra: standard error of the summand, where it is itself estimated; it widens
                 the interval in quadrature.
+            floor: smallest value possible; by default that of a summand that is known.
         """
 
-        def end(value: float) -> float:
-            distance = slope * (value - self.value)
+        def end(value: float, sign: float) -> float:
             if not extra:
                 return offset + slope * value
-            wide = math.copysign(math.hypot(distance, extra * _QUANTILE), distance)
-            return offset + slope * self.value + wide
+            distance = slope * (value - self.reported)
+            wide = math.hypot(distance, extra * _QUANTILE)
+            return offset + slope * self.reported + sign * wide
 
-        floor = offset + slope * self.floor
-        return Estimate(
-            offset + slope * self.value,
-            math.hypot(slope * self.standard_error, extra),
-            max(floor, end(self.low)),
-            end(self.high),
-            floor,
-        )
+        if floor is None:
+            floor = offset + slope * self.floor
+        # If the law itself is not excluded, neither is what holds under it.
+        low = floor if self.low <= self.floor else max(floor, end(self.low, -1.0))
+        high = max(low, end(self.high, 1.0))
+        error = math.hypot(slope * self.standard_error, extra)
+        return Estimate(offset + slope * self.value, error, low, high, floor)
 
     def to_json(self) -> dict[str, float]:
         """Return the fields and `reported`, ready for JSON."""

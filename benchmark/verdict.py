@@ -10,6 +10,7 @@ from shapeshd.factors import NAMES, IntArray
 from .decomposition import Decomposition, Part
 from .reference import TRAINING_SET, detection_limit, memorizer
 from .statistic import GoodnessOfFit
+from .under_law import Misread, Outside
 from .wording import percent, with_interval
 
 
@@ -18,19 +19,26 @@ def verdict(
     fit: GoodnessOfFit,
     parts: Decomposition,
     accuracy: Mapping[str, Any] | None,
+    *,
+    misread: Misread | None = None,
+    outside: Outside | None = None,
 ) -> dict[str, Any]:
     """Return ``passed`` and ``text``.
 
     A source fails if D, or the term of a guilty part, lies surely above 0 *and* above what
     the recognizer's own errors could make of real images. Those move at most a share e of the
     images (the misread ones) to other bins, and so change no density by more than about 2 e:
-    (2 e)^2 in a divergence.
+    (2 e)^2 in a divergence. Under another law than the uniform one they may change more: then
+    four times what they make of images of the law counts (twice the deviation in density), and
+    samples where the law has none fail a source if the errors do not explain them.
 
     Args:
         counts: n_i, int64 (k,).
         fit: the test of all bins.
         parts: the decomposition.
         accuracy: of the recognizer, from its card; without it 2 e is 0.
+        misread: the law as the recognizer reads it, where it is not uniform.
+        outside: what lies where the law has none; None of the uniform law.
     """
     if (counts > 0).sum() == 1:
         text = (
@@ -38,28 +46,44 @@ def verdict(
             "of image, or images that have nothing to do with the dataset."
         )
         return {"passed": False, "text": text}
-    blamed = [part for part in parts.guilty if part.delta.low > _own_errors(accuracy, part)]
+    blamed = [
+        part for part in parts.guilty if part.delta.low > _own_errors(accuracy, part, misread)
+    ]
     divergence = fit.divergence
     joint = 1 - accuracy["joint_accuracy"] if accuracy else 0.0
-    wrong = divergence.low > (2 * joint) ** 2
+    errors = max((2 * joint) ** 2, 4 * misread.divergence() if misread else 0.0)
+    wrong = divergence.low > errors
     limit = detection_limit(fit.samples, fit.bins)
-    if not wrong and not blamed:
+    impossible = outside is not None and outside.wrong
+    if not wrong and not blamed and not impossible:
         within = divergence.low == 0
         text = (
-            f"No deviation from the uniform law is seen in {fit.samples:,} samples: "
+            f"No deviation from the {'uniform law' if outside is None else 'law'} is seen in "
+            f"{fit.samples:,} samples: "
             + ("the interval of D contains 0" if within else "D is within the recognizer's errors")
             + f". A divergence above {limit.divergence:.2g} (reduced chi-square "
             f"{limit.reduced_chi_square:.2f} at 20 per bin) would have been noticed."
         )
+        if outside is not None and outside.samples:
+            text += (
+                f" Left out: {outside.samples:,} samples where the law has none, no more than the "
+                "recognizer's errors explain."
+            )
         return {"passed": True, "text": text}
     predicted = fit.prediction.reduced_chi_square
     sentences = []
-    if wrong:
+    if impossible and outside is not None:
         sentences.append(
-            f"The distribution is wrong: D = {with_interval(divergence.to_json())}, a reduced "
+            f"The distribution is wrong: {outside.samples:,} samples ({percent(outside.share)}) "
+            "lie where the law has none, so that D is infinite; all other figures are of the rest."
+        )
+    if wrong:
+        begin = "So is that of the rest" if impossible else "The distribution is wrong"
+        sentences.append(
+            f"{begin}: D = {with_interval(divergence.to_json())}, a reduced "
             f"chi-square of {with_interval(predicted.to_json())} at 20 per bin, where 1 is ideal."
         )
-    else:
+    elif blamed and not impossible:
         sentences.append(
             "The distribution is wrong, though all bins together do not show it: D is not told "
             "from 0, but a part of it is."
@@ -82,12 +106,13 @@ def verdict(
     return {"passed": False, "text": " ".join(sentences)}
 
 
-def _own_errors(accuracy: Mapping[str, Any] | None, part: Part) -> float:
+def _own_errors(accuracy: Mapping[str, Any] | None, part: Part, misread: Misread | None) -> float:
     if not accuracy:
         return 0.0
     names = part.factors or NAMES
     missed = sum(1 - accuracy["factors"][name]["accuracy"] for name in names)
-    return float((2 * missed) ** 2)
+    under_law = 4 * misread.divergence(*part.factors) if misread else 0.0
+    return float(max((2 * missed) ** 2, under_law))
 
 
 def _named(part: Part) -> str:

@@ -14,6 +14,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "FACTORS": "factors",
     "Factor": "factors",
+    "Law": "law",
     "bin_indices": "factors",
     "check_factors": "factors",
     "joint_bins": "factors",
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from .factors import check_factors as check_factors
     from .factors import joint_bins as joint_bins
     from .factors import uniform_factors as uniform_factors
+    from .law import Law as Law
     from .povray import render_images as render_images
     from .raytracer import RayTracer as RayTracer
     from .raytracer import trace_images as trace_images

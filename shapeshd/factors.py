@@ -83,6 +83,14 @@ def uniform_factors(seed: int, start: int, stop: int) -> FloatArray:
     Raises:
         UsageError: if the seed or the interval is impossible.
     """
+    return from_unit(unit_numbers(seed, start, stop))
+
+
+def unit_numbers(seed: int, start: int, stop: int) -> FloatArray:
+    """Draw the six numbers that decide the factors of each image: (stop - start, 6) in [0, 1).
+
+    Arguments and errors as of `uniform_factors`; multiples of 2^-53.
+    """
     check_seed(seed)
     if not 0 <= start <= stop:
         raise UsageError(f"images must satisfy 0 <= start <= stop, not {start} and {stop}")
@@ -105,6 +113,14 @@ def uniform_factors_at(seed: int, indices: npt.ArrayLike) -> FloatArray:
     Raises:
         UsageError: if the seed or an index is impossible.
     """
+    return from_unit(unit_numbers_at(seed, indices))
+
+
+def unit_numbers_at(seed: int, indices: npt.ArrayLike) -> FloatArray:
+    """Return the numbers that `unit_numbers` draws for images in any order: (n, 6) in [0, 1).
+
+    Arguments and errors as of `uniform_factors_at`.
+    """
     check_seed(seed)
     images = np.asarray(indices, dtype=np.int64)
     if images.size and not 0 <= images.min() <= images.max() < MAX_IMAGE:
@@ -115,8 +131,8 @@ def uniform_factors_at(seed: int, indices: npt.ArrayLike) -> FloatArray:
 
 
 def _from_draws(draws: npt.NDArray[np.uint64]) -> FloatArray:
-    """Turn the 64-bit draws of each image, (n, 8), into its factors, (n, 6)."""
-    return from_unit((draws[:, : len(FACTORS)] >> np.uint64(11)) * 2.0**-53)
+    """Turn the 64-bit draws of each image, (n, 8), into numbers in [0, 1), (n, 6)."""
+    return (draws[:, : len(FACTORS)] >> np.uint64(11)) * 2.0**-53
 
 
 def from_unit(unit: FloatArray) -> FloatArray:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -159,7 +158,7 @@ def _describe_folder(path: Path) -> dict[str, Any]:
         "width": provenance.size,
         "shards": len(manifest.shards),
         "bytes": sum(shard.bytes for shard in manifest.shards),
-        "provenance": dataclasses.asdict(provenance),
+        "provenance": provenance.to_json(),
         "templates_installed": is_scene_installed(provenance.engine, provenance.scene_sha256),
         "factors": _describe_factors(np.concatenate(parts)),
     }

@@ -23,7 +23,16 @@ import h5py
 from .errors import DamagedShardError, UsageError
 from .factors import FACTORS
 from .replace_file import replace_file
-from .shards import SHARD_FOLDER, Provenance, checked_fields, list_shards, read_header
+from .shards import (
+    SHARD_FOLDER,
+    Provenance,
+    checked_fields,
+    header_of,
+    is_shard,
+    list_shards,
+    open_hdf5,
+    read_header,
+)
 
 MANIFEST_NAME = "manifest.json"
 VIRTUAL_NAME = "dataset.h5"
@@ -86,6 +95,7 @@ class Manifest:
             "complete": self.complete,
             "available": self.available,
             **dataclasses.asdict(self),
+            "provenance": self.provenance.to_json(),
         }
 
     @classmethod
@@ -166,6 +176,22 @@ def load_manifest(dataset: Path) -> Manifest:
     if {dataset / shard.file for shard in manifest.shards} != set(list_shards(dataset)):
         return _rescan(dataset, manifest)  # a run was killed before it could write the manifest
     return manifest
+
+
+def provenance_of(path: Path) -> Provenance | None:
+    """Return how the images of a dataset's folder, index file or shard were made, if known.
+
+    Raises:
+        UsageError: if `path` is a folder, and no dataset.
+        DamagedShardError: if it is damaged.
+    """
+    if path.is_dir():
+        return load_manifest(path).provenance
+    with open_hdf5(path) as file:
+        if is_shard(file):
+            return header_of(file, path).provenance
+        indexed = path.name == VIRTUAL_NAME and file["images"].is_virtual
+    return load_manifest(path.parent).provenance if indexed and list_shards(path.parent) else None
 
 
 def manifest_of_what_is_there(path: Path) -> Manifest:

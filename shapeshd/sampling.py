@@ -1,4 +1,4 @@
-"""What to render: i.i.d. uniform factors, the grid of 3dshapes, or a table of factors.
+"""What to render: i.i.d. factors of a known law, the grid of 3dshapes, or a table of factors.
 
 A sampling answers one question, `factors(start, stop)`, and names itself in the
 provenance of every shard.
@@ -22,6 +22,7 @@ from .factors import (
     describe_range,
     uniform_factors,
 )
+from .law import Law
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +38,8 @@ class Sampling(Protocol):
 
     name: str
     seed: int
+    law: str
+    """`Law.text`, where factors are drawn from a law other than the uniform one; else ""."""
 
     @property
     def length(self) -> int | None:
@@ -50,6 +53,7 @@ class UniformSampling:
     """I.i.d. uniform factors, a function of (seed, index) alone."""
 
     name = "uniform"
+    law = ""
     length: int | None = None
 
     def __init__(self, seed: int = 0) -> None:
@@ -58,6 +62,22 @@ class UniformSampling:
     def factors(self, start: int, stop: int) -> FloatArray:
         """Return the factors of the images `start` .. `stop` - 1: float64 (stop - start, 6)."""
         return uniform_factors(self.seed, start, stop)
+
+
+class LawSampling:
+    """I.i.d. factors of a known law, a function of (seed, index) and the law alone."""
+
+    name = "law"
+    length: int | None = None
+
+    def __init__(self, law: Law, seed: int = 0) -> None:
+        self.law = law.text
+        self.seed = check_seed(seed)
+        self._law = law
+
+    def factors(self, start: int, stop: int) -> FloatArray:
+        """Return the factors of the images `start` .. `stop` - 1: float64 (stop - start, 6)."""
+        return self._law.factors(self.seed, start, stop)
 
 
 class GridSampling:
@@ -69,6 +89,7 @@ class GridSampling:
 
     name = "grid"
     seed = 0
+    law = ""
     length: int | None = int(np.prod(GRID_STEPS))
 
     def factors(self, start: int, stop: int) -> FloatArray:
@@ -86,6 +107,7 @@ class TableSampling:
 
     name = "table"
     seed = 0
+    law = ""
 
     def __init__(self, values: FloatArray) -> None:
         self._values = check_factors(values)
@@ -109,12 +131,19 @@ class TableSampling:
         return cls(read_factor_table(path))
 
 
-def make_sampling(name: str, *, seed: int = 0, table: Path | None = None) -> Sampling:
-    """Return the sampling called `name` (``uniform``, ``grid`` or ``table``)."""
+def make_sampling(
+    name: str, *, seed: int = 0, table: Path | None = None, law: Law | None = None
+) -> Sampling:
+    """Return the sampling called `name` (``uniform``, ``grid`` or ``table``).
+
+    With a `law` other than the uniform one, ``uniform`` stands for i.i.d. samples of that.
+    """
     if (table is not None) != (name == "table"):
         raise UsageError("--sampling table and --factors FILE.csv go together")
+    if law is not None and name != "uniform":
+        raise UsageError(f"--law has no meaning with --sampling {name}: its factors are given")
     if name == "uniform":
-        return UniformSampling(seed)
+        return UniformSampling(seed) if law is None or law.uniform else LawSampling(law, seed)
     if seed != 0:
         raise UsageError(f"--seed has no meaning with --sampling {name}: its factors are given")
     if name == "grid":

@@ -30,6 +30,7 @@ import numpy as np
 
 from .errors import DamagedShardError, MissingPackageError, UsageError, one_line
 from .factors import FACTORS, FloatArray
+from .law import Law
 from .povray import Image
 from .safe_file import SafeFile
 
@@ -62,17 +63,38 @@ class Provenance:
     scene_sha256: str
     shard_size: int
     compression: str
+    law: str = ""
+    """`Law.text` of sampling "law"; "" of others, whose shards do not mention it."""
 
     def differences(self, other: Provenance) -> list[str]:
         """Name what differs from `other`, one phrase a field."""
         # Of two engines, renderer and scene differ as a matter of course.
         implied = {"renderer", "scene_sha256"} if self.engine != other.engine else set()
+        if self.sampling != other.sampling:
+            implied.add("law")
         return [
-            f"{field.name} is {mine!r}, not {theirs!r}"
+            _law_difference(self.law, other.law)
+            if field.name == "law"
+            else f"{field.name} is {mine!r}, not {theirs!r}"
             for field in dataclasses.fields(self)
             if (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))
             and field.name not in implied
         ]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields as JSON values; `law` only where there is one."""
+        values = dataclasses.asdict(self)
+        if not self.law:
+            del values["law"]
+        return values
+
+
+def _law_difference(mine: str, theirs: str) -> str:
+    try:
+        one, other = Law.from_text(mine), Law.from_text(theirs)
+    except UsageError as error:
+        return f"law is another one ({error})"
+    return f"law is {one}, not {other}: {one.difference(other)}"
 
 
 @dataclass(frozen=True)
@@ -185,7 +207,7 @@ class ShardWriter:
             hashlib.sha256(self._labels.data).hexdigest(),
         )
         attributes: dict[str, Any] = {"format": FORMAT, "format_version": FORMAT_VERSION}
-        attributes |= dataclasses.asdict(header.provenance)
+        attributes |= header.provenance.to_json()
         attributes["antialias"] = header.provenance.antialias or 0.0
         attributes["first_index"] = header.first_index
         attributes["images_sha256"] = header.images_sha256
@@ -262,13 +284,15 @@ def checked_fields(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
     """Pick the fields of the dataclass `kind` from `values`.
 
     Raises:
-        KeyError: if one is missing.
+        KeyError: if one without a default is missing.
         TypeError: if one is of another type than the dataclass says.
     """
     kinds: dict[str, Any] = {"str": str, "int": int, "float | None": (float, int, type(None))}
     kinds["Provenance"] = Provenance
     fields = {}
     for field in dataclasses.fields(kind):
+        if field.name not in values and field.default is not dataclasses.MISSING:
+            continue
         value = values[field.name]
         if isinstance(value, bool) or not isinstance(value, kinds[str(field.type)]):
             raise TypeError(f"{field.name} is {value!r}")

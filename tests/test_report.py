@@ -124,7 +124,7 @@ def test_dependence_and_band() -> None:
     assert np.allclose(dependence(outer)[:2], 1)
     assert np.isnan(dependence(outer)[2]).all()
     draws = np.random.default_rng(0).binomial(20_000, 1 / 12, 50_000)
-    low, high = band(20_000, 12)
+    low, high = band(20_000, 1 / 12)
     assert 0.94 < ((draws >= low) & (draws <= high)).mean() < 0.97
 
 

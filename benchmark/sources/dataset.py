@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from shapeshd.dataset import ShapesHD, open_dataset
-from shapeshd.manifest import MANIFEST_FORMAT, MANIFEST_NAME
+from shapeshd.law import Law
+from shapeshd.manifest import MANIFEST_FORMAT, MANIFEST_NAME, provenance_of
 from shapeshd.povray import core_count
 from shapeshd.render_spec import parse_rendered
 from shapeshd.shards import list_shards
@@ -26,12 +27,14 @@ class DatasetImages(NumberedImages):
     Args:
         dataset: without a transform.
         name: what the user called it.
+        law: from which its factors were drawn; None if it is not known.
     """
 
     kind = "dataset"
 
-    def __init__(self, dataset: ShapesHD, name: str) -> None:
+    def __init__(self, dataset: ShapesHD, name: str, law: Law | None = None) -> None:
         super().__init__(name, len(dataset))
+        self.law = law
         self._dataset = dataset
         self._pool: ThreadPoolExecutor | None = None
 
@@ -74,6 +77,7 @@ class DatasetImages(NumberedImages):
         spec = parse_rendered(self.name)
         return {
             **({} if spec is None else {"seed": spec.seed, "device": spec.device}),
+            **({"law": str(self.law)} if self.law is not None and not self.law.uniform else {}),
             "first_index": spans[0].start,
             "last_index": spans[-1].stop - 1,
             "dtype": "uint8",
@@ -103,4 +107,15 @@ def open_own_dataset(text: str | Path, *, options: SourceOptions, name: str) -> 
         DamagedShardError: if a shard is missing or damaged.
     """
     options.allow(source=name, what="a dataset")
-    return DatasetImages(open_dataset(text), name)
+    dataset = open_dataset(text)
+    return DatasetImages(dataset, name, _law_of(text))
+
+
+def _law_of(text: str | Path) -> Law | None:
+    """Return the law that a dataset records; None where it records none."""
+    if isinstance(text, str) and parse_rendered(text) is not None:
+        return Law.from_text("")
+    provenance = provenance_of(Path(text))
+    if provenance is None or provenance.sampling not in ("uniform", "law"):
+        return None
+    return Law.from_text(provenance.law)

@@ -73,12 +73,16 @@ def _images(found: dict[str, Any]) -> str:
 
 def _origin(found: dict[str, Any]) -> list[tuple[str, str]]:
     origin = found["provenance"]
-    seed = f", seed {origin['seed']}" if origin["sampling"] == "uniform" else ""
+    from ..law import Law
+
+    sampling, seed = origin["sampling"], f", seed {origin['seed']}"
+    if sampling == "law":
+        sampling = f"law {Law.from_text(origin['law'])}"
     same = "as installed" if found["templates_installed"] else "not those installed"
     return [
         ("shards", f"{found['shards']:,}, of {origin['shard_size']:,} images"),
         ("compression", origin["compression"]),
-        ("sampling", origin["sampling"] + seed),
+        ("sampling", sampling + (seed if origin["sampling"] in ("uniform", "law") else "")),
         ("renderer", f"{origin['renderer']} (engine {origin['engine']})"),
         ("antialiasing", _antialiasing(origin)),
         ("templates", f"{origin['scene_sha256'][:16]} ({same})"),

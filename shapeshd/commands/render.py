@@ -31,6 +31,12 @@ from .params import Jobs, ShardRange, Threshold, engines, json_option
     "--factors", type=click.Path(path_type=Path), help="CSV with one row of factors per image."
 )
 @click.option(
+    "--law",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="I.i.d. factors of this law instead of the uniform one: weights of bins.",
+)
+@click.option(
     "--engine",
     type=engines,
     default="povray",
@@ -68,7 +74,7 @@ from .params import Jobs, ShardRange, Threshold, engines, json_option
 def command(out: Path, **options: Any) -> None:
     """Render 3DShapesHD into the folder OUT, or go on where a stopped run ended.
 
-    The images depend on --seed, --size, the antialiasing and the engine alone: never on the
+    The images depend on --seed, --law, --size, the antialiasing and the engine alone: never on the
     number of workers, the shard size, or how often the run was interrupted. The engines differ
     in a few pixels. A larger --count extends a dataset.
     """

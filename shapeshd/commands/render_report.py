@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import Any
 
+from ..law import Law
 from ..plan import Estimate, RenderPlan, plan_render
 from ..povray import RenderOptions
 from ..progress import human_bytes, human_time
@@ -17,7 +17,12 @@ def plan_from_options(out: Path, options: dict[str, Any]) -> RenderPlan:
     """Return the plan that the command line's options describe; errors as `plan_render`."""
     return plan_render(
         out,
-        make_sampling(options["sampling"], seed=options["seed"], table=options["factors"]),
+        make_sampling(
+            options["sampling"],
+            seed=options["seed"],
+            table=options["factors"],
+            law=Law.read(options["law"]) if options["law"] else None,
+        ),
         options["count"],
         RenderOptions(options["size"], options["antialias"], options["antialias_depth"]),
         engine=options["engine"],
@@ -34,6 +39,8 @@ def describe_plan(plan: RenderPlan, expected: Estimate, jobs: int) -> tuple[dict
     if len(plan.shards) < plan.total_shards:
         text += f" ({plan.shards.start}:{plan.shards.stop} of {plan.total_shards})"
     text += f" by {plan.provenance.renderer}"
+    if plan.provenance.law:
+        text += f", law {Law.from_text(plan.provenance.law)}"
     if expected.images < asked:
         text += f", {asked - expected.images:,} of them already there (to be checked)"
     if expected.images:
@@ -49,7 +56,7 @@ def describe_plan(plan: RenderPlan, expected: Estimate, jobs: int) -> tuple[dict
         "images_missing": expected.images,
         "estimated_seconds": round(expected.seconds, 1),
         "estimated_bytes": expected.bytes,
-        "provenance": dataclasses.asdict(plan.provenance),
+        "provenance": plan.provenance.to_json(),
     }
     return values, text
 

@@ -22,9 +22,15 @@ from .params import device_option, json_option, latent_dim_option, latents_optio
 @click.option(
     "--protocol",
     type=click.Choice(["chi2-20k"]),
-    help="The paper's: 20 samples per bin, 3,317,760 in all.",
+    help="The paper's: 20 samples per bin, 3,317,760 in all (fewer where a --law has none).",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws a generator's latents.")
+@click.option(
+    "--law",
+    type=click.Path(path_type=Path),
+    metavar="FILE.toml",
+    help="Test against this law of the factors (as of render --law).  [default: uniform]",
+)
 @latents_option
 @device_option
 @click.option(
@@ -50,17 +56,20 @@ from .params import device_option, json_option, latent_dim_option, latents_optio
     default=600.0,
     show_default=True,
     metavar="SECONDS",
-    help="For a batch of a Python entry.",
+    help="For a batch of a Python entry, or an image of a command.",
 )
-@click.option("--trust", is_flag=True, help="Run the code in SOURCE: Python or TorchScript.")
+@click.option("--frame-size", metavar="WxH", help="Pixels of the images that a command writes.")
+@click.option("--trust", is_flag=True, help="Run the code in SOURCE: Python, TorchScript, cmd:.")
 @click.option("--out", type=NewPath(), help="Folder of the result.  [default: score-SOURCE]")
 @json_option
 def command(source: str, out: Path | None, **options: Any) -> None:
-    """Measure whether the distribution of SOURCE is that of 3DShapesHD.
+    """Measure whether the distribution of SOURCE is that of 3DShapesHD, or of --law.
 
     SOURCE is a dataset, render:SEED:COUNT, an image folder, .zip, .npz, .npy or .h5 file;
-    a generator as .onnx or a .safetensors checkpoint of ours; or, with --trust, TorchScript
-    or a Python function (file.py:function). Started by torchrun, all processes share the work.
+    a generator as .onnx, a .safetensors checkpoint of ours or a StyleGAN2 network pickle (.pkl);
+    or, with --trust, TorchScript, a Python function (file.py:function) or a command that writes
+    raw RGB frames to its standard output: 'cmd:./sampler {seed} {start} {count}', asked for
+    --batch samples or more at a time. Started by torchrun, all processes share the work.
     The same command goes on after an interruption; a larger --samples adds to a result.
     """
     from ..benchmark.report import describe

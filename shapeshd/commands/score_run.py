@@ -13,10 +13,12 @@ from ..benchmark.recognizer import Recognizer, load_recognizer
 from ..benchmark.scoring import score
 from ..benchmark.sources import SourceOptions, open_source
 from ..errors import UsageError
+from ..law import Law
 from ..progress import note
 from .device import pick_device
 
 _HD_FROM = 128
+_LONGEST_NAME = 100  # characters; a command may be longer than a folder's name
 
 
 def run_score(
@@ -28,6 +30,7 @@ def run_score(
         The result (None in all processes but the first), and its folder.
     """
     folder = default_folder(text) if out is None else out
+    law = Law.read(options["law"]) if options["law"] else None
     given = SourceOptions(
         range=options["range_"],
         layout=options["layout"],
@@ -35,6 +38,7 @@ def run_score(
         batch=options["batch"],
         key=options["key"],
         timeout=options["timeout"],
+        frame_size=options["frame_size"],
     )
     with joined_ranks() as ranks:
         device = pick_device(options["device"], ranks.gpu)
@@ -60,6 +64,7 @@ def run_score(
                 samples=options["samples"],
                 protocol=options["protocol"],
                 seed=options["seed"],
+                law=law,
                 options=given,
                 ranks=ranks,
                 command=shlex.join(["shapeshd", *sys.argv[1:]]),
@@ -72,4 +77,5 @@ def default_folder(text: str) -> Path:
     """Return ``score-NAME`` for a source, NAME being what files can be called."""
     if not text.startswith("render:") and ".py:" not in text:
         text = Path(text).name or text
-    return Path("score-" + re.sub(r"[^\w.,=-]+", "-", text).strip("-."))
+    name = re.sub(r"[^\w.,=-]+", "-", text).strip("-.")
+    return Path(f"score-{name[:_LONGEST_NAME].rstrip('-.')}")

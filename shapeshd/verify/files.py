@@ -32,7 +32,8 @@ def check_provenance(evidence: Evidence) -> Check:
         for path, header in evidence.headers.items()
         if header.provenance != reference
     ]
-    seed = f" with seed {reference.seed}" if reference.sampling == "uniform" else ""
+    drawn = reference.sampling in ("uniform", "law")
+    seed = f" with seed {reference.seed}" if drawn else ""
     detail = (
         f"{reference.sampling}{seed}, {reference.size}x{reference.size} pixels, "
         f"{reference.renderer}"

@@ -1,4 +1,4 @@
-"""The checks of `verify` on a dataset's labels: ranges, recomputation, uniformity."""
+"""The checks of `verify` on a dataset's labels: ranges, recomputation, their law."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import UsageError
-from ..factors import FACTORS, NAMES, NUM_BINS, bin_indices, check_factors, joint_bins
+from ..factors import BIN_SHAPE, FACTORS, NAMES, bin_indices, check_factors
+from ..law import Law
 from ..sampling import Sampling, make_sampling
 from ..shards import Provenance
 from .read import Check, Evidence, describe_images, judge
@@ -16,6 +17,7 @@ MIN_EXPECTED = 5
 """Expected images per bin below which the chi-square distribution is a poor approximation."""
 MIN_P = 1e-6
 """Labels are called biased when the smallest p-value times the number of tests is below."""
+_ROUNDING = 1 - 1e-9  # of a probability
 
 
 def claimed_sampling(
@@ -34,6 +36,9 @@ def claimed_sampling(
     if name == "table" and table is None:
         return None, "not checked: the labels come from a table; give it with --factors"
     try:
+        if name == "law":
+            law = Law.from_text(provenance.law)
+            return make_sampling("uniform", seed=provenance.seed, law=law), ""
         return make_sampling(name, seed=provenance.seed, table=table), ""
     except UsageError as error:
         if table is not None:
@@ -80,32 +85,54 @@ def check_labels(evidence: Evidence, sampling: Sampling | None, reason: str) -> 
 
 
 def check_uniformity(evidence: Evidence) -> Check:
-    """Chi-square tests of each factor's bins and, with enough images, of the joint bins."""
+    """Chi-square tests of each factor's bins and, with enough images, of the joint bins.
+
+    They are tested against the law that the labels are drawn from, and so are coupled pairs.
+    """
     from scipy.stats import chisquare
 
-    name = "uniformity"
-    if evidence.provenance is None or evidence.provenance.sampling != "uniform":
-        return Check(name, None, "not tested: only a uniform sampling claims it")
+    name, provenance = "uniformity", evidence.provenance
+    if provenance is None or provenance.sampling not in ("uniform", "law"):
+        return Check(name, None, "not tested: only a uniform sampling or a law claims it")
+    try:
+        law = Law.from_text(provenance.law)
+    except UsageError as error:
+        return Check(name, None, f"not tested: {error}")
     once = {evidence.headers[path].first_index: part for path, part in evidence.labels.items()}
     labels = np.concatenate([*once.values(), np.empty((0, len(FACTORS)))])
     try:
         bins = bin_indices(labels)
     except UsageError as error:
         return Check(name, False, "labels that fall into no bin", (str(error),))
-    columns = [(f.name, f.bins, bins[:, column]) for column, f in enumerate(FACTORS)]
-    columns.append(("joint", NUM_BINS, joint_bins(labels)))
-    tested = [column for column in columns if len(labels) >= MIN_EXPECTED * column[1]]
-    if not tested:
+    sets = [(factor,) for factor in NAMES] + [pair.names for pair in law.pairs] + [NAMES]
+    p_values, skipped, problems = {}, [], []
+    for names in sets:
+        what = "joint" if names == NAMES else " x ".join(names)
+        axes = [NAMES.index(factor) for factor in names]
+        shape = [BIN_SHAPE[axis] for axis in axes]
+        q = law.marginal(*names).ravel()
+        found = np.ravel_multi_index(tuple(bins[:, axes].T), shape)
+        counts = np.bincount(found, minlength=q.size)
+        if impossible := int(counts[q == 0].sum()):
+            problems.append(f"{what}: {impossible} images lie where the law has none")
+        possible = q > 0
+        if possible.sum() < 2 or len(labels) * q[possible].min() < MIN_EXPECTED * _ROUNDING:
+            skipped.append(what)
+            continue
+        seen = counts[possible]
+        expected = seen.sum() * (q[possible] / q[possible].sum())
+        if seen.sum():
+            p_values[what] = float(chisquare(seen, expected).pvalue)
+    if not p_values and not problems:
         return Check(name, None, f"not tested: {len(labels)} images are too few")
-    p_values = {
-        what: float(chisquare(np.bincount(found, minlength=count)).pvalue)
-        for what, count, found in tested
-    }
     detail = "p-values: " + ", ".join(f"{what} {p:.3g}" for what, p in p_values.items())
-    if skipped := [what for what, _, _ in columns if what not in p_values]:
+    if not law.uniform:
+        detail = f"against the law {law}; {detail}"
+    if skipped:
         detail += f"; not tested ({len(labels)} images are too few): {', '.join(skipped)}"
-    problems = [
-        f"{what}: p = {p:.3g}, and {len(p_values)} x p < {MIN_P:g}: not uniform"
+    kind = "uniform" if law.uniform else "of the law"
+    problems += [
+        f"{what}: p = {p:.3g}, and {len(p_values)} x p < {MIN_P:g}: not {kind}"
         for what, p in p_values.items()
         if p * len(p_values) < MIN_P
     ]
