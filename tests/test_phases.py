@@ -284,7 +284,8 @@ ROWS = {
 @pytest.mark.parametrize("row", ROWS)
 def test_a_step_of_the_aae_is_equations_2_to_6(row: str, step: int) -> None:
     settings = {"penalty": 0.6, "lambda_1": 2.0, "lambda_2": 3.0, "control": 0.0, **ROWS[row]}
-    phase = new_phase("aae", aae=settings)
+    noise = {"deviation": 0.1, "final_deviation": 0.1}  # the encoder before a step is that of it
+    phase = new_phase("aae", aae={**settings, **noise})
     stir(*phase.networks.values())
     recorded, log, x, rows = take(phase, step)
     drawn, before = recorded.drawn, recorded.before

@@ -19,11 +19,14 @@ from typing import Any
 
 import torch
 from joblib import Parallel, delayed
+from scipy import stats
+from torch import nn
 
 from shapeshd.benchmark.figure_style import INK, LINES, WIDE, new_figure, style
+from shapeshd.checkpoint import load_checkpoint, load_weights
 from shapeshd.models.config_file import load_config
 from shapeshd.models.rows import ROWS
-from shapeshd.models.run_files import LOG, RESULT
+from shapeshd.models.run_files import ENCODER, LOG, RESULT
 from shapeshd.models.training_run import TrainingRun
 from shapeshd.progress import note
 
@@ -48,7 +51,8 @@ ENDS = dict.fromkeys(("no-difference", "no-c2", "small-batch"), "aae")
 CHANGES = {"stylegan2": ("gan.steps=4000",)}
 HEADER = (
     "| row | phase | D, mean of the seeds | D of each | chi2_nu(20k) "
-    "| residual | sliced Wasserstein of the codes | empty bins |\n|---|---|---|---|---|---|---|---|"
+    "| residual | sliced Wasserstein, skewness of the codes | empty bins |\n"
+    "|---|---|---|---|---|---|---|---|"
 )
 
 
@@ -82,14 +86,43 @@ def own_phases(row: str) -> tuple[str, ...]:
     return phases[begin:end]
 
 
+@torch.no_grad()
+def asymmetry(folder: Path, row: str, seed: int, codes: int = 200_000) -> dict[str, float]:
+    """Return how asymmetric and how peaked a run's codes of data are after phase 2.
+
+    Root mean squares, over 256 random directions, of the skewness and of the excess kurtosis of
+    the codes along a direction: of N(0, I) sqrt(6 / n) and sqrt(24 / n).
+    """
+    run = TrainingRun(load_config(CONFIG, (), seed, row), None, folder)
+    encoder = run.domain.encoder()
+    load_weights(encoder, load_checkpoint(folder / "aae" / ENCODER).tensors, folder)
+    rng = torch.Generator().manual_seed(seed)
+    features = next(iter(run.domain.batches([torch.arange(codes)])))
+    mean, log_variance = encoder.head(features, torch.randn(codes, 12, generator=rng))
+    z = mean + torch.randn(mean.shape, generator=rng) * (log_variance / 2).exp()
+    along = (
+        z @ nn.functional.normalize(torch.randn(z.shape[1], 256, generator=rng), dim=0)
+    ).numpy()
+    skewness, kurtosis = stats.skew(along), stats.kurtosis(along)
+    return {
+        "codes": codes,
+        "skewness": float((skewness**2).mean() ** 0.5),
+        "kurtosis": float((kurtosis**2).mean() ** 0.5),
+    }
+
+
 def collect(runs: Path, seeds: int) -> list[dict[str, Any]]:
     """Return what each row and phase gave, over the seeds."""
     table = []
     for row in ROWS:
         for phase in own_phases(row):
             paths = [runs / row / str(seed) / phase / RESULT for seed in range(seeds)]
-            if all(path.exists() for path in paths):
-                table.append(summary(row, phase, [json.loads(p.read_text()) for p in paths]))
+            if not all(path.exists() for path in paths):
+                continue
+            found = summary(row, phase, [json.loads(p.read_text()) for p in paths])
+            if phase == "aae":
+                found["asymmetry"] = [asymmetry(runs / row / str(s), row, s) for s in range(seeds)]
+            table.append(found)
     return table
 
 
@@ -126,6 +159,9 @@ def line(found: dict[str, Any]) -> str:
     error = found["standard_error"]
     chi = statistics.fmean(found["reduced_chi_square"])
     sliced = [far["sliced"] for far in found["posterior"] if far]
+    skewed = ""
+    if "asymmetry" in found:
+        skewed = f", {statistics.fmean(one['skewness'] for one in found['asymmetry']):.3f}"
     return " | ".join(
         [
             f"| {found['title']}",
@@ -134,7 +170,7 @@ def line(found: dict[str, Any]) -> str:
             ", ".join(f"{value:.3f}" for value in found["divergence"]),
             f"{chi:.2f}",
             f"{statistics.fmean(found['residual']):.2f}",
-            f"{statistics.fmean(sliced):.4f}" if sliced else "–",
+            f"{statistics.fmean(sliced):.3f}{skewed}" if sliced else "–",
             f"{statistics.fmean(found['empty_bins']):,.0f} |",
         ]
     )
