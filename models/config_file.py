@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from shapeshd.errors import UsageError, one_line
+from shapeshd.errors import UsageError
+from shapeshd.toml_file import read_toml, tomllib
 
 from .config import FACTORS, IMAGES, RunConfig
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
 
 FOLDER = Path(__file__).parent / "configs"
 
@@ -39,7 +34,7 @@ def load_config(
     """
     values = _read(name)
     if row is not None:
-        _merge(values, _read_toml(FOLDER / "rows" / f"{row}.toml"))
+        _merge(values, read_toml(FOLDER / "rows" / f"{row}.toml"))
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:
@@ -116,22 +111,13 @@ _KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: 
 
 def _read(name: str) -> dict[str, Any]:
     if name.endswith(".toml"):
-        return _read_toml(Path(name).expanduser())
+        return read_toml(Path(name).expanduser())
     if name not in shipped_configs():
         known = ", ".join(shipped_configs())
         raise UsageError(
             f"there is no configuration {name!r}; there are {known}, or a path NAME.toml"
         )
-    return _read_toml(FOLDER / f"{name}.toml")
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such file") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UsageError(f"{path}: cannot be read as TOML ({one_line(error)})") from None
+    return read_toml(FOLDER / f"{name}.toml")
 
 
 def _merge(values: dict[str, Any], changes: Mapping[str, Any]) -> None:

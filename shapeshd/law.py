@@ -39,11 +39,7 @@ from .factors import (
     unit_numbers,
     unit_numbers_at,
 )
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from .toml_file import read_toml
 
 LEAST_SHARE = 1e-9
 """Smallest share of a weight above 0: a smaller one would hardly ever be drawn."""
@@ -95,12 +91,7 @@ class Law:
         Raises:
             UsageError: in one line, if there is no such file or it states no law.
         """
-        try:
-            values = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UsageError(f"{path}: no such file") from None
-        except (OSError, ValueError, RecursionError) as error:
-            raise UsageError(f"{path}: cannot be read as TOML ({one_line(error)})") from None
+        values = read_toml(path)
         try:
             return cls.from_json(values)
         except UsageError as error:

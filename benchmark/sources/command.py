@@ -21,7 +21,6 @@ import os
 import re
 import shlex
 import shutil
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -32,6 +31,7 @@ from torch import Tensor
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import MAX_IMAGE, check_seed
 
+from .base import Closing
 from .command_process import CommandRun
 from .generator import require_trust
 from .latents import check_samples
@@ -83,7 +83,7 @@ def open_command(
     return CommandSource([program, *words[1:]], name, seed, device, options)
 
 
-class CommandSource:
+class CommandSource(Closing):
     """The images that a command writes, a `Source` without end.
 
     Where one range follows on another, the command is asked for whole batches ahead, so that it
@@ -144,17 +144,6 @@ class CommandSource:
         """End the command if it runs."""
         self._closed = True
         self._drop_run()
-
-    def __enter__(self) -> CommandSource:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _check_contract(self) -> None:
         after, alone = self._frames(0, 2)[1], self._frames(1, 2)[0]

@@ -9,7 +9,6 @@ makes beyond the range is thrown away.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from types import TracebackType
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +18,7 @@ from shapeshd.checks import whole_number
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import MAX_IMAGE
 
+from .base import Closing
 from .images_form import ImageForm
 from .latents import MAX_DIM, check_samples, normal_latents
 from .options import SourceOptions
@@ -52,7 +52,7 @@ class Batches(Protocol):
         ...
 
 
-class GeneratorSource:
+class GeneratorSource(Closing):
     """The images of a generator, a `Source` without end.
 
     Attributes:
@@ -112,17 +112,6 @@ class GeneratorSource:
         """End the generator; it is not asked again."""
         self._kept = None
         self._batches.close()
-
-    def __enter__(self) -> GeneratorSource:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class NetworkBatches:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import re
 from collections.abc import Iterable
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -13,10 +12,12 @@ from torch import Tensor
 
 from shapeshd.errors import UsageError
 
+from .base import Closing
+
 _DIGITS = re.compile("([0-9]+)")
 
 
-class NumberedImages(abc.ABC):
+class NumberedImages(Closing):
     """Images that exist, numbered from 0 to `count` - 1; a `Source`.
 
     Attributes:
@@ -53,21 +54,6 @@ class NumberedImages(abc.ABC):
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return what a result must say of the images, ready for JSON."""
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """Close what is open; the source is not asked again."""
-
-    def __enter__(self) -> NumberedImages:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class PackedNames:
