@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,17 +46,22 @@ def open_checkpoint(
         ShapesHDError: if it is damaged.
     """
     _require_generator(path, name)
-    if options.range not in ("auto", "symmetric") or options.layout not in ("auto", "nchw"):
-        raise UsageError(
-            f"{name}: a checkpoint's images are in [-1, 1] and channels first: leave --range and "
-            "--layout away"
-        )
+    require_known_form(options, name, "a checkpoint's")
     allow_options(options, name, "a checkpoint of a generator")
     place = usable_device(device)
     # benchmark imports nothing of models but here, where a model is what is asked for.
     models = import_module("shapeshd.models")
     network, latent_dim = models.load_generator(path, place)
     return network_source(network, latent_dim, name=name, seed=seed, device=place, options=options)
+
+
+def require_known_form(options: SourceOptions, name: str, whose: str) -> None:
+    """Raise `UsageError` if options contradict images in [-1, 1], channels first."""
+    if options.range not in ("auto", "symmetric") or options.layout not in ("auto", "nchw"):
+        raise UsageError(
+            f"{name}: {whose} images are in [-1, 1] and channels first: leave --range and "
+            "--layout away"
+        )
 
 
 def network_source(
@@ -65,6 +72,8 @@ def network_source(
     seed: int,
     device: torch.device,
     options: SourceOptions,
+    kind: str = KIND,
+    facts: Mapping[str, Any] | None = None,
 ) -> GeneratorSource:
     """Return the images of a network of ours, which are in [-1, 1], channels first.
 
@@ -75,6 +84,8 @@ def network_source(
         seed: of the latents.
         device: where it computes.
         options: what the user said; range and layout are known.
+        kind: of the source.
+        facts: how the network was read, for the description.
     """
     batches = NetworkBatches(
         network,
@@ -84,8 +95,9 @@ def network_source(
         device=device,
         batch=options.batch,
         form=ImageForm(replace(options, range="symmetric", layout="nchw"), name=name),
+        facts=facts,
     )
-    return GeneratorSource(name, KIND, batches)
+    return GeneratorSource(name, kind, batches)
 
 
 def _require_generator(path: Path, name: str) -> None:

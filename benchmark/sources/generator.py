@@ -8,7 +8,7 @@ makes beyond the range is thrown away.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 import torch
@@ -125,6 +125,7 @@ class NetworkBatches:
         device: where the network runs.
         batch: latents at a time.
         form: turns what comes out into uint8.
+        facts: what else `describe` says.
     """
 
     def __init__(
@@ -137,9 +138,11 @@ class NetworkBatches:
         device: torch.device,
         batch: int,
         form: ImageForm,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
         self.batch = batch
         self._network = network
+        self._facts = facts or {}
         self._name = name
         self._latent_dim = latent_dim
         self._seed = seed
@@ -172,6 +175,7 @@ class NetworkBatches:
     def describe(self) -> dict[str, Any]:
         """Return the latents, the batch, the device and how the images were read."""
         return {
+            **self._facts,
             "latent_dim": self._latent_dim,
             "seed": self._seed,
             "batch": self.batch,

@@ -32,14 +32,8 @@ from torch import nn
 from shapeshd.checkpoint import load_weights
 from shapeshd.errors import ShapesHDError, UsageError
 
-from .generator import (
-    GeneratorSource,
-    NetworkBatches,
-    allow_options,
-    choose_latent_dim,
-    usable_device,
-)
-from .images_form import ImageForm
+from .checkpoint import network_source, require_known_form
+from .generator import GeneratorSource, allow_options, usable_device
 from .nvlabs_layout import Layout, LayoutError, SavedModule, find_layout
 from .options import SourceOptions
 from .pickle_data import ForbiddenNameError, PickleError, Table, read_pickle
@@ -74,34 +68,19 @@ def open_network_pickle(
         ShapesHDError: if it is damaged.
     """
     allow_options(options, name, "a network pickle")
-    if options.range not in ("auto", "symmetric") or options.layout not in ("auto", "nchw"):
-        raise UsageError(
-            f"{name}: a StyleGAN2 network's images are in [-1, 1] and channels first: leave "
-            "--range and --layout away"
-        )
+    require_known_form(options, name, "a StyleGAN2 network's")
     place = usable_device(device)
     network, facts = load_network(path, name)
-    batches = _Batches(
+    return network_source(
         network.to(place).eval(),
+        facts["latent_dim"],
         name=name,
-        latent_dim=choose_latent_dim(facts["latent_dim"], options, name),
         seed=seed,
         device=place,
-        batch=options.batch,
-        form=ImageForm(SourceOptions(range="symmetric", layout="nchw"), name=name),
+        options=options,
+        kind=KIND,
+        facts=facts,
     )
-    batches.facts = facts
-    return GeneratorSource(name, KIND, batches)
-
-
-class _Batches(NetworkBatches):
-    """Says how the network was read, too."""
-
-    facts: dict[str, Any]
-
-    def describe(self) -> dict[str, Any]:
-        """Return what `NetworkBatches` says, and what was taken from the file."""
-        return {**self.facts, **super().describe()}
 
 
 def load_network(path: Path, name: str) -> tuple[nn.Module, dict[str, Any]]:
