@@ -1,0 +1,1 @@
+"""How good single images are, beside the score of their distribution."""
