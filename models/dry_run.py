@@ -17,11 +17,13 @@ from torch.utils.flop_counter import flop_registry
 
 from shapeshd.progress import human_bytes
 
+from .aae_phase import AAEPhase
 from .config import FACTORS, RING, RunConfig
+from .gan_phase import GANPhase
 from .parallel import Group
 from .phase import Phase
-from .phases import AAEPhase, GANPhase, VAEPhase
 from .training_run import TrainingRun
+from .vae_phase import VAEPhase
 
 _PROBE = 4
 """Samples whose step is taken; a step's memory grows in proportion to them."""

@@ -156,6 +156,24 @@ class Head(nn.Module):
         log_variance = LARGEST_LOG_VARIANCE * torch.tanh(raw / LARGEST_LOG_VARIANCE)
         return mean - self.centre, torch.logaddexp(log_variance, 2 * self.deviation.log())
 
+    def sample(
+        self, features: Tensor, noise: Tensor, deviates: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw codes of features.
+
+        The paper's single noise vector is two: what enters the head, and what samples z.
+
+        Args:
+            features: (n, feature_dim).
+            noise: (n, noise_dim), standard normal.
+            deviates: (n, latent_dim), standard normal.
+
+        Returns:
+            The codes z, and the mean and log-variance that they were drawn with: (n, latent_dim).
+        """
+        mean, log_variance = self(features, noise)
+        return mean + deviates * (log_variance / 2).exp(), mean, log_variance
+
 
 class Encoder(nn.Module):
     """A trunk and a head.

@@ -92,16 +92,15 @@ class Judge:
         for x in domain.batches(rows):
             with domain.autocast():
                 features = encoder.trunk(x)
-            n = len(features)
+            head = encoder.head
             drawn = torch.randn(
-                n, phase.config.codes.noise_dim + phase.config.codes.latent_dim,
-                generator=noise, device=phase.device,
+                len(features), head.noise_dim + head.latent_dim, generator=noise,
+                device=phase.device,
             )  # fmt: skip
-            first, second = drawn.split(
-                (phase.config.codes.noise_dim, phase.config.codes.latent_dim), 1
+            z, _, _ = head.sample(
+                features.float(), *drawn.split((head.noise_dim, head.latent_dim), 1)
             )
-            mean, log_variance = encoder.head(features.float(), first)
-            parts.append(mean + second * (log_variance / 2).exp())
+            parts.append(z)
         return torch.cat(parts)
 
 

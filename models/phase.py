@@ -1,4 +1,9 @@
-"""What the phases of training share: networks, their averages, optimizers, and state."""
+"""What the phases of training share: networks, their averages, optimizers, codes, and state.
+
+Each phase holds its networks and takes one step at a time; what data are, which networks there
+are and how results are judged is the domain's matter. Random numbers are drawn for the whole
+batch and cut to this process's part.
+"""
 
 from __future__ import annotations
 
@@ -81,6 +86,27 @@ class Phase:
             Scalars to log.
         """
         raise NotImplementedError
+
+    def encode(
+        self, features: Tensor, step: int, batch: int, what: str = "encode"
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw codes of features; see `Head.sample`.
+
+        Args:
+            features: (n, feature_dim), this process's part of the batch.
+            step: of the run.
+            batch: size of the whole batch.
+            what: names the draw.
+
+        Returns:
+            The codes z, and the mean and log-variance that they were drawn with: (n, latent_dim).
+        """
+        encoder = self.networks["encoder"] if "encoder" in self.networks else self.fixed["encoder"]
+        codes = self.config.codes
+        noise = self.draws.normal(step, f"{what} noise", batch, codes.noise_dim)
+        sample = self.draws.normal(step, f"{what} sample", batch, codes.latent_dim)
+        drawn: tuple[Tensor, Tensor, Tensor] = encoder.head.sample(features, noise, sample)
+        return drawn
 
     def rate_at(self, step: int) -> float:
         """Return the learning rate of a step: a rise, then a cosine down to `final_rate`."""

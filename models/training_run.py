@@ -14,16 +14,18 @@ from shapeshd.progress import note
 from shapeshd.render_spec import RenderSpec
 from shapeshd.replace_file import replace_file
 
+from .aae_phase import AAEPhase
 from .config import FACTORS, IMAGES, RING, RunConfig
 from .config_file import to_toml
 from .domain import Domain
 from .encoder import Encoder
+from .gan_phase import GANPhase
 from .judge import ENCODER_KIND
 from .parallel import Group
 from .phase import Phase
-from .phases import AAEPhase, GANPhase, VAEPhase
 from .run_files import CONFIG, ENCODER, FEATURES, GENERATOR
 from .trainer import Trainer
+from .vae_phase import VAEPhase
 
 
 class TrainingRun:

@@ -12,13 +12,15 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from shapeshd.models.aae_phase import AAEPhase, differences
 from shapeshd.models.config import RunConfig
 from shapeshd.models.factor_domain import FactorDomain
+from shapeshd.models.gan_phase import GANPhase
 from shapeshd.models.parallel import Draws, Group
 from shapeshd.models.phase import Phase
-from shapeshd.models.phases import AAEPhase, GANPhase, VAEPhase, differences
 from shapeshd.models.trainer import epochs
 from shapeshd.models.training_run import open_domain
+from shapeshd.models.vae_phase import VAEPhase
 
 from .tiny_models import SPEC, tiny
 

@@ -220,7 +220,10 @@ def test_kill_9_anywhere_loses_nothing(tmp_path: Path) -> None:
     while sum(kills.values()) < 21:
         with words.open("wb") as stderr:
             run = subprocess.Popen(
-                [*RENDER, str(out), *arguments], stdout=subprocess.DEVNULL, stderr=stderr
+                [*RENDER, str(out), *arguments],
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+                env=os.environ | {"PYTHONFAULTHANDLER": "1"},
             )
         program = psutil.Process(run.pid)
         target = min(kills, key=lambda kind: (kills[kind], chance.random()))
@@ -232,8 +235,8 @@ def test_kill_9_anywhere_loses_nothing(tmp_path: Path) -> None:
                 run.send_signal(signal.SIGKILL)
                 kills[target] += 1
             else:
-                word = "povray" if target == "povray" else "loky"
-                victims = [p for p in named(family, word) if "resource_tracker" not in str(p)]
+                word = "povray" if target == "povray" else "popen_loky_posix"
+                victims = named(family, word)
                 if victims:
                     try:
                         chance.choice(victims).kill()
@@ -243,7 +246,10 @@ def test_kill_9_anywhere_loses_nothing(tmp_path: Path) -> None:
             time.sleep(chance.uniform(0.2, 0.8))
             if target != "program" and kills[target] % 3 == 0:  # a fourth would end the run
                 break
-        if run.poll() is None:
+        try:
+            run.wait(timeout=120)
+        except subprocess.TimeoutExpired:
+            run.send_signal(signal.SIGABRT)  # faulthandler then says where every thread stands
             run.wait()
         if run.returncode == 0 and len(list_shards(out)) == 7:
             # Complete before enough was killed: take a part away again.

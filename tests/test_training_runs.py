@@ -23,10 +23,12 @@ from torch import Tensor, nn
 from shapeshd.checkpoint import load_checkpoint, read_card
 from shapeshd.errors import InterruptedRunError, MissingPackageError, ShapesHDError, UsageError
 from shapeshd.factors import uniform_factors
-from shapeshd.models import image_domain, phases, trainer
+from shapeshd.models import image_domain, trainer
+from shapeshd.models.aae_phase import AAEPhase
 from shapeshd.models.config_file import config_from, load_config, to_toml
 from shapeshd.models.dry_run import plan_of
 from shapeshd.models.features import stored_features
+from shapeshd.models.gan_phase import GANPhase
 from shapeshd.models.rows import ROWS
 from shapeshd.models.run_files import (
     CONFIG,
@@ -40,6 +42,7 @@ from shapeshd.models.run_files import (
     STATE_KIND,
 )
 from shapeshd.models.training_run import TrainingRun
+from shapeshd.models.vae_phase import VAEPhase
 from shapeshd.render_spec import RenderSpec
 
 from .tiny_models import SPEC, STEPS, tiny, tiny_run, train_in_process
@@ -377,7 +380,7 @@ def test_the_log_does_not_tell_where_a_run_was_stopped(
     """A stop between two lines of the log, in this process; SIGTERM comes while a step runs."""
     monkeypatch.setattr(trainer, "_LOG_STEPS", 5)
     tiny_run("factors", tmp_path / "whole").train("vae")
-    update, out = phases.VAEPhase.update, tmp_path / "run"
+    update, out = VAEPhase.update, tmp_path / "run"
 
     def stopping(self: Any, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
         if step == 7:
@@ -385,7 +388,7 @@ def test_the_log_does_not_tell_where_a_run_was_stopped(
         return update(self, step, x, rows)
 
     with monkeypatch.context() as patch:
-        patch.setattr(phases.VAEPhase, "update", stopping)
+        patch.setattr(VAEPhase, "update", stopping)
         with pytest.raises(InterruptedRunError, match="interrupted after 8 of 12 steps"):
             tiny_run("factors", out).train("vae")
     assert [row["step"] for row in log_of(out / "vae")] == [5, 6, 6]
@@ -399,7 +402,7 @@ def test_the_log_does_not_tell_where_a_run_was_stopped(
 
 def poisoned(at: int) -> Callable[..., dict[str, Tensor]]:
     """Return an update after whose step `at` a weight of G is no number."""
-    update = phases.VAEPhase.update
+    update = VAEPhase.update
 
     def poison(self: Any, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
         values = update(self, step, x, rows)
@@ -429,7 +432,7 @@ def test_what_is_no_number_ends_a_run_and_is_not_saved(
 ) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
-        patch.setattr(phases.VAEPhase, "update", poisoned(at))
+        patch.setattr(VAEPhase, "update", poisoned(at))
         with pytest.raises(ShapesHDError) as caught:
             tiny_run("factors", out).train("vae")
     assert str(caught.value) == words.format(folder=out / "vae")
@@ -465,7 +468,7 @@ def test_out_of_memory(
     def full(*_: Any) -> None:
         raise error
 
-    kind = {"vae": phases.VAEPhase, "aae": phases.AAEPhase, "gan": phases.GANPhase}[phase]
+    kind = {"vae": VAEPhase, "aae": AAEPhase, "gan": GANPhase}[phase]
     monkeypatch.setattr(kind, "update", full)
     with pytest.raises(ShapesHDError) as caught:
         tiny_run("factors", begun(tmp_path / "run", whole, "factors", phase)).train(phase)
@@ -481,7 +484,7 @@ def test_another_error_is_not_out_of_memory(
     def broken(*_: Any) -> None:
         raise RuntimeError("unsupported memory format option Preserve")
 
-    monkeypatch.setattr(phases.VAEPhase, "update", broken)
+    monkeypatch.setattr(VAEPhase, "update", broken)
     with pytest.raises(RuntimeError, match="unsupported memory format"):
         tiny_run("factors", tmp_path / "run").train("vae")
 

@@ -27,13 +27,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shapeshd.models.aae_phase import AAEPhase
 from shapeshd.models.config import RunConfig
 from shapeshd.models.config_file import load_config
 from shapeshd.models.dry_run import WorkCounter
 from shapeshd.models.image_data import to_float, to_uint8
 from shapeshd.models.image_domain import ImageDomain
 from shapeshd.models.parallel import Group
-from shapeshd.models.phases import AAEPhase
 from shapeshd.povray import core_count
 from shapeshd.render_spec import RenderSpec
 

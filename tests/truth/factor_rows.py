@@ -98,8 +98,9 @@ def asymmetry(folder: Path, row: str, seed: int, codes: int = 200_000) -> dict[s
     load_weights(encoder, load_checkpoint(folder / "aae" / ENCODER).tensors, folder)
     rng = torch.Generator().manual_seed(seed)
     features = next(iter(run.domain.batches([torch.arange(codes)])))
-    mean, log_variance = encoder.head(features, torch.randn(codes, 12, generator=rng))
-    z = mean + torch.randn(mean.shape, generator=rng) * (log_variance / 2).exp()
+    head = encoder.head
+    noise = torch.randn(codes, head.noise_dim, generator=rng)
+    z, _, _ = head.sample(features, noise, torch.randn(codes, head.latent_dim, generator=rng))
     along = (
         z @ nn.functional.normalize(torch.randn(z.shape[1], 256, generator=rng), dim=0)
     ).numpy()
