@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import torch
@@ -28,6 +28,9 @@ _PIECE_BYTES = 64 * 2**20
 _SMALLEST_PIECE, _LARGEST_PIECE = 64, 512
 _SAVE_SECONDS = 20.0
 _ESTIMATE_SECONDS = 10.0
+
+Collect = Callable[[int, Tensor, FloatArray], None]
+"""Is given the number of a piece's first image, its images (n, 3, H, W) and factors (n, 6)."""
 
 
 class Reader(Protocol):
@@ -61,6 +64,7 @@ def count_samples(
     side: int,
     *,
     law: Law | None = None,
+    collect: Collect | None = None,
     progress: bool = False,
 ) -> int:
     """Count this process's share of the samples that are not counted yet.
@@ -77,6 +81,8 @@ def count_samples(
         ranks: the processes.
         side: width and height of the source's images, pixels.
         law: that they should follow, for the estimate beside the bar; None for the uniform one.
+        collect: is shown each piece before it is counted: it may be shown it again if the run
+            is killed then.
         progress: show a bar on stderr.
 
     Returns:
@@ -87,7 +93,7 @@ def count_samples(
         ShapesHDError: if the source or the recognizer fails.
         In both cases what has been counted is saved.
     """
-    piece = _piece_length(side)
+    piece = piece_length(side)
     spans = list(_remaining(folder.done, samples, ranks))
     total = sum(stop - start for start, stop in spans)
     before, counted = folder.own.samples, 0
@@ -99,8 +105,11 @@ def count_samples(
                     last = first + piece
                     if source.count is not None:
                         last = min(last, source.count)
-                    images = resized(source.images(first, last), reader.size)
-                    bins = joint_bins(reader(images))
+                    images = source.images(first, last)
+                    factors = reader(resized(images, reader.size))
+                    bins = joint_bins(factors)
+                    if collect is not None:
+                        collect(first, images, factors)
                     begin, end = max(first, start), min(last, stop)
                     with held_back():
                         folder.own.add(begin, bins[begin - first : end - first])
@@ -143,8 +152,8 @@ def _keep(folder: RunFolder) -> None:
         ) from None
 
 
-def _piece_length(side: int) -> int:
-    """Return a power of two that divides a block."""
+def piece_length(side: int) -> int:
+    """Return how many images of `side` pixels are read at a time: a power of two, at most 512."""
     length = _LARGEST_PIECE
     while length > _SMALLEST_PIECE and length * 3 * side**2 > _PIECE_BYTES:
         length //= 2

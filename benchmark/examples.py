@@ -92,7 +92,7 @@ def choose_examples(
     for number, (_, bins, count) in enumerate(cells):
         if count:
             for index in _samples(seen, bins):
-                images.append(_thumbnail(source.images(index, index + 1)))
+                images.append(thumbnail(source.images(index, index + 1)))
                 image_cell.append(number)
                 image_index.append(index)
         else:
@@ -198,7 +198,7 @@ def _trace(factors: list[npt.NDArray[np.float64]], size: int) -> npt.NDArray[np.
     return pixels
 
 
-def _thumbnail(images: Tensor) -> Tensor:
+def thumbnail(images: Tensor) -> Tensor:
     """Reduce (n, 3, H, W) to `THUMBNAIL` at its longer side, with antialiasing, on the CPU."""
     height, width = images.shape[-2:]
     if max(height, width) > THUMBNAIL:

@@ -165,6 +165,30 @@ class RecognitionNetwork(nn.Module):
         Args:
             images: uint8, or float in [0, 1], of shape (n, 3, size, size); sRGB.
         """
+        hues, pooled = self._look(images)
+        return Reading(hues, *self.geometry.read(pooled))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the factors are read from: float32 (n, `feature_dim`).
+
+        The hues' points (6 numbers; see `Reading`), then the pooled features that the dense
+        layers take: places along both axes and areas of the keypoints, and means of the last
+        convolution's channels. The dense layers themselves are trained to forget all in an
+        image that changes no factor, such as its sharpness.
+
+        Args:
+            images: as of `forward`.
+        """
+        hues, pooled = self._look(images)
+        return torch.cat((hues.flatten(1), pooled), 1)
+
+    @property
+    def feature_dim(self) -> int:
+        """How many numbers `features` gives."""
+        return 2 * HUES + self.geometry.features
+
+    def _look(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the hues (n, 3, 2) and the pooled features of the geometry."""
         if images.dtype == torch.uint8:
             images = images.float() / 255
         small = F.avg_pool2d(images, self.config.stride) if self.config.stride > 1 else images
@@ -178,7 +202,7 @@ class RecognitionNetwork(nn.Module):
             relative = relative_hues(vectors, hues.detach())
             light = torch.stack((small.amax(1), small.amin(1)), 1)
         inputs = [light - 0.5, relative, grid]
-        return Reading(hues, *self.geometry(torch.cat(inputs, 1), images))
+        return hues, self.geometry(torch.cat(inputs, 1), images)
 
 
 def relative_hues(vectors: Tensor, hues: Tensor) -> Tensor:
@@ -238,9 +262,9 @@ class _Geometry(nn.Module):
         self.join = _Block(width)
         self.maps = nn.Conv2d(width, config.keypoints, 1)
         self.areas = nn.Conv2d(width, config.keypoints, 1)
-        features = 3 * config.keypoints + channels[2]
+        self.features = 3 * config.keypoints + channels[2]
         self.head = nn.Sequential(
-            nn.Linear(features, config.hidden),
+            nn.Linear(self.features, config.hidden),
             nn.ReLU(),
             nn.Linear(config.hidden, config.hidden),
             nn.ReLU(),
@@ -248,8 +272,8 @@ class _Geometry(nn.Module):
         )
         self.register_buffer("line", torch.linspace(-1, 1, 32), persistent=False)
 
-    def forward(self, x: Tensor, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return scale (n,), orientation (n,) and the shape's logits (n, 4)."""
+    def forward(self, x: Tensor, images: Tensor) -> Tensor:
+        """Return the pooled features, float32 (n, `features`)."""
         if hasattr(self, "stem"):
             pixels = (images - 0.5).contiguous(memory_format=torch.channels_last)
             x = torch.cat((x, F.relu(self.stem(pixels)).to(x.dtype)), 1)
@@ -267,5 +291,10 @@ class _Geometry(nn.Module):
             heat = maps.flatten(2).softmax(2).view_as(maps)
             line: Tensor = self.line  # type: ignore[assignment]
             across, along = heat.sum(2) @ line, heat.sum(3) @ line
-            out = self.head(torch.cat((across, along, areas.sigmoid().mean((2, 3)), coarse), 1))
+            return torch.cat((across, along, areas.sigmoid().mean((2, 3)), coarse), 1)
+
+    def read(self, pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return scale (n,), orientation (n,) and the shape's logits (n, 4)."""
+        with torch.autocast(pooled.device.type, enabled=False):
+            out = self.head(pooled)
         return out[:, 0], out[:, 1], out[:, 2:]

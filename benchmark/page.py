@@ -28,7 +28,9 @@ from .figures_factors import (
     pair_figure,
     pairs_figure,
 )
+from .figures_quality import quality_figure
 from .page_facts import facts
+from .page_quality import load_pictures, quality_context
 from .result_files import REPORT
 from .result_rows import guilty_parts, score_rows, source_row
 from .sheets import Arrays, load_examples, sheets
@@ -70,13 +72,23 @@ def write_report(result: Mapping[str, Any], out: Path) -> Path:
     path = out if out.suffix.lower() in (".html", ".htm") else out / REPORT
     name = (result.get("examples") or {}).get("file")
     examples = load_examples(path.parent / Path(name).name) if name else None
-    text = report_page(result, examples)
+    pictured = ((result.get("fidelity") or {}).get("examples") or {}).get("file")
+    pictures = load_pictures(path.parent / Path(pictured).name) if pictured else None
+    text = report_page(result, examples, pictures)
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
     return path
 
 
-def report_page(result: Mapping[str, Any], examples: Arrays | None = None) -> str:
-    """Return the page of a result as HTML; `examples` are those of `choose_examples`."""
+def report_page(
+    result: Mapping[str, Any], examples: Arrays | None = None, pictures: Arrays | None = None
+) -> str:
+    """Return the page of a result as HTML.
+
+    Args:
+        result: what result.json holds.
+        examples: those of `choose_examples`.
+        pictures: those of `choose_pictures`.
+    """
     context = {
         **_headline(result),
         **_decomposition(result),
@@ -84,6 +96,7 @@ def report_page(result: Mapping[str, Any], examples: Arrays | None = None) -> st
         **_bins(result),
         **_sheets(result, examples),
         **_recognizer(result),
+        "quality": quality_context(result, pictures),
         "figures": _figures(result),
         "facts": facts(result),
     }
@@ -125,6 +138,9 @@ def _figures(result: Mapping[str, Any]) -> Context:
         "occupancy": both_widths(lambda width: occupancy_figure(series, width)),
         "confusion": both_widths(lambda width: confusion_figure(accuracy["factors"], width))
         if accuracy
+        else None,
+        "quality": both_widths(lambda width: quality_figure(result, width))
+        if result.get("fidelity")
         else None,
     }
 

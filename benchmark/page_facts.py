@@ -7,6 +7,7 @@ from typing import Any
 
 from shapeshd.progress import human_time
 
+from .quality_rows import basis
 from .under_law import outside_words
 from .wording import number
 
@@ -36,6 +37,8 @@ def facts(result: Mapping[str, Any]) -> list[Fact]:
     histogram = result.get("histogram") or {}
     if histogram.get("sha256"):
         found.append(("Histogram, SHA-256", str(histogram["sha256"]), True))
+    if entry := result.get("fidelity"):
+        found += _fidelity(entry)
     if run.get("command"):
         found.append(("Command", str(run["command"]), True))
     versions = ", ".join(f"{name} {version}" for name, version in result["versions"].items())
@@ -45,6 +48,17 @@ def facts(result: Mapping[str, Any]) -> list[Fact]:
         ("Made", str(result["created"]), False),
         ("Versions", versions, False),
     ]
+
+
+def _fidelity(entry: Mapping[str, Any]) -> Iterator[Fact]:
+    """Yield how the quality of images was measured."""
+    settings = entry["settings"]
+    yield "Quality", basis(entry), False
+    if digest := settings["features"]["digest"]:
+        yield "Features, SHA-256", str(digest), True
+    yield "Scene of the re-renders, SHA-256", str(settings["engine"]["scene_sha256"]), True
+    if entry.get("command"):
+        yield "Command of the quality", str(entry["command"]), True
 
 
 def _law(result: Mapping[str, Any]) -> Iterator[Fact]:

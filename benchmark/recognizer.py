@@ -8,10 +8,12 @@ images it has never seen and stands in its card: see `evaluation`.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -24,8 +26,13 @@ from .network import NetworkConfig, Reading, RecognitionNetwork
 
 KIND = "recognizer"
 SHIPPED = ("lite", "hd")
+HD_FROM = 128
+"""Images of so many pixels a side, and larger ones, are read by ``hd``."""
+
 FILE_NAME = "recognizer" + SUFFIX
 WEIGHTS = Path(__file__).parent / "weights"
+
+Array = TypeVar("Array", bound=npt.NDArray[Any])
 
 _SCALE, _ORIENTATION = FACTORS[3], FACTORS[5]
 _CACHED_PIXELS = 64 * 64 * 64  # of a batch on a CPU: with more, tensors leave its cache
@@ -114,28 +121,61 @@ class Recognizer:
             UsageError: if the images are of another type or shape.
             ShapesHDError: if the network answers with something that is no number.
         """
+
+        def read(part: Tensor) -> Tensor:
+            return decode_reading(self.network(part))
+
+        return self._in_batches(images, read, np.empty((len(images), len(FACTORS))))
+
+    def features(self, images: Tensor) -> npt.NDArray[np.float32]:
+        """Return the features of images that their factors are read from.
+
+        Args:
+            images: as of `__call__`.
+
+        Returns:
+            float32 (n, `feature_dim`); see `RecognitionNetwork.features`.
+
+        Raises:
+            UsageError, ShapesHDError: as of `__call__`.
+        """
+        found = np.empty((len(images), self.feature_dim), dtype=np.float32)
+        return self._in_batches(images, self.network.features, found)
+
+    @property
+    def feature_dim(self) -> int:
+        """How many numbers `features` gives for an image."""
+        return self.network.feature_dim
+
+    def _in_batches(self, images: Tensor, work: Callable[[Tensor], Tensor], out: Array) -> Array:
+        """Fill `out` with what `work` makes of images, a batch at a time, and check it."""
         wanted = (3, self.size, self.size)
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
             raise UsageError(
                 f"the recognizer {self.name} reads uint8 images of shape (n, 3, {self.size}, "
                 f"{self.size}), not {str(images.dtype)[6:]} {tuple(images.shape)}"
             )
-        factors = np.empty((len(images), len(FACTORS)))
         starts = range(0, len(images), self._batch)
 
         def read(start: int) -> None:
             part = images[start : start + self._batch].to(self.device, non_blocking=True)
-            with torch.inference_mode():
-                factors[start : start + len(part)] = decode_reading(self.network(part)).cpu()
+            # A caller may be training with autocast: it was measured in float32.
+            with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+                out[start : start + len(part)] = work(part).cpu()
 
         if self.device.type == "cpu" and len(starts) > 1:
             in_threads(read, starts, min(len(starts), torch.get_num_threads()))
         else:
             for start in starts:
                 read(start)
-        if not np.isfinite(factors).all():
+        if not np.isfinite(out).all():
             raise ShapesHDError(f"the recognizer {self.name} gives NaN: its weights are damaged")
-        return factors
+        return out
+
+
+def shipped_for(side: int) -> str:
+    """Return the name of the shipped recognizer for images of `side` pixels."""
+    return "hd" if side >= HD_FROM else "lite"
 
 
 def find_recognizer(name: str | Path) -> Path:

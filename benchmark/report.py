@@ -10,6 +10,7 @@ from shapeshd.factors import NAMES
 from shapeshd.progress import human_time
 
 from .page import write_report
+from .quality_rows import basis, residual_rows, statistic_rows
 from .result_rows import guilty_parts, score_rows
 from .under_law import outside_words
 from .wording import (
@@ -44,6 +45,8 @@ def describe(result: Mapping[str, Any]) -> str:
     lines += table(("", "reduced chi-square", "divergence D"), rows)
     lines.append(f"  reduced chi-square at {_per_bin(fit)} samples per bin; in brackets: 95%")
     lines += ["", *_parts(result), ""]
+    if entry := result.get("fidelity"):
+        lines += [*_quality(entry), ""]
     lines += fields(
         [*_law(result), *_facts(result), *_recognizer(result["recognizer"]), *_run(result)]
     )
@@ -54,9 +57,25 @@ def _heading(result: Mapping[str, Any]) -> list[str]:
     text = " ".join(str(result["verdict"]["text"]).split())
     mark = "ok" if result["verdict"]["passed"] else "DIFFERS"
     rest = f" ({result['source']['kind']}), {result['samples']:,} samples"
+    both = []
+    if entry := result.get("fidelity"):
+        fine = result["verdict"]["passed"] and entry["verdict"]["quality"]
+        both = textwrap.wrap(f"{'ok' if fine else 'WRONG'}: {entry['verdict']['text']}", WIDTH)
     return [
         shortened(source_name(result), WIDTH - len(rest)) + rest,
+        *both,
         *textwrap.wrap(f"{mark}: {text}", WIDTH),
+    ]
+
+
+def _quality(entry: Mapping[str, Any]) -> list[str]:
+    limit = percent(entry["residual"]["quantile"], 1)
+    heads = ("residual", "mean", "real images", f"beyond {limit} of real")
+    return [
+        *table(heads, [row[:4] for row in residual_rows(entry)]),
+        "",
+        *table(("features", "this source", "a perfect generator"), statistic_rows(entry)),
+        *fields([("quality", basis(entry))]),
     ]
 
 

@@ -25,6 +25,7 @@ from .counting import Reader
 from .coupled import decompose_under
 from .decomposition import Decomposition
 from .occupancy import occupancy
+from .provenance import content_digest, scene_of
 from .reference import TRAINING_SET, Reference, detection_limit, ideal_sampler, memorizer
 from .result_files import FORMAT, FORMAT_VERSION, HISTOGRAM
 from .sources.base import Source
@@ -108,6 +109,7 @@ def build_result(
             "name": source.name,
             "kind": source.kind,
             "count": source.count,
+            "content": content_digest(source),
             **source.describe(),
         },
         "images": {
@@ -123,6 +125,7 @@ def build_result(
             "accuracy": accuracy,
             "noise_floor": floor,
         },
+        "scene": scene_of(reader.card),
         "protocol": PROTOCOL if samples == PER_BIN * fit.bins else None,
         "samples": samples,
         "seed": seed,

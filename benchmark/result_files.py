@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 FORMAT, FORMAT_VERSION = "shapeshd-result", 1
+ENTRY_FORMAT = "shapeshd-entry"
+"""Of an entry of a leaderboard, a result without its histograms; its versions are the result's."""
 
 RESULT = "result.json"
 HISTOGRAM = "histogram.npy"
 EXAMPLES = "examples.npz"
+QUALITY = "quality.npz"
 REPORT = "report.html"

@@ -17,11 +17,11 @@ from typing import IO, Any
 from shapeshd.errors import ShapesHDError, UsageError
 
 from .ranks import Ranks
-from .result_files import EXAMPLES, HISTOGRAM, REPORT, RESULT
+from .result_files import EXAMPLES, HISTOGRAM, QUALITY, REPORT, RESULT
 from .tally import Tally
 
 _WORK = ".work"
-_OURS = {_WORK, RESULT, HISTOGRAM, EXAMPLES, REPORT}
+_OURS = {_WORK, RESULT, HISTOGRAM, EXAMPLES, QUALITY, REPORT}
 
 
 class RunFolder:
@@ -111,6 +111,11 @@ class RunFolder:
                     f"{self.out}: holds another score, with {name} {_shown(before.get(name))}, not "
                     f"{_shown(value)}; choose another --out, or delete the folder"
                 )
+
+    @property
+    def work(self) -> Path:
+        """Where a run keeps what it needs to go on."""
+        return self._work
 
     def save(self) -> None:
         """Write what this process has counted."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,24 +19,30 @@ from shapeshd.replace_file import replace_file
 
 from .counting import Reader, count_samples
 from .examples import choose_examples
+from .fidelity.features import DEFAULT as DEFAULT_FEATURES
+from .fidelity.features import FeatureNetwork
+from .fidelity.measure import Fidelity, check_fidelity, open_fidelity
+from .fidelity.pictures import choose_pictures
+from .fidelity.rerender import DEFAULT_ENGINE
 from .histogram import MAX_SAMPLES, min_samples, require_samples
+from .provenance import content_digest
 from .ranks import Ranks
 from .report import write_report
 from .resize import check_image_size
 from .result import build_result, save_result
-from .result_files import EXAMPLES, HISTOGRAM, RESULT
+from .result_files import EXAMPLES, HISTOGRAM, QUALITY, RESULT
 from .run_folder import RunFolder
 from .sources.base import Source
 from .sources.options import SourceOptions
 from .statistic import PER_BIN, PROTOCOL
 from .tally import Tally
 from .under_law import check_testable
+from .verdict import verdict_of_both
 
 Choice = Callable[[int], Reader]
 """Gives a recognizer for images of so many pixels a side."""
 
 DEFAULT_SAMPLES = 100_000
-_DIGESTED_BYTES = 256 * 2**20
 
 
 def score(
@@ -50,6 +55,10 @@ def score(
     seed: int = 0,
     law: Law | None = None,
     options: SourceOptions | None = None,
+    fidelity: int | None = None,
+    features: str | FeatureNetwork = DEFAULT_FEATURES,
+    fidelity_engine: str = DEFAULT_ENGINE,
+    trust: bool = False,
     ranks: Ranks | None = None,
     command: str | None = None,
     progress: bool = False,
@@ -60,13 +69,19 @@ def score(
         source: what to score; see `open_source`.
         reader: a recognizer, or what gives one for the side of the source's images in pixels.
         out: folder of the result; it is made. It holds ``result.json``, ``histogram.npy``,
-            ``examples.npz`` and ``report.html``, and in ``.work`` what takes it up again.
+            ``examples.npz``, ``report.html``, with `fidelity` ``quality.npz``, and in ``.work``
+            what takes it up again.
         samples: how many; by default all images that the source has, or 100,000. More than
             a run in `out` has counted are added to it.
         protocol: "chi2-20k" for 20 samples per bin, in place of `samples`.
         seed: with which the source was opened.
         law: that the samples should follow; by default the uniform one.
         options: with which the source was opened.
+        fidelity: of how many images, the first ones, the quality is measured as well; see
+            `Fidelity`. It can be asked for once the score is there.
+        features: which features they are compared by; see `load_features`.
+        fidelity_engine: "torch" or "povray", which renders what they are compared with.
+        trust: whether code in a file of features may run.
         ranks: processes that share the work, each with its own source and recognizer.
         command: the command line, for the report.
         progress: show a bar and notes on stderr.
@@ -89,10 +104,14 @@ def score(
     height, side = source.images(0, 1).shape[-2:]
     chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
     method = check_image_size(height, side, chosen.size, source.name)
+    quality = None
+    if fidelity is not None:
+        check_fidelity(fidelity, n)
+        quality = open_fidelity(fidelity, features, fidelity_engine, chosen, side, law, trust=trust)
     settings = {
         "source": source.name,
         "kind": source.kind,
-        "content": _content(source),
+        "content": content_digest(source),
         "images": source.count,
         "seed": seed,
         "recognizer": chosen.digest or chosen.name,
@@ -104,7 +123,9 @@ def score(
     if ranks.first and (remark := rendered_otherwise(source, law)):
         note(remark)
     try:
-        run = _Run(source, chosen, folder, n, seed, law, side, method, ranks, command, progress)
+        run = _Run(
+            source, chosen, folder, n, seed, law, side, method, quality, ranks, command, progress
+        )
         return run.finish()
     finally:
         folder.close()
@@ -155,26 +176,39 @@ class _Run:
     law: Law | None
     side: int
     resized: str | None
+    quality: Fidelity | None
     ranks: Ranks
     command: str | None
     progress: bool
 
     def finish(self) -> dict[str, Any] | None:
-        """Count what is missing and write the result, unless it is there already."""
+        """Count and measure what is missing and write the result, unless it is there already."""
         folder, ranks, before = self.folder, self.ranks, self.folder.done.samples
         if before > self.samples:
             raise UsageError(
                 f"{folder.out}: holds {before:,} samples already; ask for as many or more, or "
                 "choose another --out"
             )
-        if (finished := folder.finished(self.samples)) is not None:
-            return finished if ranks.first else None
+        if self.quality is not None:
+            self.quality.open(folder.work, ranks)
+        result = folder.finished(self.samples)
+        if result is None:
+            result = self._count(before)
+        elif self.quality is not None and self.quality.matches(result.get("fidelity")):
+            return result if ranks.first else None
+        if self.quality is not None:
+            return self._measure(self.quality, result)
+        return result if ranks.first else None
+
+    def _count(self, before: int) -> dict[str, Any] | None:
+        folder, ranks = self.folder, self.ranks
         if before and self.progress and ranks.first:
             note(f"going on after {before:,} of {self.samples:,} samples")
+        collect = None if self.quality is None else self.quality.collect
         started = time.monotonic()
         count_samples(
             self.source, self.reader, self.samples, folder, ranks, self.side,
-            law=self.law, progress=self.progress,
+            law=self.law, collect=collect, progress=self.progress,
         )  # fmt: skip
         total = folder.total()
         if not ranks.first:
@@ -208,6 +242,30 @@ class _Run:
         except ShapesHDError as error:  # the numbers are worth more than the pictures
             note(f"no example images: {one_line(error)}")
             (out / EXAMPLES).unlink(missing_ok=True)
+        (out / QUALITY).unlink(missing_ok=True)  # of fewer samples
+        write_report(result, out)
+        save_result(result, out / RESULT)
+        return result
+
+    def _measure(self, quality: Fidelity, result: dict[str, Any] | None) -> dict[str, Any] | None:
+        measured = quality.finish(self.source, self.ranks, progress=self.progress)
+        if measured is None or result is None:
+            return None
+        out, (entry, sample) = self.folder.out, measured
+        try:
+            pictures = choose_pictures(sample, self.source, quality.rerender)
+            replace_file(out / QUALITY, lambda path: _save_arrays(path, pictures))
+            pictured = QUALITY
+        except ShapesHDError as error:
+            note(f"no images beside their re-renders: {one_line(error)}")
+            (out / QUALITY).unlink(missing_ok=True)
+            pictured = None
+        result["fidelity"] = {
+            **entry,
+            "command": self.command,
+            "examples": {"file": pictured},
+            "verdict": verdict_of_both(result, entry["residual"]),
+        }
         write_report(result, out)
         save_result(result, out / RESULT)
         return result
@@ -221,17 +279,3 @@ def _save_array(path: Path, array: Any) -> None:
 def _save_arrays(path: Path, arrays: dict[str, Any]) -> None:
     with path.open("wb") as file:
         np.savez_compressed(file, **arrays)
-
-
-def _content(source: Source) -> str | None:
-    """Return a digest of the file that a source is, so that another one of its name is noticed."""
-    path = Path(source.name.rpartition(":")[0] if ".py:" in source.name else source.name)
-    try:
-        if not path.is_file():
-            return None
-        status = path.stat()
-        if status.st_size > _DIGESTED_BYTES:
-            return f"{status.st_size} bytes of {status.st_mtime_ns}"
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError:
-        return None

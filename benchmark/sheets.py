@@ -78,7 +78,7 @@ def _card(examples: Arrays, cell: int) -> dict[str, Any]:
         examples["image_cell"] == cell])  # fmt: skip
     what = "Rendered: what is missing" if missing else f"Samples {samples}"
     return {
-        "src": _collage(images),
+        "src": collage(images),
         "alt": f"{what}; cell {name}",
         "what": "rendered, not sampled" if missing else f"samples {samples}",
         "cell": name,
@@ -88,7 +88,7 @@ def _card(examples: Arrays, cell: int) -> dict[str, Any]:
     }
 
 
-def _collage(images: npt.NDArray[np.uint8]) -> str:
+def collage(images: npt.NDArray[np.uint8]) -> str:
     """Put images side by side in two columns, as a ``data:`` URI."""
     height, width = images.shape[1:3]
     factor = max(1, round(_SHOWN / max(height, width)))

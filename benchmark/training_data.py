@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
 from shapeshd.dataset import ShapesHD, open_dataset
+from shapeshd.engines import engine_named
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import FloatArray, uniform_factors_at
 from shapeshd.manifest import provenance_of
@@ -32,6 +33,7 @@ class Origin:
         renderer: what made them; None if unknown.
         seed: whose images they are; None if their factors are not drawn from a seed.
         start: index of the first of them.
+        scene_sha256: of the scene that was rendered; None if unknown.
     """
 
     dataset: str
@@ -40,6 +42,7 @@ class Origin:
     renderer: str | None
     seed: int | None
     start: int
+    scene_sha256: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
@@ -48,16 +51,18 @@ class Origin:
 
 def origin_of(dataset: ShapesHD, source: Path | RenderSpec) -> Origin:
     """Return where the images come from."""
-    renderer, seed, start = None, None, 0
+    renderer, seed, start, scene = None, None, 0, None
     if isinstance(source, RenderSpec):
         renderer, seed, start = "twin", source.seed, source.start
+        scene = engine_named("torch").scene_sha256()
     elif (provenance := provenance_of(Path(source).expanduser())) is not None:
         renderer, start = provenance.renderer, dataset.spans[0].start
+        scene = provenance.scene_sha256
         if provenance.sampling == "uniform":
             seed = provenance.seed
     # A path of this machine says nothing elsewhere.
     name = str(source) if isinstance(source, RenderSpec) else Path(source).name
-    return Origin(name, len(dataset), dataset.image_shape[1], renderer, seed, start)
+    return Origin(name, len(dataset), dataset.image_shape[1], renderer, seed, start, scene)
 
 
 def open_images(source: Path | RenderSpec, size: int) -> ShapesHD:

@@ -121,3 +121,58 @@ def _named(part: Part) -> str:
     if part.share is not None:  # an estimate, which can come out above D's own
         share = " (all of D)" if part.share > 0.995 else f" ({percent(part.share, 0)} of D)"
     return ("the interplay of three factors and more" if not part.factors else name) + share
+
+
+COLLAPSED = 1.0
+"""D from which fewer than half of the bins are as good as used: 1 / (1 + D) of them."""
+
+
+def verdict_of_both(result: Mapping[str, Any], residual: Mapping[str, Any]) -> dict[str, Any]:
+    """Say in one sentence what distribution and image quality are together.
+
+    The distribution is right if the score passed. The quality is right if no more images are
+    far from their re-render than is tolerated; see `summarize`.
+
+    Args:
+        result: of the score: its ``verdict`` and ``fit`` are looked at.
+        residual: what `summarize` says.
+
+    Returns:
+        ``distribution`` and ``quality``, each whether it is right; ``name``, the case in a few
+        words; ``text``, the sentence.
+    """
+    right, good = bool(result["verdict"]["passed"]), bool(residual["ok"])
+    divergence = result["fit"]["divergence"]
+    share = f"{percent(residual['beyond']['value'])} of its images"
+    real, limit = percent(residual["real_beyond"]["value"]), percent(residual["quantile"], 1)
+    mean = f"{residual['psnr']['mean']['value']:.1f} dB on average"
+    floor = f"real images {residual['psnr']['floor']['mean']['value']:.1f} dB"
+    lie = f"{share} differ more from their re-render than {limit} of real ones do ({mean}, {floor})"
+    wrong = f"D = {with_interval(divergence)}"
+    if right and good:
+        name = "right and real"
+        text = (
+            "Distribution and image quality are both right: no deviation from the law is seen, and "
+            f"the images are as close to their re-render as real ones ({mean}, {floor})."
+        )
+    elif right:
+        name = "diverse but bad"
+        text = (
+            f"Diverse but bad: the distribution is right, the images are not: {lie}; of real "
+            f"images {real} do."
+        )
+    elif good:
+        used = 1 / (1 + max(float(divergence["reported"]), 0.0))
+        collapsed = float(divergence["low"]) > COLLAPSED
+        name = "pretty but collapsed" if collapsed else "pretty but biased"
+        how = f", as if {percent(used)} of the bins were used" if collapsed else ""
+        text = (
+            f"{name.capitalize()}: each image is as close to its re-render as real ones ({mean}, "
+            f"{floor}), but the distribution is wrong: {wrong}{how}."
+        )
+    else:
+        name = "bad and wrong"
+        text = (
+            f"Neither is right: the distribution is wrong, {wrong}, and the images are bad: {lie}."
+        )
+    return {"distribution": right, "quality": good, "name": name, "text": text}

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from shapeshd.benchmark.recognizer import Recognizer, load_recognizer
+from shapeshd.benchmark.recognizer import Recognizer, load_recognizer, shipped_for
 from shapeshd.benchmark.resize import check_image_size, resized
 from shapeshd.contact_sheet import draw_sheet, save_sheet
 from shapeshd.errors import UsageError
@@ -30,7 +30,6 @@ from .scored import score_samples
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
-_HD_FROM = 128
 _LITE_SIZE = 64
 _SCORED = 64  # images generated at a time
 _SHEET = (6, 8)  # rows and columns
@@ -207,8 +206,7 @@ class ImageDomain:
     def _reader(self) -> Recognizer:
         if self._recognizer is None:
             size = self._settings.size
-            name = "hd" if size >= _HD_FROM else "lite"
-            self._recognizer = load_recognizer(name, self._device)
+            self._recognizer = load_recognizer(shipped_for(size), self._device)
             how = check_image_size(size, size, self._recognizer.size, self._data.name)
             if how is not None:
                 note(f"scored after resizing to {self._recognizer.size} pixels ({how})")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shapeshd.benchmark.recognizer import Recognizer, load_recognizer
+from shapeshd.benchmark.recognizer import Recognizer, load_recognizer, shipped_for
 from shapeshd.benchmark.resize import check_image_size, resized
 from shapeshd.errors import UsageError, one_line
 from shapeshd.factors import NAMES, FloatArray
@@ -18,7 +18,6 @@ from .image_data import ImageData
 from .project_judge import FactorVerdict, judge_factors
 
 AUTO, NONE = "auto", "none"
-_HD_FROM = 128
 
 
 class Reading:
@@ -107,8 +106,7 @@ def open_reading(
             raise UsageError(f"{data.name}: has no known factors: leave out --recognizer")
         return Reading(None, None, f"{data.name} has no known factors, so residuals alone judge")
     try:
-        known = name if name != AUTO else ("hd" if size >= _HD_FROM else "lite")
-        recognizer = load_recognizer(known, device)
+        recognizer = load_recognizer(shipped_for(size) if name == AUTO else name, device)
         how = check_image_size(size, size, recognizer.size, "the generator")
     except UsageError as error:
         if name != AUTO:

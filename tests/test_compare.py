@@ -45,6 +45,8 @@ def test_json(folders: dict[str, Path], run: Run) -> None:
     assert [entry["name"] for entry in found["results"]] == ["full.pt", "tilted.pt"]
     assert found["results"][1]["divergence"] == simulated("tilted")["fit"]["divergence"]
     assert found["results"][1]["guilty"] == ["scale"]
+    assert [entry["rank"] for entry in found["results"]] == [1, 2]
+    assert [entry["not_told_from"] for entry in found["results"]] == [[], []]
     assert len(found["warnings"]) == 2
 
 
@@ -126,7 +128,7 @@ def test_no_utf8_and_twice_the_same(tmp_path: Path, folders: dict[str, Path], ru
 
 
 @pytest.mark.parametrize(
-    ("name", "words"), [("page.pdf", "must end in .html"), ("no/page.html", "there is no folder")]
+    ("name", "words"), [("page.pdf", "must end in .html"), ("no/page.csv", "there is no folder")]
 )
 def test_impossible_pages(
     folders: dict[str, Path], run: Run, tmp_path: Path, name: str, words: str

@@ -138,7 +138,9 @@ def parameter(*shape: int) -> torch.nn.Parameter:
 
 
 VARIANTS: list[tuple[str, str, Any, str]] = [
-    ("", "c_dim", 10, "class-conditional StyleGAN2 network (c_dim 10)"),
+    ("", "c_dim", 10, "its MappingNetwork lacks 'embed'"),
+    ("", "c_dim", -1, "Generator has no sensible c_dim"),
+    ("mapping", "embed", Saved("FullyConnectedLayer", {}), "its MappingNetwork has 'embed'"),
     ("", "img_channels", 1, "images of 1 channels, not 3"),
     ("", "img_channels", True, "Generator has no sensible img_channels"),
     ("", "z_dim", 0, "Generator has no sensible z_dim"),
@@ -185,7 +187,7 @@ def test_variants_that_ours_is_not(
     write(tmp_path / "net.pkl", theirs)
     error = refused(run, 2)
     assert message in error
-    assert error.endswith("give file.py:function with --trust")
+    assert error.endswith("give its authors' code: --trust --code-dir REPOSITORY")
 
 
 def test_hooks_are_code(run: Run, tmp_path: Path) -> None:

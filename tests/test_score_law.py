@@ -13,13 +13,16 @@ import pytest
 from scipy import stats
 
 from shapeshd.benchmark import counting, scoring
-from shapeshd.benchmark.compare import compare, describe_comparison, read_result, write_comparison
+from shapeshd.benchmark.compare import compare
+from shapeshd.benchmark.compare_files import write_comparison
+from shapeshd.benchmark.compare_text import describe_comparison
 from shapeshd.benchmark.coupled import decompose_under
 from shapeshd.benchmark.examples import choose_examples
 from shapeshd.benchmark.figures_factors import dependence, expected_shares
 from shapeshd.benchmark.histogram import min_samples, read_histogram
 from shapeshd.benchmark.recognizer import load_recognizer
 from shapeshd.benchmark.report import WIDTH, describe, write_report
+from shapeshd.benchmark.result_reader import read_result
 from shapeshd.benchmark.scoring import score
 from shapeshd.benchmark.sources import open_source
 from shapeshd.benchmark.statistic import (

@@ -6,7 +6,6 @@ import itertools
 import json
 import math
 import os
-import queue
 import signal
 import subprocess
 import sys
@@ -28,8 +27,9 @@ from onnx import TensorProto, helper
 from scipy import stats
 
 import shapeshd.models
-from shapeshd.benchmark.sources import python_entry, python_worker
+from shapeshd.benchmark.sources import code_process
 from shapeshd.benchmark.sources.checkpoint import open_checkpoint
+from shapeshd.benchmark.sources.code_process import UserTraceback
 from shapeshd.benchmark.sources.external_data import (
     DATA_LOCATION,
     EXTERNAL_DATA,
@@ -41,12 +41,14 @@ from shapeshd.benchmark.sources.images_form import ImageForm
 from shapeshd.benchmark.sources.latents import normal_latents, sample_seeds
 from shapeshd.benchmark.sources.onnx import open_onnx
 from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.benchmark.sources.python_entry import UserTraceback, open_python_entry
+from shapeshd.benchmark.sources.python_entry import open_python_entry
 from shapeshd.benchmark.sources.torchscript import is_torchscript, open_torchscript
 from shapeshd.benchmark.sources.user_function import load_function
 from shapeshd.checkpoint import save_checkpoint
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import uniform_factors
+
+from .same_process import SameProcess, own_children
 
 DIM, SIZE = 5, 8
 LAST = 7  # samples in a batch of these tests
@@ -296,7 +298,7 @@ def build_onnx(
     shape: tuple[Any, ...] = ("n", DIM),
     kind: int = TensorProto.FLOAT,
     weight: TensorProto | None = None,
-    extra_input: bool = False,
+    extra_inputs: int = 0,
     domain: str = "",
 ) -> Path:
     """Write the ONNX of `Tanh`: flatten, dense, tanh, reshape."""
@@ -305,7 +307,10 @@ def build_onnx(
     if shape[1] == DIM:  # a flattened latent of another length needs another matrix
         numbers = np.resize(numbers, (math.prod(shape[1:]), numbers.shape[1]))
     inputs = [helper.make_tensor_value_info("z", kind, shape)]
-    inputs += [helper.make_tensor_value_info("c", kind, shape)] * extra_input
+    inputs += [
+        helper.make_tensor_value_info(f"more{number}", kind, shape)
+        for number in range(extra_inputs)
+    ]
     graph = helper.make_graph(
         [
             helper.make_node("Flatten", ["z"], ["flat"], axis=1, domain=domain),
@@ -413,7 +418,8 @@ def test_external_data_is_found_deep_inside() -> None:
 @pytest.mark.parametrize(
     ("build", "options", "message"),
     [
-        ({"extra_input": True}, {}, r"has 2 inputs \(z tensor\(float\) \(n, 5\), c tensor"),
+        ({"extra_inputs": 2}, {}, r"has 3 inputs \(z tensor\(float\) \(n, 5\), more0 tensor"),
+        ({"extra_inputs": 1}, {}, r"has a second input more0 .*: if that takes class labels, give"),
         ({"shape": ("n", DIM, 4)}, {}, r"is no batch of latents: \(n, d\) or \(n, d, 1, 1\)"),
         ({"shape": ("n", DIM, 1, 2)}, {}, "is no batch of latents"),
         ({"shape": ("n", "d")}, {}, "give --latent-dim"),
@@ -478,69 +484,6 @@ def test_checkpoint_of_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 # --- Python entries --------------------------------------------------------------------------
 
 
-class SameProcess:
-    """Stands in for the process of an entry: runs the worker's own code in a thread.
-
-    A real process imports PyTorch first, which takes seconds; the tests that need one (to die,
-    to hang, to be left alone) use `entry`, the others `entry_here`.
-    """
-
-    def __init__(self, order: dict[str, Any], memory: int) -> None:
-        self.busy = 1
-        self._open = True
-        self._asked: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self._answers: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        text = json.dumps({**order, "requests": -1, "replies": -1})
-        ends = (self._asked, self._answers)
-        self._thread = threading.Thread(target=self._run, args=(text, ends), daemon=True)
-        self._thread.start()
-
-    @staticmethod
-    def _run(text: str, ends: tuple[Any, Any]) -> None:
-        asked, answers = ends
-
-        class Pipes:
-            def __init__(self, *descriptors: int) -> None:
-                assert len(descriptors) == 3
-
-            def requests(self) -> Iterator[Any]:
-                return iter(lambda: json.loads(asked.get()), None)
-
-            def send(self, reply: dict[str, Any]) -> None:
-                answers.put(json.dumps(reply))
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(python_worker, "_Pipes", Pipes)
-            patch.setattr(sys, "path", list(sys.path))
-            patch.setattr(sys, "argv", list(sys.argv))
-            before = set(sys.modules)
-            python_worker.main(text)
-            for name in set(sys.modules) - before:
-                del sys.modules[name]
-
-    def require_open(self) -> None:
-        if not self._open:
-            raise ShapesHDError("the source is closed")
-
-    def send(self, request: dict[str, Any]) -> None:
-        self.require_open()
-        self._asked.put(json.dumps(request))
-
-    def receive(self, timeout: float) -> Any:
-        return json.loads(self._answers.get(timeout=timeout))
-
-    def end(self) -> None:
-        self._open = False
-        self._asked.put("null")
-        self._thread.join(timeout=20)
-        assert not self._thread.is_alive()
-
-
-def own_children() -> set[psutil.Process]:
-    """Return all processes below this one."""
-    return set(psutil.Process().children(recursive=True))
-
-
 @pytest.fixture
 def entry(tmp_path: Path) -> Iterator[OpenEntry]:
     """Write a Python file and open a function in it, in a process of its own."""
@@ -572,7 +515,7 @@ def entry(tmp_path: Path) -> Iterator[OpenEntry]:
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let Python entries run in this process; see `SameProcess`."""
-    monkeypatch.setattr(python_entry, "_Child", SameProcess)
+    monkeypatch.setattr(code_process, "_Child", SameProcess)
 
 
 @pytest.fixture
@@ -700,7 +643,8 @@ def test_nothing_runs_without_trust(entry_here: OpenEntry, tmp_path: Path) -> No
         ("make = 3", "is an int; expected is a function of latents"),
         ("class make: pass", r"is a class; .* `generator = make\(\.\.\.\)`"),
         ("def make(): pass", "takes no argument by position, as what makes a generator does"),
-        ("def make(z, label): pass", r"needs more arguments than one \(label\)"),
+        ("def make(z, c, w): pass", r"needs more arguments than latents and labels \(w\)"),
+        ("def make(z, *, psi): pass", r"needs more arguments than latents and labels \(psi\)"),
         ("def make(z): pass", r"how many values has a latent\? give --latent-dim"),
         ("def make(*, z): pass", "takes no argument by position"),
     ],
@@ -750,7 +694,7 @@ def test_entry_that_ends_its_process_while_it_loads(entry: OpenEntry) -> None:
     ],
 )
 def test_how_a_process_ended_is_told(status: int, message: str) -> None:
-    assert python_entry.describe_end(status) == message
+    assert code_process.describe_end(status) == message
 
 
 FAILING = (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from shapeshd.errors import UsageError, one_line
 
 from .options import SourceOptions
+from .shard_names import TAR_SUFFIXES, expand_shards
 
 if TYPE_CHECKING:
     from .base import Source
@@ -20,21 +21,18 @@ _RENDERED = "render:"
 _COMMAND = "cmd:"
 _ENTRY = re.compile(r"(?:.+\.py|[^\W\d]\w*(?:\.[^\W\d]\w*)*):[^\W\d]\w*(?:\.[^\W\d]\w*)*")
 _KINDS = (
-    "a dataset, render:SEED:COUNT, an image folder, .zip, .npz, .npy, .h5, file.py:function, "
-    "package.module:function, TorchScript (.pt, .ts, .pth), .onnx, .safetensors, a StyleGAN2 "
-    "network pickle (.pkl), cmd:COMMAND"
+    "a dataset, render:SEED:COUNT, an image folder, .zip, .tar, .npz, .npy, .h5, file.py:function, "
+    "package.module:function, TorchScript (.pt, .ts, .pth), torch.export (.pt2), .onnx, "
+    ".safetensors, a diffusers pipeline, a StyleGAN2 network pickle (.pkl), cmd:COMMAND"
 )
 _ENTRY_HINT = "write a function that loads it and makes images, and give file.py:function"
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 _PICKLES = (".pkl", ".pickle")
-_NETWORKS = (".pt", ".ts", ".pth", ".onnx", ".safetensors", *_PICKLES)
+_NETWORKS = (".pt", ".ts", ".pth", ".pt2", ".onnx", ".safetensors", *_PICKLES)
 
 # Of what is known and not read: why, and what to do instead.
 _REFUSED = {
     ".ckpt": f"a training checkpoint (a pickle), not a network: {_ENTRY_HINT}",
-    ".pt2": f"a torch.export archive, which is not read: save it by torch.jit, or {_ENTRY_HINT}",
-    ".tar": "a tar file, which is not read: unpack it and give the folder",
-    ".tgz": "a tar file, which is not read: unpack it and give the folder",
     ".gz": "compressed by gzip, which is not read: unpack it first",
     ".parquet": "a Parquet file, which is not read: write its images into a folder or a zip file",
     ".mat": "a MATLAB file: give an npy file of its images",
@@ -94,6 +92,10 @@ def open_source(
     except (OSError, RuntimeError) as error:
         raise UsageError(f"{text}: cannot be read ({one_line(error)})") from None
     if not exists:
+        if shards := expand_shards(text):
+            from .tar_file import open_shards
+
+            return open_shards(shards, options=chosen, name=text)
         if _ENTRY.fullmatch(text):
             from .python_entry import open_python_entry
 
@@ -102,19 +104,21 @@ def open_source(
             raise UsageError(f"{text}: is a link to something that is not there")
         raise UsageError(f"{text}: no such file or folder")
     if path.is_dir():
-        return _open_directory(path, text, chosen)
+        return _open_directory(path, text, chosen, how)
     if not path.is_file():
         raise UsageError(f"{text}: is neither a file nor a folder")
     return _open_file(path, text, chosen, how)
 
 
-def _open_directory(path: Path, text: str, options: SourceOptions) -> Source:
+def _open_directory(path: Path, text: str, options: SourceOptions, how: dict[str, Any]) -> Source:
     from .dataset import is_dataset_folder, open_own_dataset
 
     if is_dataset_folder(path):
         return open_own_dataset(path, options=options, name=text)
     if (path / "model_index.json").is_file():
-        raise UsageError(f"{text}: is a diffusers pipeline, which is not read: {_ENTRY_HINT}")
+        from .diffusers_pipeline import open_pipeline
+
+        return open_pipeline(path, **how)
     if (path / "data.mdb").is_file():
         raise UsageError(f"{text}: is an LMDB database, which is not read: write its images out")
     from .folder import open_folder
@@ -145,6 +149,8 @@ def _kind_of_file(head: bytes, suffix: str, text: str) -> str:
             return kind
     if suffix in (".npz", ".npy", ".zip"):
         return suffix[1:]
+    if text.lower().endswith(TAR_SUFFIXES):
+        return "tar"
     if suffix in _HDF5_SUFFIXES:
         return "hdf5"
     if suffix in _REFUSED:
@@ -161,7 +167,15 @@ def _open_network(path: Path, suffix: str, how: dict[str, Any]) -> Source:
         from .onnx import open_onnx
 
         return open_onnx(path, **how)
+    if suffix == ".pt2":
+        from .exported import open_exported
+
+        return open_exported(path, **how)
     if suffix == ".safetensors":
+        if how["options"].architecture is not None:
+            from .architecture import open_architecture
+
+            return open_architecture(path, **how)
         from .checkpoint import open_checkpoint
 
         return open_checkpoint(path, **how)
@@ -179,6 +193,10 @@ def _images_opener(kind: str) -> Callable[..., Source]:
         from .zip_file import open_zip
 
         return open_zip
+    if kind == "tar":
+        from .tar_file import open_tar
+
+        return open_tar
     from .arrays import open_npy, open_npz
 
     return open_npy if kind == "npy" else open_npz

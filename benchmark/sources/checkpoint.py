@@ -22,6 +22,7 @@ from .generator import (
     usable_device,
 )
 from .images_form import ImageForm
+from .labels import Labels
 from .options import SourceOptions
 
 KIND = "checkpoint"
@@ -74,6 +75,7 @@ def network_source(
     options: SourceOptions,
     kind: str = KIND,
     facts: Mapping[str, Any] | None = None,
+    labels: Labels | None = None,
 ) -> GeneratorSource:
     """Return the images of a network of ours, which are in [-1, 1], channels first.
 
@@ -86,6 +88,7 @@ def network_source(
         options: what the user said; range and layout are known.
         kind: of the source.
         facts: how the network was read, for the description.
+        labels: what the network takes with the latents; None if it takes latents alone.
     """
     batches = NetworkBatches(
         network,
@@ -96,6 +99,7 @@ def network_source(
         batch=options.batch,
         form=ImageForm(replace(options, range="symmetric", layout="nchw"), name=name),
         facts=facts,
+        labels=labels,
     )
     return GeneratorSource(name, kind, batches)
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from shapeshd.errors import ShapesHDError, UsageError
 
 from . import command_guard
-from .python_entry import describe_end
+from .code_process import describe_end
 
 _PATIENCE = 3.0  # seconds to say how it ended after it has closed its output
 _READ = 2**20

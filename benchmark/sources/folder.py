@@ -38,6 +38,8 @@ class FolderImages(NumberedImages):
         self._root = os.fspath(path.absolute())
         others: Counter[str] = Counter()
         self._names = PackedNames(map(os.fsencode, _walk(self._root, others)))
+        if not len(self._names) and others[".tar"]:
+            raise UsageError(f"{name}: holds tar files and no images: give '{name}/*.tar'")
         if not len(self._names):
             raise nothing_found(f"{name}: holds", others)
         super().__init__(name, len(self._names))

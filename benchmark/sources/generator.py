@@ -20,6 +20,7 @@ from shapeshd.factors import MAX_IMAGE
 
 from .base import Closing
 from .images_form import ImageForm
+from .labels import Labels
 from .latents import MAX_DIM, check_samples, normal_latents
 from .options import SourceOptions
 
@@ -118,7 +119,8 @@ class NetworkBatches:
     """Batches that a network in this process makes of normal latents.
 
     Args:
-        network: float32 (batch, latent_dim) on `device` -> images, as `ImageForm` takes them.
+        network: float32 (batch, latent_dim) on `device`, and labels if there are any -> images,
+            as `ImageForm` takes them.
         name: what the user called it, for messages.
         latent_dim: components of a latent.
         seed: of the latents.
@@ -126,11 +128,12 @@ class NetworkBatches:
         batch: latents at a time.
         form: turns what comes out into uint8.
         facts: what else `describe` says.
+        labels: what the network takes as its second argument; None if it takes latents alone.
     """
 
     def __init__(
         self,
-        network: Callable[[Tensor], Any],
+        network: Callable[..., Any],
         *,
         name: str,
         latent_dim: int,
@@ -139,10 +142,12 @@ class NetworkBatches:
         batch: int,
         form: ImageForm,
         facts: Mapping[str, Any] | None = None,
+        labels: Labels | None = None,
     ) -> None:
         self.batch = batch
         self._network = network
         self._facts = facts or {}
+        self._labels = labels
         self._name = name
         self._latent_dim = latent_dim
         self._seed = seed
@@ -163,9 +168,12 @@ class NetworkBatches:
 
     def _run(self, start: int) -> Tensor:
         shape = (self.batch, self._latent_dim)
-        latents = normal_latents(self._seed, start, start + self.batch, shape[1], self._device)
+        stop = start + self.batch
+        given = [normal_latents(self._seed, start, stop, shape[1], self._device)]
+        if self._labels is not None:
+            given.append(self._labels.draw(self._seed, start, stop, self._device))
         try:
-            images = self._network(latents)
+            images = self._network(*given)
         except Exception as error:
             raise ShapesHDError(
                 f"{self._name}: failed on latents {shape}: {explain(error)}"
@@ -176,6 +184,7 @@ class NetworkBatches:
         """Return the latents, the batch, the device and how the images were read."""
         return {
             **self._facts,
+            **(self._labels.describe() if self._labels else {}),
             "latent_dim": self._latent_dim,
             "seed": self._seed,
             "batch": self.batch,
@@ -188,7 +197,7 @@ class NetworkBatches:
         self._network = _closed
 
 
-def _closed(latents: Tensor) -> Tensor:
+def _closed(*given: Tensor) -> Tensor:
     raise ValueError("the source is closed")
 
 

@@ -1,7 +1,7 @@
-"""What a generator makes its images from: normal latents, or seeds, by sample index.
+"""What a generator makes its images from: normal latents, seeds, choices, by sample index.
 
-Sample i's latent or seed is a function of (seed, i) alone, so that a run that is resumed, or
-shared out, sees the same samples.
+Sample i's latent, seed or choice is a function of (seed, i) alone, so that a run that is resumed,
+or shared out, sees the same samples.
 """
 
 from __future__ import annotations
@@ -23,8 +23,11 @@ MAX_DIM = 2**20
 
 MAX_SEEDS = 2**32
 
+MAX_CHOICES = 2**20
+"""More classes than any generator has."""
+
 # The upper word of Philox's key: 0 belongs to the factors of the dataset.
-_NORMAL, _PERMUTATION = 1, 2
+_NORMAL, _PERMUTATION, _CHOICE = 1, 2, 3
 _WORDS = 4  # 64-bit words that one Philox counter gives
 _ROUNDS = 6
 
@@ -90,6 +93,36 @@ def sample_seeds(seed: int, start: int, stop: int) -> npt.NDArray[np.int64]:
     for table in _tables(seed):
         left, right = right, left ^ table[right]
     return (left << 16) | right
+
+
+def sample_choices(seed: int, start: int, stop: int, count: int) -> npt.NDArray[np.int64]:
+    """Draw one of `count` things, such as class labels, for each of some samples.
+
+    Choice i is a function of (seed, i, count) alone: floor(u count / 2^40), u being the upper 40
+    bits of word i of a Philox stream whose key neither the latents nor the factors use. So the
+    probabilities differ by less than 2^-40 from one another.
+
+    Args:
+        seed: in [0, 2^63 - 1].
+        start: first sample, >= 0.
+        stop: one past the last sample, >= `start`.
+        count: in [1, `MAX_CHOICES`].
+
+    Returns:
+        int64 (stop - start,), each in [0, count - 1].
+
+    Raises:
+        UsageError: if an argument is out of its range.
+    """
+    check_seed(seed)
+    whole_number("the number of choices", count, 1, MAX_CHOICES)
+    check_samples(start, stop, MAX_IMAGE)
+    skipped = start % _WORDS
+    generator = np.random.Philox(key=seed + (_CHOICE << 64), counter=start // _WORDS)
+    words = generator.random_raw(skipped + stop - start)[skipped:]
+    # 40 bits times at most 2^20: whole numbers within 64 bits, so that no machine rounds.
+    drawn = ((words >> np.uint64(24)) * np.uint64(count)) >> np.uint64(40)
+    return drawn.astype(np.int64)
 
 
 def check_samples(start: int, stop: int, most: int) -> None:

@@ -51,12 +51,19 @@ class Layout:
         tensors: by our names; leading axes of 1 may be missing.
         optional: those of our names that the file lacks, which are then zero.
         clamps: names of our modules whose output is cut to [-value, value].
+        latent_dim: components of z.
+        classes: of labels, 0 if there are none; with them our network's latents are z and an
+            embedding of the label side by side, both normalised.
+        embedding: weight and bias of that embedding.
     """
 
     config: dict[str, Any]
     tensors: dict[str, StoredTensor] = field(default_factory=dict)
     optional: set[str] = field(default_factory=set)
     clamps: dict[str, float] = field(default_factory=dict)
+    latent_dim: int = 0
+    classes: int = 0
+    embedding: dict[str, StoredTensor] = field(default_factory=dict)
 
 
 # The plain attributes that each class has in one of the repositories: a module with others is of
@@ -106,7 +113,9 @@ class _Finder:
                 "style_dim": self._whole(generator, "w_dim"),
                 "mapping_layers": self._whole(mapping, "num_layers", most=64),
                 "normalize_latent": True,
-            }
+            },
+            latent_dim=self._whole(generator, "z_dim"),
+            classes=self._whole(generator, "c_dim", least=0),
         )
         self._noise: set[bool] = set()
         self._widths: dict[int, int] = {}
@@ -132,12 +141,6 @@ class _Finder:
         inner = synthesis.members("_modules")
         if "input" in inner:
             raise LayoutError("is a network pickle of StyleGAN3 or StyleGAN-XL, not of StyleGAN2")
-        classes = self._whole(generator, "c_dim", least=0)
-        if classes:
-            raise LayoutError(
-                f"is a class-conditional StyleGAN2 network (c_dim {classes}), which needs a label "
-                "with every latent"
-            )
         colours = self._whole(generator, "img_channels")
         if colours != 3:
             raise LayoutError(f"is {_WHAT} of images of {colours} channels, not 3")
@@ -151,7 +154,10 @@ class _Finder:
 
     def _read_mapping(self, mapping: SavedModule) -> None:
         count = self.layout.config["mapping_layers"]
-        layers = _checked(mapping, "MappingNetwork", [f"fc{i}" for i in range(count)])
+        names = [f"fc{i}" for i in range(count)] + ["embed"] * bool(self.layout.classes)
+        layers = _checked(mapping, "MappingNetwork", names)
+        if self.layout.classes:
+            self._read_embedding(mapping, layers["embed"])
         buffers = mapping.members("_buffers")
         if "w_avg" in buffers:
             self.layout.tensors["mapping.average"] = buffers["w_avg"]
@@ -163,6 +169,20 @@ class _Finder:
         if len(rates) != 1:
             raise LayoutError(f"is {_WHAT} whose mapping layers learn at different rates")
         self.layout.config["mapping_rate"] = rates.pop()
+
+    def _read_embedding(self, mapping: SavedModule, embed: SavedModule) -> None:
+        """Take how labels go in: our network's latents are then longer, and normal already."""
+        layout = self.layout
+        self._require(mapping, "c_dim", layout.classes)
+        if self._read_dense(embed, "embedding", "linear") != 1:
+            raise LayoutError(f"is {_WHAT} whose embedding learns at another rate")
+        for name in ("weight", "bias"):
+            layout.embedding[name] = layout.tensors.pop(f"embedding.{name}")
+        shape, bias = (layout.embedding[name].shape for name in ("weight", "bias"))
+        if len(shape) != 2 or shape[1] != layout.classes or bias != shape[:1]:
+            raise LayoutError(f"is {_WHAT} whose embedding of labels is {shape}")
+        layout.config["latent_dim"] += shape[0]
+        layout.config["normalize_latent"] = False
 
     def _read_block(self, block: SavedModule, number: int, side: int, last: bool) -> None:
         names = ["conv1", "torgb"] if number == 0 else ["conv0", "conv1", "torgb"]

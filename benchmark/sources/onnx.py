@@ -26,11 +26,12 @@ from .generator import (
     usable_device,
 )
 from .images_form import ImageForm
+from .labels import refuse_labels
+from .onnx_labels import FLOATS, LabelInput, describe_entry, fixed_length
 from .options import SourceOptions
 
 KIND = "onnx"
 
-_FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 _SILENT = 4  # onnxruntime prints what it then raises; only the latter is wanted
 
 
@@ -43,18 +44,25 @@ def open_onnx(
     options: SourceOptions,
     name: str,
 ) -> GeneratorSource:
-    """Open an ONNX model with one input, latents (n, d) or (n, d, 1, 1), that gives images.
+    """Open an ONNX model with an input of latents (n, d) or (n, d, 1, 1) that gives images.
 
-    A batch length that the model fixes replaces the options' (and is reported).
+    A second input takes class labels: integers (n,) or (n, 1), or one-hot rows (n, classes) of
+    integers or floats; of two inputs of floats the first is the latents. A batch length that the
+    model fixes replaces the options' (and is reported).
 
     Raises:
-        UsageError: if it is no ONNX model, has external data, or another input.
+        UsageError: if it is no ONNX model, has external data, or other inputs.
         MissingPackageError: if onnxruntime is not installed.
         ShapesHDError: if onnxruntime cannot load it.
     """
-    allow_options(options, name, "an ONNX model")
+    allow_options(options, name, "an ONNX model", "labels", "classes")
     place = usable_device(device)
     network = _OnnxNetwork(_load(path, place, name), name)
+    labels = None
+    if network.label_input is None:
+        refuse_labels(options, name, "has one input")
+    else:
+        labels = network.label_input.choose(options, name)
     batches = NetworkBatches(
         network,
         name=name,
@@ -63,32 +71,38 @@ def open_onnx(
         device=place,
         batch=network.batch or options.batch,
         form=ImageForm(options, name=name),
+        labels=labels,
     )
     return GeneratorSource(name, KIND, batches)
 
 
 class _OnnxNetwork:
-    """An onnxruntime session as a function of latents.
+    """An onnxruntime session as a function of latents, and of labels if it takes any.
 
     Attributes:
         latent_dim: components of a latent; None if the model leaves it open.
         batch: latents at a time; None if the model leaves it open.
+        label_input: where labels go; None if it takes none.
     """
 
     def __init__(self, session: Any, name: str) -> None:
         self._session = session
-        entry = _only_input(session, name)
-        self._input, self._type, shape = entry.name, _FLOATS[entry.type], list(entry.shape)
+        entry, labels = _split_inputs(session.get_inputs(), name)
+        self.label_input = None if labels is None else LabelInput(labels, name)
+        self._input, self._type, shape = entry.name, FLOATS[entry.type], list(entry.shape)
         self._extra_axes = len(shape) - 2
         self._output = _only_image(session, name)
-        self.batch = _fixed(shape[0])
-        self.latent_dim = _fixed(shape[1])
+        self.batch = fixed_length(shape[0])
+        self.latent_dim = fixed_length(shape[1])
 
-    def __call__(self, latents: Tensor) -> np.ndarray[Any, Any]:
+    def __call__(self, latents: Tensor, labels: Tensor | None = None) -> np.ndarray[Any, Any]:
         # onnxruntime takes arrays of the CPU and moves them itself.
         array = latents.cpu().numpy().astype(self._type, copy=False)
         array = array.reshape(array.shape + (1,) * self._extra_axes)
-        images: np.ndarray[Any, Any] = self._session.run([self._output], {self._input: array})[0]
+        given = {self._input: array}
+        if self.label_input is not None and labels is not None:
+            given[self.label_input.name] = self.label_input.convert(labels)
+        images: np.ndarray[Any, Any] = self._session.run([self._output], given)[0]
         return images
 
 
@@ -145,21 +159,24 @@ def _provider(onnxruntime: Any, device: torch.device, name: str) -> tuple[str, d
     )
 
 
-def _only_input(session: Any, name: str) -> Any:
-    inputs = session.get_inputs()
-    if len(inputs) != 1:
+def _split_inputs(inputs: list[Any], name: str) -> tuple[Any, Any]:
+    """Return the input for latents and, None if there is no other, that for labels."""
+    if len(inputs) not in (1, 2):
         raise UsageError(
-            f"{name}: has {len(inputs)} inputs ({_list(inputs)}), but must have one, the latents"
+            f"{name}: has {len(inputs)} inputs ({_list(inputs)}), but must have one, the latents, "
+            "or two, with class labels"
         )
-    (entry,) = inputs
-    if entry.type not in _FLOATS:
-        raise UsageError(f"{name}: its input {_list(inputs)} does not take floats: no latents")
-    shape = list(entry.shape)
-    if len(shape) not in (2, 4) or any(_fixed(axis) not in (None, 1) for axis in shape[2:]):
+    # Integers are labels; where both are floats, they are in the order of NVlabs' G(z, c).
+    latents, *rest = sorted(inputs, key=lambda entry: entry.type not in FLOATS)
+    shown = _list([latents])
+    if latents.type not in FLOATS:
+        raise UsageError(f"{name}: its input {shown} does not take floats: no latents")
+    shape = list(latents.shape)
+    if len(shape) not in (2, 4) or any(fixed_length(axis) not in (None, 1) for axis in shape[2:]):
         raise UsageError(
-            f"{name}: its input {_list(inputs)} is no batch of latents: (n, d) or (n, d, 1, 1)"
+            f"{name}: its input {shown} is no batch of latents: (n, d) or (n, d, 1, 1)"
         )
-    return entry
+    return latents, rest[0] if rest else None
 
 
 def _only_image(session: Any, name: str) -> str:
@@ -175,12 +192,4 @@ def _only_image(session: Any, name: str) -> str:
 
 
 def _list(entries: list[Any]) -> str:
-    return ", ".join(
-        f"{entry.name} {entry.type} ({', '.join(str(axis) for axis in entry.shape or ())})"
-        for entry in entries
-    )
-
-
-def _fixed(axis: object) -> int | None:
-    """Return the length of an axis, or None where the model leaves it open."""
-    return axis if isinstance(axis, int) and axis > 0 else None
+    return ", ".join(map(describe_entry, entries))

@@ -9,6 +9,8 @@ from typing import Any, Literal, get_args
 from shapeshd.checks import whole_number
 from shapeshd.errors import UsageError
 
+from .label_text import LABEL_FORMS, LabelForm, parse_labels
+
 Range = Literal["auto", "uint8", "unit", "symmetric"]
 Layout = Literal["auto", "nchw", "nhwc"]
 
@@ -29,10 +31,19 @@ class SourceOptions:
         layout: the order of the axes: "nchw" or "nhwc"; "auto" looks for the axis of 3.
         latent_dim: components of a latent; None takes what the model says.
         batch: latents that go through a network at a time, >= 1.
-        key: name of the array in an npz or HDF5 file that holds several.
+        key: name of the array in an npz or HDF5 file that holds several; of a tar file whose
+            samples have several images, what follows the first dot of their names.
         timeout: seconds that a Python entry may take to load, or for a batch; a command, for an
             image.
         frame_size: of the images that a command writes, pixels, such as "64x48": width, height.
+        steps: of denoising, for a diffusers pipeline; None takes the pipeline's own number.
+        architecture: whose tensors a .safetensors file without a card holds, such as "dcgan".
+        labels: classes that are drawn for a conditional generator, each as likely as any other:
+            "uniform", "3", "3,5,9" or "0-9"; None for "uniform" where it takes labels.
+        classes: that a conditional generator has; None takes what the model says.
+        label_form: how a TorchScript module takes its labels: "onehot", float32 (n, classes), or
+            "index", int64 (n,).
+        code_dir: the repository whose code a network pickle is loaded and run with.
 
     Raises:
         UsageError: if a value is impossible.
@@ -45,6 +56,12 @@ class SourceOptions:
     key: str | None = None
     timeout: float = 600.0
     frame_size: str | None = None
+    steps: int | None = None
+    architecture: str | None = None
+    labels: str | None = None
+    classes: int | None = None
+    label_form: LabelForm | None = None
+    code_dir: str | None = None
 
     def __post_init__(self) -> None:
         for name, choices in (("range", RANGES), ("layout", LAYOUTS)):
@@ -55,10 +72,20 @@ class SourceOptions:
         whole_number("--batch", self.batch, 1)
         if self.latent_dim is not None:
             whole_number("--latent-dim", self.latent_dim, 1)
+        if self.steps is not None:
+            whole_number("--steps", self.steps, 1)
         if not 0 < self.timeout < float("inf"):
             raise UsageError(f"--timeout must be above 0 seconds, not {self.timeout}")
         if self.frame_size is not None:
             parse_frame_size(self.frame_size)
+        if self.labels is not None:
+            parse_labels(self.labels)
+        if self.classes is not None:
+            whole_number("--classes", self.classes, 1)
+        if self.label_form not in (None, *LABEL_FORMS):
+            raise UsageError(
+                f"--label-form must be {' or '.join(LABEL_FORMS)}, not {self.label_form!r}"
+            )
 
     def allow(self, *names: str, source: str, what: str) -> None:
         """Refuse options that mean nothing to a source, so that none is silently ignored.
@@ -87,6 +114,12 @@ class SourceOptions:
                 "key": "which has no named arrays",
                 "timeout": "which has no process of its own",
                 "frame_size": "which knows its images' size",
+                "labels": "which takes no class labels",
+                "classes": "which takes no class labels",
+                "label_form": "which is asked for labels in one form",
+                "code_dir": "which needs no code of its authors",
+                "steps": "which takes no steps of denoising",
+                "architecture": "which says itself what it is",
             }[field.name]
             raise UsageError(f"{source}: is {what}, {reason}: leave out --{option}")
 

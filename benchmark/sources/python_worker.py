@@ -1,4 +1,4 @@
-"""The process in which a user's Python entry runs.
+"""The process in which foreign code runs: a user's Python entry, or a network's own.
 
 It is told what to make by lines of JSON on a pipe, answers by lines on another, and puts
 images into memory that it shares with its parent, as two slots of one batch each, so that it
@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -25,30 +25,36 @@ import torch
 
 from shapeshd.errors import ShapesHDError, UsageError
 
+from .code_process import SLOTS, Code
 from .generator import usable_device
 from .images_form import ImageForm
+from .network_code import load_network
 from .options import SourceOptions
-from .python_entry import SLOTS
 from .user_function import UserError, UserFunction, describe_failure, load_function, to_images
 
 PATIENCE = 1.0
 """Seconds that the user's code has to end after the parent is gone, or wants no more."""
+
+_LOADERS: dict[str, Callable[..., UserFunction]] = {
+    "function": load_function,
+    "network": load_network,
+}
 
 
 def main(text: str) -> None:
     """Serve one entry until the parent wants no more.
 
     Args:
-        text: JSON: `entry` (target, attribute; see `load_function`), `name`, `paths` to put
-            first on `sys.path`, `requests`, `replies` and `memory` (file descriptors), `seed`,
-            `device`, `options`.
+        text: JSON: `code` (see `Code`), `name`, `requests`, `replies` and `memory` (file
+            descriptors), `seed`, `device`, `options`.
     """
     order = json.loads(text)
     pipes = _Pipes(order["requests"], order["replies"], order["memory"])
-    sys.path[:0] = order["paths"]
-    sys.argv = [order["entry"][0]]  # a file that reads its arguments finds none
+    code = Code(**order["code"])
+    sys.path[:0] = code.paths
+    sys.argv = [code.place]  # a file that reads its arguments finds none
     try:
-        worker = _Worker(order)
+        worker = _Worker(order, code)
         pipes.send({"ready": worker.describe()})
         for request in pipes.requests():
             pipes.send(worker.make(request["number"], request["slot"]))
@@ -93,7 +99,7 @@ class _Pipes:
 class _Worker:
     """The user's function with the memory that its images go to."""
 
-    def __init__(self, order: dict[str, Any]) -> None:
+    def __init__(self, order: dict[str, Any], code: Code) -> None:
         options = SourceOptions(**order["options"])
         self._name: str = order["name"]
         self._seed: int = order["seed"]
@@ -103,8 +109,9 @@ class _Worker:
         self._learned = False
         self._memory: int = order["memory"]
         self._slots: np.ndarray[Any, np.dtype[np.uint8]] | None = None
-        self._function: UserFunction = load_function(
-            *order["entry"], name=self._name, device=self._device, options=options
+        load = _LOADERS[code.loader]
+        self._function: UserFunction = load(
+            code.place, code.detail, name=self._name, device=self._device, options=options
         )
 
     def describe(self) -> dict[str, Any]:
@@ -112,6 +119,7 @@ class _Worker:
         return {
             "takes": "seeds" if self._function.takes_seeds else "latents",
             "latent_dim": self._function.latent_dim,
+            **self._function.describe(),
         }
 
     def make(self, number: int, slot: int) -> dict[str, Any]:

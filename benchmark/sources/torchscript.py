@@ -22,6 +22,7 @@ from .generator import (
     usable_device,
 )
 from .images_form import ImageForm
+from .labels import Labels, choose_labels, refuse_labels, stated_classes
 from .options import SourceOptions
 
 KIND = "torchscript"
@@ -40,7 +41,9 @@ def open_torchscript(
     """Open a TorchScript module that maps latents (n, latent_dim) to images.
 
     The latent dimension is the module's attribute `latent_dim` or `z_dim` (which scripting
-    keeps and tracing drops), else the options'.
+    keeps and tracing drops), else the options'. A second argument takes class labels, as many as
+    the attribute `num_classes` or `c_dim` says, else the options; one that has a default is used
+    only where the options speak of labels.
 
     Raises:
         UsageError: if it is no TorchScript, is not trusted, or does not fit the options.
@@ -48,7 +51,7 @@ def open_torchscript(
     """
     require_torchscript(path, name)
     require_trust(trust, name, "a TorchScript file holds code that runs when it is used")
-    allow_options(options, name, "a TorchScript file")
+    allow_options(options, name, "a TorchScript file", "labels", "classes", "label_form")
     place = usable_device(device)
     module = _load(path, place, name)
     module.eval()
@@ -60,8 +63,24 @@ def open_torchscript(
         device=place,
         batch=options.batch,
         form=ImageForm(options, name=name),
+        labels=_labels(module, options, name),
     )
     return GeneratorSource(name, KIND, network)
+
+
+def _labels(module: Any, options: SourceOptions, name: str) -> Labels | None:
+    """Return the labels that `module` takes, None if it takes latents alone."""
+    arguments = module.forward.schema.arguments[1:]
+    asked = any(getattr(options, name) is not None for name in ("labels", "classes", "label_form"))
+    if len(arguments) < 2 or (arguments[1].has_default_value() and not asked):
+        refuse_labels(options, name, "takes one argument")
+        return None
+    if options.label_form is None:
+        raise UsageError(
+            f"{name}: takes a second argument, {arguments[1].name}: if that is a class label, give "
+            "--label-form onehot (float32 of n x classes) or index (int64 of n)"
+        )
+    return choose_labels(stated_classes(module), name, options, options.label_form)
 
 
 def is_torchscript(path: Path) -> bool:

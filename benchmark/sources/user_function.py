@@ -7,8 +7,8 @@ import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from functools import partial
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
@@ -22,13 +22,15 @@ from torch import nn
 from shapeshd.errors import UsageError
 
 from .generator import check_batch, choose_latent_dim, describe_type, explain, stated_dim
+from .labels import Labels, choose_labels, refuse_labels, stated_classes
 from .latents import normal_latents, sample_seeds
 from .options import SourceOptions
 
 SEEDS = "seeds"
 _EXPECTED = (
     "expected is a function of latents, float32 tensor (n, latent_dim), or of `seeds`, int64 array "
-    "(n,), that returns n images; or an nn.Module"
+    "(n,), and of class labels, int64 (n,), if it has classes, that returns n images; or an "
+    "nn.Module"
 )
 _MOST_NAMES = 6
 
@@ -38,23 +40,39 @@ class UserFunction:
     """A function that makes images.
 
     Attributes:
-        call: latents or seeds -> images.
-        takes_seeds: whether it takes seeds.
+        call: latents or seeds, and labels if there are any -> images.
+        takes_seeds: whether it takes seeds; its labels are then an array, else a tensor.
         latent_dim: components of a latent, None if it takes seeds.
         file: where it was found, for messages; None if that has no file.
+        labels: what is drawn for its second argument; None if it takes no labels.
+        facts: what else a result must say of it, ready for JSON.
     """
 
-    call: Callable[[Any], Any]
+    call: Callable[..., Any]
     takes_seeds: bool
     latent_dim: int | None
     file: str | None
+    labels: Labels | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
 
     def run(self, seed: int, start: int, count: int, device: torch.device) -> Any:
         """Return what it makes of the samples `start` .. `start` + `count` - 1."""
+        stop = start + count
+        given: list[Any]
         if self.takes_seeds:
-            return self.call(sample_seeds(seed, start, start + count))
+            given = [sample_seeds(seed, start, stop)]
+            if self.labels is not None:
+                given.append(self.labels.numbers(seed, start, stop))
+            return self.call(*given)
         assert self.latent_dim is not None
-        return self.call(normal_latents(seed, start, start + count, self.latent_dim, device))
+        given = [normal_latents(seed, start, stop, self.latent_dim, device)]
+        if self.labels is not None:
+            given.append(self.labels.draw(seed, start, stop, device))
+        return self.call(*given)
+
+    def describe(self) -> dict[str, Any]:
+        """Return its labels and facts, ready for JSON."""
+        return {**(self.labels.describe() if self.labels else {}), **self.facts}
 
 
 class UserError(Exception):
@@ -83,7 +101,7 @@ def load_function(
         if not hasattr(found, part):
             raise UsageError(f"{name}: there is no {part} in it{_names(module)}")
         found = getattr(found, part)
-    takes_seeds = _check_signature(found, name)
+    takes_seeds, takes_labels = _check_signature(found, name, options)
     call = partial(_call_module, found) if isinstance(found, nn.Module) else found
     if isinstance(found, nn.Module):
         found.eval().to(device)
@@ -98,7 +116,12 @@ def load_function(
                 f"the file"
             )
         latent_dim = choose_latent_dim(stated, options, name)
-    return UserFunction(call, takes_seeds, latent_dim, getattr(module, "__file__", None))
+    labels = None
+    if takes_labels:
+        stated = stated_classes(found) or stated_classes(module)
+        labels = choose_labels(stated, name, options, "index")
+    file = getattr(module, "__file__", None)
+    return UserFunction(call, takes_seeds, latent_dim, file, labels)
 
 
 def describe_failure(error: BaseException, file: str | None) -> str:
@@ -136,9 +159,9 @@ def to_images(made: Any, count: int, name: str) -> Any:
     return np.asarray(made)
 
 
-def _call_module(network: nn.Module, latents: Any) -> Any:
+def _call_module(network: nn.Module, *given: Any) -> Any:
     with torch.inference_mode():
-        return network(latents)
+        return network(*given)
 
 
 def _import(target: str, name: str) -> ModuleType:
@@ -185,8 +208,15 @@ def _names(module: ModuleType) -> str:
     return f"; there is: {', '.join(names[:_MOST_NAMES])}{more}"
 
 
-def _check_signature(found: Any, name: str) -> bool:
-    """Return whether `found` takes seeds; raise `UsageError` if it is no function of one batch."""
+def _check_signature(found: Any, name: str, options: SourceOptions) -> tuple[bool, bool]:
+    """Return whether `found` takes seeds, and labels.
+
+    A second argument that has a default, such as a truncation, is for labels only where the
+    user speaks of them.
+
+    Raises:
+        UsageError: if it is no function of one batch, or of one with its labels.
+    """
     if inspect.isclass(found):
         raise UsageError(
             f"{name}: is a class; {_EXPECTED}: add a line such as `generator = "
@@ -201,7 +231,7 @@ def _check_signature(found: Any, name: str) -> bool:
             ).parameters.values()
         )
     except (TypeError, ValueError):  # some built-in functions have none
-        return False
+        return False, False
     if not parameters or parameters[0].kind in (
         inspect.Parameter.KEYWORD_ONLY,
         inspect.Parameter.VAR_KEYWORD,
@@ -210,15 +240,25 @@ def _check_signature(found: Any, name: str) -> bool:
             f"{name}: takes no argument by position, as what makes a generator does; {_EXPECTED}: "
             "add a line such as `generator = make()` to the file and name that"
         )
+    by_position = [
+        parameter
+        for parameter in parameters[1:2]
+        if parameter.kind not in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
+    ]
+    asked = options.labels is not None or options.classes is not None
     needed = [
         parameter.name
         for parameter in parameters[1:]
         if parameter.default is inspect.Parameter.empty
         and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     ]
-    if needed:
+    takes_labels = bool(by_position) and (asked or by_position[0].name in needed)
+    rest = [key for key in needed if not takes_labels or key != by_position[0].name]
+    if rest:
         raise UsageError(
-            f"{name}: needs more arguments than one ({', '.join(needed)}): write a function of "
-            "latents alone that fills them in"
+            f"{name}: needs more arguments than latents and labels ({', '.join(rest)}): write a "
+            "function of those alone that fills them in"
         )
-    return parameters[0].name == SEEDS
+    if asked and not takes_labels:
+        refuse_labels(options, name, "is a function of one argument")
+    return parameters[0].name == SEEDS, takes_labels

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 
+from .archive_names import check_member_name, is_system_file
 from .decode import MAX_FILE_BYTES, Decoder, is_image_name, nothing_found
 from .numbered import NumberedImages, natural_key, shown
 from .options import SourceOptions
 
 _ENCRYPTED = 0x1
-_DRIVE = 2  # where the colon of a name such as "C:/x.png" is, plus one
 
 
 class ZipImages(NumberedImages):
@@ -112,12 +112,12 @@ def _find_images(file: zipfile.ZipFile, name: str) -> tuple[list[zipfile.ZipInfo
     others: Counter[str] = Counter()
     images = []
     for member in file.infolist():
-        path = PurePosixPath(member.filename)
-        _check_name(member, path, name)
+        for spelt in (member.filename, member.orig_filename):  # backslashes are gone in the first
+            check_member_name(spelt, source=name, archive="zip file")
         if member.is_dir():
             continue
-        if not is_image_name(member.filename) or "__MACOSX" in path.parts:
-            others[path.suffix.lower()] += 1
+        if not is_image_name(member.filename) or is_system_file(member.filename):
+            others[PurePosixPath(member.filename).suffix.lower()] += 1
             continue
         _check_content(member, name)
         images.append(member)
@@ -132,15 +132,6 @@ def _find_images(file: zipfile.ZipFile, name: str) -> tuple[list[zipfile.ZipInfo
 
 def _path_key(name: str) -> list[tuple[list[str | int], str]]:
     return [natural_key(part) for part in name.split("/")]
-
-
-def _check_name(member: zipfile.ZipInfo, path: PurePosixPath, name: str) -> None:
-    drive = member.filename[:_DRIVE].endswith(":")
-    if path.is_absolute() or ".." in path.parts or "\\" in member.orig_filename or drive:
-        raise UsageError(
-            f"{name}: the name {shown(member.filename)!r} leads outside of the zip file: such a "
-            "file is not read"
-        )
 
 
 def _check_content(member: zipfile.ZipInfo, name: str) -> None:

@@ -15,22 +15,40 @@ from .params import json_option
 )
 @click.option(
     "--out",
+    "outs",
     type=click.Path(path_type=Path),
-    metavar="PAGE.html",
-    help="Write the table and the figures as one HTML page.",
+    multiple=True,
+    metavar="FILE",
+    help="Write a leaderboard: a page with figures (.html), Markdown (.md), or numbers with all "
+    "digits (.csv). May be given several times.",
+)
+@click.option(
+    "--entry",
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Write an entry of a leaderboard for each RESULT: a few KiB of JSON without histograms, "
+    "pictures or folders of this machine.",
 )
 @json_option
-def command(results: tuple[Path, ...], out: Path | None, as_json: bool) -> None:
-    """Set scores side by side, the best first.
+def command(
+    results: tuple[Path, ...], outs: tuple[Path, ...], entry: Path | None, as_json: bool
+) -> None:
+    """Set scores side by side, the best first, with ranks.
 
-    RESULT is a folder that `shapeshd score --out` wrote, or its result.json.
+    RESULT is a folder that `shapeshd score --out` wrote, its result.json, an entry of a
+    leaderboard, or a folder of these.
     """
-    from ..benchmark.compare import check_page, compare, describe_comparison, write_comparison
+    from ..benchmark.compare import compare
+    from ..benchmark.compare_files import check_outputs, write_comparison
+    from ..benchmark.compare_text import describe_comparison
+    from ..benchmark.entry import write_entries
     from ..progress import emit, note
 
-    if out is not None:
-        check_page(out)
+    check_outputs(outs)
     comparison = compare(results)
+    written = [] if entry is None else write_entries(comparison, entry)
     emit(comparison.to_json(), describe_comparison(comparison), as_json=as_json)
-    if out is not None:
-        note(f"page: {write_comparison(comparison, out)}")
+    for out in outs:
+        write_comparison(comparison, out)
+    for path in (*outs, *written):
+        note(f"written: {path}")

@@ -59,18 +59,59 @@ from .params import device_option, json_option, latent_dim_option, latents_optio
     help="For a batch of a Python entry, or an image of a command.",
 )
 @click.option("--frame-size", metavar="WxH", help="Pixels of the images that a command writes.")
+@click.option("--steps", type=int, help="Of denoising.  [default: a diffusers pipeline's own]")
+@click.option(
+    "--architecture",
+    metavar="stylegan2|dcgan",
+    help="Whose tensors a .safetensors file of another project holds.",
+)
+@click.option(
+    "--labels",
+    metavar="uniform|3|3,5,9|0-9",
+    help="Classes to draw for a conditional generator.  [default: uniform]",
+)
+@click.option("--classes", type=int, help="How many it has, where the model is silent.")
+@click.option(
+    "--label-form",
+    type=click.Choice(["onehot", "index"]),
+    help="What TorchScript takes: float32 (n, classes) or int64 (n,).",
+)
+@click.option(
+    "--code-dir",
+    metavar="REPOSITORY",
+    help="The authors' code, which loads and runs a network pickle.",
+)
+@click.option(
+    "--fidelity",
+    type=int,
+    metavar="N",
+    help="Measure the quality of the first N images, too.  [default: none]",
+)
+@click.option(
+    "--features",
+    metavar="recognizer|inception:PATH|vgg:PATH",
+    help="By which --fidelity compares images with real ones.  [default: recognizer]",
+)
+@click.option(
+    "--fidelity-engine",
+    type=click.Choice(["torch", "povray"]),
+    help="Renders what --fidelity compares with.  [default: torch]",
+)
 @click.option("--trust", is_flag=True, help="Run the code in SOURCE: Python, TorchScript, cmd:.")
 @click.option("--out", type=NewPath(), help="Folder of the result.  [default: score-SOURCE]")
 @json_option
 def command(source: str, out: Path | None, **options: Any) -> None:
     """Measure whether the distribution of SOURCE is that of 3DShapesHD, or of --law.
 
-    SOURCE is a dataset, render:SEED:COUNT, an image folder, .zip, .npz, .npy or .h5 file;
-    a generator as .onnx, a .safetensors checkpoint of ours or a StyleGAN2 network pickle (.pkl);
-    or, with --trust, TorchScript, a Python function (file.py:function) or a command that writes
-    raw RGB frames to its standard output: 'cmd:./sampler {seed} {start} {count}', asked for
-    --batch samples or more at a time. Started by torchrun, all processes share the work.
-    The same command goes on after an interruption; a larger --samples adds to a result.
+    SOURCE is a dataset, render:SEED:COUNT, an image folder, .zip, .tar, .npz, .npy or .h5 file,
+    or tar files by 'data-{000..003}.tar'; a generator as .onnx, a .safetensors checkpoint of ours
+    or of an --architecture, a diffusers pipeline folder or a StyleGAN2 network pickle (.pkl);
+    or, with --trust, TorchScript, torch.export (.pt2), a Python function (file.py:function), any
+    network pickle of NVlabs with its authors' code (--code-dir) or a command that writes raw RGB
+    frames to its standard output: 'cmd:./sampler {seed} {start} {count}', asked for --batch
+    samples or more at a time. Started by torchrun, all processes share the work.
+    The same command goes on after an interruption; a larger --samples adds to a result, and
+    --fidelity to a finished one.
     """
     from ..benchmark.report import describe
     from ..benchmark.result_files import REPORT

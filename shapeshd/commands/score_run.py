@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..benchmark.ranks import joined_ranks
-from ..benchmark.recognizer import Recognizer, load_recognizer
+from ..benchmark.recognizer import Recognizer, load_recognizer, shipped_for
 from ..benchmark.scoring import score
 from ..benchmark.sources import SourceOptions, open_source
 from ..errors import UsageError
@@ -17,7 +17,6 @@ from ..law import Law
 from ..progress import note
 from .device import pick_device
 
-_HD_FROM = 128
 _LONGEST_NAME = 100  # characters; a command may be longer than a folder's name
 
 
@@ -30,6 +29,7 @@ def run_score(
         The result (None in all processes but the first), and its folder.
     """
     folder = default_folder(text) if out is None else out
+    quality = _quality(options)
     law = Law.read(options["law"]) if options["law"] else None
     given = SourceOptions(
         range=options["range_"],
@@ -39,12 +39,18 @@ def run_score(
         key=options["key"],
         timeout=options["timeout"],
         frame_size=options["frame_size"],
+        steps=options["steps"],
+        architecture=options["architecture"],
+        labels=options["labels"],
+        classes=options["classes"],
+        label_form=options["label_form"],
+        code_dir=options["code_dir"],
     )
     with joined_ranks() as ranks:
         device = pick_device(options["device"], ranks.gpu)
 
         def choose(side: int) -> Recognizer:
-            name = options["recognizer"] or ("hd" if side >= _HD_FROM else "lite")
+            name = options["recognizer"] or shipped_for(side)
             if options["recognizer"] is None and ranks.first:
                 note(f"images of {side}x{side} pixels: recognizer {name}")
             return load_recognizer(name, device)
@@ -66,11 +72,24 @@ def run_score(
                 seed=options["seed"],
                 law=law,
                 options=given,
+                **quality,
+                trust=options["trust"],
                 ranks=ranks,
                 command=shlex.join(["shapeshd", *sys.argv[1:]]),
                 progress=True,
             )
     return result, folder
+
+
+def _quality(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `score` that ask for the quality of images."""
+    given = {name: options[name] for name in ("features", "fidelity_engine") if options[name]}
+    if options["fidelity"] is None:
+        if given:
+            name = next(iter(given)).replace("_", "-")
+            raise UsageError(f"--{name} goes with --fidelity N: say of how many images")
+        return {}
+    return {"fidelity": options["fidelity"], **given}
 
 
 def default_folder(text: str) -> Path:

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 
 from shapeshd import RayTracer, uniform_factors
-from shapeshd.benchmark.counting import _piece_length
+from shapeshd.benchmark.counting import piece_length
 from shapeshd.benchmark.histogram import min_samples
 from shapeshd.benchmark.recognizer import Recognizer, load_recognizer
 from shapeshd.benchmark.scoring import score
@@ -75,7 +75,7 @@ def bare_loop(path: Path, recognizer: Recognizer, samples: int, device: str) -> 
     """Return the histogram of so many samples, by the shortest way there is."""
     network, latent_dim = load_generator(path, device)
     counts = np.zeros(NUM_BINS, np.int64)
-    piece = _piece_length(recognizer.size)  # the recognizer reads as many at a time as in a score
+    piece = piece_length(recognizer.size)  # the recognizer reads as many at a time as in a score
     rng = torch.Generator().manual_seed(0)
     for first in range(0, samples, piece):
         parts = []
@@ -134,7 +134,7 @@ def against_the_loop(
 
 def recognizer_rate(recognizer: Recognizer, options: argparse.Namespace) -> float:
     """Return images per second of the recognizer alone, of as many at a time as in a score."""
-    piece = _piece_length(recognizer.size)
+    piece = piece_length(recognizer.size)
     tracer = RayTracer(RenderOptions(recognizer.size))
     images = tracer(uniform_factors(5, 0, 32))
     images = images.repeat(piece // len(images), 1, 1, 1).to(options.device)

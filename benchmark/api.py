@@ -1,0 +1,273 @@
+"""Scores in a program of one's own: whatever makes images goes in, a `Score` comes out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import nn
+
+from shapeshd.errors import UsageError
+from shapeshd.factors import NUM_BINS, IntArray, check_seed, joint_bins
+from shapeshd.law import Law
+from shapeshd.progress import note, progress_bar
+
+from . import scoring
+from .counting import Reader, piece_length
+from .fidelity.features import DEFAULT as DEFAULT_FEATURES
+from .fidelity.features import FeatureNetwork
+from .guest import evaluating, kept_randomness, python_words
+from .outcome import Score
+from .recognizer import load_recognizer, shipped_for
+from .resize import check_image_size, resized
+from .result import build_result
+from .result_files import HISTOGRAM
+from .scoring import Choice, choose_samples, rendered_otherwise
+from .sources import SourceOptions, open_source
+from .sources.base import Source
+from .sources.in_process import (
+    callable_name,
+    module_of,
+    open_callable,
+    place_of,
+    unwrapped,
+    weights_digest,
+)
+from .sources.options import Layout, Range
+from .under_law import check_testable
+
+Generator = nn.Module | Callable[[Any], Any] | Source | str | Path
+"""What can be scored; see `score`."""
+
+
+def score(
+    generator: Generator,
+    samples: int | None = None,
+    *,
+    recognizer: str | Path | Reader | None = None,
+    out: str | Path | None = None,
+    protocol: str | None = None,
+    law: Law | str | Path | None = None,
+    fidelity: int | None = None,
+    features: str | FeatureNetwork = DEFAULT_FEATURES,
+    range: Range = "auto",
+    layout: Layout = "auto",
+    latent_dim: int | None = None,
+    batch: int = 64,
+    device: str | torch.device | None = None,
+    seed: int = 0,
+    trust: bool = False,
+    progress: bool = False,
+) -> Score:
+    """Measure whether the distribution of a generator's images is right.
+
+    It can be called in the middle of a training. A network, or the one whose method is given, is
+    put into evaluation mode and every part of it back into its own; gradients are off; the
+    random generators of PyTorch, NumPy and Python go on as if nothing had been. It works in this
+    process alone: where several train together, one of them calls it, or all use the metric
+    `DistributionScore`. Nothing is written unless `out` is given.
+
+    Args:
+        generator: one of
+
+            - an nn.Module or a function of latents, float32 (n, latent_dim), standard normal, in
+              the network's own type and on its device;
+            - a function of a number, n: whatever has no `latent_dim`, or annotates its first
+              parameter as ``int``;
+            - a function of ``seeds``, int64 array (n,), if its first parameter has that name;
+            - a `Source`, such as `open_source` gives with options of its own; it stays open;
+            - as text or path, whatever `open_source` takes: images, networks, ``render:0:6000``.
+
+            Functions return n images: a tensor or an array, (n, 3, H, W) or (n, H, W, 3). All
+            random generators are seeded before each batch, by `seed` and the batch's number.
+        samples: how many, 5,761 at least for the uniform law; by default 100,000, or all images
+            of a source that ends.
+        recognizer: "lite", "hd", the path of another one, or an object that reads images. By
+            default hd for images of 128 pixels and more, else lite.
+        out: folder that gets report, histogram and examples, as from the command line. A score
+            that was stopped goes on there if it is of the same network, bit for bit, or the same
+            source; a function cannot be told from another, and needs a new folder.
+        protocol: "chi2-20k" for 20 samples per bin, in place of `samples`.
+        law: that the samples should follow, or its TOML file; by default the uniform one.
+        fidelity: of how many images, the first ones, the quality is measured as well; it takes
+            `out`. The result's ``fidelity`` says it.
+        features: by which they are compared with real ones: "recognizer", "inception:PATH",
+            "vgg:PATH", or a `FeatureNetwork`.
+        range: of floats: "uint8" 0 to 255, "unit" [0, 1], "symmetric" [-1, 1]; "auto" infers it,
+            or refuses where that is a guess.
+        layout: "nchw", "nhwc", or "auto".
+        latent_dim: components of a latent; by default the generator's attribute ``latent_dim``
+            or ``z_dim``.
+        batch: samples that are made at a time, >= 1.
+        device: of latents and recognizer; by default the network's own, PyTorch's default for a
+            function, and a GPU, if there is one, for all else.
+        seed: decides the samples, in [0, 2^63 - 1]; of a `Source`, the one it was opened with.
+        trust: whether code that comes with a path may run.
+        progress: show a bar on stderr.
+
+    Raises:
+        UsageError: if an argument is impossible, there are too few samples, or the images cannot
+            be read by the recognizer.
+        ShapesHDError: in one line, if the generator fails, or returns something else.
+        InterruptedRunError: on SIGINT or SIGTERM with `out`, where what was counted is kept.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(python_words())
+        check_seed(seed)
+        options = SourceOptions(range=range, layout=layout, latent_dim=latent_dim, batch=batch)
+        generator = unwrapped(generator)
+        place = _place(generator, device)
+        stack.enter_context(kept_randomness(place))
+        stack.enter_context(evaluating(module_of(generator)))
+        source = _opened(generator, stack, options, place, seed, trust, out)
+        settings: dict[str, Any] = {
+            "seed": seed,
+            "law": Law.read(Path(law)) if isinstance(law, (str, Path)) else law,
+            "progress": progress,
+        }
+        reader = _reader(recognizer, place)
+        if out is None:
+            if fidelity is not None:
+                raise UsageError("fidelity takes a folder, too: give out")
+            n = choose_samples(source, samples, protocol, _bins(settings["law"]))
+            return _score_in_memory(source, reader, n, **settings)
+        result = scoring.score(
+            source, reader, Path(out),
+            samples=samples, protocol=protocol, options=options, fidelity=fidelity,
+            features=features, trust=trust, **settings,
+        )  # fmt: skip
+        assert result is not None  # there is one process alone
+        return Score(result, np.load(Path(out) / HISTOGRAM, allow_pickle=False))
+
+
+def _place(generator: Any, device: str | torch.device | None) -> torch.device:
+    if device is None and not _is_function(generator):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    name = callable_name(generator) if _is_function(generator) else "generator"
+    return place_of(generator, device, name)
+
+
+def _is_source(generator: Any) -> bool:
+    return callable(getattr(generator, "images", None)) and hasattr(generator, "describe")
+
+
+def _is_function(generator: Any) -> bool:
+    return not isinstance(generator, (str, Path)) and not _is_source(generator)
+
+
+def _opened(
+    generator: Any,
+    stack: ExitStack,
+    options: SourceOptions,
+    device: torch.device,
+    seed: int,
+    trust: bool,
+    out: str | Path | None,
+) -> Source:
+    """Return the source that `generator` is or names; `stack` closes it, if it is ours."""
+    if isinstance(generator, (str, Path)):
+        source = open_source(
+            str(generator), seed=seed, trust=trust, device=str(device), options=options
+        )
+        stack.enter_context(source)
+        if seed > 0 and source.count is not None:
+            raise UsageError(
+                f"{source.name}: its images are there already, and no seed changes them: leave "
+                "out seed"
+            )
+        return source
+    if _is_source(generator):
+        for field in fields(options):
+            if getattr(options, field.name) != field.default:
+                raise UsageError(
+                    f"{generator.name}: is a source already: give {field.name} to what opened it"
+                )
+        return cast(Source, generator)
+    name = None
+    if out is not None and callable(generator):
+        name = _name_in_folder(generator, Path(out))
+    return stack.enter_context(
+        open_callable(generator, seed=seed, device=device, options=options, name=name)
+    )
+
+
+def _name_in_folder(generator: Any, out: Path) -> str:
+    """Return a name that tells a network from another state of it, so that none is mixed up."""
+    name, module = callable_name(generator), module_of(generator)
+    if module is not None:
+        return f"{name} (weights {weights_digest(module)})"
+    if out.is_dir() and any(out.iterdir()):
+        raise UsageError(
+            f"{out}: holds files already, and a function cannot be told from another: give a new "
+            "folder as out"
+        )
+    return name
+
+
+def _reader(recognizer: str | Path | Reader | None, device: torch.device) -> Reader | Choice:
+    if recognizer is None or isinstance(recognizer, (str, Path)):
+        return lambda side: load_recognizer(recognizer or shipped_for(side), device)
+    if not callable(recognizer) or not hasattr(recognizer, "size"):
+        raise UsageError(
+            f"recognizer must be lite, hd, a path or what load_recognizer gives, not {recognizer!r}"
+        )
+    return recognizer
+
+
+def _bins(law: Law | None) -> int:
+    return NUM_BINS if law is None else law.bins
+
+
+def _score_in_memory(
+    source: Source,
+    reader: Reader | Choice,
+    samples: int,
+    *,
+    seed: int,
+    law: Law | None,
+    progress: bool,
+) -> Score:
+    """Score without a folder: nothing is kept of a run that fails."""
+    law = None if law is None or law.uniform else law
+    if law is not None:
+        check_testable(law)
+    height, side = source.images(0, 1).shape[-2:]
+    chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
+    method = check_image_size(height, side, chosen.size, source.name)
+    if remark := rendered_otherwise(source, law):
+        note(remark)
+    started = time.monotonic()
+    counts = _count(source, chosen, samples, side, progress)
+    seconds = time.monotonic() - started
+    run = {
+        "seconds": round(seconds, 2),
+        "images_per_second": round(samples / max(seconds, 1e-9), 1),
+        "device": str(chosen.device),
+        "world_size": 1,
+        "resumed": False,
+        "command": None,
+    }
+    result, _ = build_result(
+        counts, source, chosen, seed=seed, side=side, resized=method, run=run, law=law
+    )
+    result["histogram"]["file"] = None
+    return Score(result, counts)
+
+
+def _count(source: Source, reader: Reader, samples: int, side: int, progress: bool) -> IntArray:
+    """Return the samples in each joint bin, int64 (k,); pieces are cut as `count_samples` does."""
+    counts, piece = np.zeros(NUM_BINS, np.int64), piece_length(side)
+    with progress_bar(samples, "score", shown=progress) as bar:
+        for first in range(0, samples, piece):
+            last = first + piece if source.count is None else min(first + piece, source.count)
+            bins = joint_bins(reader(resized(source.images(first, last), reader.size)))
+            bins = bins[: samples - first]
+            counts += np.bincount(bins, minlength=NUM_BINS)
+            bar.update(len(bins))
+    return counts

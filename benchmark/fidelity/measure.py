@@ -1,0 +1,246 @@
+"""The quality of a source's images, beside its score: measured in the same pass over them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from torch import Tensor
+
+from shapeshd.checks import whole_number
+from shapeshd.dataset import open_dataset
+from shapeshd.errors import InterruptedRunError, UsageError
+from shapeshd.factors import FloatArray
+from shapeshd.law import Law
+from shapeshd.progress import progress_bar
+from shapeshd.render_spec import RenderSpec
+from shapeshd.sampling import make_sampling
+
+from ..counting import Reader, piece_length
+from ..ranks import Ranks
+from ..recognizer import Recognizer
+from ..resize import resized
+from ..sources.base import Source
+from ..training_data import images_in_common
+from .compare import MIN_IMAGES, compare_features, theoretical
+from .features import DEFAULT, FeatureNetwork, load_features
+from .pieces import Measured, Pieces
+from .rerender import Renderer
+from .residual import residuals
+from .summary import summarize
+
+REAL_SEED = 1_000_002
+"""Of the real images with which a source is compared: no recognizer of ours is trained on it."""
+
+_VERSION = 1  # raised when other numbers come out of the same images
+_REAL_PER_IMAGE = 2  # two disjoint halves: one to compare with, both for the theoretical row
+
+
+def check_fidelity(images: int, samples: int) -> int:
+    """Return the number of images whose quality is measured.
+
+    Raises:
+        UsageError: if there are too few, or more than samples.
+    """
+    whole_number("--fidelity", images, MIN_IMAGES)
+    if images > samples:
+        raise UsageError(
+            f"--fidelity {images}: more images than samples ({samples:,}); ask for fewer, or for "
+            "more --samples"
+        )
+    return images
+
+
+def open_fidelity(
+    images: int,
+    features: str | FeatureNetwork,
+    engine: str,
+    reader: Reader,
+    side: int,
+    law: Law | None = None,
+    *,
+    trust: bool = False,
+) -> Fidelity:
+    """Return what measures the quality of images; see `Fidelity`.
+
+    Args:
+        images: N.
+        features: the network, or its name for `load_features`.
+        engine: "torch" or "povray", which renders real images and re-renders.
+        reader: reads factors; "recognizer" are the features of a `Recognizer`.
+        side: width and height of the source's images, pixels.
+        law: that they should follow.
+        trust: whether code in the network's file may run.
+
+    Raises:
+        UsageError: if there is no such network or engine, `reader` has no features, or the
+            recognizer was trained on the real images.
+        RendererError: if POV-Ray is asked for and missing.
+    """
+    if isinstance(features, str):
+        if features == DEFAULT and not hasattr(reader, "features"):
+            raise UsageError(
+                f"{reader.name}: has no features to compare images by: give features "
+                "inception:PATH or vgg:PATH"
+            )
+        features = load_features(features, cast(Recognizer, reader), reader.device, trust=trust)
+    renderer = Renderer(engine, side, reader.device)
+    return Fidelity(images, features, renderer, reader, side, law)
+
+
+class Fidelity:
+    """Measures the first images of a source, and real ones in the same way.
+
+    Each image is given its features, its recognised factors are rendered again at its own size,
+    and both pictures are compared. What is measured lies in a folder in pieces, so that a run
+    can be stopped, shared out or extended. `collect` measures pieces as they are counted, and
+    `finish` what is missing.
+
+    Args:
+        images: N, how many of the source's first images.
+        features: gives their features.
+        renderer: renders factors at the images' size.
+        reader: reads factors.
+        side: width and height of the source's images, pixels.
+        law: that they should follow: the real images do.
+
+    Raises:
+        UsageError: if the recognizer was trained on the real images.
+    """
+
+    def __init__(
+        self,
+        images: int,
+        features: FeatureNetwork,
+        renderer: Renderer,
+        reader: Reader,
+        side: int,
+        law: Law | None = None,
+    ) -> None:
+        spec = RenderSpec(REAL_SEED, _REAL_PER_IMAGE * images, reader.size)
+        if images_in_common(reader.card, open_dataset(spec)):
+            raise UsageError(
+                f"{reader.name} was trained on images of seed {REAL_SEED}, which --fidelity keeps "
+                "for the comparison"
+            )
+        self.images = images
+        self._features, self._renderer, self._reader = features, renderer, reader
+        self._length = piece_length(side)
+        self._real = make_sampling("uniform", seed=REAL_SEED, law=law)
+        self.settings = {
+            "images": images,
+            "seed": REAL_SEED,
+            "side": side,
+            "features": {
+                "name": features.name,
+                "digest": features.digest,
+                "dimension": features.dimension,
+            },
+            "engine": {"name": renderer.name, "scene_sha256": renderer.digest},
+            "law": None if law is None else law.digest,
+            "version": _VERSION,
+        }
+
+    def open(self, work: Path, ranks: Ranks) -> None:
+        """Go on with what lies in the folder `work`; all processes must call it."""
+        decisive = {name: value for name, value in self.settings.items() if name != "images"}
+        key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+        folder = work / f"fidelity-{key}"
+        if ranks.first:
+            folder.mkdir(exist_ok=True)
+            for path in folder.glob(".*"):  # of a run that was killed while it wrote
+                path.unlink()
+        ranks.wait()
+        self.sample = Pieces(folder, "sample", self.images, self._length)
+        self.real = Pieces(folder, "real", _REAL_PER_IMAGE * self.images, self._length)
+
+    def matches(self, entry: object) -> bool:
+        """Whether an entry of a result is what this would measure."""
+        return isinstance(entry, dict) and entry.get("settings") == self.settings
+
+    def collect(self, first: int, images: Tensor, factors: FloatArray) -> None:
+        """Measure a piece of the source unless that is done.
+
+        Args:
+            first: number of its first image.
+            images: uint8 (n, 3, side, side), the whole piece.
+            factors: (n, 6), as recognised.
+        """
+        self._measure(self.sample, first, images, factors)
+
+    def finish(
+        self, source: Source, ranks: Ranks, *, progress: bool = False
+    ) -> tuple[dict[str, Any], Measured] | None:
+        """Measure what is missing; all processes must call it.
+
+        Returns:
+            What a result says, ready for JSON, and what was measured of each image; None in all
+            processes but the first.
+
+        Raises:
+            InterruptedRunError: if SIGINT or SIGTERM came; what was measured is kept.
+        """
+
+        def taken(first: int) -> Tensor:
+            last = first + self._length
+            return source.images(first, last if source.count is None else min(last, source.count))
+
+        def made(first: int) -> Tensor:
+            return self._renderer(self._real.factors(first, first + self._length))
+
+        try:
+            self._fill(self.sample, taken, ranks, "fidelity", progress)
+            self._fill(self.real, made, ranks, "real images", progress)
+        except KeyboardInterrupt:
+            raise InterruptedRunError(
+                "interrupted; all samples are counted, and what is measured of --fidelity is "
+                "kept: the same command goes on from there"
+            ) from None
+        ranks.wait()
+        if not ranks.first:
+            return None
+        sample, real = self.sample.load(), self.real.load()
+        entry = {
+            "settings": self.settings,
+            "residual": summarize(sample.residuals, real.residuals),
+            "statistics": compare_features(sample.features, real.features[: self.images]),
+            "theoretical": theoretical(real.features),
+        }
+        return entry, sample
+
+    def rerender(self, factors: FloatArray) -> Tensor:
+        """Return the renderings of recognised factors (n, 6): uint8 (n, 3, side, side)."""
+        return self._renderer(factors)
+
+    def _fill(
+        self,
+        pieces: Pieces,
+        images: Callable[[int], Tensor],
+        ranks: Ranks,
+        description: str,
+        progress: bool,
+    ) -> None:
+        spans = list(pieces.spans())[ranks.rank :: ranks.count]
+        missing = [(first, last) for first, last in spans if pieces.wants(first)]
+        total = sum(last - first for first, last in missing)
+        shown = progress and ranks.first and total > 0
+        with progress_bar(total, description, shown=shown) as bar:
+            for first, last in missing:
+                piece = images(first)
+                factors = self._reader(resized(piece, self._reader.size))
+                self._measure(pieces, first, piece, factors)
+                bar.update(last - first)
+
+    def _measure(self, pieces: Pieces, first: int, images: Tensor, factors: FloatArray) -> None:
+        wanted = pieces.wants(first)
+        if not wanted:
+            return
+        images, factors = images[:wanted], factors[:wanted]
+        again = self._renderer(factors)
+        found = residuals(images.to(again.device), again)
+        features = np.asarray(self._features(images), dtype=np.float32)
+        pieces.save(first, Measured(features, factors, found))

@@ -1,0 +1,192 @@
+"""The score as a metric of torchmetrics: its state is the histogram, which adds up over ranks."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+
+from shapeshd.errors import MissingPackageError, UsageError
+from shapeshd.factors import NUM_BINS, IntArray, joint_bins
+from shapeshd.law import Law
+
+from .counting import Reader
+from .guest import kept_randomness, python_words
+from .histogram import min_samples
+from .recognizer import Recognizer, load_recognizer, shipped_for
+from .resize import check_image_size, resized
+from .sources.images_form import ImageForm
+from .sources.options import RANGES, Layout, Range, SourceOptions
+from .statistic import GoodnessOfFit, goodness_of_fit
+from .under_law import check_testable, split_outside
+
+try:
+    from torchmetrics import Metric
+except ImportError:
+    raise MissingPackageError.of("torchmetrics", "metrics", "DistributionScore") from None
+
+_NAME = "DistributionScore"
+
+
+class DistributionScore(Metric):
+    """The reduced chi-square of all images seen, predicted at 20 samples per bin: 1 is ideal.
+
+    `update` with generated images, uint8 or float, (n, 3, H, W); `compute` gives a tensor without
+    axes, `compute_all` also the divergence D and 95% intervals. Each image must be a
+    sample of its own: give every rank other latents.
+
+    With fewer samples than a test takes (5,761 of all ranks together for the uniform law), the
+    value is NaN, and a warning says so once: `forward` on a batch, and Lightning's sanity check,
+    see too few as a matter of course.
+
+    Args:
+        range: of the images' values: "uint8" 0 to 255, "unit" [0, 1] or "symmetric" [-1, 1].
+            Each batch is checked against it.
+        layout: "nchw" or "nhwc".
+        recognizer: "lite", "hd", the path of another one, or an object that reads images. By
+            default hd for images of 128 pixels and more, else lite. One that is named works where
+            the metric is; none is part of its state.
+        law: that the samples should follow, or its TOML file; by default the uniform one.
+        kwargs: those of `torchmetrics.Metric`.
+
+    Attributes:
+        histogram: samples in each joint bin, int64 (k,), of this rank until they are synced.
+
+    Raises:
+        UsageError: if an argument is impossible.
+        MissingPackageError: on import, if torchmetrics is not installed.
+    """
+
+    is_differentiable = False
+    higher_is_better = False
+    full_state_update = False
+    plot_lower_bound = 1.0
+
+    histogram: Tensor
+
+    def __init__(
+        self,
+        range: Range = "uint8",
+        *,
+        layout: Layout = "nchw",
+        recognizer: str | Path | Reader | None = None,
+        law: Law | str | Path | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        if range not in RANGES or range == "auto":
+            raise UsageError(f"range must be uint8, unit or symmetric, not {range!r}")
+        if layout not in ("nchw", "nhwc"):
+            raise UsageError(f"layout must be nchw or nhwc, not {layout!r}")
+        law = Law.read(Path(law)) if isinstance(law, (str, Path)) else law
+        self.law = None if law is None or law.uniform else law
+        if self.law is not None:
+            check_testable(self.law)
+        self._form = ImageForm(SourceOptions(range=range, layout=layout), name=_NAME)
+        self._ours = recognizer is None or isinstance(recognizer, (str, Path))
+        if isinstance(recognizer, (str, Path)):
+            recognizer = self._load(recognizer)
+        self._reader: Reader | None = recognizer
+        self._fit: GoodnessOfFit | None = None
+        self._outside: float | None = None
+        self._warned = False
+        self.add_state("histogram", torch.zeros(NUM_BINS, dtype=torch.int64), dist_reduce_fx="sum")
+
+    @property
+    def samples(self) -> int:
+        """How many images are in the histogram."""
+        return int(self.histogram.sum())
+
+    def update(self, images: Tensor) -> None:
+        """Count images.
+
+        Args:
+            images: (n, 3, H, W), or (n, H, W, 3) as stated; of one type and size for ever; on any
+                device.
+
+        Raises:
+            UsageError: if these are no such images, or too small for the recognizer.
+            ShapesHDError: if they are not of the stated range, or of another size than before.
+        """
+        with python_words():
+            levels = self._form(images)
+            height, side = levels.shape[-2:]
+            reader = self._chosen(side)
+            check_image_size(height, side, reader.size, _NAME)
+        bins = torch.from_numpy(joint_bins(reader(resized(levels, reader.size))))
+        counted = torch.bincount(bins, minlength=NUM_BINS).to(self.histogram.device)
+        # A new tensor: one made in inference mode cannot be changed outside of it.
+        self.histogram = self.histogram + counted
+
+    def compute(self) -> Tensor:
+        """Return the reduced chi-square at 20 samples per bin: shape (), >= 1, or NaN.
+
+        Under another law than the uniform one the lowest value is a little below 1, and samples
+        where the law has none are left out; see `compute_all`.
+        """
+        counts: IntArray = self.histogram.cpu().numpy()
+        probabilities = None
+        self._fit = self._outside = None
+        if self.law is not None and counts.any():
+            counts, outside = split_outside(counts, self.law)
+            probabilities, self._outside = self.law.expected(), outside.share
+        needed = min_samples(NUM_BINS if self.law is None else self.law.bins)
+        if counts.sum() < needed:
+            self._warn(needed)
+        else:
+            self._fit = goodness_of_fit(counts, probabilities)
+        return self._tensors()["reduced_chi_square"]
+
+    def compute_all(self) -> dict[str, Tensor]:
+        """Return all estimates, of all ranks together: shape (), NaN of too few samples.
+
+        Returns:
+            ``reduced_chi_square`` and ``divergence``, each also with ``_low`` and ``_high``, the
+            ends of the 95% interval; ``p_value`` of the chi-square test; and, of a law that is
+            not uniform, ``outside``, the share of the samples where it has none.
+        """
+        self.compute()
+        return self._tensors()
+
+    def reset(self) -> None:
+        """Begin again; the recognizer and the images' type and size stay."""
+        super().reset()
+        self._fit = self._outside = None
+
+    def _tensors(self) -> dict[str, Tensor]:
+        fit, values = self._fit, {}
+        predicted = None if fit is None else fit.prediction.reduced_chi_square
+        found = {"reduced_chi_square": predicted, "divergence": fit and fit.divergence}
+        for name, estimate in found.items():
+            for suffix, attribute in (("", "reported"), ("_low", "low"), ("_high", "high")):
+                values[name + suffix] = getattr(estimate, attribute, math.nan)
+        values["p_value"] = math.nan if fit is None else fit.p_value
+        if self.law is not None:
+            values["outside"] = math.nan if self._outside is None else self._outside
+        place = self.histogram.device
+        return {name: torch.tensor(value, device=place) for name, value in values.items()}
+
+    def _chosen(self, side: int) -> Reader:
+        """Return what reads images of `side` pixels; what we loaded follows the metric."""
+        if self._reader is None:
+            self._reader = self._load(shipped_for(side))
+        elif self._ours and self._reader.device != self.device:
+            old = cast(Recognizer, self._reader)
+            self._reader = Recognizer(old.network, old.name, old.digest, old.card, self.device)
+        return self._reader
+
+    def _load(self, name: str | Path) -> Recognizer:
+        with kept_randomness(self.device):
+            return load_recognizer(name, self.device)
+
+    def _warn(self, needed: int) -> None:
+        if not self._warned:
+            warnings.warn(
+                f"{_NAME} is NaN: {self.samples:,} samples are too few, it takes {needed:,}",
+                stacklevel=4,
+            )
+        self._warned = True

@@ -1,0 +1,75 @@
+"""Ranks of models of which each has a divergence with a standard error.
+
+Two models are told apart if their divergences differ by a two-sided z test,
+
+    z = (D_a - D_b) / sqrt(s_a^2 + s_b^2),
+
+all pairs of a table together at the level 5% (Holm 1979), so that a table of equally good models
+splits them in one of twenty cases, however many they are. A model's rank is one more than the
+number of models that are better than it and told apart from it. Since a pair is told apart
+exactly if its |z| exceeds one common bound, "better and told apart" is transitive: models of
+equal rank are never told apart; models of different rank may not be, and `apart` says so.
+
+The samples of two models are taken to be independent. Two results of one generator with one seed
+are not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from shapeshd.factors import FloatArray
+
+LEVEL = 0.05
+
+
+def z_scores(values: Sequence[float], errors: Sequence[float]) -> FloatArray:
+    """Return z of each pair, (m, m): above 0 where the row's value is the larger one.
+
+    Args:
+        values: estimates of D; infinite where D is.
+        errors: their standard errors, >= 0.
+    """
+    value, error = np.asarray(values, dtype=np.float64), np.asarray(errors, dtype=np.float64)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        difference = value[:, None] - value[None, :]  # inf - inf is NaN: equally bad
+        z = difference / np.hypot(error[:, None], error[None, :])
+    return np.where(np.isnan(z), 0.0, z)
+
+
+def told_apart(
+    values: Sequence[float], errors: Sequence[float], level: float = LEVEL
+) -> NDArray[np.bool_]:
+    """Return which pairs are told apart, bool (m, m), symmetric; see the module.
+
+    Args:
+        values: estimates of D; infinite where D is.
+        errors: their standard errors, >= 0.
+        level: of all pairs together.
+    """
+    z = np.abs(z_scores(values, errors))
+    first, second = np.triu_indices(len(z), 1)
+    distances = z[first, second]
+    order = np.argsort(-distances, kind="stable")
+    apart = np.zeros(z.shape, dtype=bool)
+    for done, pair in enumerate(order):
+        if 2 * stats.norm.sf(distances[pair]) > level / (len(order) - done):
+            break
+        apart[first[pair], second[pair]] = apart[second[pair], first[pair]] = True
+    return apart
+
+
+def ranks(values: Sequence[float], apart: NDArray[np.bool_]) -> list[int]:
+    """Return each model's rank, 1 for the best: one more than those surely better than it.
+
+    Args:
+        values: estimates of D, as `told_apart` was given.
+        apart: what it returned.
+    """
+    value = np.asarray(values, dtype=np.float64)
+    better = (value[None, :] < value[:, None]) & apart
+    return [1 + int(count) for count in better.sum(axis=1)]
