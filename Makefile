@@ -4,6 +4,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
+TEST_PROCESSES ?= 2
 POVRAY := $(or $(SHAPESHD_POVRAY),povray)
 
 # Trust what the system trusts: behind a company's proxy uv's own certificates are not enough.
@@ -30,7 +31,7 @@ demo: $(VENV)/.installed povray
 	@echo "  demo/score-true/report.html, demo/score-biased/report.html, demo/compare.html"
 
 test: $(VENV)/.installed-dev povray
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
