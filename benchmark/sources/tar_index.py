@@ -22,6 +22,8 @@ _CHUNK = 2**20
 _END = bytes(BLOCK)
 _PAX_FROM = 8**11  # a size that eleven octal digits do not hold: only then may pax correct it
 _CHECKSUM = slice(148, 156)
+_OTHER_NUMBERS = ((100, 108), (108, 116), (116, 124), (136, 148), (329, 337), (337, 345))
+"""Mode, user, group, time, and two of devices."""
 
 _KINDS = {
     b"1": "a hard link",
@@ -73,6 +75,7 @@ def tar_members(file: BinaryIO, length: int) -> Iterator[Member]:
         if header == _END:
             return _check_end(file, place, length)
         _check_sum(header, place)
+        _check_numbers(header)
         kind, size = header[156:157], _number(header[124:136])
         data = place + BLOCK
         if kind in (b"x", b"g", b"L", b"K"):
@@ -123,6 +126,13 @@ def _check_sum(header: bytes, place: int) -> None:
             if place == 0
             else f"is damaged: there is no header at byte {place:,}, where one must be"
         )
+
+
+def _check_numbers(header: bytes) -> None:
+    """Refuse fields that nothing here needs, but at which other programs end the archive."""
+    for start, stop in _OTHER_NUMBERS:
+        if header[start] not in (0x80, 0xFF):  # binary, such as a time before 1970
+            _number(header[start:stop])
 
 
 def _number(field: bytes) -> int:
