@@ -23,8 +23,8 @@ demo: $(VENV)/.installed povray
 	$(BIN)/shapeshd render demo/true --count 6000 --size 64 --seed 2
 	$(BIN)/python -m tests.truth.table demo 6000 demo/biased.csv
 	$(BIN)/shapeshd render demo/biased --sampling table --factors demo/biased.csv --size 64
-	$(BIN)/shapeshd score demo/true --out demo/score-true
-	$(BIN)/shapeshd score demo/biased --out demo/score-biased
+	$(BIN)/shapeshd score demo/true --fidelity 200 --out demo/score-true
+	$(BIN)/shapeshd score demo/biased --fidelity 200 --out demo/score-biased
 	$(BIN)/shapeshd compare demo/score-true demo/score-biased --out demo/compare.html
 	@echo
 	@echo "The datasets are in demo/; look at demo/sheet.png and demo/sweep.png, and open"
