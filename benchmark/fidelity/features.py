@@ -28,10 +28,11 @@ from shapeshd.raytracer import trace_images
 
 from ..recognizer import Recognizer
 from ..resize import check_image_size, resized
+from .downloads import published_weights
 from .foreign_features import KINDS, load_foreign
 
 DEFAULT = "recognizer"
-FORM = "recognizer, inception:PATH or vgg:PATH"
+FORM = "recognizer, inception, vgg, inception:PATH or vgg:PATH"
 SCALE_SEED = 1_000_003
 """Of the real images that tell the scale of a recognizer's features."""
 
@@ -109,7 +110,8 @@ def load_features(
     """Return the network that `text` names.
 
     Args:
-        text: "recognizer", "inception:PATH" or "vgg:PATH"; see `foreign_features`.
+        text: "recognizer"; "inception:PATH" or "vgg:PATH", see `foreign_features`; "inception" or
+            "vgg", whose published weights are then downloaded once, see `downloads`.
         recognizer: the one of the score.
         device: where another network computes.
         trust: run code that the file may hold.
@@ -122,6 +124,7 @@ def load_features(
     if text == DEFAULT:
         return RecognizerFeatures(recognizer)
     kind, colon, path = text.partition(":")
-    if colon and path and kind in KINDS:
-        return load_foreign(kind, Path(path), device, trust=trust)
+    if kind in KINDS and (path or not colon):
+        file = Path(path) if colon else published_weights(kind)
+        return load_foreign(kind, file, device, trust=trust)
     raise UsageError(f"there are no features {text!r}; say {FORM}")

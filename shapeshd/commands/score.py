@@ -89,8 +89,9 @@ from .params import device_option, json_option, latent_dim_option, latents_optio
 )
 @click.option(
     "--features",
-    metavar="recognizer|inception:PATH|vgg:PATH",
-    help="By which --fidelity compares images with real ones.  [default: recognizer]",
+    metavar="recognizer|inception[:PATH]|vgg[:PATH]",
+    help="By which --fidelity compares images with real ones; without PATH the published weights "
+    "are downloaded once.  [default: recognizer]",
 )
 @click.option(
     "--fidelity-engine",
