@@ -39,7 +39,8 @@ def comparison_warnings(results: Sequence[Result]) -> list[str]:
 
 def model_name(result: Result) -> str:
     """Return what an entry calls its model, else what the user called the source, on one line."""
-    return " ".join(str(result.get("model") or source_name(result)).split())
+    name = " ".join(str(result.get("model") or source_name(result)).split())
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
 
 
 def recognizer_words(result: Result) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from typing import Any
 
 import matplotlib
@@ -63,7 +64,10 @@ def new_figure(width: float, height: float) -> Figure:
 def data_uri(figure: Figure) -> str:
     """Draw a figure as SVG and return it as a ``data:`` URI."""
     buffer = io.BytesIO()
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        # Text stays text: a reader's system has the letters that DejaVu has not.
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None, "Creator": None})
     # DejaVu is wider than the fonts of a reader's system: what fits here fits there.
     text = buffer.getvalue().replace(b"'DejaVu Sans'", _FONTS.replace("'", "&apos;").encode())
     return "data:image/svg+xml;base64," + base64.b64encode(text).decode()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .result_rows import reference_rows, source_row
 from .under_law import law_words, outside_words
 
 _NEEDED = ("source", "images", "recognizer", "samples", "fit", "decomposition", "references")
+_DAMAGE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
 _NEEDED_OF_RESULTS = (*_NEEDED, "occupancy")
 
 
@@ -125,9 +127,27 @@ def _try_all(file: Path, result: dict[str, Any]) -> None:
         fidelity_of,
         fidelity_columns,
         leaderboard_row,
+        _check_rank,
+        _check_texts,
     )
     try:
         for take in takers:
             take(result)
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
+    except _DAMAGE as error:
         raise ShapesHDError(f"{file}: is incomplete ({type(error).__name__}: {error})") from None
+
+
+def _check_rank(result: dict[str, Any]) -> None:
+    """Raise an error if D or its standard error, by which results are ranked, is no number."""
+    divergence = result["fit"]["divergence"]
+    error = divergence["standard_error"]
+    if not (math.isfinite(divergence["value"]) and math.isfinite(error) and error >= 0):
+        raise ValueError("D or its standard error is not a number")
+
+
+def _check_texts(result: dict[str, Any]) -> None:
+    """Raise an error if a text cannot be written to a file, or the command is none."""
+    json.dumps(result, ensure_ascii=False).encode()
+    for part in (result.get("run") or {}, result.get("fidelity") or {}):
+        if not isinstance(part.get("command"), str | None):
+            raise TypeError("the command is not a text")

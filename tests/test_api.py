@@ -64,6 +64,14 @@ def test_networks_of_latents(make: Callable[[], Any]) -> None:
     assert result["source"]["takes"] == "latents"
 
 
+def test_a_network_that_has_no_length() -> None:
+    class Compiled(Telling):
+        def __len__(self) -> int:  # as of what torch.compile gives
+            raise TypeError("does not support len()")
+
+    assert scored(Compiled())["source"]["kind"] == "network"
+
+
 def test_functions_of_latents() -> None:
     network = Telling().eval()
     for batch in (64, 100):  # a sample's latent does not depend on the batch

@@ -145,6 +145,13 @@ def test_placeholders_and_no_shell() -> None:
     assert not Path("ran").exists()
 
 
+@pytest.mark.parametrize(
+    "words", ["${HOME}", "{} {a,b} {0..3}", "'f() { {first}; }'", "{seed} {start} {count} {first}"]
+)
+def test_braces_that_are_no_mistyped_placeholder(words: str) -> None:
+    opened(f"cmd:{sys.executable} {words}").close()
+
+
 def test_sample_draws_them_too(run: Run) -> None:
     given = ["--count", 2, "--device", "cpu", "--trust", "--frame-size", "5x3"]
     status, out, err = run("sample", command(), "sheet.png", *given)
@@ -278,6 +285,8 @@ BAD: list[tuple[str, list[object], str]] = [
     ("cmd:./sampler.py", ["--trust", *SIZE], "there is no program './sampler.py'"),
     ("cmd:.", ["--trust", *SIZE], "there is no program '.'"),
     ("cmd:./odd", ["--trust", *SIZE], "cannot be started (Exec format error)"),
+    ("cmd:sh x {first} {count}", ["--trust", *SIZE], "unknown placeholder {first}: there"),
+    ("cmd:sh x --at={START}", ["--trust", *SIZE], "unknown placeholder {START}: there are"),
     ("SAMPLER", SIZE, "a command is a program that runs here, which can do anything"),
     ("SAMPLER", ["--trust"], "give --frame-size WIDTHxHEIGHT"),
     ("SAMPLER", ["--trust", "--frame-size", "64"], "WIDTHxHEIGHT, such as 64x64, not '64'"),

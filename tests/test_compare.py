@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import cast
 
 import pytest
 
@@ -88,6 +90,12 @@ def _text(path: Path, text: str) -> Path:
     return path
 
 
+def _fit(**changes: object) -> dict[str, object]:
+    """Return a fit whose D is damaged."""
+    fit: dict[str, object] = simulated("tilted")["fit"]
+    return {**fit, "divergence": {**cast(dict[str, object], fit["divergence"]), **changes}}
+
+
 def _result(path: Path, **changes: object) -> Path:
     return _text(path, json.dumps(simulated("tilted", **changes)))
 
@@ -102,6 +110,12 @@ BAD: dict[str, tuple[Callable[[Path], Path], str, int]] = {
     "newer": (lambda p: _result(p / "x", format_version=2), "install a newer one", 2),
     "odd version": (lambda p: _result(p / "x", format_version="1"), "format version '1'", 2),
     "incomplete": (lambda p: _result(p / "x", fit={}), "is incomplete", 1),
+    "no D": (lambda p: _result(p / "x", fit=_fit(value=None)), "is incomplete", 1),
+    "D is NaN": (lambda p: _result(p / "x", fit=_fit(value=math.nan)), "not a number", 1),
+    "D is huge": (lambda p: _result(p / "x", fit=_fit(value=10**400)), "is incomplete", 1),
+    "no error": (lambda p: _result(p / "x", fit=_fit(standard_error=-1.0)), "not a number", 1),
+    "odd command": (lambda p: _result(p / "x", run={"command": [1]}), "is not a text", 1),
+    "half a letter": (lambda p: _result(p / "x", model="\ud800"), "is incomplete", 1),
     "empty result": (
         lambda p: _text(p / "x", '{"format": "shapeshd-result", "format_version": 1}'),
         "it lacks source",
@@ -125,6 +139,14 @@ def test_no_utf8_and_twice_the_same(tmp_path: Path, folders: dict[str, Path], ru
     status, _, err = run("compare", folders["full"], folders["full"] / "result.json")
     assert status == 2
     assert "is the same result as" in err
+
+
+def test_names_in_any_script_and_none_that_steers_a_terminal(tmp_path: Path, run: Run) -> None:
+    path = _result(tmp_path / "x.json", model="日本\x1b[31m\x00")
+    status, out, err = run("compare", path, "--out", tmp_path / "x.html")
+    assert (status, err) == (0, f"written: {tmp_path / 'x.html'}\n")
+    assert "日本?[31m?" in out
+    assert not any(letter in out for letter in "\x1b\x00")
 
 
 @pytest.mark.parametrize(

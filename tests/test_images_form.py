@@ -217,6 +217,8 @@ REFUSALS = {
     "bool": ([noise() > 100], r"truth values \(bool\)"),
     "bool tensor": ([torch.zeros(2, 3, 8, 8, dtype=torch.bool)], r"truth values \(bool\)"),
     "complex": ([noise() + 1j], "complex numbers"),
+    "sparse": ([torch.zeros(2, 3, 8, 8).to_sparse()], "a sparse tensor"),
+    "meta": ([torch.zeros(2, 3, 8, 8, device="meta")], "no values"),
     "objects": ([noise().astype(object)], "Python objects"),
     "texts": ([noise().astype("U3")], "<?U3, not images"),
     "16 bits": ([noise().astype(np.uint16) * 257], r"uint16 from \d+ to 65\d+, not 0 to 255"),

@@ -6,6 +6,7 @@ import json
 import shutil
 import socket
 import struct
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -413,6 +414,17 @@ def test_trusted_code_runs_and_gives_the_same_images(
         assert torch.equal(source.images(0, 3), expected)
         assert source.describe()["trusted"] is True
     assert (tmp_path / "marker").exists()
+
+
+def test_trusted_code_that_exits_is_told(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import diffusers
+
+    UNSAFE["own pipeline"][0](folder, tmp_path / "marker")
+    monkeypatch.setattr(diffusers.DiffusionPipeline, "from_pretrained", lambda *_, **__: sys.exit())
+    with pytest.raises(ShapesHDError, match=r"cannot be loaded \(SystemExit\)"):
+        opened(folder, trust=True)
 
 
 def test_trusted_weights_of_a_pickle_are_still_no_code(folder: Path, tmp_path: Path) -> None:

@@ -196,6 +196,18 @@ def test_damaged_graph(programs: Path, tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_nothing_is_logged_of_an_archive_that_is_half_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "x.pt2"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x/models/model.json", "{}")
+    with pytest.raises(ShapesHDError, match="cannot be loaded by PyTorch") as caught:
+        opened(path)
+    assert "above" not in str(caught.value)  # it refers to what was logged, which is told instead
+    assert not caplog.records
+
+
 def test_grey_images(tmp_path: Path) -> None:
     with (
         opened(export(tmp_path / "x.pt2", Net(1), Z)) as source,

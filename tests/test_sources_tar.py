@@ -408,3 +408,11 @@ def test_any_damage_is_noticed_or_harmless(changes: list[tuple[int, bytes]], for
     with tarfile.open(fileobj=io.BytesIO(content)) as reference:
         expected = [(m.name, m.offset_data, m.size) for m in reference if m.isreg()]
     assert [(m.name, m.offset, m.size) for m in members] == expected
+
+
+@pytest.mark.parametrize("suffix", ["bz2", "xz", "zst"])
+def test_other_compression_is_named(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"x.tar.{suffix}"
+    path.write_bytes(b"BZh9")
+    with pytest.raises(UsageError, match=r"is compressed by \w+, which is not read: unpack it"):
+        open_source(str(path))

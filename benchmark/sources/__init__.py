@@ -34,6 +34,9 @@ _NETWORKS = (".pt", ".ts", ".pth", ".pt2", ".onnx", ".safetensors", *_PICKLES)
 _REFUSED = {
     ".ckpt": f"a training checkpoint (a pickle), not a network: {_ENTRY_HINT}",
     ".gz": "compressed by gzip, which is not read: unpack it first",
+    ".bz2": "compressed by bzip2, which is not read: unpack it first",
+    ".xz": "compressed by xz, which is not read: unpack it first",
+    ".zst": "compressed by zstd, which is not read: unpack it first",
     ".parquet": "a Parquet file, which is not read: write its images into a folder or a zip file",
     ".mat": "a MATLAB file: give an npy file of its images",
     ".json": "a JSON file: give the folder, or the .safetensors file, that it belongs to",

@@ -38,7 +38,9 @@ from .latents import check_samples
 from .options import SourceOptions, parse_frame_size
 
 KIND = "command"
+_PLACEHOLDERS = ("{seed}", "{start}", "{count}")
 _PLACEHOLDER = re.compile(r"\{(seed|start|count)\}")
+_LIKE_ONE = re.compile(r"(?<!\$)\{[A-Za-z]+\}")  # ${NAME} is a shell's
 _MOST_APART = 1.0  # mean difference, levels: a network's rounding may depend on its batch
 
 
@@ -77,10 +79,27 @@ def open_command(
             f"{name}: give --frame-size WIDTHxHEIGHT, the size of its images in pixels"
         )
     check_seed(seed)
+    _refuse_mistyped(words, name)
     program = shutil.which(words[0])
     if program is None:
         raise UsageError(f"{name}: there is no program {words[0]!r} that could be started")
     return CommandSource([program, *words[1:]], name, seed, device, options)
+
+
+def _refuse_mistyped(words: list[str], name: str) -> None:
+    """Refuse ``{first}`` where it may stand for a placeholder: one of them is not used.
+
+    Words with blanks in them are left alone; they are programs of their own, as after ``sh -c``.
+    """
+    if all(any(known in word for word in words) for known in _PLACEHOLDERS):
+        return
+    plain = [word for word in words if not re.search(r"\s", word)]
+    for found in _LIKE_ONE.findall(" ".join(plain)):
+        if found not in _PLACEHOLDERS:
+            raise UsageError(
+                f"{name}: unknown placeholder {found}: there are {', '.join(_PLACEHOLDERS)}; "
+                "where braces are meant, put the command into a script"
+            )
 
 
 class CommandSource(Closing):

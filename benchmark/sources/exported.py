@@ -8,8 +8,11 @@ TorchScript. Only the names of the archive's members are looked at before.
 
 from __future__ import annotations
 
+import logging
 import warnings
 import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -115,7 +118,7 @@ class _Network:
 
 
 def _load(path: Path, device: torch.device, name: str) -> Any:
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _logged() as logged:
         warnings.simplefilter("ignore")
         try:
             program = torch.export.load(str(path))
@@ -125,10 +128,29 @@ def _load(path: Path, device: torch.device, name: str) -> Any:
 
                 program = move_to_device_pass(program, device)
         except Exception as error:  # its reader raises anything on arbitrary bytes
+            reason = explain(logged[0] if logged else error)
             raise ShapesHDError(
-                f"{name}: cannot be loaded by PyTorch {torch.__version__} ({explain(error)})"
+                f"{name}: cannot be loaded by PyTorch {torch.__version__} ({reason})"
             ) from error
     return program
+
+
+@contextmanager
+def _logged() -> Iterator[list[BaseException]]:
+    """Keep PyTorch's loader from printing the traceback of what it then raises without a reason."""
+    errors: list[BaseException] = []
+
+    def hold(record: logging.LogRecord) -> bool:
+        if record.exc_info and record.exc_info[1] is not None:
+            errors.append(record.exc_info[1])
+        return False
+
+    log = logging.getLogger("torch.export")
+    log.addFilter(hold)
+    try:
+        yield errors
+    finally:
+        log.removeFilter(hold)
 
 
 def _only_input(program: Any, name: str) -> Tensor:

@@ -170,14 +170,14 @@ class NetworkBatches:
         shape = (self.batch, self._latent_dim)
         stop = start + self.batch
         given = [normal_latents(self._seed, start, stop, shape[1], self._device)]
+        said = f"latents {shape}"
         if self._labels is not None:
             given.append(self._labels.draw(self._seed, start, stop, self._device))
+            said += f" and {self._labels.form} labels {tuple(given[1].shape)}"
         try:
             images = self._network(*given)
         except Exception as error:
-            raise ShapesHDError(
-                f"{self._name}: failed on latents {shape}: {explain(error)}"
-            ) from error
+            raise ShapesHDError(f"{self._name}: failed on {said}: {explain(error)}") from error
         return check_batch(images, self.batch, self._name)
 
     def describe(self) -> dict[str, Any]:

@@ -191,6 +191,9 @@ class ImageForm:
             if not array.flags.writeable or any(stride < 0 for stride in array.strides):
                 array = array.copy()  # PyTorch takes no others
             return torch.from_numpy(array), dtype
+        if batch.layout != torch.strided or batch.is_meta:
+            what = "no values (device meta)" if batch.is_meta else "a sparse tensor"
+            raise UsageError(f"{self._name}: holds {what}, not images: uint8 or floats are")
         batch = batch.detach()
         dtype = str(batch.dtype).removeprefix("torch.")
         if batch.dtype == torch.uint8:

@@ -169,7 +169,8 @@ def open_callable(
         name=name, latent_dim=latent_dim, seed=seed, device=place_of(generator, device, name),
         dtype=_dtype_of(generator), options=options,
     )  # fmt: skip
-    return GeneratorSource(name, "network" if module_of(generator) else "function", batches)
+    kind = "function" if module_of(generator) is None else "network"  # some networks have no len()
+    return GeneratorSource(name, kind, batches)
 
 
 def unwrapped(generator: Any) -> Any:

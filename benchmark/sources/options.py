@@ -116,7 +116,7 @@ class SourceOptions:
                 "frame_size": "which knows its images' size",
                 "labels": "which takes no class labels",
                 "classes": "which takes no class labels",
-                "label_form": "which is asked for labels in one form",
+                "label_form": "which leaves no choice of how labels go in",
                 "code_dir": "which needs no code of its authors",
                 "steps": "which takes no steps of denoising",
                 "architecture": "which says itself what it is",

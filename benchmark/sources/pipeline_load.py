@@ -16,6 +16,7 @@ Neither asks the Hugging Face Hub for anything.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -249,13 +250,15 @@ def _within(value: object, most: int, what: str, name: str) -> None:
 
 def _load_trusted(diffusers: Any, folder: Path, name: str) -> Any:
     try:
-        return diffusers.DiffusionPipeline.from_pretrained(
-            str(folder.resolve()),
-            local_files_only=True,
-            trust_remote_code=True,
-            low_cpu_mem_usage=False,
-        )
-    except Exception as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return diffusers.DiffusionPipeline.from_pretrained(
+                str(folder.resolve()),
+                local_files_only=True,
+                trust_remote_code=True,
+                low_cpu_mem_usage=False,
+            )
+    except (Exception, SystemExit) as error:  # of code that is none of ours
         raise ShapesHDError(f"{name}: cannot be loaded ({explain(error)})") from error
 
 

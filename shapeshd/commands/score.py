@@ -49,14 +49,18 @@ from .params import device_option, json_option, latent_dim_option, latents_optio
     help="Order of the images' axes.",
 )
 @latent_dim_option
-@click.option("--key", help="Name of the array in an npz or HDF5 file with several.")
+@click.option(
+    "--key",
+    help="Name of the array in an npz or HDF5 file, or of a sample's image in a tar file, with "
+    "several.",
+)
 @click.option(
     "--timeout",
     type=float,
     default=600.0,
     show_default=True,
     metavar="SECONDS",
-    help="For a batch of a Python entry, or an image of a command.",
+    help="For a batch of a Python entry or of --code-dir, or an image of a command.",
 )
 @click.option("--frame-size", metavar="WxH", help="Pixels of the images that a command writes.")
 @click.option("--steps", type=int, help="Of denoising.  [default: a diffusers pipeline's own]")
@@ -98,7 +102,12 @@ from .params import device_option, json_option, latent_dim_option, latents_optio
     type=click.Choice(["torch", "povray"]),
     help="Renders what --fidelity compares with.  [default: torch]",
 )
-@click.option("--trust", is_flag=True, help="Run the code in SOURCE: Python, TorchScript, cmd:.")
+@click.option(
+    "--trust",
+    is_flag=True,
+    help="Run the code in SOURCE: Python, TorchScript, torch.export, a pipeline's own, cmd:, and "
+    "that of --code-dir.",
+)
 @click.option("--out", type=NewPath(), help="Folder of the result.  [default: score-SOURCE]")
 @json_option
 def command(source: str, out: Path | None, **options: Any) -> None:
