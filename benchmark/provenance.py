@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from shapeshd.engines import ENGINES, engine_named, is_scene_installed
+from shapeshd.errors import UsageError
 
 from .sources.base import Source
+from .sources.shard_names import expand_shards
 
 _DIGESTED_BYTES = 256 * 2**20
 _TWIN = "torch"
@@ -42,19 +44,23 @@ def scene_of(card: Mapping[str, Any]) -> dict[str, Any]:
 def content_digest(source: Source) -> str | None:
     """Return the SHA-256 of the file that a source is, so that another of its name is noticed.
 
-    Of a diffusers pipeline it is that of the names and digests of its files. In place of the
-    digest of a file above 256 MiB stand its size and the time of its last change. Other folders,
-    and what is no file, have None.
+    Of a diffusers pipeline, or of several tar files, it is that of the names and digests of its
+    files. In place of the digest of a file above 256 MiB stand its size and the time of its last
+    change. Other folders, and what is no file, have None.
     """
     path = Path(source.name.rpartition(":")[0] if ".py:" in source.name else source.name)
     try:
+        path = path.expanduser()
         if path.is_file():
             return _file_digest(path)
-        if not (path / _PIPELINE).is_file():
+        if (path / _PIPELINE).is_file():
+            files = sorted(file for file in path.rglob("*") if file.is_file())
+            lines = [f"{file.relative_to(path).as_posix()} {_file_digest(file)}" for file in files]
+        elif shards := expand_shards(source.name):
+            lines = [f"{file.name} {_file_digest(file)}" for file in shards]
+        else:
             return None
-        files = sorted(file for file in path.rglob("*") if file.is_file())
-        lines = [f"{file.relative_to(path).as_posix()} {_file_digest(file)}" for file in files]
-    except OSError:
+    except (OSError, RuntimeError, UsageError):
         return None
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 

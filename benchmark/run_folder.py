@@ -135,14 +135,21 @@ class RunFolder:
 
     def finished(self, samples: int) -> dict[str, Any] | None:
         """Return the result that lies there, if it is of these settings and so many samples."""
+        result = self.earlier()
+        if result is None or self.done.samples != samples or result.get("samples") != samples:
+            return None
+        return result
+
+    def earlier(self) -> dict[str, Any] | None:
+        """Return the result that lies there, of these settings and as many samples or fewer."""
         path = self.out / RESULT
-        if not path.exists() or self.done.samples != samples:
+        if not path.exists() or not self.done.samples:
             return None
         try:
             result = json.loads(path.read_text(encoding="utf-8"))
         except ValueError:
             return None
-        return result if isinstance(result, dict) and result.get("samples") == samples else None
+        return result if isinstance(result, dict) else None
 
     def close(self) -> None:
         """Let others into the folder."""

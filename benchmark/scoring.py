@@ -190,6 +190,11 @@ class _Run:
                 "choose another --out"
             )
         if self.quality is not None:
+            if more := self.quality.exceeded((folder.earlier() or {}).get("fidelity")):
+                raise UsageError(
+                    f"{folder.out}: holds the quality of {more:,} images already; ask for as many "
+                    "or more, or choose another --out"
+                )
             self.quality.open(folder.work, ranks)
         result = folder.finished(self.samples)
         if result is None:
@@ -242,7 +247,10 @@ class _Run:
         except ShapesHDError as error:  # the numbers are worth more than the pictures
             note(f"no example images: {one_line(error)}")
             (out / EXAMPLES).unlink(missing_ok=True)
-        (out / QUALITY).unlink(missing_ok=True)  # of fewer samples
+        if self.quality is None and (entry := (self.folder.earlier() or {}).get("fidelity")):
+            # Of fewer samples, but the same first images.
+            verdict = verdict_of_both(result, entry["residual"])
+            result["fidelity"] = {**entry, "verdict": verdict}
         write_report(result, out)
         save_result(result, out / RESULT)
         return result

@@ -354,3 +354,16 @@ def test_the_digest_of_a_source_is_that_of_its_file(tmp_path: Path) -> None:
     assert found(tmp_path) == before
     file.rename(tmp_path / "h.py")
     assert found(tmp_path) not in (None, before)
+
+
+def test_tar_files_are_told_from_others_of_their_names(tmp_path: Path) -> None:
+    def found() -> str | None:
+        return content_digest(SimpleNamespace(name=f"{tmp_path}/s-{{0..1}}.tar"))  # type: ignore[arg-type]
+
+    assert found() is None
+    for number in range(2):
+        (tmp_path / f"s-{number}.tar").write_bytes(b"images")
+    before = found()
+    assert before is not None
+    (tmp_path / "s-1.tar").write_bytes(b"others")
+    assert found() not in (None, before)

@@ -133,8 +133,22 @@ def test_more_images_measure_only_what_is_missing(tmp_path: Path) -> None:
     assert many.seen == (512 + 76) + (2_200 - 1_024)
     run(tmp_path / "once", Grainy(), fidelity=1_100)
     check_equal(out, tmp_path / "once")
-    run(out, Grainy(), fidelity=600, features=few)
-    assert few.seen == 3 * 600  # fewer are there
+    with pytest.raises(UsageError, match=r"holds the quality of 1,100 images already"):
+        run(out, Grainy(), fidelity=600, features=few)
+    assert few.seen == 3 * 600
+    check_equal(out, tmp_path / "once")
+
+
+def test_more_samples_keep_the_quality(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(out, Grainy())
+    before = entry(out)
+    run(out, Grainy(), samples=SAMPLES + 500, fidelity=None)
+    after = entry(out)
+    assert json.loads((out / "result.json").read_text())["samples"] == SAMPLES + 500
+    assert (out / "quality.npz").exists()
+    assert {**after, "verdict": None} == {**before, "verdict": None}
+    assert after["verdict"]["quality"] == before["verdict"]["quality"]
 
 
 class Killed(BaseException):

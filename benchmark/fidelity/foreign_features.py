@@ -147,7 +147,7 @@ def _tensors(path: Path, name: str, trust: bool) -> dict[str, Tensor]:
         raise
     except Exception as error:  # safetensors, pickle, zip and PyTorch share no base but this
         raise ShapesHDError(
-            f"{name}: holds no weights that can be read as tensors alone ({explain(error)})"
+            f"{name}: holds no weights that can be read as tensors alone ({type(error).__name__})"
         ) from None
     if not (isinstance(values, dict) and all(isinstance(each, Tensor) for each in values.values())):
         raise UsageError(f"{name}: holds no dictionary of tensors, as a network's weights are")

@@ -162,6 +162,15 @@ class Fidelity:
         """Whether an entry of a result is what this would measure."""
         return isinstance(entry, dict) and entry.get("settings") == self.settings
 
+    def exceeded(self, entry: object) -> int | None:
+        """Return of how many images an entry is, if it is of the same kind and of more than N."""
+        if not isinstance(entry, dict) or not isinstance(entry.get("settings"), dict):
+            return None
+        settings = entry["settings"]
+        if {**settings, "images": self.images} != self.settings:
+            return None
+        return settings["images"] if settings["images"] > self.images else None
+
     def collect(self, first: int, images: Tensor, factors: FloatArray) -> None:
         """Measure a piece of the source unless that is done.
 
