@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from shapeshd.errors import ShapesHDError
-
 from .fidelity.residual import MEASURES
 from .quality_rows import basis, residual_rows, share_words, statistic_rows
-from .sheets import Arrays, collage
+from .sheets import Arrays, collage, load_arrays
 from .wording import number, percent
 
 _KEYS = ("kind", "image_index", "images", "rerenders", "residuals")
@@ -29,13 +26,7 @@ def load_pictures(path: Path) -> Arrays | None:
     Raises:
         ShapesHDError: if the file is damaged or something else.
     """
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in _KEYS}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ShapesHDError(f"{path}: holds no pictures ({type(error).__name__})") from None
+    return load_arrays(path, _KEYS, "pictures")
 
 
 def quality_context(result: Mapping[str, Any], pictures: Arrays | None) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,22 @@ def load_examples(path: Path) -> Arrays | None:
     Raises:
         ShapesHDError: if the file is damaged or something else.
     """
+    return load_arrays(path, _KEYS, "examples")
+
+
+def load_arrays(path: Path, keys: Sequence[str], what: str) -> Arrays | None:
+    """Read arrays of an npz file by their keys; None if there is no such file.
+
+    Raises:
+        ShapesHDError: if the file is damaged or something else than `what`.
+    """
     if not path.is_file():
         return None
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {key: file[key] for key in _KEYS}
+            return {key: file[key] for key in keys}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ShapesHDError(f"{path}: holds no examples ({type(error).__name__})") from None
+        raise ShapesHDError(f"{path}: holds no {what} ({type(error).__name__})") from None
 
 
 def sheets(examples: Arrays, part: str) -> list[dict[str, Any]]:
