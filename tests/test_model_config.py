@@ -214,7 +214,7 @@ def test_shipped_configurations_and_rows_are_valid(name: str, row: str | None) -
         "from-scratch": {"gan.from_autoencoder"},
     }
     # A generator that does not start as G learns at D's rate, and with it from the first step.
-    alone = {"gan.head_start"} | ({"gan.generator_rate"} if name == "factors" else set())
+    alone = {"gan.head_start", "gan.generator_rate"}
     anew = alone if row in ("stylegan2", "from-scratch") else set()
     assert changed == allowed.get(row, set()) | anew
 
