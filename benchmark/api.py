@@ -25,10 +25,10 @@ from .fidelity.features import FeatureNetwork
 from .guest import evaluating, kept_randomness, python_words
 from .outcome import Score
 from .recognizer import load_recognizer, shipped_for
-from .resize import check_image_size, resized
+from .resize import resized
 from .result import build_result
 from .result_files import HISTOGRAM
-from .scoring import Choice, choose_samples, rendered_otherwise
+from .scoring import Choice, rendered_otherwise
 from .sources import SourceOptions, open_source
 from .sources.base import Source
 from .sources.in_process import (
@@ -40,7 +40,6 @@ from .sources.in_process import (
     weights_digest,
 )
 from .sources.options import Layout, Range
-from .under_law import check_testable
 
 Generator = nn.Module | Callable[[Any], Any] | Source | str | Path
 """What can be scored; see `score`."""
@@ -135,8 +134,8 @@ def score(
         if out is None:
             if fidelity is not None:
                 raise UsageError("fidelity takes a folder, too: give out")
-            n = choose_samples(source, samples, protocol, _bins(settings["law"]))
-            return _score_in_memory(source, reader, n, **settings)
+            task = scoring.prepare(source, reader, samples, protocol, settings.pop("law"))
+            return _score_in_memory(source, task, **settings)
         result = scoring.score(
             source, reader, Path(out),
             samples=samples, protocol=protocol, options=options, fidelity=fidelity,
@@ -220,42 +219,25 @@ def _reader(recognizer: str | Path | Reader | None, device: torch.device) -> Rea
     return recognizer
 
 
-def _bins(law: Law | None) -> int:
-    return NUM_BINS if law is None else law.bins
-
-
-def _score_in_memory(
-    source: Source,
-    reader: Reader | Choice,
-    samples: int,
-    *,
-    seed: int,
-    law: Law | None,
-    progress: bool,
-) -> Score:
+def _score_in_memory(source: Source, task: scoring.Task, *, seed: int, progress: bool) -> Score:
     """Score without a folder: nothing is kept of a run that fails."""
-    law = None if law is None or law.uniform else law
-    if law is not None:
-        check_testable(law)
-    height, side = source.images(0, 1).shape[-2:]
-    chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
-    method = check_image_size(height, side, chosen.size, source.name)
-    if remark := rendered_otherwise(source, law):
+    if remark := rendered_otherwise(source, task.law):
         note(remark)
     started = time.monotonic()
-    counts = _count(source, chosen, samples, side, progress)
+    counts = _count(source, task.reader, task.samples, task.side, progress)
     seconds = time.monotonic() - started
     run = {
         "seconds": round(seconds, 2),
-        "images_per_second": round(samples / max(seconds, 1e-9), 1),
-        "device": str(chosen.device),
+        "images_per_second": round(task.samples / max(seconds, 1e-9), 1),
+        "device": str(task.reader.device),
         "world_size": 1,
         "resumed": False,
         "command": None,
     }
     result, _ = build_result(
-        counts, source, chosen, seed=seed, side=side, resized=method, run=run, law=law
-    )
+        counts, source, task.reader,
+        seed=seed, side=task.side, resized=task.resized, run=run, law=task.law,
+    )  # fmt: skip
     result["histogram"]["file"] = None
     return Score(result, counts)
 

@@ -193,9 +193,7 @@ def _trace(factors: list[npt.NDArray[np.float64]], size: int) -> npt.NDArray[np.
         return np.empty((0, size, size, 3), np.uint8)
     from shapeshd.raytracer import trace_images
 
-    traced = trace_images(np.concatenate(factors), size)
-    pixels: npt.NDArray[np.uint8] = traced.permute(0, 2, 3, 1).contiguous().numpy()
-    return pixels
+    return pixels_of(trace_images(np.concatenate(factors), size))
 
 
 def thumbnail(images: Tensor) -> Tensor:
@@ -211,5 +209,10 @@ def _stack(images: list[Tensor]) -> npt.NDArray[np.uint8]:
     """Return (m, H, W, 3) of images that are (1, 3, H, W)."""
     if not images:
         return np.empty((0, 0, 0, 3), np.uint8)
-    pixels: npt.NDArray[np.uint8] = torch.cat(images).permute(0, 2, 3, 1).contiguous().numpy()
+    return pixels_of(torch.cat(images))
+
+
+def pixels_of(images: Tensor) -> npt.NDArray[np.uint8]:
+    """Return images uint8 (n, 3, H, W) on the CPU as an array (n, H, W, 3)."""
+    pixels: npt.NDArray[np.uint8] = images.permute(0, 2, 3, 1).contiguous().numpy()
     return pixels

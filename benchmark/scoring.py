@@ -97,17 +97,14 @@ def score(
     """
     ranks = ranks or Ranks()
     check_seed(seed)
-    law = None if law is None or law.uniform else law
-    if law is not None:
-        check_testable(law)
-    n = choose_samples(source, samples, protocol, NUM_BINS if law is None else law.bins)
-    height, side = source.images(0, 1).shape[-2:]
-    chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
-    method = check_image_size(height, side, chosen.size, source.name)
+    task = prepare(source, reader, samples, protocol, law)
+    chosen, law = task.reader, task.law
     quality = None
     if fidelity is not None:
-        check_fidelity(fidelity, n)
-        quality = open_fidelity(fidelity, features, fidelity_engine, chosen, side, law, trust=trust)
+        check_fidelity(fidelity, task.samples)
+        quality = open_fidelity(
+            fidelity, features, fidelity_engine, chosen, task.side, law, trust=trust
+        )
     settings = {
         "source": source.name,
         "kind": source.kind,
@@ -123,12 +120,50 @@ def score(
     if ranks.first and (remark := rendered_otherwise(source, law)):
         note(remark)
     try:
-        run = _Run(
-            source, chosen, folder, n, seed, law, side, method, quality, ranks, command, progress
-        )
-        return run.finish()
+        return _Run(source, task, folder, seed, quality, ranks, command, progress).finish()
     finally:
         folder.close()
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a score has to do, and that it can be done.
+
+    Attributes:
+        reader: reads the source's images.
+        samples: how many.
+        law: that they should follow; None for the uniform one.
+        side: width and height of the source's images, pixels.
+        resized: how they are brought to the reader's size; None if they have it.
+    """
+
+    reader: Reader
+    samples: int
+    law: Law | None
+    side: int
+    resized: str | None
+
+
+def prepare(
+    source: Source,
+    reader: Reader | Choice,
+    samples: int | None,
+    protocol: str | None,
+    law: Law | None,
+) -> Task:
+    """Choose the reader and the number of samples; arguments as of `score`.
+
+    Raises:
+        UsageError: as `score`.
+        ShapesHDError: if the source does not give its first image.
+    """
+    law = None if law is None or law.uniform else law
+    if law is not None:
+        check_testable(law)
+    n = choose_samples(source, samples, protocol, NUM_BINS if law is None else law.bins)
+    height, side = source.images(0, 1).shape[-2:]
+    chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
+    return Task(chosen, n, law, side, check_image_size(height, side, chosen.size, source.name))
 
 
 def rendered_otherwise(source: Source, law: Law | None) -> str | None:
@@ -169,13 +204,9 @@ def choose_samples(
 @dataclass(frozen=True)
 class _Run:
     source: Source
-    reader: Reader
+    task: Task
     folder: RunFolder
-    samples: int
     seed: int
-    law: Law | None
-    side: int
-    resized: str | None
     quality: Fidelity | None
     ranks: Ranks
     command: str | None
@@ -184,7 +215,7 @@ class _Run:
     def finish(self) -> dict[str, Any] | None:
         """Count and measure what is missing and write the result, unless it is there already."""
         folder, ranks, before = self.folder, self.ranks, self.folder.done.samples
-        if before > self.samples:
+        if before > self.task.samples:
             raise UsageError(
                 f"{folder.out}: holds {before:,} samples already; ask for as many or more, or "
                 "choose another --out"
@@ -196,7 +227,7 @@ class _Run:
                     "or more, or choose another --out"
                 )
             self.quality.open(folder.work, ranks)
-        result = folder.finished(self.samples)
+        result = folder.finished(self.task.samples)
         if result is None:
             result = self._count(before)
         elif self.quality is not None and self.quality.matches(result.get("fidelity")):
@@ -208,12 +239,12 @@ class _Run:
     def _count(self, before: int) -> dict[str, Any] | None:
         folder, ranks = self.folder, self.ranks
         if before and self.progress and ranks.first:
-            note(f"going on after {before:,} of {self.samples:,} samples")
+            note(f"going on after {before:,} of {self.task.samples:,} samples")
         collect = None if self.quality is None else self.quality.collect
         started = time.monotonic()
         count_samples(
-            self.source, self.reader, self.samples, folder, ranks, self.side,
-            law=self.law, collect=collect, progress=self.progress,
+            self.source, self.task.reader, self.task.samples, folder, ranks, self.task.side,
+            law=self.task.law, collect=collect, progress=self.progress,
         )  # fmt: skip
         total = folder.total()
         if not ranks.first:
@@ -223,8 +254,8 @@ class _Run:
             total,
             {
                 "seconds": round(seconds, 2),
-                "images_per_second": round((self.samples - before) / max(seconds, 1e-9), 1),
-                "device": str(self.reader.device),
+                "images_per_second": round((self.task.samples - before) / max(seconds, 1e-9), 1),
+                "device": str(self.task.reader.device),
                 "world_size": ranks.count,
                 "resumed": bool(before),
                 "command": self.command,
@@ -233,14 +264,15 @@ class _Run:
 
     def _write(self, total: Tally, run: dict[str, Any]) -> dict[str, Any]:
         out = self.folder.out
+        task = self.task
         result, parts = build_result(
-            total.counts, self.source, self.reader,
-            seed=self.seed, side=self.side, resized=self.resized, run=run, law=self.law,
+            total.counts, self.source, task.reader,
+            seed=self.seed, side=task.side, resized=task.resized, run=run, law=task.law,
         )  # fmt: skip
         replace_file(out / HISTOGRAM, lambda path: _save_array(path, total.counts))
         try:
             examples = choose_examples(
-                total.counts, total.first_seen, parts, self.source, self.reader, self.law
+                total.counts, total.first_seen, parts, self.source, self.task.reader, self.task.law
             )
             replace_file(out / EXAMPLES, lambda path: _save_arrays(path, examples))
             result["examples"] = {"file": EXAMPLES}

@@ -11,7 +11,8 @@ from scipy import special
 
 from shapeshd.factors import FloatArray, IntArray
 
-CONFIDENCE = 0.95
+from ..u_statistic import CONFIDENCE
+
 GROUPS = 20
 _TAIL = (1 - CONFIDENCE) / 2
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from shapeshd.factors import FloatArray, IntArray
 
-from ..examples import Arrays, thumbnail
+from ..examples import Arrays, pixels_of, thumbnail
 from ..sources.base import Source
 from .pieces import Measured
 from .residual import MEASURES
@@ -45,8 +45,8 @@ def choose_pictures(
     return {
         "kind": np.array(["worst"] * len(worst) + ["median"] * len(median)),
         "image_index": chosen,
-        "images": _pixels(images),
-        "rerenders": _pixels(again),
+        "images": pixels_of(images),
+        "rerenders": pixels_of(again),
         "residuals": sample.residuals[chosen],
         "factors": sample.factors[chosen],
     }
@@ -57,7 +57,3 @@ def _choose(errors: FloatArray) -> tuple[IntArray, IntArray]:
     order = np.argsort(-errors, kind="stable")
     middle = max(WORST, len(order) // 2 - MEDIAN // 2)
     return order[:WORST], order[middle : middle + MEDIAN]
-
-
-def _pixels(images: Tensor) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    return images.permute(0, 2, 3, 1).contiguous().numpy()

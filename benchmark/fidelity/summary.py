@@ -17,9 +17,9 @@ from scipy import stats
 from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray
 
+from .jackknife import CONFIDENCE, student
 from .residual import BETTER_IF_LARGE, MEASURES, farther
 
-CONFIDENCE = 0.95
 QUANTILE = 0.999
 """Share of the real images that keep a limit."""
 
@@ -34,8 +34,7 @@ so that a limit which few real images have set raises no false alarm."""
 def mean_interval(values: FloatArray) -> dict[str, float]:
     """Return ``value``, ``low`` and ``high`` of the mean of (n,) values, n >= 2."""
     value = float(values.mean())
-    half = float(stats.t.ppf(0.5 + CONFIDENCE / 2, len(values) - 1)) * float(values.std(ddof=1))
-    half /= math.sqrt(len(values))
+    half = student(len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
     return {"value": value, "low": value - half, "high": value + half}
 
 

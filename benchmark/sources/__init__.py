@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from shapeshd.errors import UsageError, one_line
 
-from .options import SourceOptions
+from .options import ENTRY_HINT, SourceOptions
 from .shard_names import TAR_SUFFIXES, expand_shards
 
 if TYPE_CHECKING:
@@ -25,14 +25,13 @@ _KINDS = (
     "package.module:function, TorchScript (.pt, .ts, .pth), torch.export (.pt2), .onnx, "
     ".safetensors, a diffusers pipeline, a StyleGAN2 network pickle (.pkl), cmd:COMMAND"
 )
-_ENTRY_HINT = "write a function that loads it and makes images, and give file.py:function"
 _HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
 _PICKLES = (".pkl", ".pickle")
 _NETWORKS = (".pt", ".ts", ".pth", ".pt2", ".onnx", ".safetensors", *_PICKLES)
 
 # Of what is known and not read: why, and what to do instead.
 _REFUSED = {
-    ".ckpt": f"a training checkpoint (a pickle), not a network: {_ENTRY_HINT}",
+    ".ckpt": f"a training checkpoint (a pickle), not a network: {ENTRY_HINT}",
     ".gz": "compressed by gzip, which is not read: unpack it first",
     ".bz2": "compressed by bzip2, which is not read: unpack it first",
     ".xz": "compressed by xz, which is not read: unpack it first",

@@ -32,9 +32,9 @@ from .generator import (
 )
 from .images_form import ImageForm
 from .options import SourceOptions
+from .torchscript import INSTEAD
 
 KIND = "torch-export"
-_INSTEAD = "write a Python file with a function that loads it (SOURCE file.py:function)"
 _ENDLESS = 2**31
 
 
@@ -90,9 +90,9 @@ def require_exported(path: Path, name: str) -> None:
     if any("aotinductor/" in entry for entry in inner):
         raise UsageError(
             f"{name}: holds compiled code (AOTInductor), which is not read: save the program by "
-            f"torch.export.save, or {_INSTEAD}"
+            f"torch.export.save, or {INSTEAD}"
         )
-    raise UsageError(f"{name}: is a zip archive, but none of torch.export: {_INSTEAD}")
+    raise UsageError(f"{name}: is a zip archive, but none of torch.export: {INSTEAD}")
 
 
 class _Network:

@@ -39,7 +39,7 @@ from .generator import GeneratorSource, allow_options, usable_device
 from .labels import choose_labels, refuse_labels
 from .nvlabs_labels import LabelledNetwork
 from .nvlabs_layout import Layout, LayoutError, SavedModule, find_layout
-from .options import SourceOptions
+from .options import ENTRY_HINT, SourceOptions
 from .pickle_data import ForbiddenNameError, PickleError, Table, read_pickle
 from .pickle_tensors import MODULE_TABLE
 
@@ -50,7 +50,6 @@ MAX_BYTES = 4 * 2**30
 _CODE_HINT = (
     "if you know where it comes from, give its authors' code: --trust --code-dir REPOSITORY"
 )
-_ENTRY_HINT = "write a function that loads it and makes images, and give file.py:function"
 _TENSORFLOW = "dnnlib.tflib"
 
 
@@ -120,7 +119,7 @@ def load_network(path: Path, name: str) -> tuple[nn.Module, dict[str, Any]]:
     if size > MAX_BYTES:
         raise UsageError(
             f"{name}: is a pickle of {size / 2**30:,.1f} GiB; at most {MAX_BYTES // 2**30} are "
-            f"read: {_ENTRY_HINT}"
+            f"read: {ENTRY_HINT}"
         )
     data = path.read_bytes()
     if data[:1] != b"\x80":
@@ -143,7 +142,7 @@ def load_network(path: Path, name: str) -> tuple[nn.Module, dict[str, Any]]:
         ) from None
     except PickleError as error:
         raise ShapesHDError(
-            f"{name}: is a pickle, but it {error}: {_ENTRY_HINT} with --trust"
+            f"{name}: is a pickle, but it {error}: {ENTRY_HINT} with --trust"
         ) from None
 
 
@@ -177,7 +176,7 @@ def _find_generator(data: bytes, name: str) -> SavedModule:
     if not isinstance(module, SavedModule):
         raise UsageError(
             f"{name}: is a pickle, but no network pickle of NVlabs (a dictionary with a generator "
-            f"G_ema): {_ENTRY_HINT} with --trust"
+            f"G_ema): {ENTRY_HINT} with --trust"
         )
     return module
 

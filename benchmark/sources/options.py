@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
@@ -16,6 +17,9 @@ Layout = Literal["auto", "nchw", "nhwc"]
 
 RANGES: tuple[Range, ...] = get_args(Range)
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+
+ENTRY_HINT = "write a function that loads it and makes images, and give file.py:function"
+"""What to do with a network that is not read."""
 
 _DEFAULT_BATCH = 64
 _MOST_PIXELS = 2**24  # that of `images_form`, which imports this module
@@ -86,6 +90,12 @@ class SourceOptions:
             raise UsageError(
                 f"--label-form must be {' or '.join(LABEL_FORMS)}, not {self.label_form!r}"
             )
+
+    @classmethod
+    def given(cls, options: Mapping[str, Any]) -> SourceOptions:
+        """Return those that a command has, by their names here; it may have others, too."""
+        names = {field.name for field in fields(cls)}
+        return cls(**{name: value for name, value in options.items() if name in names})
 
     def allow(self, *names: str, source: str, what: str) -> None:
         """Refuse options that mean nothing to a source, so that none is silently ignored.

@@ -29,6 +29,7 @@ from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
 
 from .generator import explain
 from .images_form import MAX_PIXELS
+from .options import ENTRY_HINT
 
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model"
@@ -45,7 +46,6 @@ UNCONDITIONAL = {
 _NETWORKS = {"unet": ("UNet2DModel",), "vqvae": ("VQModel", "AutoencoderKL")}
 _MOST_JSON = 2**20  # bytes
 _MOST_STEPS = 2**20  # steps that a scheduler may have been trained with
-_ENTRY_HINT = "write a function that loads it and makes images, and give file.py:function"
 
 
 class NeedsTrust(Exception):
@@ -112,7 +112,7 @@ def _pipeline_class(diffusers: Any, index: dict[str, Any], name: str) -> str:
     if hasattr(diffusers, kind):
         raise UsageError(
             f"{name}: is a {kind}, which makes no images of noise alone; read are "
-            f"{', '.join(UNCONDITIONAL)}; for others, {_ENTRY_HINT}"
+            f"{', '.join(UNCONDITIONAL)}; for others, {ENTRY_HINT}"
         )
     raise NeedsTrust(f"is a pipeline {kind!a}, which the installed diffusers does not have")
 
@@ -148,7 +148,7 @@ def _load_part(diffusers: Any, part: _Part, name: str) -> Any:
     if part.class_name not in _NETWORKS[part.name]:
         raise UsageError(
             f"{name}: its {part.name} is a {part.class_name}, not a "
-            f"{' or '.join(_NETWORKS[part.name])}: {_ENTRY_HINT}"
+            f"{' or '.join(_NETWORKS[part.name])}: {ENTRY_HINT}"
         )
     return _load_network(kind, part, name)
 
@@ -169,7 +169,7 @@ def _load_network(kind: Any, part: _Part, name: str) -> Any:
     if list(part.folder.glob("*.index.json")):  # it may name any file
         raise UsageError(
             f"{name}: its {part.name} is spread over several files, which is not read: save it as "
-            f"one, or {_ENTRY_HINT}"
+            f"one, or {ENTRY_HINT}"
         )
     if not weights.is_file():
         if list(part.folder.glob("*.bin")):
@@ -201,7 +201,7 @@ def _load_network(kind: Any, part: _Part, name: str) -> Any:
 def _check_config(config: dict[str, Any], part: _Part, weights: Path, kind: Any, name: str) -> None:
     """Refuse a network that would take memory, or time to build, that its file does not fill."""
     if config.get("quantization_config") is not None:
-        raise UsageError(f"{name}: its {part.name} is quantized, which is not read: {_ENTRY_HINT}")
+        raise UsageError(f"{name}: its {part.name} is quantized, which is not read: {ENTRY_HINT}")
     layers = _largest(config.get("layers_per_block"))
     widths = config.get("block_out_channels")
     blocks = len(widths) if isinstance(widths, list) else 1

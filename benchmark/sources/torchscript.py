@@ -26,7 +26,7 @@ from .labels import Labels, choose_labels, refuse_labels, stated_classes
 from .options import SourceOptions
 
 KIND = "torchscript"
-_INSTEAD = "write a Python file with a function that loads it (SOURCE file.py:function)"
+INSTEAD = "write a Python file with a function that loads it (SOURCE file.py:function)"
 
 
 def open_torchscript(
@@ -103,16 +103,16 @@ def require_torchscript(path: Path, name: str) -> None:
         with path.open("rb") as file:
             head = file.read(2)
         if head[:1] == b"\x80" and head[1:] in b"\x02\x03\x04\x05":
-            raise UsageError(f"{name}: is a pickle, no TorchScript: {_INSTEAD}")
+            raise UsageError(f"{name}: is a pickle, no TorchScript: {INSTEAD}")
         raise UsageError(f"{name}: is no TorchScript file (empty, cut off, or another format)")
     with zipfile.ZipFile(path) as archive:
         entries = {entry.partition("/")[2] for entry in archive.namelist()}
     if "data.pkl" in entries:
         raise UsageError(
             f"{name}: holds pickled weights (torch.save), no TorchScript, so which network they "
-            f"belong to is not known: {_INSTEAD}, or save it by torch.jit.save"
+            f"belong to is not known: {INSTEAD}, or save it by torch.jit.save"
         )
-    raise UsageError(f"{name}: is a zip archive, but no TorchScript: {_INSTEAD}")
+    raise UsageError(f"{name}: is a zip archive, but no TorchScript: {INSTEAD}")
 
 
 def _load(path: Path, device: torch.device, name: str) -> Any:

@@ -31,7 +31,6 @@ from .params import device_option, json_option, latent_dim_option, latents_optio
 @latent_dim_option
 @click.option(
     "--range",
-    "range_",
     type=click.Choice(["auto", "uint8", "unit", "symmetric"]),
     default="auto",
     show_default=True,
@@ -55,12 +54,7 @@ def command(checkpoint: str, out: Path, as_json: bool, **options: Any) -> None:
     from .device import pick_device
 
     choice = Choice(options["count"], options["start"])
-    given = SourceOptions(
-        range=options["range_"],
-        latent_dim=options["latent_dim"],
-        batch=options["batch"],
-        frame_size=options["frame_size"],
-    )
+    given = SourceOptions.given(options)
     how = {"seed": options["seed"], "truncation": options["truncation"]}
     with open_generator(
         checkpoint,

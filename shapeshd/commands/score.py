@@ -35,7 +35,6 @@ from .params import device_option, json_option, latent_dim_option, latents_optio
 @device_option
 @click.option(
     "--range",
-    "range_",
     type=click.Choice(["auto", "uint8", "unit", "symmetric"]),
     default="auto",
     show_default=True,

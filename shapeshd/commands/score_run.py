@@ -31,21 +31,7 @@ def run_score(
     folder = default_folder(text) if out is None else out
     quality = _quality(options)
     law = Law.read(options["law"]) if options["law"] else None
-    given = SourceOptions(
-        range=options["range_"],
-        layout=options["layout"],
-        latent_dim=options["latent_dim"],
-        batch=options["batch"],
-        key=options["key"],
-        timeout=options["timeout"],
-        frame_size=options["frame_size"],
-        steps=options["steps"],
-        architecture=options["architecture"],
-        labels=options["labels"],
-        classes=options["classes"],
-        label_form=options["label_form"],
-        code_dir=options["code_dir"],
-    )
+    given = SourceOptions.given(options)
     with joined_ranks() as ranks:
         device = pick_device(options["device"], ranks.gpu)
 
