@@ -21,7 +21,7 @@ demo: $(VENV)/.installed povray
 	$(BIN)/shapeshd preview demo/data demo/sheet.png --count 48
 	$(BIN)/shapeshd preview --sweep demo/sweep.png
 	$(BIN)/shapeshd render demo/true --count 6000 --size 64 --seed 2
-	$(BIN)/python -m tests.truth.table demo 6000 demo/biased.csv
+	$(BIN)/python -m tests.experiments.truth.table demo 6000 demo/biased.csv
 	$(BIN)/shapeshd render demo/biased --sampling table --factors demo/biased.csv --size 64
 	$(BIN)/shapeshd score demo/true --fidelity 200 --out demo/score-true
 	$(BIN)/shapeshd score demo/biased --fidelity 200 --out demo/score-biased
@@ -39,13 +39,13 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 speed: $(VENV)/.installed-dev povray
-	$(BIN)/python tests/speed/rendering.py
-	$(BIN)/python tests/speed/tracing.py
-	$(BIN)/python tests/speed/reading.py
-	$(BIN)/python tests/speed/memory.py
-	$(BIN)/python tests/speed/scoring.py
-	$(BIN)/python tests/speed/models.py --sizes 64
-	$(BIN)/python tests/speed/caching.py
+	$(BIN)/python tests/experiments/speed/rendering.py
+	$(BIN)/python tests/experiments/speed/tracing.py
+	$(BIN)/python tests/experiments/speed/reading.py
+	$(BIN)/python tests/experiments/speed/memory.py
+	$(BIN)/python tests/experiments/speed/scoring.py
+	$(BIN)/python tests/experiments/speed/models.py --sizes 64
+	$(BIN)/python tests/experiments/speed/caching.py
 
 # uv where it is present, else where pip can install it, else pip.
 $(VENV)/bin/python:

@@ -13,25 +13,24 @@ import numpy as np
 import torch
 from torch import nn
 
+from shapeshd.distribution import Law
 from shapeshd.errors import UsageError
 from shapeshd.factors import NUM_BINS, IntArray, check_seed, joint_bins
-from shapeshd.law import Law
-from shapeshd.progress import note, progress_bar
+from shapeshd.images.resize import resized
+from shapeshd.support.progress import note, progress_bar
 
-from . import scoring
-from .counting import Reader, piece_length
+from .caller_state import evaluating, kept_randomness, python_words
 from .fidelity.features import DEFAULT as DEFAULT_FEATURES
 from .fidelity.features import FeatureNetwork
-from .guest import evaluating, kept_randomness, python_words
-from .outcome import Score
-from .recognizer import load_recognizer, shipped_for
-from .resize import resized
-from .result import build_result
-from .result_files import HISTOGRAM
-from .scoring import Choice, rendered_otherwise
-from .sources import SourceOptions, open_source
+from .recognizer.recognizer import load_recognizer, shipped_for
+from .result.build import build_result
+from .result.files import HISTOGRAM
+from .result.score import Score
+from .scoring import score as scoring
+from .scoring.counting import Reader, piece_length
+from .scoring.score import Choice, rendered_otherwise
 from .sources.base import Source
-from .sources.in_process import (
+from .sources.networks.in_process import (
     callable_name,
     module_of,
     open_callable,
@@ -40,6 +39,7 @@ from .sources.in_process import (
     weights_digest,
 )
 from .sources.options import Layout, Range
+from .sources.registry import SourceOptions, open_source
 
 Generator = nn.Module | Callable[[Any], Any] | Source | str | Path
 """What can be scored; see `score`."""

@@ -10,19 +10,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
+from shapeshd.distribution import Law
 from shapeshd.errors import MissingPackageError, UsageError
 from shapeshd.factors import NUM_BINS, IntArray, joint_bins
-from shapeshd.law import Law
+from shapeshd.images.resize import check_image_size, resized
 
-from .counting import Reader
-from .guest import kept_randomness, python_words
-from .histogram import min_samples
-from .recognizer import Recognizer, load_recognizer, shipped_for
-from .resize import check_image_size, resized
-from .sources.images_form import ImageForm
+from .caller_state import kept_randomness, python_words
+from .recognizer.recognizer import Recognizer, load_recognizer, shipped_for
+from .scoring.counting import Reader
+from .sources.image_format import ImageForm
 from .sources.options import RANGES, Layout, Range, SourceOptions
-from .statistic import GoodnessOfFit, goodness_of_fit
-from .under_law import check_testable, split_outside
+from .statistics.chi_square import GoodnessOfFit, goodness_of_fit
+from .statistics.histogram import min_samples
+from .statistics.measurement_error import check_testable, split_outside
 
 try:
     from torchmetrics import Metric

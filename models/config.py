@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from shapeshd.benchmark.histogram import min_samples
+from shapeshd.benchmark.statistics.histogram import min_samples
 from shapeshd.checks import whole_number
 from shapeshd.errors import UsageError
 

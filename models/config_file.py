@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from shapeshd.errors import UsageError
-from shapeshd.toml_file import read_toml, tomllib
+from shapeshd.support.toml_file import read_toml, tomllib
 
 from .config import FACTORS, IMAGES, RunConfig
 

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .layers import full_precision
+from .networks.layers import full_precision
 
 Number = TypeVar("Number", float, Tensor)
 

@@ -18,24 +18,21 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.sources.base import Source
-from shapeshd.benchmark.sources.checkpoint import network_source
-from shapeshd.benchmark.sources.generator import (
-    allow_options,
-    usable_device,
-)
-from shapeshd.checkpoint import SUFFIX
+from shapeshd.benchmark.sources.networks.checkpoint import network_source
+from shapeshd.benchmark.sources.networks.generator import allow_options, usable_device
+from shapeshd.benchmark.sources.registry import SourceOptions, open_source
 from shapeshd.checks import whole_number
-from shapeshd.contact_sheet import FORMATS, check_output, draw_sheet, save_sheet
+from shapeshd.dataset.contact_sheet import FORMATS, check_output, draw_sheet, save_sheet
+from shapeshd.dataset.export import block_name, encode_png
 from shapeshd.errors import UsageError
-from shapeshd.export import block_name, encode_png
 from shapeshd.factors import MAX_IMAGE
-from shapeshd.new_output import publish, refuse_existing
-from shapeshd.povray import core_count
-from shapeshd.progress import progress_bar
+from shapeshd.support.checkpoint import SUFFIX
+from shapeshd.support.distributed import core_count
+from shapeshd.support.new_output import publish, refuse_existing
+from shapeshd.support.progress import progress_bar
 
-from .architectures import Images, read_generator
+from .networks.checkpoints import Images, read_generator
 
 COLUMNS = 8
 _ZIP = ".zip"

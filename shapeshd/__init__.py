@@ -6,31 +6,31 @@ not import torch.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+import lazy_loader
 
 __version__ = "0.1.0"
 
-_HOMES = {
-    "FACTORS": "factors",
-    "Factor": "factors",
-    "Law": "law",
-    "bin_indices": "factors",
-    "check_factors": "factors",
-    "joint_bins": "factors",
-    "open_dataset": "dataset",
-    "uniform_factors": "factors",
-    "ShapesHD": "dataset",
-    "ShapesHDError": "errors",
-    "render_images": "povray",
-    "RayTracer": "raytracer",
-    "trace_images": "raytracer",
-}
-__all__ = ["__version__", *sorted(_HOMES)]
+__getattr__, __dir__, _names = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "dataset.shapes_hd": ["ShapesHD", "open_dataset"],
+        "distribution": ["Law"],
+        "errors": ["ShapesHDError"],
+        "factors": [
+            "FACTORS", "Factor", "bin_indices", "check_factors", "joint_bins", "uniform_factors"
+        ],
+        "raytracer.tracer": ["RayTracer", "trace_images"],
+        "render.povray": ["render_images"],
+    },
+)  # fmt: skip
+__all__ = ["__version__", *_names]
 
 if TYPE_CHECKING:
-    from .dataset import ShapesHD as ShapesHD
-    from .dataset import open_dataset as open_dataset
+    from .dataset.shapes_hd import ShapesHD as ShapesHD
+    from .dataset.shapes_hd import open_dataset as open_dataset
+    from .distribution import Law as Law
     from .errors import ShapesHDError as ShapesHDError
     from .factors import FACTORS as FACTORS
     from .factors import Factor as Factor
@@ -38,17 +38,6 @@ if TYPE_CHECKING:
     from .factors import check_factors as check_factors
     from .factors import joint_bins as joint_bins
     from .factors import uniform_factors as uniform_factors
-    from .law import Law as Law
-    from .povray import render_images as render_images
-    from .raytracer import RayTracer as RayTracer
-    from .raytracer import trace_images as trace_images
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f".{_HOMES[name]}", __name__), name)
-
-
-def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    from .raytracer.tracer import RayTracer as RayTracer
+    from .raytracer.tracer import trace_images as trace_images
+    from .render.povray import render_images as render_images

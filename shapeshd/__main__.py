@@ -1,6 +1,6 @@
 """``python -m shapeshd``."""
 
-from .cli import main
+from shapeshd.cli.main import main
 
 if __name__ == "__main__":
     main()

@@ -12,9 +12,10 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from shapeshd.support.philox import philox
+
 from .checks import whole_number
 from .errors import UsageError
-from .philox import philox
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from shapeshd.cli import main
-from shapeshd.plan import plan_render
-from shapeshd.povray import RenderOptions
-from shapeshd.render import RenderResult, run_render
-from shapeshd.sampling import UniformSampling
+from shapeshd.cli.main import main
+from shapeshd.render.plan import plan_render
+from shapeshd.render.run import RenderResult, run_render
+from shapeshd.scene.render_options import RenderOptions
+from shapeshd.scene.sampling import UniformSampling
 
 COUNT, SIZE, SHARD_SIZE, SEED = 50, 32, 20, 0
 

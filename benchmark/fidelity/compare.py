@@ -11,7 +11,7 @@ from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray
 
 from .frechet import frechet_distance
-from .kernel_distance import kernel_distance
+from .kernel import kernel_distance
 from .neighbours import neighbour_statistics
 
 MIN_IMAGES = 100

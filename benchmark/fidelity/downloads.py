@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError, one_line
-from shapeshd.progress import note
+from shapeshd.support.progress import note
 
 _DIGEST = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 

@@ -22,14 +22,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from shapeshd.benchmark.recognizer.recognizer import Recognizer
 from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray, uniform_factors
-from shapeshd.raytracer import trace_images
+from shapeshd.images.resize import check_image_size, resized
+from shapeshd.raytracer.tracer import trace_images
 
-from ..recognizer import Recognizer
-from ..resize import check_image_size, resized
 from .downloads import published_weights
-from .foreign_features import KINDS, load_foreign
+from .pretrained_features import KINDS, load_foreign
 
 DEFAULT = "recognizer"
 FORM = "recognizer, inception, vgg, inception:PATH or vgg:PATH"

@@ -31,7 +31,7 @@ from scipy import linalg
 
 from shapeshd.factors import FloatArray
 
-from .jackknife import GROUPS, Interval, groups_of, jackknife
+from .intervals import GROUPS, Interval, groups_of, jackknife
 
 _ENOUGH = 2.0
 """Images per feature from which on the bias is taken for its first term."""

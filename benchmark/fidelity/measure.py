@@ -11,21 +11,21 @@ from typing import Any, cast
 import numpy as np
 from torch import Tensor
 
+from shapeshd.benchmark.recognizer.data import images_in_common
+from shapeshd.benchmark.recognizer.recognizer import Recognizer
+from shapeshd.benchmark.scoring.counting import Reader, piece_length
+from shapeshd.benchmark.scoring.distributed import Ranks
+from shapeshd.benchmark.sources.base import Source
 from shapeshd.checks import whole_number
-from shapeshd.dataset import open_dataset
+from shapeshd.dataset.render_spec import RenderSpec
+from shapeshd.dataset.shapes_hd import open_dataset
+from shapeshd.distribution import Law
 from shapeshd.errors import InterruptedRunError, UsageError
 from shapeshd.factors import FloatArray
-from shapeshd.law import Law
-from shapeshd.progress import progress_bar
-from shapeshd.render_spec import RenderSpec
-from shapeshd.sampling import make_sampling
+from shapeshd.images.resize import resized
+from shapeshd.scene.sampling import make_sampling
+from shapeshd.support.progress import progress_bar
 
-from ..counting import Reader, piece_length
-from ..ranks import Ranks
-from ..recognizer import Recognizer
-from ..resize import resized
-from ..sources.base import Source
-from ..training_data import images_in_common
 from .compare import MIN_IMAGES, compare_features, theoretical
 from .features import DEFAULT, FeatureNetwork, load_features
 from .pieces import Measured, Pieces

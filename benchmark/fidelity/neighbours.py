@@ -31,7 +31,7 @@ import numpy as np
 
 from shapeshd.factors import FloatArray
 
-from .jackknife import Interval, groups_of, student
+from .intervals import Interval, groups_of, student
 
 NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}
 """k of each statistic, as published."""

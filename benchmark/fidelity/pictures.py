@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shapeshd.benchmark.scoring.examples import Arrays, pixels_of, thumbnail
+from shapeshd.benchmark.sources.base import Source
 from shapeshd.factors import FloatArray, IntArray
 
-from ..examples import Arrays, pixels_of, thumbnail
-from ..sources.base import Source
 from .pieces import Measured
 from .residual import MEASURES
 

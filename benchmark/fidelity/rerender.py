@@ -9,11 +9,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shapeshd.engines import ENGINES, engine_named
 from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray
-from shapeshd.povray import RenderOptions, core_count
-from shapeshd.raytracer import RayTracer
+from shapeshd.raytracer.tracer import RayTracer
+from shapeshd.render.engines import ENGINES, engine_named
+from shapeshd.scene.render_options import RenderOptions
+from shapeshd.support.distributed import core_count
 
 DEFAULT_ENGINE = "torch"
 

@@ -17,7 +17,7 @@ from scipy import stats
 from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray
 
-from .jackknife import CONFIDENCE, student
+from .intervals import CONFIDENCE, student
 from .residual import BETTER_IF_LARGE, MEASURES, farther
 
 QUANTILE = 0.999

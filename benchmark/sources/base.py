@@ -2,32 +2,10 @@
 
 from __future__ import annotations
 
-import abc
 from types import TracebackType
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from torch import Tensor
-
-_Closing = TypeVar("_Closing", bound="Closing")
-
-
-class Closing(abc.ABC):
-    """A context manager that closes what it gives."""
-
-    @abc.abstractmethod
-    def close(self) -> None:
-        """End or close what is open; it is not asked again."""
-
-    def __enter__(self: _Closing) -> _Closing:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Source(Protocol):

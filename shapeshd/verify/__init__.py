@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..engines import engine_named
-from ..errors import UsageError
-from ..workspace import WORK_FOLDER
+from shapeshd.errors import UsageError
+from shapeshd.render.engines import engine_named
+from shapeshd.support.workspace import WORK_FOLDER
+
 from . import files, labels
 from .pixels import check_pixels
 from .read import Check, collect

@@ -9,9 +9,10 @@ from typing import Any
 import h5py
 import numpy as np
 
-from ..factors import FACTORS
-from ..manifest import MANIFEST_NAME, VIRTUAL_NAME
-from ..shards import open_hdf5, open_shard, shard_number
+from shapeshd.dataset.manifest import MANIFEST_NAME, VIRTUAL_NAME
+from shapeshd.dataset.shards import open_hdf5, open_shard, shard_number
+from shapeshd.factors import FACTORS
+
 from .read import Check, Evidence, describe_images, judge
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import UsageError
-from ..factors import BIN_SHAPE, FACTORS, NAMES, bin_indices, check_factors
-from ..law import Law
-from ..sampling import Sampling, make_sampling
-from ..shards import Provenance
+from shapeshd.dataset.shards import Provenance
+from shapeshd.distribution import Law
+from shapeshd.errors import UsageError
+from shapeshd.factors import BIN_SHAPE, FACTORS, NAMES, bin_indices, check_factors
+from shapeshd.scene.sampling import Sampling, make_sampling
+
 from .read import Check, Evidence, describe_images, judge
 
 MIN_EXPECTED = 5

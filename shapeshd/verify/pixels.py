@@ -12,12 +12,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ..engines import ENGINES, engine_named, is_scene_installed
-from ..errors import ShapesHDError
-from ..factors import FloatArray, check_factors
-from ..povray import Image, RenderOptions, core_count
-from ..progress import progress_bar
-from ..shards import Provenance, ShardHeader, open_shard
+from shapeshd.dataset.shards import Provenance, ShardHeader, open_shard
+from shapeshd.errors import ShapesHDError
+from shapeshd.factors import FloatArray, check_factors
+from shapeshd.render.engines import ENGINES, engine_named, is_scene_installed
+from shapeshd.scene.render_options import Image, RenderOptions
+from shapeshd.support.distributed import core_count
+from shapeshd.support.progress import progress_bar
+
 from .read import Check, Evidence, judge
 
 NAME = "pixels"

@@ -10,12 +10,12 @@ from typing import Any
 
 import joblib
 
-from ..errors import ShapesHDError, UsageError, one_line
-from ..factors import FloatArray
-from ..manifest import MANIFEST_NAME, Manifest
-from ..povray import core_count
-from ..progress import progress_bar
-from ..shards import Provenance, ShardHeader, check_shard, list_shards, read_header
+from shapeshd.dataset.manifest import MANIFEST_NAME, Manifest
+from shapeshd.dataset.shards import Provenance, ShardHeader, check_shard, list_shards, read_header
+from shapeshd.errors import ShapesHDError, UsageError, one_line
+from shapeshd.factors import FloatArray
+from shapeshd.support.distributed import core_count
+from shapeshd.support.progress import progress_bar
 
 _BYTES_PER_WORKER = 32 * 2**20  # less is read before a second process has started
 

@@ -1,0 +1,63 @@
+"""Error bars of statistics of two sets, from the same statistic with a part left out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy import special
+
+from shapeshd.benchmark.statistics.u_statistic import CONFIDENCE
+from shapeshd.factors import FloatArray, IntArray
+
+GROUPS = 20
+_TAIL = (1 - CONFIDENCE) / 2
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value and its 95% interval.
+
+    Attributes:
+        value: the statistic.
+        low: lower end.
+        high: upper end.
+    """
+
+    value: float
+    low: float
+    high: float
+
+    def to_json(self) -> dict[str, float]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
+
+
+def groups_of(count: int, seed: int, groups: int = GROUPS) -> IntArray:
+    """Cut `count` things at random into groups whose sizes differ by one at most.
+
+    Returns:
+        The group of each, int64 (count,) in 0 .. groups - 1.
+    """
+    return np.random.default_rng(seed).permutation(np.arange(count) % groups)
+
+
+def jackknife(value: float, left_out: Sequence[float] | FloatArray) -> Interval:
+    """Return the interval of a statistic by the delete-a-group jackknife.
+
+    Args:
+        value: of all.
+        left_out: of all but group g, for each group.
+    """
+    groups = len(left_out)
+    spread = np.asarray(left_out) - np.mean(left_out)
+    error = math.sqrt((groups - 1) / groups * float(spread @ spread))
+    reach = student(groups - 1) * error
+    return Interval(value, value - reach, value + reach)
+
+
+def student(freedom: float) -> float:
+    """Return the factor of a standard error of so many degrees of freedom in a 95% interval."""
+    return float(special.stdtrit(freedom, 1 - _TAIL))

@@ -1,0 +1,200 @@
+"""Features of the networks that the literature compares by, from a weights file of the user's.
+
+- ``inception:PATH``: the Inception network of FID, 2048 numbers of its last pooling, as
+  torch-fidelity builds it; its file ``weights-inception-2015-12-05-6726825d.pth`` is the one to
+  give. The network enlarges images to 299 x 299 itself, as TensorFlow did.
+- ``vgg:PATH``: VGG16 of torchvision, the 4096 numbers of its second dense layer, on which
+  precision and recall were published; torchvision's ``vgg16-397923af.pth``.
+- either as TorchScript, with trust, called as ``network(images, return_features=True)`` with
+  uint8 images: so NVlabs' ``inception-2015-12-05.pt`` and ``vgg16.pt`` are.
+
+Images larger than a network's input are first resized with antialiasing. A file of weights
+is read as tensors and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import warnings
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from shapeshd.benchmark.sources.networks.generator import explain, require_trust, usable_device
+from shapeshd.benchmark.sources.networks.torchscript import is_torchscript
+from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
+from shapeshd.images.resize import resized
+
+KINDS = ("inception", "vgg")
+_SIDES = {"inception": 299, "vgg": 224}
+_BATCH = 32
+_SAFE_TORCH = (2, 10)  # the first whose weights_only has no known way around it
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, of ImageNet
+
+
+class ForeignFeatures:
+    """A network for images of its own size.
+
+    Args:
+        name: for a result.
+        digest: SHA-256 of its file.
+        network: uint8 (n, 3, H, W) on `device` -> (n, d).
+        side: larger images are resized to so many pixels a side.
+        device: where it computes.
+
+    Raises:
+        ShapesHDError: if it gives something else.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        digest: str,
+        network: Callable[[Tensor], Any],
+        side: int,
+        device: torch.device,
+    ) -> None:
+        self.name, self.digest = name, digest
+        self._network, self._side, self._device = network, side, device
+        self.dimension = self(torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape[1]
+
+    def __call__(self, images: Tensor) -> npt.NDArray[np.float32]:
+        """Return float32 (n, d) for uint8 images (n, 3, H, W)."""
+        found = [self._features(part) for part in images.split(_BATCH)]
+        return np.concatenate(found)
+
+    def _features(self, images: Tensor) -> npt.NDArray[np.float32]:
+        part = images.to(self._device)
+        if max(part.shape[-2:]) > self._side:
+            part = resized(part, self._side)
+        try:
+            with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
+                values = self._network(part)
+        except RuntimeError as error:  # TorchScript's own errors are of it
+            raise ShapesHDError(f"{self.name}: fails on images ({explain(error)})") from error
+        if not isinstance(values, Tensor) or values.ndim != 2 or len(values) != len(part):
+            raise ShapesHDError(f"{self.name}: does not give a vector for each image")
+        return values.float().cpu().numpy()
+
+
+def load_foreign(
+    kind: str, path: Path, device: str | torch.device = "cpu", *, trust: bool = False
+) -> ForeignFeatures:
+    """Load the network of a file.
+
+    Args:
+        kind: "inception" or "vgg".
+        path: its weights: ``.safetensors``, what ``torch.save`` wrote, or TorchScript.
+        device: where it computes.
+        trust: run code that the file may hold.
+
+    Raises:
+        UsageError: if there is no such file, it holds other tensors, or it could run code.
+        MissingPackageError: if torch-fidelity is needed and not installed.
+        ShapesHDError: if the file is damaged.
+    """
+    path = path.expanduser()
+    name = f"{kind}:{path.name}"
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file; give the weights as {kind}:PATH")
+    place = usable_device(str(device))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if is_torchscript(path):
+        require_trust(trust, name, "a TorchScript file holds code that runs when it is used")
+        network = _script(path, place, name)
+    else:
+        build = {"inception": _inception, "vgg": _vgg}[kind]
+        network = build(_tensors(path, name, trust), place, name)
+    return ForeignFeatures(name, digest, network, _SIDES[kind], place)
+
+
+def _script(path: Path, device: torch.device, name: str) -> Callable[[Tensor], Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # "use torch.export": the user's choice
+        try:
+            module = torch.jit.load(str(path), map_location=device).eval()
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ShapesHDError(f"{name}: cannot be loaded ({explain(error)})") from error
+    return lambda images: module(images, return_features=True)
+
+
+def _tensors(path: Path, name: str, trust: bool) -> dict[str, Tensor]:
+    """Read a file of tensors; no code in it runs."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        version = tuple(int(part) for part in torch.__version__.split(".")[:2])
+        if not trust and version < _SAFE_TORCH:
+            raise UsageError(
+                f"{name}: PyTorch {torch.__version__} cannot be kept from running code in such a "
+                "file: save it as .safetensors, or add --trust if you know where it comes from"
+            )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # of a file's age; the error says enough
+            values = torch.load(path, map_location="cpu", weights_only=True)
+    except ShapesHDError:
+        raise
+    except Exception as error:  # safetensors, pickle, zip and PyTorch share no base but this
+        raise ShapesHDError(
+            f"{name}: holds no weights that can be read as tensors alone ({type(error).__name__})"
+        ) from None
+    if not (isinstance(values, dict) and all(isinstance(each, Tensor) for each in values.values())):
+        raise UsageError(f"{name}: holds no dictionary of tensors, as a network's weights are")
+    return values
+
+
+def _inception(
+    tensors: dict[str, Tensor], device: torch.device, name: str
+) -> Callable[[Tensor], Any]:
+    try:
+        extractor = import_module("torch_fidelity.feature_extractor_inceptionv3")
+    except ImportError:
+        raise MissingPackageError.of("torch-fidelity", "fidelity", f"{name}: Inception") from None
+    # Its own loader runs whatever a file holds: it gets a file of ours, with these tensors.
+    with tempfile.TemporaryDirectory(prefix="shapeshd-") as folder:
+        safe = Path(folder) / "weights.pth"
+        torch.save(tensors, safe)
+        try:
+            network = extractor.FeatureExtractorInceptionV3(
+                "inception", ["2048"], feature_extractor_weights_path=str(safe)
+            )
+        except RuntimeError as error:
+            raise UsageError(f"{name}: holds other tensors than FID's Inception has") from error
+    network = network.to(device)
+    return lambda images: network(images)[0]
+
+
+def _vgg(tensors: dict[str, Tensor], device: torch.device, name: str) -> Callable[[Tensor], Any]:
+    from torchvision.models import vgg16
+
+    with torch.device("meta"):  # random weights for nothing take seconds
+        network = vgg16()
+    try:
+        network.load_state_dict(tensors, assign=True)
+    except RuntimeError as error:
+        raise UsageError(f"{name}: holds other tensors than torchvision's VGG16") from error
+    network.classifier = nn.Sequential(*network.classifier[:5])  # to the second ReLU
+    network = network.to(device).float().eval().requires_grad_(False)
+    mean, deviation = (
+        torch.tensor(values, device=device).view(3, 1, 1) for values in (_MEAN, _DEVIATION)
+    )
+    side = (_SIDES["vgg"], _SIDES["vgg"])
+
+    def features(images: Tensor) -> Tensor:
+        values = images.float() / 255
+        if values.shape[-2:] != side:
+            values = F.interpolate(values, side, mode="bilinear", antialias=True)
+        found: Tensor = network((values - mean) / deviation)
+        return found
+
+    return features

@@ -1,0 +1,1 @@
+"""Several results side by side: compared, ranked, written as tables and entries."""

@@ -1,0 +1,66 @@
+"""What people read of a comparison: cells as text, and a table for the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shapeshd.benchmark.report.terminal import WIDTH, shortened, table
+from shapeshd.benchmark.statistics.measurement_error import law_words
+
+from .compare import Comparison
+from .row import QUALITY
+
+_LONGEST_NAME, _SHORT_NAME = 36, 22
+
+RANKS_MEAN = (
+    "equal ranks (=) are not told apart: two-sided z test of D, 5% for all pairs together; "
+    "a rank is one more than the number of models that are surely better"
+)
+
+
+def describe_comparison(comparison: Comparison) -> str:
+    """Return the tables for the terminal and the warnings, at most `WIDTH` columns wide.
+
+    Warnings may be longer.
+    """
+    rows = comparison.rows()
+    lines = _scores(rows)
+    lines += ["  in brackets: 95%; at 20 samples per bin; the best first", ""]
+    own = [row for row in rows if row["own"]]
+    lines += table(
+        ("", "mainly wrong (its part of D)", "recognizer"),
+        [
+            (shortened(row["name"], _SHORT_NAME), row["guilt"], shortened(row["recognizer"], 28))
+            for row in own
+        ],
+    )
+    if any(row["quality"][0] for row in own):
+        columns = zip(QUALITY, *(row["quality"] for row in own), strict=True)
+        longest = WIDTH - 2 - sum(2 + max(map(len, column)) for column in columns)
+        cells = [(shortened(row["name"], longest), *row["quality"]) for row in own]
+        lines += ["", *table(("", *QUALITY), cells)]
+    if any(place.shared for place in comparison.places):
+        lines.append("  equal ranks (=) are not told apart (z test of D, 5% for all pairs)")
+    laws = {law_words(result): result for result in comparison.results}
+    if len(laws) == 1 and comparison.results[0].get("law"):
+        lines.append(f"  tested against {next(iter(laws))}")
+    lines += [f"warning: {warning}" for warning in comparison.warnings]
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _scores(rows: list[dict[str, Any]]) -> list[str]:
+    heads = ("reduced chi-square", "divergence D", "samples")
+    cells = [
+        (
+            row["interval"],
+            row["divergence"],
+            row["note"].removesuffix(" samples") if row["own"] else "",
+        )
+        for row in rows
+    ]
+    columns = zip(heads, *cells, strict=True)
+    taken = sum(2 + max(map(len, column)) for column in columns)
+    place = 2 + max(len(row["rank"]) for row in rows)
+    longest = min(_LONGEST_NAME, WIDTH - 2 - taken - place)
+    names = [f"{row['rank']:<{place}}{shortened(row['name'], longest)}" for row in rows]
+    return table(("", *heads), [(name, *cell) for name, cell in zip(names, cells, strict=True)])

@@ -1,0 +1,226 @@
+"""A trained recognizer: images in, factors out.
+
+The two that are shipped, ``lite`` for images of 64 pixels and ``hd`` for 256, lie in
+``weights/``; others come from ``shapeshd train recognizer``. How well one reads is measured on
+images it has never seen and stands in its card: see `evaluation`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.factors import FACTORS, FloatArray
+from shapeshd.support.batching import in_threads
+from shapeshd.support.checkpoint import SUFFIX, load_checkpoint, load_weights
+
+from .network import NetworkConfig, Reading, RecognitionNetwork
+
+KIND = "recognizer"
+SHIPPED = ("lite", "hd")
+HD_FROM = 128
+"""Images of so many pixels a side, and larger ones, are read by ``hd``."""
+
+FILE_NAME = "recognizer" + SUFFIX
+WEIGHTS = Path(__file__).parent / "weights"
+
+Array = TypeVar("Array", bound=npt.NDArray[Any])
+
+_SCALE, _ORIENTATION = FACTORS[3], FACTORS[5]
+_CACHED_PIXELS = 64 * 64 * 64  # of a batch on a CPU: with more, tensors leave its cache
+_GPU_PIXELS = 64 * 256 * 256
+
+
+def encode_factors(factors: FloatArray | Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Return what the network should say of images with these factors.
+
+    Args:
+        factors: (n, 6), inside their ranges.
+
+    Returns:
+        hues (n, 3, 2), scale (n,) in [0, 1], orientation (n,) in [-1, 1], all float32, and the
+        shape's index (n,), int64; see `Reading`.
+    """
+    table = torch.as_tensor(factors).double()
+    angles = table[:, :3] * (2 * math.pi)
+    hues = torch.stack((angles.cos(), angles.sin()), 2)
+    scale = (table[:, 3] - _SCALE.low) / _SCALE.period
+    orientation = table[:, 5] / _ORIENTATION.high
+    return hues.float(), scale.float(), orientation.float(), table[:, 4].long()
+
+
+def decode_reading(reading: Reading) -> Tensor:
+    """Return the factors that a reading says: float64 (n, 6), on its device.
+
+    Hues lie in [0, 1); scale and orientation are limited to their ranges, NaN stays NaN.
+    """
+    hues = reading.hues.double()
+    turns = torch.remainder(torch.atan2(hues[..., 1], hues[..., 0]) / (2 * math.pi), 1.0)
+    turns = torch.where(turns >= 1, 0.0, turns)  # -1e-17 % 1 is 1
+    scale = reading.scale.double() * _SCALE.period + _SCALE.low
+    orientation = reading.orientation.double() * _ORIENTATION.high
+    shape = reading.shape.argmax(1).double()
+    columns = (
+        *turns.unbind(1),
+        scale.clamp(_SCALE.low, _SCALE.high),
+        shape,
+        orientation.clamp(_ORIENTATION.low, _ORIENTATION.high),
+    )
+    return torch.stack(columns, 1)
+
+
+class Recognizer:
+    """Reads the six factors from images of one size.
+
+    Args:
+        network: trained; it is put into evaluation mode.
+        name: what to call it.
+        digest: SHA-256 of its weights.
+        card: what is known of it.
+        device: where it computes.
+
+    Attributes:
+        size: width and height of its images, pixels.
+    """
+
+    def __init__(
+        self,
+        network: RecognitionNetwork,
+        name: str,
+        digest: str = "",
+        card: dict[str, Any] | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.name = name
+        self.digest = digest
+        self.card = card or {}
+        self.device = torch.device(device)
+        self.size = network.config.size
+        self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
+        pixels = _CACHED_PIXELS if self.device.type == "cpu" else _GPU_PIXELS
+        self._batch = max(1, pixels // self.size**2)
+
+    def __call__(self, images: Tensor) -> FloatArray:
+        """Return the factors of images.
+
+        Args:
+            images: uint8 (n, 3, size, size), sRGB, on any device.
+
+        Returns:
+            float64 (n, 6), columns as in `shapeshd.FACTORS`, each inside its range.
+
+        Raises:
+            UsageError: if the images are of another type or shape.
+            ShapesHDError: if the network answers with something that is no number.
+        """
+
+        def read(part: Tensor) -> Tensor:
+            return decode_reading(self.network(part))
+
+        return self._in_batches(images, read, np.empty((len(images), len(FACTORS))))
+
+    def features(self, images: Tensor) -> npt.NDArray[np.float32]:
+        """Return the features of images that their factors are read from.
+
+        Args:
+            images: as of `__call__`.
+
+        Returns:
+            float32 (n, `feature_dim`); see `RecognitionNetwork.features`.
+
+        Raises:
+            UsageError, ShapesHDError: as of `__call__`.
+        """
+        found = np.empty((len(images), self.feature_dim), dtype=np.float32)
+        return self._in_batches(images, self.network.features, found)
+
+    @property
+    def feature_dim(self) -> int:
+        """How many numbers `features` gives for an image."""
+        return self.network.feature_dim
+
+    def _in_batches(self, images: Tensor, work: Callable[[Tensor], Tensor], out: Array) -> Array:
+        """Fill `out` with what `work` makes of images, a batch at a time, and check it."""
+        wanted = (3, self.size, self.size)
+        if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
+            raise UsageError(
+                f"the recognizer {self.name} reads uint8 images of shape (n, 3, {self.size}, "
+                f"{self.size}), not {str(images.dtype)[6:]} {tuple(images.shape)}"
+            )
+        starts = range(0, len(images), self._batch)
+
+        def read(start: int) -> None:
+            part = images[start : start + self._batch].to(self.device, non_blocking=True)
+            # A caller may be training with autocast: it was measured in float32.
+            with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+                out[start : start + len(part)] = work(part).cpu()
+
+        if self.device.type == "cpu" and len(starts) > 1:
+            in_threads(read, starts, min(len(starts), torch.get_num_threads()))
+        else:
+            for start in starts:
+                read(start)
+        if not np.isfinite(out).all():
+            raise ShapesHDError(f"the recognizer {self.name} gives NaN: its weights are damaged")
+        return out
+
+
+def shipped_for(side: int) -> str:
+    """Return the name of the shipped recognizer for images of `side` pixels."""
+    return "hd" if side >= HD_FROM else "lite"
+
+
+def find_recognizer(name: str | Path) -> Path:
+    """Return the file of a recognizer's weights.
+
+    Args:
+        name: ``lite``, ``hd``, a ``.safetensors`` file or its card, or a training's folder.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if str(name) in SHIPPED:
+        return WEIGHTS / f"{name}{SUFFIX}"
+    path = Path(name).expanduser()
+    if path.is_dir():
+        path = path / FILE_NAME
+        if not path.exists():
+            raise UsageError(f"{path.parent}: holds no {FILE_NAME}, so its training has not ended")
+    if not path.exists():
+        raise UsageError(
+            f"{path}: no such recognizer; say {' or '.join(SHIPPED)}, or the path of one that "
+            "`shapeshd train recognizer` made"
+        )
+    if path.suffix not in (SUFFIX, ".json"):
+        raise UsageError(f"{path}: is no recognizer; that is a {SUFFIX} file with its card")
+    return path
+
+
+def load_recognizer(name: str | Path, device: str | torch.device = "cpu") -> Recognizer:
+    """Load a recognizer.
+
+    Args:
+        name: see `find_recognizer`.
+        device: where it computes.
+
+    Raises:
+        UsageError: if there is none of that name, or it is something else.
+        ShapesHDError: if its files are damaged.
+    """
+    path = find_recognizer(name)
+    checkpoint = load_checkpoint(path, KIND)
+    if not isinstance(checkpoint.card.get("network"), dict):
+        raise UsageError(f"{path}: its card has no entry 'network'")
+    network = RecognitionNetwork(NetworkConfig.from_json(checkpoint.card["network"]))
+    tensors = {key: tensor.float() for key, tensor in checkpoint.tensors.items()}
+    load_weights(network, tensors, path)
+    known = str(name) if str(name) in SHIPPED else str(path)
+    return Recognizer(network, known, checkpoint.digest, checkpoint.card, device)

@@ -1,0 +1,364 @@
+"""Trains a recognizer: batches of images, one loss, an average of the weights.
+
+The loss counts errors in bins, because a wrong bin is what an error costs: the absolute error
+of each factor over the width of its bin, and cross-entropy for the shape. What is kept is the
+exponential moving average of the weights.
+
+A run is a folder. Its state is saved every so often and when it is stopped; the same command
+goes on from there, and ends as an uninterrupted run does, bit for bit on a CPU with as many
+threads.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from shapeshd.checks import whole_number
+from shapeshd.dataset.shapes_hd import ShapesHD
+from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
+from shapeshd.factors import FACTORS, SHAPE
+from shapeshd.support.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from shapeshd.support.interrupts import stop_requested
+from shapeshd.support.order import mixed_seed
+from shapeshd.support.progress import note, progress_bar
+from shapeshd.support.run_log import RunLog
+from shapeshd.support.run_state import require_same_settings
+
+from .data import Origin, check_split, ordered_batches, training_batches
+from .degradation import degrade
+from .evaluate import Accuracy, evaluate
+from .network import NetworkConfig, Reading, RecognitionNetwork
+from .recognizer import FILE_NAME, KIND, Recognizer, encode_factors, find_recognizer
+
+STATE_NAME = "training.safetensors"
+STATE_KIND = "recognizer-training"
+_SAVE_SECONDS = 60.0
+_LOG_STEPS = 50
+_WIDTHS = [factor.period / factor.bins for factor in FACTORS]
+_ENTRY = "geometry.enter.weight"
+_GEOMETRY = 2.0  # scale and orientation are the hardest to read: they weigh more
+
+
+@dataclass(frozen=True)
+class TrainingConfig:
+    """How a recognizer is trained.
+
+    Attributes:
+        images: how many images are shown in all, repetitions included.
+        batch: images in a step.
+        learning_rate: of Adam, at its highest; it rises over `warm_up` steps and falls to 0
+            along a cosine.
+        warm_up: steps.
+        weight_decay: of AdamW.
+        average: decay of the moving average of the weights, per step.
+        degraded: share of images that are blurred or noisy; see `degradation`.
+        precision: "bf16" or "fp32", of the convolutions.
+        exact: share of the run at its end that is in fp32 in any case.
+        held_out: images at the end of the dataset that are kept for the evaluation.
+        seed: decides the first weights, the order, and the degradations.
+
+    Raises:
+        UsageError: if a value is impossible.
+    """
+
+    images: int = 1_000_000
+    batch: int = 64
+    learning_rate: float = 2e-3
+    warm_up: int = 200
+    weight_decay: float = 1e-4
+    average: float = 0.999
+    degraded: float = 0.25
+    precision: str = "bf16"
+    exact: float = 0.2
+    held_out: int = 10_000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        whole_number("batch", self.batch, 1)
+        whole_number("images", self.images, self.batch)
+        whole_number("held_out", self.held_out, 1)
+        whole_number("seed", self.seed, 0, 2**63 - 1)
+        if not 0 < self.learning_rate < 1:
+            raise UsageError(f"learning rate must be above 0 and below 1, not {self.learning_rate}")
+        if not 0 <= self.degraded <= 1:
+            raise UsageError(f"degraded must be a share from 0 to 1, not {self.degraded}")
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        return self.images // self.batch
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step."""
+        rise = min(1.0, (step + 1) / max(1, self.warm_up))
+        return self.learning_rate * rise * 0.5 * (1 + math.cos(math.pi * step / self.steps))
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)
+
+
+def default_precision(device: torch.device) -> str:
+    """Return "bf16" where the device computes fast in it, else "fp32"."""
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    return "bf16" if device.type == "cpu" and supported() else "fp32"
+
+
+def reading_loss(reading: Reading, factors: Tensor) -> dict[str, Tensor]:
+    """Return the error of each factor, in bins; of the shape, its cross-entropy.
+
+    Args:
+        reading: of n images.
+        factors: float64 (n, 6), the true ones.
+
+    Returns:
+        Scalars by name of the factor. A hue's is the distance from the point on the unit
+        circle, which a hue vector shorter than 1 has too.
+    """
+    hues, scale, orientation, shape = encode_factors(factors)
+    turns = (reading.hues.float() - hues).norm(dim=2).mean(0) / (2 * math.pi)
+    losses = {FACTORS[column].name: turns[column] / _WIDTHS[column] for column in range(3)}
+    error = (reading.scale.float() - scale).abs().mean()
+    losses[FACTORS[3].name] = error * FACTORS[3].bins
+    losses[FACTORS[SHAPE].name] = F.cross_entropy(reading.shape.float(), shape)
+    error = (reading.orientation.float() - orientation).abs().mean()
+    losses[FACTORS[5].name] = error * FACTORS[5].bins / 2
+    return losses
+
+
+def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
+    """Return the sum over the factors, in which scale and orientation count twice."""
+    double = (FACTORS[3].name, FACTORS[5].name)
+    return torch.stack(
+        [loss * (_GEOMETRY if name in double else 1.0) for name, loss in losses.items()]
+    ).sum()
+
+
+class RecognizerTraining:
+    """A run: its networks, its optimizer, its folder.
+
+    Args:
+        dataset: the images, of the network's size.
+        origin: where they come from.
+        out: folder of the run; it is made.
+        network: what to train.
+        config: how.
+        device: where.
+        start_from: a recognizer whose weights are taken over, as far as they fit.
+
+    Raises:
+        UsageError: if an argument is impossible, or `out` holds another run.
+        ShapesHDError: if the state in `out` is damaged.
+    """
+
+    def __init__(
+        self,
+        dataset: ShapesHD,
+        origin: Origin,
+        out: Path,
+        network: NetworkConfig,
+        config: TrainingConfig,
+        device: str | torch.device = "cpu",
+        start_from: str | Path | None = None,
+    ) -> None:
+        self.config, self.origin, self.out = config, origin, out
+        self.device = torch.device(device)
+        self._dataset = dataset
+        self._left = check_split(len(dataset), config.held_out, config.batch)
+        torch.manual_seed(config.seed)
+        self.network = RecognitionNetwork(network)
+        self._settings: dict[str, Any] = {
+            "network": network.to_json(),
+            "config": config.to_json(),
+            "data": origin.to_json(),
+            "start_from": None,
+        }
+        if start_from is not None:
+            self._settings["start_from"] = _take_over(self.network, start_from)
+        self.network.to(self.device).to(memory_format=torch.channels_last)
+        self.average = copy.deepcopy(self.network)
+        self._optimizer = torch.optim.AdamW(
+            self.network.parameters(),
+            lr=config.learning_rate,
+            betas=(0.9, 0.99),
+            weight_decay=config.weight_decay,
+        )
+        self.step, self.seconds = 0, 0.0
+        self._resume()
+        self._log = RunLog(out / "log.jsonl", self.step)
+
+    @property
+    def finished(self) -> bool:
+        """Whether all steps have been taken."""
+        return self.step >= self.config.steps
+
+    def run(self, *, workers: int = 0, progress: bool = False) -> Accuracy:
+        """Train to the end, save the recognizer, and evaluate it on the held-out images.
+
+        Args:
+            workers: processes that read images.
+            progress: show a bar on stderr.
+
+        Raises:
+            InterruptedRunError: if SIGINT or SIGTERM came; the state is saved.
+            ShapesHDError: if the loss is no longer a number, or images cannot be read.
+        """
+        config, started = self.config, time.monotonic() - self.seconds
+        batches = training_batches(
+            self._dataset, self._left, config.batch, config.seed, self.step, config.steps, workers
+        )
+        saved = time.monotonic()
+        losses: dict[str, Tensor] = {}
+        with stop_requested() as stop, progress_bar(config.images, "train", shown=progress) as bar:
+            bar.n = bar.initial = self.step * config.batch  # so that the rate is this run's
+            for images, factors in batches:
+                losses = self._take_step(images, factors)
+                self.seconds = time.monotonic() - started
+                bar.update(config.batch)
+                if self.step % _LOG_STEPS == 0:
+                    values = self._check(losses)
+                    bar.set_postfix_str(f"loss {values['loss']:.3f}", refresh=False)
+                    self._log.write(step=self.step, seconds=round(self.seconds, 2), **values)
+                if stop.is_set():
+                    self._check(losses)
+                    self.save_state()
+                    raise InterruptedRunError(
+                        f"interrupted after {self.step:,} of {config.steps:,} steps; the same "
+                        "command goes on from there"
+                    )
+                if time.monotonic() - saved > _SAVE_SECONDS:
+                    self._check(losses)
+                    self.save_state()
+                    saved = time.monotonic()
+        if losses:
+            self._check(losses)
+            self.save_state()
+        return self._finish()
+
+    def _take_step(self, images: Tensor, factors: Tensor) -> dict[str, Tensor]:
+        config = self.config
+        for group in self._optimizer.param_groups:
+            group["lr"] = config.rate_at(self.step)
+        generator = torch.Generator().manual_seed(mixed_seed(config.seed, self.step, 1))
+        pixels = degrade(images.to(self.device, non_blocking=True), config.degraded, generator)
+        coarse = config.precision == "bf16" and self.step < config.steps * (1 - config.exact)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=coarse):
+            reading = self.network(pixels)
+        losses = reading_loss(reading, factors.to(self.device, non_blocking=True))
+        self._optimizer.zero_grad(set_to_none=True)
+        total_loss(losses).backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self._optimizer.step()
+        self.step += 1
+        weight = 1 - min(config.average, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            torch._foreach_lerp_(
+                list(self.average.parameters()), list(self.network.parameters()), weight
+            )
+        return {name: loss.detach() for name, loss in losses.items()}
+
+    def _check(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
+        total = float(total_loss(losses))
+        if not math.isfinite(total):
+            raise ShapesHDError(
+                f"the loss is {total} after step {self.step:,}: the training has diverged; what "
+                f"was saved before it stays, but begin again with a lower learning rate"
+            )
+        values = {name: round(float(loss), 5) for name, loss in losses.items()}
+        return {"loss": round(total, 5), **values}
+
+    def _finish(self) -> Accuracy:
+        note("reading the held-out images")
+        recognizer = Recognizer(self.average, str(self.out), device=self.device)
+        first, last = self._left, len(self._dataset)
+        result = evaluate(recognizer, ordered_batches(self._dataset, first, last))
+        data = {**self.origin.to_json(), "images": last - first, "held_out_from": first}
+        versions = {"torch": torch.__version__}
+        card = {
+            "network": self.network.config.to_json(),
+            "training": {
+                **self._settings,
+                "data": {**self.origin.to_json(), "images": self._left},
+                "steps": self.step,
+                "images_seen": self.step * self.config.batch,
+                "seconds": round(self.seconds, 1),
+                "device": self.device.type,
+                "versions": versions,
+            },
+            "accuracy": {**result.to_json(), "data": data},
+        }
+        save_checkpoint(self.out / FILE_NAME, KIND, self.average.state_dict(), card)
+        return result
+
+    def save_state(self) -> None:
+        """Save all that is needed to go on."""
+        tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
+        tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
+        for (name, _), (_, state) in zip(
+            self.network.named_parameters(), self._optimizer.state_dict()["state"].items(),
+            strict=True,
+        ):  # fmt: skip
+            tensors |= {f"optimizer.{key}.{name}": value for key, value in state.items()}
+        card = {**self._settings, "step": self.step, "seconds": self.seconds}
+        save_checkpoint(self.out / STATE_NAME, STATE_KIND, tensors, card)
+
+    def _resume(self) -> None:
+        path = self.out / STATE_NAME
+        if not path.with_suffix(".json").exists():
+            return
+        state = load_checkpoint(path, STATE_KIND)
+        require_same_settings(self.out, state.card, self._settings)
+        for prefix, network in (("network.", self.network), ("average.", self.average)):
+            load_weights(network, _below(state.tensors, prefix), path)
+        saved = self._optimizer.state_dict()
+        moments = _below(state.tensors, "optimizer.")
+        keys = ("step", "exp_avg", "exp_avg_sq")
+        saved["state"] = {
+            number: {key: moments[f"{key}.{name}"] for key in keys}
+            for number, (name, _) in enumerate(self.network.named_parameters())
+        }
+        self._optimizer.load_state_dict(saved)
+        self.step, self.seconds = state.card["step"], state.card["seconds"]
+
+
+def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)
+    }
+
+
+def _take_over(network: RecognitionNetwork, name: str | Path) -> str:
+    """Copy what fits from a trained recognizer, and return its digest.
+
+    The first convolution of a network for larger images has more inputs, from the stem: those
+    stay as they are, at first without effect.
+    """
+    checkpoint = load_checkpoint(find_recognizer(name), KIND)
+    own = network.state_dict()
+    for key, tensor in checkpoint.tensors.items():
+        if key in own and own[key].shape == tensor.shape:
+            own[key].copy_(tensor)
+        elif key == _ENTRY and tensor.ndim == 4 and _widened(own[key], tensor):
+            own[key].zero_()  # the stem's channels come last
+            own[key][:, : tensor.shape[1]] = tensor
+        else:
+            raise UsageError(f"{name}: its tensor {key} does not fit the network to be trained")
+    return checkpoint.digest
+
+
+def _widened(own: Tensor, old: Tensor) -> bool:
+    """Tell whether `own`, the weight of a convolution, is `old` with more inputs."""
+    same = own.shape[0] == old.shape[0] and own.shape[2:] == old.shape[2:]
+    return same and own.shape[1] > old.shape[1]

@@ -1,0 +1,1 @@
+"""The result of a score: its schema, how it is built and read, and its verdict."""

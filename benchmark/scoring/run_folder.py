@@ -1,0 +1,162 @@
+"""The folder of a score: whose it is, what has been counted, the result.
+
+``OUT/.work`` holds tallies. A process that begins takes up what all earlier ones have counted
+and names them as *absorbed* in its own tally before it deletes theirs; so nothing is lost or
+counted twice, whenever a run is killed. The tallies stay when a run has ended, since more
+samples can be added later.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import uuid
+from pathlib import Path
+from typing import IO, Any
+
+from shapeshd.benchmark.result.files import EXAMPLES, HISTOGRAM, QUALITY, REPORT, RESULT
+from shapeshd.errors import ShapesHDError, UsageError
+
+from .distributed import Ranks
+from .tally import Tally
+
+_WORK = ".work"
+_OURS = {_WORK, RESULT, HISTOGRAM, EXAMPLES, QUALITY, REPORT}
+
+
+class RunFolder:
+    """The folder of a run, held by one run at a time.
+
+    Args:
+        out: the folder; it is made.
+        settings: what decides the samples, fit for JSON: a run with others is refused.
+        ranks: the processes of this run.
+
+    Raises:
+        UsageError: if the folder holds something else, or a run with other settings.
+        ShapesHDError: if another run is at work in it, or a tally is damaged.
+        OSError: if it cannot be written.
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any], ranks: Ranks) -> None:
+        self.out, self._settings, self._ranks = out, settings, ranks
+        self._work = out / _WORK
+        self._lock: IO[bytes] | None = None
+        try:
+            self._take()
+        except BaseException:
+            self.close()
+            raise
+
+    def _take(self) -> None:
+        out, ranks = self.out, self._ranks
+        if ranks.first:
+            self._begin()
+        ranks.wait()
+        if not self._work.is_dir():
+            raise ShapesHDError(
+                f"{out}: not seen by all processes: choose a folder on a shared disk"
+            )
+        earlier = self._read()
+        self.done = Tally()
+        for tally in earlier.values():
+            self.done.merge(tally)
+        self.own = Tally()
+        self._own_path = self._work / f"tally-{uuid.uuid4().hex}.npz"
+        self._absorbed: list[str] = []
+        self._saved = -1  # samples in the file
+        ranks.wait()
+        if ranks.first:
+            self.own.merge(self.done)
+            # With those that an earlier tally has absorbed: it may be deleted before them.
+            old = sorted(self._work.glob("tally-*.npz"))
+            self._absorbed = [path.name for path in old]
+            self.save()
+            for path in old:
+                path.unlink()
+        ranks.wait()
+
+    def _begin(self) -> None:
+        if self.out.exists() and not self.out.is_dir():
+            raise UsageError(f"{self.out}: is a file; --out takes a folder")
+        if self.out.is_dir():
+            foreign = sorted(path.name for path in self.out.iterdir() if path.name not in _OURS)
+            if foreign and not self._work.is_dir():
+                raise UsageError(
+                    f"{self.out}: holds other files, such as {foreign[0]}; choose another --out"
+                )
+        self._work.mkdir(parents=True, exist_ok=True)
+        self._lock = (self._work / "lock").open("ab")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ShapesHDError(f"{self.out}: another score is at work in this folder") from None
+        for path in self._work.glob(".tally-*"):  # of a run that was killed while it wrote
+            path.unlink()
+
+    def _read(self) -> dict[str, Tally]:
+        """Return the tallies by file name, without those that others have absorbed."""
+        tallies, absorbed = {}, set()
+        for path in sorted(self._work.glob("tally-*.npz")):
+            tally, card = Tally.load(path)
+            self._check(card.get("settings", {}))
+            tallies[path.name] = tally
+            absorbed.update(card.get("absorbed", []))
+        return {name: tally for name, tally in tallies.items() if name not in absorbed}
+
+    def _check(self, before: dict[str, Any]) -> None:
+        for name, value in self._settings.items():
+            if before.get(name) != value:
+                raise UsageError(
+                    f"{self.out}: holds another score, with {name} {_shown(before.get(name))}, not "
+                    f"{_shown(value)}; choose another --out, or delete the folder"
+                )
+
+    @property
+    def work(self) -> Path:
+        """Where a run keeps what it needs to go on."""
+        return self._work
+
+    def save(self) -> None:
+        """Write what this process has counted."""
+        self.own.save(self._own_path, {"settings": self._settings, "absorbed": self._absorbed})
+        self._saved = self.own.samples
+
+    def total(self) -> Tally:
+        """Return what all processes have counted; all must call it."""
+        if self._saved != self.own.samples:
+            self.save()
+        self._ranks.wait()
+        total = Tally()
+        if self._ranks.first:
+            for tally in self._read().values():
+                total.merge(tally)
+        return total
+
+    def finished(self, samples: int) -> dict[str, Any] | None:
+        """Return the result that lies there, if it is of these settings and so many samples."""
+        result = self.earlier()
+        if result is None or self.done.samples != samples or result.get("samples") != samples:
+            return None
+        return result
+
+    def earlier(self) -> dict[str, Any] | None:
+        """Return the result that lies there, of these settings and as many samples or fewer."""
+        path = self.out / RESULT
+        if not path.exists() or not self.done.samples:
+            return None
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError:
+            return None
+        return result if isinstance(result, dict) else None
+
+    def close(self) -> None:
+        """Let others into the folder."""
+        if self._lock is not None:
+            self._lock.close()
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."

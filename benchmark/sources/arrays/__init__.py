@@ -1,0 +1,1 @@
+"""Images that exist: NumPy arrays, HDF5 files and datasets."""

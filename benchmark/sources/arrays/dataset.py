@@ -1,0 +1,112 @@
+"""Our own datasets: a folder of shards, one shard, 3dshapes.h5, or ``render:SEED:COUNT``."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.dataset.manifest import provenance_of
+from shapeshd.dataset.render_spec import parse_rendered
+from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset
+from shapeshd.distribution import Law
+from shapeshd.images.numbered import NumberedImages
+from shapeshd.support.distributed import core_count
+
+
+class DatasetImages(NumberedImages):
+    """The images of a dataset, in its order; its labels are not looked at.
+
+    Args:
+        dataset: without a transform.
+        name: what the user called it.
+        law: from which its factors were drawn; None if it is not known.
+    """
+
+    kind = "dataset"
+
+    def __init__(self, dataset: ShapesHD, name: str, law: Law | None = None) -> None:
+        super().__init__(name, len(dataset))
+        self.law = law
+        self._dataset = dataset
+        self._pool: ThreadPoolExecutor | None = None
+
+    def _read(self, start: int, stop: int) -> Tensor:
+        block = self._dataset.block
+        if block > 1:  # made as they are read: a block at a time, all cores in each
+            return self._rendered(start, stop, block)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(core_count(), thread_name_prefix="read")
+        images = np.empty((stop - start, *self._pixel_shape), dtype=np.uint8)
+
+        def place(row: int) -> None:
+            images[row] = self._dataset.pixels(start + row)
+
+        for _ in self._pool.map(place, range(stop - start)):
+            pass
+        return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+    def _rendered(self, start: int, stop: int, block: int) -> Tensor:
+        images: Tensor | None = None
+        for first in range(start, stop, block):
+            last = min(first + block, stop)
+            part = torch.stack(
+                [image for image, _ in self._dataset.__getitems__(range(first, last))]
+            )
+            if images is None:
+                images = part.new_empty((stop - start, *part.shape[1:]))
+            images[first - start : last - start] = part
+        assert images is not None
+        return images
+
+    @property
+    def _pixel_shape(self) -> tuple[int, int, int]:
+        channels, height, width = self._dataset.image_shape
+        return height, width, channels
+
+    def describe(self) -> dict[str, Any]:
+        """Return which images of the dataset these are, ready for JSON."""
+        spans = self._dataset.spans
+        spec = parse_rendered(self.name)
+        return {
+            **({} if spec is None else {"seed": spec.seed, "device": spec.device}),
+            **({"law": str(self.law)} if self.law is not None and not self.law.uniform else {}),
+            "first_index": spans[0].start,
+            "last_index": spans[-1].stop - 1,
+            "dtype": "uint8",
+            "range": "0 to 255",
+            "range_from": "type",
+        }
+
+    def close(self) -> None:
+        """End the threads that read."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+
+def open_own_dataset(text: str | Path, *, options: SourceOptions, name: str) -> DatasetImages:
+    """Open what ``shapeshd`` itself renders, or would.
+
+    Raises:
+        UsageError: if there is no such dataset, it is incomplete, or an option does not fit.
+        DamagedShardError: if a shard is missing or damaged.
+    """
+    options.allow(source=name, what="a dataset")
+    dataset = open_dataset(text)
+    return DatasetImages(dataset, name, _law_of(text))
+
+
+def _law_of(text: str | Path) -> Law | None:
+    """Return the law that a dataset records; None where it records none."""
+    if isinstance(text, str) and parse_rendered(text) is not None:
+        return Law.from_text("")
+    provenance = provenance_of(Path(text))
+    if provenance is None or provenance.sampling not in ("uniform", "law"):
+        return None
+    return Law.from_text(provenance.law)

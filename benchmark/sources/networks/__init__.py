@@ -1,0 +1,1 @@
+"""Generators that run in this process: TorchScript, torch.export, ONNX, safetensors, callables."""

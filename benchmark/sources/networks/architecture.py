@@ -1,0 +1,104 @@
+"""Tensors of a known architecture in a .safetensors file without a card of ours.
+
+The file has names and shapes, no description. ``--architecture`` says whose names they are, and
+all sizes are found from the shapes. Nothing in such a file can run code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from shapeshd.benchmark.sources.labels import choose_labels, refuse_labels
+from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.benchmark.sources.stylegan.layout import LayoutError
+from shapeshd.benchmark.sources.stylegan.network_pickle import MAX_BYTES
+from shapeshd.benchmark.sources.stylegan.pickle_data import PickleError
+from shapeshd.benchmark.sources.stylegan.state_dict import build_stylegan2
+from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.support.checkpoint import card_path
+
+from .checkpoint import network_source, require_known_form
+from .dcgan import build_dcgan
+from .generator import GeneratorSource, allow_options, explain, usable_device
+
+KIND = "safetensors"
+
+Builder = Callable[[Mapping[str, Tensor], str], tuple[nn.Module, dict[str, Any]]]
+
+ARCHITECTURES: dict[str, Builder] = {"stylegan2": build_stylegan2, "dcgan": build_dcgan}
+"""By name: tensors and the file's name to a network on the CPU, and what it is, for JSON.
+
+The facts hold ``latent_dim`` and ``classes`` (None if it takes latents alone). A network gives
+images (n, 3, H, W) in [-1, 1].
+"""
+
+
+def open_architecture(
+    path: Path,
+    *,
+    seed: int,
+    trust: bool,
+    device: str,
+    options: SourceOptions,
+    name: str,
+) -> GeneratorSource:
+    """Open the tensors of a generator of the architecture that the options name.
+
+    Nothing in the file can run code, so `trust` is not asked for.
+
+    Raises:
+        UsageError: if there is no such architecture, the tensors are not just those that it has,
+            or an option does not fit.
+        ShapesHDError: if the file is damaged.
+    """
+    build = ARCHITECTURES.get(options.architecture or "")
+    if build is None:
+        raise UsageError(
+            f"{name}: no architecture {options.architecture!r} is known: --architecture is "
+            f"{' or '.join(ARCHITECTURES)}"
+        )
+    if card_path(path).is_file():
+        raise UsageError(
+            f"{name}: has a card {card_path(path).name} beside it, which says what it is: leave "
+            "out --architecture"
+        )
+    allow_options(options, name, "a .safetensors file", "architecture", "labels", "classes")
+    require_known_form(options, name, f"a {options.architecture} network's")
+    place = usable_device(device)
+    try:
+        network, facts = build(_read_tensors(path, name), name)
+    except (LayoutError, PickleError) as error:
+        raise UsageError(f"{name}: {error}") from None
+    if not facts["classes"]:
+        refuse_labels(options, name, "is a network without classes")
+    return network_source(
+        network.to(place).eval(),
+        facts["latent_dim"],
+        name=name,
+        seed=seed,
+        device=place,
+        options=options,
+        kind=KIND,
+        facts={"architecture": options.architecture, **facts},
+        labels=choose_labels(facts["classes"], name, options, "onehot")
+        if facts["classes"]
+        else None,
+    )
+
+
+def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    size = path.stat().st_size
+    if size > MAX_BYTES:
+        raise UsageError(
+            f"{name}: has {size / 2**30:,.1f} GiB; at most {MAX_BYTES // 2**30} are read"
+        )
+    try:
+        return load_file(path)
+    except Exception as error:  # its own error is no subclass of OSError or ValueError
+        raise ShapesHDError(f"{name}: is no safetensors file ({explain(error)})") from None

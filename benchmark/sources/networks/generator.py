@@ -1,0 +1,311 @@
+"""What all networks share: latents go in by batches, images come out through `ImageForm`.
+
+Batches are cut at multiples of their length from sample 0 on and always made whole, however
+the range that is asked for is cut. So a network sees the same latents side by side in a run
+that is resumed, shared out or asked for single images, and gives the same pixels; what it
+makes beyond the range is thrown away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.labels import Labels
+from shapeshd.benchmark.sources.latents import MAX_DIM, check_samples, normal_latents
+from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.checks import whole_number
+from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.factors import MAX_IMAGE
+from shapeshd.images.numbered import Closing
+
+_LONGEST = 300  # characters of a foreign message
+_DIMENSIONS = ("latent_dim", "z_dim")
+
+
+class Batches(Protocol):
+    """What makes the batches of a `GeneratorSource`.
+
+    Attributes:
+        batch: samples in a batch; batch b holds the samples b `batch` .. (b + 1) `batch` - 1.
+    """
+
+    batch: int
+
+    def make(self, numbers: range) -> Iterator[Tensor]:
+        """Yield the batches of these numbers: uint8 (batch, 3, H, W).
+
+        Each holds only until the next is asked for.
+        """
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what a result must say of them, ready for JSON."""
+        ...
+
+    def close(self) -> None:
+        """End what belongs to them."""
+        ...
+
+
+class GeneratorSource(Closing):
+    """The images of a generator, a `Source` without end.
+
+    Attributes:
+        name: what the user called it.
+        kind: such as "torchscript".
+        count: None, as many as are asked for.
+    """
+
+    count: int | None = None
+
+    def __init__(self, name: str, kind: str, batches: Batches) -> None:
+        self.name = name
+        self.kind = kind
+        self._batches = batches
+        self._kept: tuple[int, Tensor] | None = None  # a batch of which the rest may be wanted
+
+    def images(self, start: int, stop: int) -> Tensor:
+        """Return the images `start` .. `stop` - 1: uint8 (n, 3, H, W), sRGB.
+
+        Args:
+            start: first sample, >= 0.
+            stop: one past the last sample, >= `start`.
+
+        Raises:
+            UsageError: if the range is impossible.
+            ShapesHDError: in one line, if the generator fails.
+        """
+        check_samples(start, stop, MAX_IMAGE)
+        length = self._batches.batch
+        numbers = range(start // length, max(start, stop - 1) // length + 1)
+        images: Tensor | None = None
+        for number, batch in self._numbered(numbers):
+            first = max(start, number * length)
+            last = min(stop, (number + 1) * length)
+            if images is None:
+                images = batch.new_empty((stop - start, *batch.shape[1:]))
+            images[first - start : last - start] = batch[
+                first - number * length : last - number * length
+            ]
+            if number == numbers[-1]:
+                self._kept = (number, batch.clone()) if stop % length else None
+        assert images is not None
+        return images
+
+    def _numbered(self, numbers: range) -> Iterator[tuple[int, Tensor]]:
+        if self._kept is not None and self._kept[0] == numbers[0]:
+            yield self._kept
+            numbers = numbers[1:]
+        if numbers:
+            yield from zip(numbers, self._batches.make(numbers), strict=True)
+
+    def describe(self) -> dict[str, Any]:
+        """Return how the images were made and read, ready for JSON."""
+        return self._batches.describe()
+
+    def close(self) -> None:
+        """End the generator; it is not asked again."""
+        self._kept = None
+        self._batches.close()
+
+
+class NetworkBatches:
+    """Batches that a network in this process makes of normal latents.
+
+    Args:
+        network: float32 (batch, latent_dim) on `device`, and labels if there are any -> images,
+            as `ImageForm` takes them.
+        name: what the user called it, for messages.
+        latent_dim: components of a latent.
+        seed: of the latents.
+        device: where the network runs.
+        batch: latents at a time.
+        form: turns what comes out into uint8.
+        facts: what else `describe` says.
+        labels: what the network takes as its second argument; None if it takes latents alone.
+    """
+
+    def __init__(
+        self,
+        network: Callable[..., Any],
+        *,
+        name: str,
+        latent_dim: int,
+        seed: int,
+        device: torch.device,
+        batch: int,
+        form: ImageForm,
+        facts: Mapping[str, Any] | None = None,
+        labels: Labels | None = None,
+    ) -> None:
+        self.batch = batch
+        self._network = network
+        self._facts = facts or {}
+        self._labels = labels
+        self._name = name
+        self._latent_dim = latent_dim
+        self._seed = seed
+        self._device = device
+        self._form = form
+        self._learned = False
+
+    def make(self, numbers: range) -> Iterator[Tensor]:
+        """Yield the batches of these numbers: uint8 (batch, 3, H, W)."""
+        for number in numbers:
+            with torch.inference_mode():  # not around the yield: it would reach the caller
+                if number and not self._learned:
+                    # Range and layout are learned from batch 0 in every process of every run.
+                    self._form.learn(self._run(0))
+                batch = self._form(self._run(number * self.batch))
+                self._learned = True
+            yield batch
+
+    def _run(self, start: int) -> Tensor:
+        shape = (self.batch, self._latent_dim)
+        stop = start + self.batch
+        given = [normal_latents(self._seed, start, stop, shape[1], self._device)]
+        said = f"latents {shape}"
+        if self._labels is not None:
+            given.append(self._labels.draw(self._seed, start, stop, self._device))
+            said += f" and {self._labels.form} labels {tuple(given[1].shape)}"
+        try:
+            images = self._network(*given)
+        except Exception as error:
+            raise ShapesHDError(f"{self._name}: failed on {said}: {explain(error)}") from error
+        return check_batch(images, self.batch, self._name)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the latents, the batch, the device and how the images were read."""
+        return {
+            **self._facts,
+            **(self._labels.describe() if self._labels else {}),
+            "latent_dim": self._latent_dim,
+            "seed": self._seed,
+            "batch": self.batch,
+            "device": str(self._device),
+            **self._form.describe(),
+        }
+
+    def close(self) -> None:
+        """Let the network go."""
+        self._network = _closed
+
+
+def _closed(*given: Tensor) -> Tensor:
+    raise ValueError("the source is closed")
+
+
+def check_batch(images: Any, count: int, name: str) -> Any:
+    """Return `images` if it is a tensor or an array of `count` images.
+
+    Whatever else is wrong with its shape is left to `ImageForm`, which knows more of it.
+
+    Raises:
+        ShapesHDError: naming what was returned.
+    """
+    if not isinstance(images, Tensor) and not hasattr(images, "__array__"):
+        what = f"{describe_type(images)}, not a tensor or an array of images"
+        if isinstance(images, (tuple, list)):
+            what += f" (it holds {', '.join(map(describe_type, images[:4])) or 'nothing'})"
+        raise ShapesHDError(f"{name}: returned {what}")
+    shape = tuple(getattr(images, "shape", ()))
+    if len(shape) == 4 and shape[0] != count:
+        raise ShapesHDError(f"{name}: returned {shape[0]} images for {count} samples")
+    return images
+
+
+def describe_type(value: object) -> str:
+    """Name the type of `value` with its article, such as "a list"."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
+
+
+def explain(error: BaseException) -> str:
+    """Return the type and the message of a foreign error on one line, cut where it is long.
+
+    A TorchScript error carries two tracebacks; its own message is the last line.
+    """
+    text = str(error)
+    kind = type(error).__name__
+    if "Traceback of TorchScript" in text:
+        text = text.strip().splitlines()[-1]
+        kind, _, text = text.partition(": ") if ": " in text else (kind, "", text)
+    text = " ".join(text.split())
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST].rstrip() + " ..."
+    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
+        text = f"{text or 'out of memory'}: use a smaller --batch"
+    return f"{kind}: {text}" if text else kind
+
+
+def usable_device(text: str) -> torch.device:
+    """Return the device `text`, such as "cpu" or "cuda:1".
+
+    Raises:
+        UsageError: if there is no such device here.
+    """
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise UsageError(f"no such device: {text!r} (cpu, cuda, cuda:0, mps)") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise UsageError(
+            f"device {text}: PyTorch finds {found or 'no'} CUDA device{'s' * (found != 1)} here: "
+            f"use {'another one' if found else '--device cpu'}"
+        )
+    try:
+        torch.zeros(1, device=device).cpu()
+    except Exception as error:
+        raise UsageError(
+            f"device {text}: cannot be used here ({explain(error)}): use --device cpu"
+        ) from None
+    return device
+
+
+def stated_dim(holder: object) -> int | None:
+    """Return the attribute `latent_dim` or `z_dim` of `holder` if it is a sensible number."""
+    for attribute in _DIMENSIONS:
+        value = getattr(holder, attribute, None)
+        if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_DIM:
+            return value
+    return None
+
+
+def choose_latent_dim(stated: int | None, options: SourceOptions, name: str) -> int:
+    """Return the components of a latent, as the model states or the user says.
+
+    Raises:
+        UsageError: if neither does, both do and differ, or the user's is impossible.
+    """
+    if options.latent_dim is None:
+        if stated is None:
+            raise UsageError(
+                f"{name}: does not say how many values a latent has: give --latent-dim"
+            )
+        return stated
+    wanted = whole_number("--latent-dim", options.latent_dim, 1, MAX_DIM)
+    if stated is not None and stated != wanted:
+        raise UsageError(f"{name}: takes latents of {stated} values, not of {wanted}")
+    return wanted
+
+
+def allow_options(options: SourceOptions, name: str, what: str, *more: str) -> None:
+    """Refuse options that mean nothing to a generator, see `SourceOptions.allow`."""
+    options.allow("range", "layout", "latent_dim", *more, source=name, what=what)
+
+
+def require_trust(trust: bool, name: str, what: str) -> None:
+    """Raise `UsageError` unless the user trusts the code that `name` can run."""
+    if not trust:
+        raise UsageError(
+            f"{name}: {what}, which can do anything that you can do: add --trust if you know "
+            "where it comes from"
+        )

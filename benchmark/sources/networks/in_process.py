@@ -1,0 +1,291 @@
+"""A network or a function of the program that calls: nothing is loaded, nothing is left behind."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from shapeshd.benchmark.caller_state import seed_randomness
+from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.latents import normal_latents, sample_seeds
+from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.benchmark.sources.subprocess.user_function import SEEDS
+from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.factors import check_seed
+
+from .generator import (
+    GeneratorSource,
+    allow_options,
+    check_batch,
+    choose_latent_dim,
+    describe_type,
+    explain,
+    stated_dim,
+    usable_device,
+)
+
+Takes = Literal["latents", "count", "seeds"]
+
+_EXPECTED = (
+    "expected is an nn.Module or a function of latents, float32 (n, latent_dim), or a function of "
+    "a number n, that returns n images"
+)
+_DIGITS = 12  # of a digest that is shown
+
+
+class CallableBatches:
+    """Batches that a function of this process makes: the `Batches` of a `GeneratorSource`.
+
+    Before batch b all random generators are seeded by a number that `seed` and b decide. So
+    what the function draws from them is the same whenever a batch is asked for. Gradients are
+    off, by `no_grad`: what a network stores away in `inference_mode` could not be trained on.
+
+    Args:
+        function: latents (batch, latent_dim), a number, or seeds -> images.
+        takes: which of these.
+        name: what to call it in messages.
+        latent_dim: components of a latent; None if it takes no latents.
+        seed: of latents and seeds.
+        device: where latents are put.
+        dtype: of the latents.
+        options: of which `batch`, `range` and `layout` are used.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        takes: Takes,
+        *,
+        name: str,
+        latent_dim: int | None,
+        seed: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        options: SourceOptions,
+    ) -> None:
+        self.batch = options.batch
+        self._function, self._takes, self._name = function, takes, name
+        self._latent_dim, self._seed = latent_dim, check_seed(seed)
+        self._device, self._dtype = device, dtype
+        self._form = ImageForm(options, name=name)
+        self._learned = False
+
+    def make(self, numbers: range) -> Iterator[Tensor]:
+        """Yield the batches of these numbers: uint8 (batch, 3, H, W)."""
+        for number in numbers:
+            if number and not self._learned:
+                # Range and layout are learned from batch 0 in every run.
+                self._form.learn(self._run(0))
+            batch = self._form(self._run(number))
+            self._learned = True
+            yield batch
+
+    def _run(self, number: int) -> Any:
+        seed_randomness(int(sample_seeds(self._seed, number, number + 1)[0]))
+        given, said = self._input(number * self.batch)
+        try:
+            with torch.no_grad():
+                images = self._function(given)
+        except Exception as error:
+            hint = "; for latents give latent_dim" if self._takes == "count" else ""
+            raise ShapesHDError(
+                f"{self._name}: failed on {said}: {explain(error)}{hint}"
+            ) from error
+        return check_batch(images, self.batch, self._name)
+
+    def _input(self, start: int) -> tuple[Any, str]:
+        """Return what the function gets for the samples from `start` on, and a word for it."""
+        stop = start + self.batch
+        if self._takes == "count":
+            return self.batch, f"n = {self.batch}"
+        if self._takes == "seeds":
+            return sample_seeds(self._seed, start, stop), f"{self.batch} seeds"
+        assert self._latent_dim is not None
+        latents = normal_latents(self._seed, start, stop, self._latent_dim, self._device)
+        return latents.to(self._dtype), f"latents {tuple(latents.shape)}"
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the function takes, the batch, the device and how the images were read."""
+        return {
+            "takes": self._takes,
+            "latent_dim": self._latent_dim,
+            "seed": self._seed,
+            "batch": self.batch,
+            "device": str(self._device),
+            **self._form.describe(),
+        }
+
+    def close(self) -> None:
+        """Let the function go."""
+        self._function = _closed
+
+
+def open_callable(
+    generator: Callable[[Any], Any],
+    *,
+    seed: int = 0,
+    device: str | torch.device | None = None,
+    options: SourceOptions | None = None,
+    name: str | None = None,
+) -> GeneratorSource:
+    """Make a source of a network or a function of this process.
+
+    A parameter called ``seeds`` gets an int64 array (n,), one annotated as ``int`` the number n.
+    Otherwise what says how many values a latent has (`options`, or an attribute ``latent_dim``
+    or ``z_dim``) gets latents, and a function that does not gets the number.
+
+    Args:
+        generator: an nn.Module (also in a DataParallel or DistributedDataParallel) or a function.
+        seed: of the latents, in [0, 2^63 - 1].
+        device: where latents are put; by default that of the network, or PyTorch's default.
+        options: how to read what it gives.
+        name: what to call it in messages; by default its own name.
+
+    Raises:
+        UsageError: if it is no function of one batch, or does not fit the options.
+    """
+    options = options or SourceOptions()
+    generator = unwrapped(generator)
+    name = name or callable_name(generator)
+    allow_options(options, name, "a function of this process")
+    takes = _what_it_takes(generator, name, options)
+    latent_dim = None
+    if takes == "latents":
+        stated = stated_dim(generator)
+        if stated is None and options.latent_dim is None:
+            raise UsageError(f"{name}: how many values has a latent? give latent_dim")
+        latent_dim = choose_latent_dim(stated, options, name)
+    elif options.latent_dim is not None:
+        raise UsageError(f"{name}: takes {_words(takes)}, no latents: leave out latent_dim")
+    batches = CallableBatches(
+        generator, takes,
+        name=name, latent_dim=latent_dim, seed=seed, device=place_of(generator, device, name),
+        dtype=_dtype_of(generator), options=options,
+    )  # fmt: skip
+    kind = "function" if module_of(generator) is None else "network"  # some networks have no len()
+    return GeneratorSource(name, kind, batches)
+
+
+def unwrapped(generator: Any) -> Any:
+    """Return what is inside of a DataParallel or DistributedDataParallel.
+
+    A wrapper's forward pass waits for processes that may not be scoring.
+    """
+    if isinstance(generator, (DataParallel, DistributedDataParallel)):
+        return generator.module
+    return generator
+
+
+def module_of(generator: Any) -> nn.Module | None:
+    """Return the network that `generator` is, or is a method of; None if there is none."""
+    owner = generator if isinstance(generator, nn.Module) else getattr(generator, "__self__", None)
+    return owner if isinstance(owner, nn.Module) else None
+
+
+def callable_name(generator: Any) -> str:
+    """Return the name of a function's or a network's class, such as "Trainer.sample"."""
+    named = type(generator) if isinstance(generator, nn.Module) else generator
+    name = getattr(named, "__qualname__", None) or type(generator).__qualname__
+    return str(name).rpartition("<locals>.")[2].strip("<>")
+
+
+def place_of(
+    generator: Any, device: str | torch.device | None, name: str = "generator"
+) -> torch.device:
+    """Return the device of a network, or `device`, or PyTorch's default.
+
+    Raises:
+        UsageError: if the device cannot be used, or the network lies on another one.
+    """
+    module = module_of(generator)
+    own = None if module is None else next((value.device for value in _values(module)), None)
+    if device is None:
+        return own or torch.get_default_device()
+    wanted = usable_device(str(device))
+    if own is not None and (own.type, own.index or 0) != (wanted.type, wanted.index or 0):
+        raise UsageError(f"{name}: lies on {own}, not on {wanted}: move it, or leave out device")
+    return wanted
+
+
+def weights_digest(module: nn.Module) -> str:
+    """Return digits that change with any parameter or buffer of a network."""
+    digest = hashlib.sha256()
+    for key, value in module.state_dict().items():
+        digest.update(key.encode())
+        if isinstance(value, Tensor):
+            flat = value.detach().cpu().contiguous().flatten()
+            digest.update(str((value.dtype, tuple(value.shape))).encode())
+            digest.update(np.ascontiguousarray(flat.view(torch.uint8).numpy()).tobytes())
+    return digest.hexdigest()[:_DIGITS]
+
+
+def _values(module: nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()
+
+
+def _dtype_of(generator: Any) -> torch.dtype:
+    """Return the type of the latents that a network's first layer takes."""
+    module = module_of(generator)
+    if module is None:
+        return torch.float32
+    floats = (value.dtype for value in module.parameters() if value.is_floating_point())
+    return next(floats, torch.float32)
+
+
+def _what_it_takes(generator: Any, name: str, options: SourceOptions) -> Takes:
+    if inspect.isclass(generator):
+        raise UsageError(f"{name}: is a class; {_EXPECTED}: give an instance of it")
+    if not callable(generator):
+        raise UsageError(f"{describe_type(generator)} cannot be scored; {_EXPECTED}")
+    first = _first_parameter(generator, name)
+    if first is not None and first.name == SEEDS:
+        return "seeds"
+    if first is not None and first.annotation in (int, "int"):
+        return "count"
+    known = options.latent_dim is not None or stated_dim(generator) is not None
+    return "latents" if known or isinstance(generator, nn.Module) else "count"
+
+
+def _first_parameter(generator: Any, name: str) -> inspect.Parameter | None:
+    """Return the first parameter; None if it cannot be known.
+
+    Raises:
+        UsageError: if it takes none by position, or needs more than one.
+    """
+    inner = generator.forward if isinstance(generator, nn.Module) else generator
+    try:
+        parameters = list(inspect.signature(inner).parameters.values())
+    except (TypeError, ValueError):  # some built-in functions have none
+        return None
+    kinds = inspect.Parameter
+    by_name = (kinds.KEYWORD_ONLY, kinds.VAR_KEYWORD)
+    if not parameters or parameters[0].kind in by_name:
+        raise UsageError(f"{name}: takes no argument by position; {_EXPECTED}")
+    needed = [
+        parameter.name
+        for parameter in parameters[1:]
+        if parameter.default is kinds.empty
+        and parameter.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)
+    ]
+    if needed:
+        raise UsageError(
+            f"{name}: needs more arguments than one ({', '.join(needed)}): give a function of one "
+            "that fills them in"
+        )
+    return parameters[0]
+
+
+def _words(takes: Takes) -> str:
+    return {"count": "a number", "seeds": "seeds", "latents": "latents"}[takes]
+
+
+def _closed(given: Any) -> Any:
+    raise ValueError("the source is closed")

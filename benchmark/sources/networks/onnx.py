@@ -1,0 +1,195 @@
+"""A generator in ONNX, run by onnxruntime. Loads without trust: the file cannot run code.
+
+Models with external data are refused before onnxruntime sees them, libraries of custom
+operators are never loaded, and the file is read as ONNX only (not as onnxruntime's own
+format, which `external_data` does not know).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.labels import refuse_labels
+from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
+
+from .external_data import has_external_data
+from .generator import (
+    GeneratorSource,
+    NetworkBatches,
+    allow_options,
+    choose_latent_dim,
+    explain,
+    usable_device,
+)
+from .onnx_labels import FLOATS, LabelInput, describe_entry, fixed_length
+
+KIND = "onnx"
+
+_SILENT = 4  # onnxruntime prints what it then raises; only the latter is wanted
+
+
+def open_onnx(
+    path: Path,
+    *,
+    seed: int,
+    trust: bool,
+    device: str,
+    options: SourceOptions,
+    name: str,
+) -> GeneratorSource:
+    """Open an ONNX model with an input of latents (n, d) or (n, d, 1, 1) that gives images.
+
+    A second input takes class labels: integers (n,) or (n, 1), or one-hot rows (n, classes) of
+    integers or floats; of two inputs of floats the first is the latents. A batch length that the
+    model fixes replaces the options' (and is reported).
+
+    Raises:
+        UsageError: if it is no ONNX model, has external data, or other inputs.
+        MissingPackageError: if onnxruntime is not installed.
+        ShapesHDError: if onnxruntime cannot load it.
+    """
+    allow_options(options, name, "an ONNX model", "labels", "classes")
+    place = usable_device(device)
+    network = _OnnxNetwork(_load(path, place, name), name)
+    labels = None
+    if network.label_input is None:
+        refuse_labels(options, name, "has one input")
+    else:
+        labels = network.label_input.choose(options, name)
+    batches = NetworkBatches(
+        network,
+        name=name,
+        latent_dim=choose_latent_dim(network.latent_dim, options, name),
+        seed=seed,
+        device=place,
+        batch=network.batch or options.batch,
+        form=ImageForm(options, name=name),
+        labels=labels,
+    )
+    return GeneratorSource(name, KIND, batches)
+
+
+class _OnnxNetwork:
+    """An onnxruntime session as a function of latents, and of labels if it takes any.
+
+    Attributes:
+        latent_dim: components of a latent; None if the model leaves it open.
+        batch: latents at a time; None if the model leaves it open.
+        label_input: where labels go; None if it takes none.
+    """
+
+    def __init__(self, session: Any, name: str) -> None:
+        self._session = session
+        entry, labels = _split_inputs(session.get_inputs(), name)
+        self.label_input = None if labels is None else LabelInput(labels, name)
+        self._input, self._type, shape = entry.name, FLOATS[entry.type], list(entry.shape)
+        self._extra_axes = len(shape) - 2
+        self._output = _only_image(session, name)
+        self.batch = fixed_length(shape[0])
+        self.latent_dim = fixed_length(shape[1])
+
+    def __call__(self, latents: Tensor, labels: Tensor | None = None) -> np.ndarray[Any, Any]:
+        # onnxruntime takes arrays of the CPU and moves them itself.
+        array = latents.cpu().numpy().astype(self._type, copy=False)
+        array = array.reshape(array.shape + (1,) * self._extra_axes)
+        given = {self._input: array}
+        if self.label_input is not None and labels is not None:
+            given[self.label_input.name] = self.label_input.convert(labels)
+        images: np.ndarray[Any, Any] = self._session.run([self._output], given)[0]
+        return images
+
+
+def _load(path: Path, device: torch.device, name: str) -> Any:
+    if not path.is_file():
+        raise UsageError(f"{name}: no such file")
+    data = path.read_bytes()
+    try:
+        external = has_external_data(data)
+    except ValueError as error:
+        raise UsageError(f"{name}: is no ONNX file, or is damaged ({error})") from None
+    if external:
+        raise UsageError(
+            f"{name}: keeps tensors in other files (external data), which could be any of yours: "
+            "save it as one file (onnx.save with save_as_external_data=False)"
+        )
+    try:
+        import onnxruntime
+    except ImportError:
+        raise MissingPackageError.of("onnxruntime", "onnx", f"{name}: an ONNX model") from None
+
+    settings = onnxruntime.SessionOptions()
+    settings.log_severity_level = _SILENT
+    settings.intra_op_num_threads = torch.get_num_threads()
+    settings.add_session_config_entry("session.load_model_format", "ONNX")
+    provider, provider_options = _provider(onnxruntime, device, name)
+    try:
+        session = onnxruntime.InferenceSession(
+            data,
+            sess_options=settings,
+            providers=[provider],
+            provider_options=[provider_options],
+        )
+    except Exception as error:  # onnxruntime's own errors share no base but this
+        raise ShapesHDError(
+            f"{name}: onnxruntime {onnxruntime.__version__} cannot load it ({explain(error)})"
+        ) from error
+    if provider not in session.get_providers():  # it then falls back to the CPU
+        raise ShapesHDError(
+            f"{name}: onnxruntime cannot use {device} (its {provider} did not start): use "
+            "--device cpu"
+        )
+    return session
+
+
+def _provider(onnxruntime: Any, device: torch.device, name: str) -> tuple[str, dict[str, Any]]:
+    if device.type == "cpu":
+        return "CPUExecutionProvider", {}
+    if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        return "CUDAExecutionProvider", {"device_id": device.index or 0}
+    raise UsageError(
+        f"{name}: the onnxruntime that is installed cannot use {device}: use --device cpu, or for "
+        "a GPU install onnxruntime-gpu in its place"
+    )
+
+
+def _split_inputs(inputs: list[Any], name: str) -> tuple[Any, Any]:
+    """Return the input for latents and, None if there is no other, that for labels."""
+    if len(inputs) not in (1, 2):
+        raise UsageError(
+            f"{name}: has {len(inputs)} inputs ({_list(inputs)}), but must have one, the latents, "
+            "or two, with class labels"
+        )
+    # Integers are labels; where both are floats, they are in the order of NVlabs' G(z, c).
+    latents, *rest = sorted(inputs, key=lambda entry: entry.type not in FLOATS)
+    shown = _list([latents])
+    if latents.type not in FLOATS:
+        raise UsageError(f"{name}: its input {shown} does not take floats: no latents")
+    shape = list(latents.shape)
+    if len(shape) not in (2, 4) or any(fixed_length(axis) not in (None, 1) for axis in shape[2:]):
+        raise UsageError(
+            f"{name}: its input {shown} is no batch of latents: (n, d) or (n, d, 1, 1)"
+        )
+    return latents, rest[0] if rest else None
+
+
+def _only_image(session: Any, name: str) -> str:
+    """Return the name of the only output, or of the only one of rank 4."""
+    outputs = session.get_outputs()
+    images = [entry for entry in outputs if len(entry.shape or ()) == 4]
+    if len(outputs) != 1 and len(images) != 1:
+        raise UsageError(
+            f"{name}: has {len(outputs)} outputs ({_list(outputs)}), and not just one of them "
+            "has four axes as images have"
+        )
+    return str((images if len(images) == 1 else outputs)[0].name)
+
+
+def _list(entries: list[Any]) -> str:
+    return ", ".join(map(describe_entry, entries))

@@ -1,0 +1,126 @@
+"""A generator saved by TorchScript (`torch.jit.save`): ``.pt``, ``.ts``, ``.pth``."""
+
+from __future__ import annotations
+
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.labels import Labels, choose_labels, refuse_labels, stated_classes
+from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.errors import ShapesHDError, UsageError
+
+from .generator import (
+    GeneratorSource,
+    NetworkBatches,
+    allow_options,
+    choose_latent_dim,
+    explain,
+    require_trust,
+    stated_dim,
+    usable_device,
+)
+
+KIND = "torchscript"
+INSTEAD = "write a Python file with a function that loads it (SOURCE file.py:function)"
+
+
+def open_torchscript(
+    path: Path,
+    *,
+    seed: int,
+    trust: bool,
+    device: str,
+    options: SourceOptions,
+    name: str,
+) -> GeneratorSource:
+    """Open a TorchScript module that maps latents (n, latent_dim) to images.
+
+    The latent dimension is the module's attribute `latent_dim` or `z_dim` (which scripting
+    keeps and tracing drops), else the options'. A second argument takes class labels, as many as
+    the attribute `num_classes` or `c_dim` says, else the options; one that has a default is used
+    only where the options speak of labels.
+
+    Raises:
+        UsageError: if it is no TorchScript, is not trusted, or does not fit the options.
+        ShapesHDError: if it cannot be loaded.
+    """
+    require_torchscript(path, name)
+    require_trust(trust, name, "a TorchScript file holds code that runs when it is used")
+    allow_options(options, name, "a TorchScript file", "labels", "classes", "label_form")
+    place = usable_device(device)
+    module = _load(path, place, name)
+    module.eval()
+    network = NetworkBatches(
+        module,
+        name=name,
+        latent_dim=choose_latent_dim(stated_dim(module), options, name),
+        seed=seed,
+        device=place,
+        batch=options.batch,
+        form=ImageForm(options, name=name),
+        labels=_labels(module, options, name),
+    )
+    return GeneratorSource(name, KIND, network)
+
+
+def _labels(module: Any, options: SourceOptions, name: str) -> Labels | None:
+    """Return the labels that `module` takes, None if it takes latents alone."""
+    arguments = module.forward.schema.arguments[1:]
+    asked = any(getattr(options, name) is not None for name in ("labels", "classes", "label_form"))
+    if len(arguments) < 2 or (arguments[1].has_default_value() and not asked):
+        refuse_labels(options, name, "takes one argument")
+        return None
+    if options.label_form is None:
+        raise UsageError(
+            f"{name}: takes a second argument, {arguments[1].name}: if that is a class label, give "
+            "--label-form onehot (float32 of n x classes) or index (int64 of n)"
+        )
+    return choose_labels(stated_classes(module), name, options, options.label_form)
+
+
+def is_torchscript(path: Path) -> bool:
+    """Say whether `path` is a TorchScript archive; nothing in it is loaded."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = {entry.partition("/")[2] for entry in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return False
+    return "constants.pkl" in entries and any(entry.startswith("code/") for entry in entries)
+
+
+def require_torchscript(path: Path, name: str) -> None:
+    """Raise `UsageError` if `path` is no TorchScript archive, saying what it seems to be."""
+    if not path.is_file():
+        raise UsageError(f"{name}: no such file")
+    if is_torchscript(path):
+        return
+    if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:
+            head = file.read(2)
+        if head[:1] == b"\x80" and head[1:] in b"\x02\x03\x04\x05":
+            raise UsageError(f"{name}: is a pickle, no TorchScript: {INSTEAD}")
+        raise UsageError(f"{name}: is no TorchScript file (empty, cut off, or another format)")
+    with zipfile.ZipFile(path) as archive:
+        entries = {entry.partition("/")[2] for entry in archive.namelist()}
+    if "data.pkl" in entries:
+        raise UsageError(
+            f"{name}: holds pickled weights (torch.save), no TorchScript, so which network they "
+            f"belong to is not known: {INSTEAD}, or save it by torch.jit.save"
+        )
+    raise UsageError(f"{name}: is a zip archive, but no TorchScript: {INSTEAD}")
+
+
+def _load(path: Path, device: torch.device, name: str) -> Any:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # "use torch.export": the user's choice
+        try:
+            return torch.jit.load(str(path), map_location=device)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise ShapesHDError(
+                f"{name}: cannot be loaded by PyTorch {torch.__version__} ({explain(error)})"
+            ) from error

@@ -1,0 +1,1 @@
+"""Generators of NVlabs' StyleGAN family, from network pickles and state dicts."""

@@ -1,0 +1,1 @@
+"""Goodness of fit of a histogram: pure statistics, without files or networks."""

@@ -1,0 +1,288 @@
+"""Where the divergence sits under a known law, two factors of which may depend on each other.
+
+A `Law` is a product over *units*: single factors, and coupled pairs. For units everything of
+`decomposition` holds: the density ratio r = p / q splits orthogonally over sets of units, into
+the kernels K_U(x, y) = 1[x_U = y_U] / q_U(x_U) - 1 and their products.
+
+**Inside a coupled pair (a, b)** the functions of a alone and of b alone are not orthogonal. Let
+P_a, P_b and P_ab+ be the projections, in L2(q), onto the functions f(a), g(b) and f(a) + g(b).
+Then K_U = phi_a + phi_b + phi_axb, with
+
+    phi_a   = [(P_a - 1) + (P_ab+ - P_b)] / 2    what a says alone, and what it adds to b, halved
+    phi_axb = 1 - P_ab+                          what no sum f(a) + g(b) can say.
+
+The first is Shapley's division of the additive part (Owen 2014): each is positive semidefinite
+and centred under q, so its mean is >= 0 and its estimate a U-statistic with a valid interval.
+Where q makes a and b independent, phi_a is the kernel of the factor a: nothing changes. Terms of
+several units are products: phi_a K_c is a with c, phi_axb K_c all three. All parts add up to D.
+The divergence D_S of a marginal histogram is the sum of the terms inside S if S holds both
+factors of a pair or neither; D_a of one of them is not, since p tells of b through a.
+
+**Who is guilty.** If the law couples a and b, a fault of a alone moves the histogram of b too.
+So a is tried by P_ab+ - P_b, what it adds to b (by P_a - 1 if q leaves nothing to add, a and b
+then being known from each other), also where a meets other units. The pair itself needs two
+witnesses: its term, and Pearson's test of p_ab = q_ab s(a) t(b), the law's own dependence with
+other margins (fitted by iterated scaling; the test of independence, if q_ab is a product).
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from shapeshd.distribution import Law, Unit
+from shapeshd.errors import UsageError
+from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray, IntArray
+
+from .chi_square import divergence_statistic
+from .decomposition import (
+    Decomposition,
+    Part,
+    decompose,
+    explained_rest,
+    finish,
+    independence_p_value,
+)
+from .histogram import check_counts, require_samples
+from .interactions import Interactions
+from .u_statistic import UStatistic, u_statistic
+
+_NO_EIGENVALUE = 1e-9
+_SCALINGS, _FITTED = 2000, 1e-9
+
+
+@dataclass(frozen=True, eq=False)
+class Component:
+    """A part of a unit's kernel.
+
+    Attributes:
+        names: one factor, or both of a pair.
+        kernel: (m, m) on the unit's cells; positive semidefinite, centred.
+        test: the kernel by which it is tried, (m, m).
+        value: which value of its factors a cell has, int64 (m,).
+        q: probabilities of these values.
+    """
+
+    names: tuple[str, ...]
+    kernel: FloatArray
+    test: FloatArray
+    value: IntArray
+    q: FloatArray
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A unit without the cells of probability 0.
+
+    Attributes:
+        unit: of the law.
+        cells: its cells of positive probability, as places in the flat table, int64 (m,).
+        q: their probabilities.
+        components: one for a factor, three for a pair; their kernels add up to the unit's.
+    """
+
+    unit: Unit
+    cells: IntArray
+    q: FloatArray
+    components: tuple[Component, ...]
+
+    @classmethod
+    def of(cls, unit: Unit) -> Block:
+        """Return the block of a unit."""
+        flat = unit.table.ravel()
+        cells = np.flatnonzero(flat)
+        q = flat[cells]
+        whole = np.diag(1 / q) - 1
+        if len(unit.axes) == 1:
+            only = Component(unit.names, whole, whole, np.arange(len(q)), q)
+            return cls(unit, cells, q, (only,))
+        places = np.unravel_index(cells, unit.table.shape)
+        values = [np.unique(place, return_inverse=True)[1].ravel() for place in places]
+        projections = [_projection(q, [value]) for value in values]
+        both = _projection(q, values)
+        components = []
+        for mine, other, name, value in zip(
+            projections, projections[::-1], unit.names, values, strict=True
+        ):
+            added = both - other
+            lone = np.abs(added).max() < _NO_EIGENVALUE * np.abs(both).max()
+            margin = np.bincount(value, weights=q).astype(np.float64)
+            kernel = (mine - 1 + added) / 2
+            components.append(
+                Component((name,), kernel, mine - 1 if lone else added, value, margin)
+            )
+        left = np.diag(1 / q) - both
+        components.append(Component(unit.names, left, left, np.arange(len(q)), q))
+        return cls(unit, cells, q, tuple(components))
+
+
+def _projection(q: FloatArray, values: list[IntArray]) -> FloatArray:
+    """Return the kernel of the projection, in L2(q), onto sums of functions of these values."""
+    columns = [np.equal.outer(value, np.arange(value.max() + 1)) for value in values]
+    design = np.sqrt(q)[:, None] * np.concatenate(columns, axis=1)
+    vectors, sizes, _ = np.linalg.svd(design / np.linalg.norm(design, axis=0), full_matrices=False)
+    basis = vectors[:, sizes > _NO_EIGENVALUE * sizes[0]] / np.sqrt(q)[:, None]
+    return np.asarray(basis @ basis.T)
+
+
+def decompose_under(counts: npt.ArrayLike, law: Law | None) -> Decomposition:
+    """Split the divergence of a histogram from a law over factors, pairs and what lies beyond.
+
+    Args:
+        counts: integers of shape (k,) or `BIN_SHAPE`.
+        law: None for the uniform law. Factors of which it allows one bin alone have no part.
+
+    Raises:
+        UsageError: if the counts are no such table, too few (see `min_samples`), or where the
+            law has none; or if the law allows a single bin.
+    """
+    if law is None or law.uniform:
+        return decompose(counts)
+    blocks = [block for block in map(Block.of, law.units) if len(block.q) > 1]
+    if not law.pairs and len(blocks) == len(NAMES):
+        return decompose(counts, [law.marginal(name) for name in NAMES])
+    if not blocks:
+        raise UsageError("the law puts everything into one bin: nothing can be tested")
+    table = _table(check_counts(counts), law, blocks)
+    require_samples(int(table.sum()), table.size)
+    weights = tuple(1 / block.q for block in blocks)
+    total = _divergence(table, weights).estimate()
+    terms = Interactions(table, weights)
+
+    parts: list[Part] = []
+    effects: dict[tuple[str, ...], float] = {}
+    for axis, block in enumerate(blocks):
+        parts += _inside(block, _margin(table, axis), effects)
+    for a, b in itertools.combinations(range(len(blocks)), 2):
+        parts += _between(blocks[a], blocks[b], _margin(table, a, b), effects)
+    mains = [terms.term((axis,)).value for axis in range(len(blocks))]
+    pairs: dict[tuple[int, ...], float] = {}
+    for axes in itertools.combinations(range(len(blocks)), 2):
+        pairs[axes] = terms.term(axes).value
+    rest, explained = terms.rest(), explained_rest(mains, pairs)
+    p_value = rest.p_value(explained) if len(blocks) > 2 else 1.0
+    parts.append(Part((), rest.estimate(), None, None, explained, p_value, p_value))
+    return Decomposition(total, finish(parts, total))
+
+
+def _table(counts: IntArray, law: Law, blocks: list[Block]) -> IntArray:
+    """Return the counts with an axis for each block, of its possible cells."""
+    if counts.size != law.expected().size:
+        raise UsageError(
+            f"the histogram has {counts.size} bins, but the law has {law.expected().size}"
+        )
+    if held := int(counts[law.expected() == 0].sum()):
+        raise UsageError(f"{held} samples lie in bins whose probability under the law is 0")
+    axes = [axis for block in blocks for axis in block.unit.axes]
+    others = tuple(axis for axis in range(len(NAMES)) if axis not in axes)
+    kept = counts.reshape(BIN_SHAPE).sum(axis=others)
+    flat = kept.transpose(np.argsort(np.argsort(axes))).reshape(
+        [block.unit.table.size for block in blocks]
+    )
+    table: IntArray = flat[np.ix_(*(block.cells for block in blocks))]
+    return table
+
+
+def _margin(table: IntArray, *axes: int) -> IntArray:
+    others = tuple(axis for axis in range(table.ndim) if axis not in axes)
+    margin: IntArray = table.sum(axis=others)
+    return margin
+
+
+def _divergence(counts: IntArray, weights: tuple[FloatArray, ...]) -> UStatistic:
+    joint = functools.reduce(np.multiply.outer, weights)
+    return divergence_statistic(counts.ravel(), joint.ravel())
+
+
+def statistic(counts: IntArray, *kernels: FloatArray) -> UStatistic:
+    """Return the U-statistic of a product of kernels.
+
+    Args:
+        counts: int64 of shape (m,), or (m, l) for two.
+        kernels: (m, m) and, if there are two, (l, l).
+    """
+    diagonal: Any = functools.reduce(np.multiply.outer, map(np.diag, kernels))
+    sums, squares = counts.astype(np.float64), counts.astype(np.float64)
+    for axis, kernel in enumerate(kernels):
+        sums = np.moveaxis(np.tensordot(kernel, sums, (1, axis)), 0, axis)
+        squares = np.moveaxis(np.tensordot(kernel**2, squares, (1, axis)), 0, axis)
+    different = float((counts * squares).sum() - (counts * diagonal**2).sum())
+    return u_statistic(counts.ravel(), sums.ravel(), diagonal.ravel(), different)
+
+
+def _inside(block: Block, counts: IntArray, effects: dict[tuple[str, ...], float]) -> list[Part]:
+    """Return the parts of one block, and note their terms in `effects`."""
+    parts = []
+    for component in block.components:
+        term, tried = statistic(counts, component.kernel), statistic(counts, component.test)
+        effects[component.names] = term.value
+        found = np.bincount(component.value, weights=counts).astype(np.int64)
+        divergence = _divergence(found, (1 / component.q,)).estimate()
+        p_value, explained = tried.p_value(), 0.0
+        if len(component.names) > 1:
+            fitted = fit_margins(counts, block)
+            explained = float(fitted @ component.kernel @ fitted) / float(fitted.sum()) ** 2
+            p_value = max(p_value, dependence_p_value(counts, fitted, block))
+        parts.append(
+            Part(component.names, term.estimate(), divergence, None, explained, p_value, p_value)
+        )
+    return parts
+
+
+def _between(
+    one: Block, other: Block, counts: IntArray, effects: dict[tuple[str, ...], float]
+) -> list[Part]:
+    """Return the parts of what two blocks do together."""
+    parts = []
+    for first, second in itertools.product(one.components, other.components):
+        term = statistic(counts, first.kernel, second.kernel)
+        found = np.zeros((len(first.q), len(second.q)), np.int64)
+        np.add.at(found, np.ix_(first.value, second.value), counts)
+        divergence = _divergence(found, (1 / first.q, 1 / second.q)).estimate()
+        tried = statistic(counts, first.test, second.test)
+        p_value = max(tried.p_value(), independence_p_value(found))
+        names = tuple(sorted((*first.names, *second.names), key=NAMES.index))
+        explained = effects[first.names] * effects[second.names]
+        parts.append(Part(names, term.estimate(), divergence, None, explained, p_value, p_value))
+    return parts
+
+
+def fit_margins(counts: IntArray, block: Block) -> FloatArray:
+    """Return q_ab s(a) t(b) scaled to both margins of the counts of a pair, float64 (m,).
+
+    Iterated proportional scaling (Deming and Stephan 1940), which is the most likely such table.
+    """
+    values = [component.value for component in block.components[:2]]
+    fitted = block.q * counts.sum()
+    for _ in range(_SCALINGS):
+        before = fitted
+        for value in values:
+            wanted, now = (np.bincount(value, weights=table) for table in (counts, fitted))
+            fitted = fitted * (wanted / np.where(now > 0, now, 1.0))[value]
+        if np.abs(fitted - before).max() <= _FITTED * counts.sum():
+            break
+    return fitted
+
+
+def dependence_p_value(counts: IntArray, fitted: FloatArray, block: Block) -> float:
+    """Return the p-value of Pearson's test of the counts of a pair against `fit_margins`.
+
+    Values without a sample do not count; 1 where no freedom is left.
+    """
+    kept = fitted > _FITTED
+    if not kept.any():
+        return 1.0
+    values = [
+        np.unique(c.value[kept], return_inverse=True)[1].ravel() for c in block.components[:2]
+    ]
+    columns = [np.equal.outer(value, np.arange(value.max() + 1)) for value in values]
+    design = np.concatenate(columns, axis=1).astype(np.float64)
+    freedom = int(kept.sum()) - int(np.linalg.matrix_rank(design))
+    x2 = float(((counts[kept] - fitted[kept]) ** 2 / fitted[kept]).sum())
+    return float(stats.chi2.sf(x2, freedom)) if freedom else 1.0

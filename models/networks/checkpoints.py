@@ -1,0 +1,102 @@
+"""Generators by name, saved and loaded: which class a checkpoint's card asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from shapeshd.errors import UsageError
+from shapeshd.support.checkpoint import load_checkpoint, load_weights, save_checkpoint
+
+from .generator import Generator
+
+KIND = "generator"
+# What a network needs: `architecture`, `config.to_json`, `from_config`, `latent_dim`.
+ARCHITECTURES = {network.architecture: network for network in (Generator,)}
+
+
+class Images(nn.Module):
+    """A generator whose images are cut to [-1, 1], as they would be if they were saved.
+
+    Args:
+        network: any of `ARCHITECTURES`.
+        truncation: see `Generator.forward`.
+    """
+
+    def __init__(self, network: Generator, truncation: float = 1.0) -> None:
+        super().__init__()
+        self.network, self.truncation = network, truncation
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Map latents (n, latent_dim) to float images (n, 3, height, width) in [-1, 1]."""
+        images: Tensor = self.network(z, truncation=self.truncation)
+        return images.clamp(-1, 1)
+
+
+def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[Images, int]:
+    """Load a generator to draw images.
+
+    Args:
+        path: ``NAME.safetensors``, its card beside it.
+        device: where to.
+
+    Returns:
+        The network, in evaluation mode: float32 latents (n, latent_dim) on `device` -> float
+        images (n, 3, height, width) in [-1, 1]; and latent_dim.
+
+    Raises:
+        UsageError: as `read_generator`.
+        ShapesHDError: likewise.
+    """
+    network = read_generator(path)
+    return Images(network).to(device).eval(), network.latent_dim
+
+
+def read_generator(path: Path) -> Generator:
+    """Return the network of a checkpoint, on the CPU, as it was saved; its range is not cut.
+
+    PyTorch's global random numbers are left as they are.
+
+    Raises:
+        UsageError: if there is none at `path`, it is no generator, of an unknown architecture or
+            configuration, or its tensors are not those of its configuration.
+        ShapesHDError: if a file is damaged.
+    """
+    checkpoint = load_checkpoint(path, KIND)
+    name, config = checkpoint.card.get("architecture"), checkpoint.card.get("config")
+    if not isinstance(name, str) or name not in ARCHITECTURES:
+        raise UsageError(
+            f"{path}: its architecture is {name!r}; this program knows {', '.join(ARCHITECTURES)}"
+        )
+    if not isinstance(config, dict):
+        raise UsageError(f"{path}: its card has no configuration")
+    with torch.random.fork_rng(devices=[]):
+        try:
+            network = ARCHITECTURES[name].from_config(config)
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+    load_weights(network, checkpoint.tensors, path)
+    return network
+
+
+def save_generator(path: Path, generator: Generator, card: Mapping[str, Any]) -> str:
+    """Save a generator for `load_generator`.
+
+    Args:
+        path: ``NAME.safetensors``; the card goes to ``NAME.json``.
+        generator: on any device.
+        card: what else to say, such as how it was trained; must be fit for JSON.
+
+    Returns:
+        The SHA-256 of the tensors' file.
+
+    Raises:
+        UsageError: if `path` has another suffix.
+        OSError: if it cannot be written.
+    """
+    built = {"architecture": generator.architecture, "config": generator.config.to_json()}
+    return save_checkpoint(path, KIND, generator.state_dict(), {**card, **built})

@@ -1,0 +1,109 @@
+"""From images to a vector: what StyleGAN2's discriminator and the encoder's trunk are made of.
+
+After Karras et al. 2020 (arXiv:1912.04958), section 4.1 and figure 7: the residual design, which
+the paper's configuration F has for its discriminator.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from shapeshd.errors import UsageError
+
+from .config import PyramidConfig
+from .layers import EqualConv, EqualLinear, full_precision, half_size, leaky
+
+SMALLEST = 4  # pixels of the last features
+
+
+class ResidualBlock(nn.Module):
+    """Halves height and width: two convolutions beside a skip connection, their sum / sqrt(2).
+
+    The skip connection is the filter [1, 3, 3, 1] and a convolution of 1 x 1 without bias; the
+    factor keeps the mean square of a sum of two that are independent.
+
+    Args:
+        inputs: channels of the input.
+        outputs: channels of the output.
+    """
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.keep = EqualConv(inputs, inputs, 3)
+        self.down = EqualConv(inputs, outputs, 3, down=True)
+        self.blur = half_size()
+        # After the filter: the same as a convolution that halves, for a quarter of the work.
+        self.skip = EqualConv(inputs, outputs, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, inputs, h, w), h and w even, to (n, outputs, h/2, w/2)."""
+        y = leaky(self.down(leaky(self.keep(x))))
+        return (y + self.skip(self.blur(x))) * math.sqrt(0.5)
+
+
+class Pyramid(nn.Module):
+    """A convolution of 1 x 1 that reads the image, then residual blocks down to 4 x 4 pixels.
+
+    Args:
+        config: sizes and channels of the features.
+        channels: of the images.
+
+    Attributes:
+        outputs: channels of the features of 4 x 4 pixels.
+    """
+
+    def __init__(self, config: PyramidConfig, channels: int) -> None:
+        super().__init__()
+        self.shape = (channels, config.size, config.size)
+        self.read = EqualConv(channels, config.width(config.size), 1)
+        sizes = [config.size >> k for k in range(int(math.log2(config.size // SMALLEST)))]
+        self.blocks = nn.ModuleList(
+            ResidualBlock(config.width(size), config.width(size // 2)) for size in sizes
+        )
+        self.outputs = config.width(SMALLEST)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map images (n, channels, size, size) to features (n, outputs, 4, 4).
+
+        Raises:
+            UsageError: if `x` has another shape.
+        """
+        if x.ndim != 4 or x.shape[1:] != self.shape:
+            raise UsageError(
+                f"images must be (n, {', '.join(map(str, self.shape))}), not {tuple(x.shape)}"
+            )
+        x = leaky(self.read(x))
+        for block in self.blocks:
+            x = block(x)
+        return x
+
+
+class Condense(nn.Module):
+    """The end of it: a convolution of width 3 on 4 x 4 pixels, then a dense layer on all of them.
+
+    Both are computed in float32 at least, autocast or not: of images of 64 pixels or more they are
+    under a hundredth of the work, and a logit or a code should not come in steps of eight bits.
+
+    Args:
+        inputs: channels of the features.
+        width: channels between the two layers.
+        outputs: components of the vector.
+    """
+
+    def __init__(self, inputs: int, width: int, outputs: int) -> None:
+        super().__init__()
+        self.convolution = EqualConv(inputs, width, 3)
+        self.dense = EqualLinear(width * SMALLEST**2, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (n, inputs, 4, 4) to (n, outputs).
+
+        The dense layer's inputs are ordered by channel, then row, then column, whatever the
+        memory format: input 16 c + 4 i + j is channel c at row i and column j.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            x = leaky(self.convolution(full_precision(x)))
+            return leaky(self.dense(x.flatten(1)))

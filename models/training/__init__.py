@@ -1,0 +1,1 @@
+"""Trains the reference models: a run of phases, each resumable."""

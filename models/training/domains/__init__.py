@@ -1,0 +1,1 @@
+"""What a phase trains on: images, or embeddings of factors."""

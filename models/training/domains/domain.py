@@ -1,0 +1,91 @@
+"""What a phase trains on: images, or embeddings of factors. The phases are the same for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol
+
+from torch import Tensor, nn
+
+from shapeshd.models.augment.augment import AugmentConfig
+from shapeshd.models.networks.encoder import Encoder
+
+
+class Domain(Protocol):
+    """Data, the networks that fit them, and how what is generated is judged.
+
+    Attributes:
+        count: samples to train on, numbered from 0; the held-out ones follow.
+        held_out: how many of these there are.
+        feature_dim: components of the trunk's features.
+        known_law: whether the distribution of the data is known, so that there is a score.
+        why_no_score: one line that says why, if not.
+    """
+
+    count: int
+    held_out: int
+    feature_dim: int
+
+    @property
+    def known_law(self) -> bool:
+        """See above."""
+        ...
+
+    @property
+    def why_no_score(self) -> str | None:
+        """See above."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Return what the data are, ready for JSON: a resumed run must have the same."""
+        ...
+
+    def batches(self, rows: Iterable[Tensor]) -> Iterator[Tensor]:
+        """Yield float32 data (n, ...) on the device for each int64 (n,) of `rows`."""
+        ...
+
+    def encoder(self) -> Encoder:
+        """Return a new encoder."""
+        ...
+
+    def generator(self) -> nn.Module:
+        """Return a new generator."""
+        ...
+
+    def discriminator(self, pairs: bool) -> nn.Module:
+        """Return a new discriminator of single samples, or of pairs."""
+        ...
+
+    def features(self, trunk: nn.Module, cache: Path | None, digest: str) -> Tensor:
+        """Return a trunk's features of all data, held-out ones last: float32 (n, feature_dim).
+
+        Args:
+            trunk: deterministic; see `Encoder`.
+            cache: file to keep them in; None for none.
+            digest: of the encoder, so that kept ones are known to be its.
+        """
+        ...
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Return the context of the networks' forward passes."""
+        ...
+
+    def augmentation(self, kind: str) -> AugmentConfig | None:
+        """Return the transforms that "safe" or "paper" stands for; None for "none"."""
+        ...
+
+    def write_sheets(
+        self, folder: Path, step: int, generator: nn.Module, encoder: Encoder | None
+    ) -> None:
+        """Write pictures of samples, and of reconstructions, into a folder."""
+        ...
+
+    def score(self, generator: nn.Module, samples: int, seed: int) -> dict[str, Any]:
+        """Return the goodness of fit of a generator's samples; only with a known law."""
+        ...
+
+    def save_generator(self, path: Path, generator: nn.Module, card: dict[str, Any]) -> None:
+        """Save a generator as a checkpoint."""
+        ...

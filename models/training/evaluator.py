@@ -1,0 +1,119 @@
+"""How a phase is judged while it trains and at its end: score, posterior, pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shapeshd.support.checkpoint import save_checkpoint
+
+from .phase import Phase
+from .posterior import posterior_distance
+from .run_files import ENCODER, GENERATOR, SHEETS
+
+ENCODER_KIND = "encoder"
+_BATCH = 4096
+# Samples of a score are drawn with seeds of their own, far from a run's.
+_CHECK_SEED, _FINAL_SEED = 7_000_000, 8_000_000
+
+
+class Judge:
+    """Measures a phase; only the first process does.
+
+    Args:
+        phase: what is judged: the averages of its networks.
+        folder: of the phase.
+    """
+
+    def __init__(self, phase: Phase, folder: Path) -> None:
+        self._phase, self._folder = phase, folder
+        self._measured: tuple[int, dict[str, Any]] = (-1, {})  # the last step measured, and what
+
+    def check(self, step: int, *, last: bool) -> dict[str, Any]:
+        """Return what a check finds, for the log; write the sheets.
+
+        Args:
+            step: steps taken.
+            last: whether the phase ends here: `finish` then takes the score.
+        """
+        phase = self._phase
+        if not phase.group.first:
+            return {}
+        phase.domain.write_sheets(self._folder / SHEETS, step, phase.generator, phase.encoder)
+        found = self._posterior(step)
+        samples = phase.config.checks.samples
+        if phase.domain.known_law and samples and not last:
+            score = phase.domain.score(phase.generator, samples, _CHECK_SEED + phase.config.seed)
+            found["score"] = _brief(score)
+        return found
+
+    def finish(self, step: int, seconds: float, settings: dict[str, Any]) -> dict[str, Any]:
+        """Save the networks, take the last score, and return the result."""
+        phase, domain = self._phase, self._phase.domain
+        result: dict[str, Any] = {**settings, "steps": step, "seconds": round(seconds, 1)}
+        result["versions"] = {"torch": torch.__version__}
+        result["device"] = phase.device.type
+        domain.save_generator(self._folder / GENERATOR, phase.generator, dict(result))
+        if phase.encoder is not None and phase.name != "gan":
+            save_checkpoint(
+                self._folder / ENCODER, ENCODER_KIND, phase.encoder.state_dict(), dict(result)
+            )
+        result |= self._posterior(step)
+        samples = phase.config.checks.final_samples
+        if not domain.known_law:
+            result["why_no_score"] = domain.why_no_score
+        elif samples:
+            seed = _FINAL_SEED + phase.config.seed
+            result["score"] = domain.score(phase.generator, samples, seed)
+        return result
+
+    def _posterior(self, step: int) -> dict[str, Any]:
+        """Return ``posterior`` of held-out codes, measured once a step; {} without an encoder."""
+        if self._measured[0] != step:
+            codes = self.codes(step)
+            found = {} if codes is None else {"posterior": posterior_distance(codes).to_json()}
+            self._measured = step, found
+        return dict(self._measured[1])
+
+    @torch.no_grad()
+    def codes(self, step: int) -> Tensor | None:
+        """Return codes of held-out images, (n, latent_dim); None where nothing encodes."""
+        phase = self._phase
+        encoder, domain = phase.encoder, phase.domain
+        if encoder is None:
+            return None
+        last = domain.count + min(phase.config.checks.codes, domain.held_out)
+        noise = phase.draws.generator(step, "held-out codes")
+        parts = []
+        rows = torch.arange(domain.count, last).split(min(_BATCH, phase.schedule.batch * 4))
+        for x in domain.batches(rows):
+            with domain.autocast():
+                features = encoder.trunk(x)
+            head = encoder.head
+            drawn = torch.randn(
+                len(features), head.noise_dim + head.latent_dim, generator=noise,
+                device=phase.device,
+            )  # fmt: skip
+            z, _, _ = head.sample(
+                features.float(), *drawn.split((head.noise_dim, head.latent_dim), 1)
+            )
+            parts.append(z)
+        return torch.cat(parts)
+
+
+def _brief(score: dict[str, Any]) -> dict[str, Any]:
+    fit = score["fit"]
+    divergence = fit["divergence"]
+    return {
+        "samples": fit["samples"],
+        "divergence": divergence["value"],
+        "low": divergence["low"],
+        "high": divergence["high"],
+        "reduced_chi_square": fit["prediction"]["reduced_chi_square"]["value"],
+        "empty_bins": fit["empty_bins"]["observed"],
+        "parts": {part["name"]: part["delta"]["value"] for part in score["parts"]["parts"]},
+        **({"residual": score["residual"]} if "residual" in score else {}),
+    }

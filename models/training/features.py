@@ -1,0 +1,57 @@
+"""The trunk's features of all data, computed once and kept beside the run (section 4.2)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shapeshd.support.replace_file import replace_file
+
+
+def stored_features(
+    computed: Iterable[Tensor],
+    shape: tuple[int, int],
+    cache: Path | None,
+    digest: str,
+    device: torch.device,
+) -> Tensor:
+    """Return features, from a file if it has those of this encoder.
+
+    Args:
+        computed: their parts, float32, in order; only gone through if they are needed.
+        shape: (n, feature_dim) of all of them.
+        cache: ``NAME.npy``; what they are of stands in ``NAME.json``. None keeps nothing.
+        digest: of the encoder.
+        device: where they shall be.
+
+    Returns:
+        float32 (n, feature_dim).
+    """
+    head = {"encoder": digest, "shape": list(shape)}
+    if cache is not None and _belongs(cache, head):
+        return torch.from_numpy(np.load(cache)).to(device)
+    features = torch.cat([part.cpu() for part in computed])
+    if cache is not None:
+        cache.parent.mkdir(parents=True, exist_ok=True)
+        cache.with_suffix(".json").unlink(missing_ok=True)
+        replace_file(cache, lambda path: _save(path, features))
+        text = json.dumps(head) + "\n"
+        replace_file(cache.with_suffix(".json"), lambda path: path.write_text(text))
+    return features.to(device)
+
+
+def _save(path: Path, features: Tensor) -> None:
+    with path.open("wb") as file:  # np.save would add a suffix to a name
+        np.save(file, features.numpy())
+
+
+def _belongs(cache: Path, head: Mapping[str, object]) -> bool:
+    try:
+        return bool(json.loads(cache.with_suffix(".json").read_text()) == head) and cache.exists()
+    except (OSError, ValueError):
+        return False

@@ -1,0 +1,223 @@
+"""What the phases of training share: networks, their averages, optimizers, codes, and state.
+
+Each phase holds its networks and takes one step at a time; what data are, which networks there
+are and how results are judged is the domain's matter. Random numbers are drawn for the whole
+batch and cut to this process's part.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from shapeshd.errors import ShapesHDError
+from shapeshd.models.config import RunConfig, Schedule
+from shapeshd.models.networks.encoder import Encoder
+from shapeshd.support.checkpoint import load_weights
+
+from .distributed import Draws, Group
+from .domains.domain import Domain
+
+_Network = TypeVar("_Network", bound=nn.Module)
+
+
+class Phase:
+    """Networks that are trained together, one `update` a step.
+
+    Args:
+        config: of the run.
+        domain: data and networks.
+        group: the processes that train together.
+        device: where.
+
+    Attributes:
+        networks: what is trained, by name.
+        averages: moving averages of some of them, by the same name.
+        fixed: what is used as it is.
+        optimizers: by name.
+        numbers: what else changes during training: weights, probabilities, running means.
+    """
+
+    name: ClassVar[str]
+
+    def __init__(
+        self, config: RunConfig, domain: Domain, group: Group, device: torch.device
+    ) -> None:
+        self.config, self.domain, self.group, self.device = config, domain, group, device
+        self.draws = Draws(config.seed, device, group)
+        # Modules; their parts (`trunk`, `mapping`) have no types that all domains share.
+        self.networks: dict[str, Any] = {}
+        self.averages: dict[str, Any] = {}
+        self.fixed: dict[str, Any] = {}
+        self.optimizers: dict[str, torch.optim.Optimizer] = {}
+        self.numbers: dict[str, float] = {}
+
+    @property
+    def schedule(self) -> Schedule:
+        """The phase's table of the configuration."""
+        schedule: Schedule = getattr(self.config, self.name)
+        return schedule
+
+    @property
+    def generator(self) -> nn.Module:
+        """The generator that is judged: an average."""
+        generator: nn.Module = self.averages["generator"]
+        return generator
+
+    @property
+    def encoder(self) -> Encoder | None:
+        """The encoder that is judged, an average or fixed; None where there is none."""
+        return self.averages.get("encoder", self.fixed.get("encoder"))
+
+    def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
+        """Take a step.
+
+        Args:
+            step: its number, from 0.
+            x: this process's part of the batch, float32 (n, ...).
+            rows: their numbers, int64 (n,).
+
+        Returns:
+            Scalars to log.
+        """
+        raise NotImplementedError
+
+    def encode(
+        self, features: Tensor, step: int, batch: int, what: str = "encode"
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Draw codes of features; see `Head.sample`.
+
+        Args:
+            features: (n, feature_dim), this process's part of the batch.
+            step: of the run.
+            batch: size of the whole batch.
+            what: names the draw.
+
+        Returns:
+            The codes z, and the mean and log-variance that they were drawn with: (n, latent_dim).
+        """
+        encoder = self.networks["encoder"] if "encoder" in self.networks else self.fixed["encoder"]
+        codes = self.config.codes
+        noise = self.draws.normal(step, f"{what} noise", batch, codes.noise_dim)
+        sample = self.draws.normal(step, f"{what} sample", batch, codes.latent_dim)
+        drawn: tuple[Tensor, Tensor, Tensor] = encoder.head.sample(features, noise, sample)
+        return drawn
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step: a rise, then a cosine down to `final_rate`."""
+        schedule = self.schedule
+        rise = min(1.0, (step + 1) / (schedule.warm_up + 1))
+        return schedule.learning_rate * rise * self.between(1.0, schedule.final_rate, step)
+
+    def between(self, first: float, last: float, step: int) -> float:
+        """Return what goes along a cosine from `first` at step 0 to `last` at the end."""
+        left = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.schedule.steps)))
+        return last + (first - last) * left
+
+    def add_optimizer(
+        self, name: str, parts: Iterable[tuple[nn.Module, float]], betas: tuple[float, float]
+    ) -> None:
+        """Make Adam for some networks.
+
+        Args:
+            name: of the optimizer.
+            parts: networks, or parts of them, each with the share of the learning rate that is
+                its own.
+            betas: of Adam.
+        """
+        groups = [
+            {"params": [p for p in part.parameters() if p.requires_grad], "share": share}
+            for part, share in parts
+        ]
+        groups = [group for group in groups if group["params"]]
+        self.optimizers[name] = torch.optim.Adam(groups, lr=0.0, betas=betas, eps=1e-8)
+
+    def descend(self, name: str, loss: Tensor, step: int) -> None:
+        """Take a step of an optimizer down the gradient of a loss."""
+        optimizer = self.optimizers[name]
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self.group.average_gradients(p for group in optimizer.param_groups for p in group["params"])
+        for group in optimizer.param_groups:
+            group["lr"] = self.rate_at(step) * group["share"]
+        optimizer.step()
+
+    def follow(self, step: int) -> None:
+        """Move the averages towards the networks."""
+        half_life = self.schedule.half_life
+        kept = 0.5 ** (1 / half_life) if half_life else 0.0
+        kept = min(kept, (1 + step) / (10 + step))
+        with torch.no_grad():
+            for name, average in self.averages.items():
+                new = self.networks[name]
+                torch._foreach_lerp_(list(average.parameters()), list(new.parameters()), 1 - kept)
+                for old, buffer in zip(average.buffers(), new.buffers(), strict=True):
+                    old.lerp_(buffer, 1 - kept)
+
+    def average_of(self, network: _Network) -> _Network:
+        """Return a copy that is not trained, to become an average."""
+        return frozen(copy.deepcopy(network)).eval()
+
+    def extra(self) -> dict[str, Any]:
+        """Return what else a later process needs to go on, ready for JSON."""
+        return {}
+
+    def restore_extra(self, values: Mapping[str, Any]) -> None:
+        """Take over what `extra` gave."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that a later process needs to go on, but for `numbers` and `extra`."""
+        found: dict[str, Tensor] = {}
+        for kind, networks in self._kinds():
+            for name, network in networks.items():
+                for key, value in network.state_dict().items():
+                    found[f"{kind}.{name}.{key}"] = value
+        for name, optimizer in self.optimizers.items():
+            for number, state in optimizer.state_dict()["state"].items():
+                for key, value in state.items():
+                    found[f"optimizer.{name}.{number}.{key}"] = value
+        return found
+
+    def restore(
+        self, tensors: Mapping[str, Tensor], numbers: Mapping[str, float], path: Any
+    ) -> None:
+        """Take over what `tensors` and `numbers` gave; the networks must be the same.
+
+        Raises:
+            UsageError: naming the first tensor that does not fit.
+            ShapesHDError: if the optimizer's tensors are not there.
+        """
+        for kind, networks in self._kinds():
+            for name, network in networks.items():
+                prefix = f"{kind}.{name}."
+                own = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
+                load_weights(network, own, path, prefix)
+        for name, optimizer in self.optimizers.items():
+            saved = optimizer.state_dict()
+            count = sum(len(group["params"]) for group in saved["param_groups"])
+            prefix = f"optimizer.{name}."
+            states: dict[int, dict[str, Tensor]] = {}
+            for key, value in tensors.items():
+                if key.startswith(prefix):
+                    number, _, leaf = key[len(prefix) :].partition(".")
+                    states.setdefault(int(number), {})[leaf] = value
+            if states and not set(states) <= set(range(count)):
+                raise ShapesHDError(f"{path}: holds moments of parameters that are not there")
+            saved["state"] = states
+            optimizer.load_state_dict(saved)
+        self.numbers.update(numbers)
+
+    def _kinds(self) -> Iterable[tuple[str, dict[str, Any]]]:
+        yield "network", self.networks
+        yield "average", self.averages
+        yield "fixed", self.fixed
+
+
+def frozen(network: _Network) -> _Network:
+    """Return the network, its parameters no longer trained."""
+    return network.requires_grad_(False)

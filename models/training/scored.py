@@ -1,0 +1,39 @@
+"""The score of a generator during training: its samples' factors, counted and tested."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
+from shapeshd.benchmark.statistics.decomposition import decompose
+from shapeshd.factors import NUM_BINS, FloatArray, joint_bins
+
+
+@torch.no_grad()
+def score_samples(
+    factors_of: Callable[[Tensor], FloatArray],
+    samples: int,
+    latent_dim: int,
+    rng: torch.Generator,
+    batch: int,
+) -> dict[str, Any]:
+    """Return the goodness of fit of samples, ``fit``, and its decomposition, ``parts``.
+
+    Args:
+        factors_of: gives the factors, float64 (n, 6), of what is made of codes (n, latent_dim).
+        samples: how many to draw.
+        latent_dim: components of a code.
+        rng: draws the codes, on its own device.
+        batch: samples at a time.
+    """
+    counts = np.zeros(NUM_BINS, dtype=np.int64)
+    for start in range(0, samples, batch):
+        n = min(batch, samples - start)
+        z = torch.randn(n, latent_dim, generator=rng, device=rng.device)
+        counts += np.bincount(joint_bins(factors_of(z)), minlength=NUM_BINS)
+    return {"fit": goodness_of_fit(counts).to_json(), "parts": decompose(counts).to_json()}

@@ -1,0 +1,66 @@
+"""``shapeshd export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .dataset_arguments import Dataset, NewPath
+from .value_types import Jobs, json_option
+
+if TYPE_CHECKING:
+    from shapeshd.dataset.render_spec import RenderSpec
+
+
+@click.command("export")
+@click.argument("dataset", type=Dataset())
+@click.argument("out", type=NewPath())
+@click.option(
+    "--format",
+    type=click.Choice(["folder", "stylegan-zip", "webdataset", "parquet"]),
+    required=True,
+    help="PNG folder, zip file of the NVlabs trainers, tar files, or Parquet files.",
+)
+@click.option(
+    "--per-file",
+    type=click.IntRange(min=1),
+    default=10_000,
+    show_default=True,
+    help="Images in a file (webdataset, parquet).",
+)
+@click.option(
+    "--labels",
+    type=click.Choice(["none", "shape", "factors"]),
+    default="none",
+    show_default=True,
+    help="What StyleGAN conditions on (stylegan-zip). labels.csv always has all factors.",
+)
+@click.option(
+    "--allow-incomplete", is_flag=True, help="Export the images that an unfinished dataset has."
+)
+@click.option(
+    "--jobs", type=Jobs(), default="auto", show_default=True, help="Threads that read and encode."
+)
+@json_option
+def command(dataset: Path | RenderSpec, out: Path, as_json: bool, **options: Any) -> None:
+    """Write DATASET (a dataset folder, a shard, or 3dshapes.h5) to OUT for another trainer.
+
+    DATASET can also be render:SEED:COUNT[,size=PX][,start=N][,device=NAME]: images that are
+    made as they are read. The pixels stay what they are, bit for bit. OUT must not exist, and
+    appears when it is complete.
+    """
+    import dataclasses
+
+    from shapeshd.dataset.export import export_dataset
+    from shapeshd.dataset.shapes_hd import open_dataset
+    from shapeshd.support.progress import emit, human_bytes, human_time
+
+    images = open_dataset(dataset, allow_incomplete=options.pop("allow_incomplete"))
+    result = export_dataset(images, out, progress=True, **options)
+    text = (
+        f"{result.path}: {result.images:,} images, {human_bytes(result.bytes)} in "
+        f"{result.files:,} files ({human_time(result.seconds)})"
+    )
+    emit(dataclasses.asdict(result) | {"path": str(result.path)}, text, as_json=as_json)

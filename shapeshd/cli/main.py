@@ -1,0 +1,118 @@
+"""The command line: a click group whose commands load on first use."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from shapeshd import __version__
+from shapeshd.errors import ShapesHDError, one_line
+
+_COMMANDS = {
+    "render": "Render 3DShapesHD, or go on where a stopped run ended.",
+    "verify": "Check a dataset: digests, labels, gaps, uniformity, pixels.",
+    "info": "Say what a dataset holds and how it was made.",
+    "preview": "Draw a contact sheet of a dataset or of given factors.",
+    "export": "Write a dataset in the form that another trainer reads.",
+    "train": "Train the recognizer of the factors, or a reference model.",
+    "recognizer": "Measure how well a recognizer reads the factors.",
+    "score": "Measure whether a generator's distribution is right.",
+    "compare": "Set several scores side by side.",
+    "sample": "Draw images from a generator.",
+    "project": "Look for images of a dataset in a generator's latent space.",
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports ``shapeshd.cli.NAME`` only when NAME is run.
+
+    ``shapeshd --help`` therefore answers without importing h5py or torch.
+    """
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names of the commands in the order of use."""
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command, or return None if there is no such command."""
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = import_module(f"shapeshd.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="shapeshd")
+@click.option("--debug", is_flag=True, help="Show Python's traceback with an error.")
+def cli(debug: bool) -> None:
+    """Measure whether a generator's distribution is right, on images whose truth is known."""
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given  # taken before or after the command's name
+    given = [argument for argument in given if argument != "--debug"]
+    # A scheduler says SIGTERM for Ctrl-C. Where SIGINT is ignored, as in a shell's background
+    # job, it stays so.
+    signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _interrupt)
+    try:
+        status = cli.main(given, prog_name="shapeshd", standalone_mode=False)
+        sys.stdout.flush()
+        sys.exit(status if isinstance(status, int) else 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        _fail("interrupted", 130, debug)
+    except ShapesHDError as error:
+        _fail(str(error), error.exit_code, debug)
+    except BrokenPipeError:
+        # The reader of our output has gone: nothing to say, and nobody to say it to.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except MemoryError:
+        _fail("out of memory: use a smaller --batch, --shard-size or number of --jobs", 1, debug)
+    except OSError as error:
+        _fail(_describe(error), 1, debug)
+    except Exception as error:
+        what = one_line(error)
+        _fail(f"internal error: {type(error).__name__}: {what}; please report it, with "
+              "the output of the same command and --debug", 1, debug)  # fmt: skip
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    # Whoever presses Ctrl-C twice must not interrupt the tidying up.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def _fail(message: str, status: int, debug: bool) -> NoReturn:
+    if debug:
+        raise  # the exception that is being handled
+    click.echo(f"shapeshd: error: {message}", err=True)
+    sys.exit(status)
+
+
+def _describe(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    what = (error.strerror or str(error)).lower()
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return f"{where}{what}: free some space and run the same command again"
+    return f"{where}{what}"

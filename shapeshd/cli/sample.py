@@ -1,0 +1,81 @@
+"""``shapeshd sample``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .dataset_arguments import NewPath
+from .value_types import device_option, json_option, latent_dim_option, latents_option
+
+
+@click.command("sample")
+@click.argument("checkpoint")
+@click.argument("out", type=NewPath())
+@click.option("--count", type=int, default=64, show_default=True, help="Images to draw.")
+@click.option("--start", type=int, default=0, show_default=True, help="Number of the first.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Draws the latents.")
+@latents_option
+@device_option
+@click.option(
+    "--truncation",
+    type=float,
+    default=1.0,
+    show_default=True,
+    metavar="0..1",
+    help="Below 1, draw each w to the average: better images, less variety.",
+)
+@click.option("--columns", type=int, help="Images in a row of the sheet.  [default: 8]")
+@latent_dim_option
+@click.option(
+    "--range",
+    type=click.Choice(["auto", "uint8", "unit", "symmetric"]),
+    default="auto",
+    show_default=True,
+    help="Of the values that a model gives, as in score.",
+)
+@click.option("--frame-size", metavar="WxH", help="Of the images of a command, as in score.")
+@click.option("--trust", is_flag=True, help="Run code: Python, TorchScript or a command.")
+@json_option
+def command(checkpoint: str, out: Path, as_json: bool, **options: Any) -> None:
+    """Draw images from the generator CHECKPOINT into OUT.
+
+    OUT is a contact sheet if it ends in .png (or .jpg, .webp), a .zip of PNG files, or a folder of
+    them. CHECKPOINT is a .safetensors generator of ours, an .onnx file, a StyleGAN2 network pickle
+    (.pkl) or, with --trust, TorchScript, a Python function (file.py:function) or a command
+    (cmd:...). Seed and number alone decide an image: it is the one that `shapeshd score` counts
+    under that number.
+    """
+    from shapeshd.benchmark.sources.registry import SourceOptions
+    from shapeshd.models.sample import Choice, draw_samples, open_generator
+    from shapeshd.support.progress import emit
+
+    from .device import pick_device
+
+    choice = Choice(options["count"], options["start"])
+    given = SourceOptions.given(options)
+    how = {"seed": options["seed"], "truncation": options["truncation"]}
+    with open_generator(
+        checkpoint,
+        **how,
+        trust=options["trust"],
+        device=pick_device(options["device"]),
+        options=given,
+    ) as source:
+        made = draw_samples(
+            source, out, choice, batch=given.batch, columns=options["columns"], progress=True
+        )
+        result = {
+            "generator": checkpoint,
+            "kind": source.kind,
+            **how,
+            **source.describe(),
+            **made.to_json(),
+        }
+    text = (
+        f"{out}: {made.images:,} images of {made.width}x{made.height} pixels, samples "
+        f"{made.start:,} to {made.start + made.images - 1:,} of seed {options['seed']}"
+    )
+    emit(result, text, as_json=as_json)

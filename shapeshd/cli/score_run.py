@@ -1,0 +1,87 @@
+"""What ``shapeshd score`` does with its options."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer, shipped_for
+from shapeshd.benchmark.scoring.distributed import joined_ranks
+from shapeshd.benchmark.scoring.score import score
+from shapeshd.benchmark.sources.registry import SourceOptions, open_source
+from shapeshd.distribution import Law
+from shapeshd.errors import UsageError
+from shapeshd.support.progress import note
+
+from .device import pick_device
+
+_LONGEST_NAME = 100  # characters; a command may be longer than a folder's name
+
+
+def run_score(
+    text: str, out: Path | None, options: dict[str, Any]
+) -> tuple[dict[str, Any] | None, Path]:
+    """Score as the command line's options say; errors as `score`.
+
+    Returns:
+        The result (None in all processes but the first), and its folder.
+    """
+    folder = default_folder(text) if out is None else out
+    quality = _quality(options)
+    law = Law.read(options["law"]) if options["law"] else None
+    given = SourceOptions.given(options)
+    with joined_ranks() as ranks:
+        device = pick_device(options["device"], ranks.gpu)
+
+        def choose(side: int) -> Recognizer:
+            name = options["recognizer"] or shipped_for(side)
+            if options["recognizer"] is None and ranks.first:
+                note(f"images of {side}x{side} pixels: recognizer {name}")
+            return load_recognizer(name, device)
+
+        with open_source(
+            text, seed=options["seed"], trust=options["trust"], device=device, options=given
+        ) as source:
+            if options["seed"] > 0 and source.count is not None:
+                raise UsageError(
+                    f"{text}: its images are there already, and no seed changes them: leave out "
+                    "--seed"
+                )
+            result = score(
+                source,
+                choose,
+                folder,
+                samples=options["samples"],
+                protocol=options["protocol"],
+                seed=options["seed"],
+                law=law,
+                options=given,
+                **quality,
+                trust=options["trust"],
+                ranks=ranks,
+                command=shlex.join(["shapeshd", *sys.argv[1:]]),
+                progress=True,
+            )
+    return result, folder
+
+
+def _quality(options: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `score` that ask for the quality of images."""
+    given = {name: options[name] for name in ("features", "fidelity_engine") if options[name]}
+    if options["fidelity"] is None:
+        if given:
+            name = next(iter(given)).replace("_", "-")
+            raise UsageError(f"--{name} goes with --fidelity N: say of how many images")
+        return {}
+    return {"fidelity": options["fidelity"], **given}
+
+
+def default_folder(text: str) -> Path:
+    """Return ``score-NAME`` for a source, NAME being what files can be called."""
+    if not text.startswith("render:") and ".py:" not in text:
+        text = Path(text).name or text
+    name = re.sub(r"[^\w.,=-]+", "-", text).strip("-.")
+    return Path(f"score-{name[:_LONGEST_NAME].rstrip('-.')}")

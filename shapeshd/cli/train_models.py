@@ -1,0 +1,113 @@
+"""``shapeshd train vae | aae | gan | baseline``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from shapeshd.models.methods import ROWS
+
+from .dataset_arguments import Dataset, NewPath
+from .value_types import device_option, json_option
+
+if TYPE_CHECKING:
+    from shapeshd.dataset.render_spec import RenderSpec
+
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
+
+def _shared(command: _Command) -> _Command:
+    """Give a command the argument and the options that all phases have."""
+    options = [
+        click.argument("dataset", type=Dataset(), required=False),
+        click.option(
+            "--config",
+            "config_name",
+            required=True,
+            metavar="NAME|FILE.toml",
+            help="hd (256 pixels), lite (64), smoke, factors (no images), or a file of yours.",
+        ),
+        click.option("--out", type=NewPath(), required=True, help="Folder of the run."),
+        click.option(
+            "--set",
+            "changes",
+            multiple=True,
+            metavar="KEY=VALUE",
+            help="Change the configuration, such as gan.batch=16; may be repeated.",
+        ),
+        click.option("--seed", type=click.IntRange(min=0), help="[default: the configuration's]"),
+        device_option,
+        click.option(
+            "--workers",
+            type=click.IntRange(min=0),
+            help="Processes that read images.  [default: 1; 0 for images that are made]",
+        ),
+        click.option(
+            "--from",
+            "start",
+            type=NewPath(),
+            help="Another run, whose finished phases to begin with where OUT has none.",
+        ),
+        click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard, too."),
+        click.option(
+            "--dry-run",
+            is_flag=True,
+            help="Print the configuration, parameters and memory; train nothing.",
+        ),
+        json_option,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _train(
+    dataset: Path | RenderSpec | None, phases: tuple[str, ...], row: str | None, **options: Any
+) -> None:
+    from .train_run import run_training
+
+    run_training(dataset, phases, row, **options)
+
+
+@click.command("vae")
+@_shared
+def vae(dataset: Path | RenderSpec | None, **options: Any) -> None:
+    """Phase 1: train encoder and generator as a variational autoencoder.
+
+    DATASET is a dataset, render:SEED:COUNT, a folder or .zip of images, or an LSUN LMDB; the
+    factors configuration takes none. The same command goes on where a run was stopped; under
+    torchrun all processes share each batch.
+    """
+    _train(dataset, ("vae",), None, **options)
+
+
+@click.command("aae")
+@_shared
+def aae(dataset: Path | RenderSpec | None, **options: Any) -> None:
+    """Phase 2: the adversarial autoencoder, equations 4 to 6 (or 2 and 3), after phase 1."""
+    _train(dataset, ("aae",), None, **options)
+
+
+@click.command("gan")
+@_shared
+def gan(dataset: Path | RenderSpec | None, **options: Any) -> None:
+    """Phase 3: the GAN that is coupled to the autoencoder, equations 7 and 8, after phase 2."""
+    _train(dataset, ("gan",), None, **options)
+
+
+@click.command("baseline")
+@click.argument("row", type=click.Choice(list(ROWS)))
+@_shared
+def baseline(row: str, dataset: Path | RenderSpec | None, **options: Any) -> None:
+    """Train all phases of a row of Table 1, or of an ablation.
+
+    ROW: ours (VAE, adversarial autoencoder, coupled GAN), aae (a plain adversarial autoencoder in
+    its place), stylegan2 (a plain GAN), vae; or ours with a part switched off.
+    """
+    _train(dataset, (), row, **options)
+
+
+COMMANDS = (vae, aae, gan, baseline)

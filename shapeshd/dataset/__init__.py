@@ -1,0 +1,1 @@
+"""The dataset: shards, manifest and PyTorch dataset, and what reads, shows and exports them."""

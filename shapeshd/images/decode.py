@@ -1,0 +1,209 @@
+"""One encoded image to pixels, for folders and zip files.
+
+PNG, JPEG, WebP, BMP and PPM. An image is taken as it is seen: a palette is looked up, the
+orientation that a camera noted (EXIF) is applied, an alpha channel that is opaque everywhere is
+dropped. What cannot become 8-bit RGB without a loss or a guess is refused: grey, alpha that is
+not opaque, 16 bits a channel, CMYK, several frames. Colour profiles are not applied: the numbers
+are taken as sRGB.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import PIL.Image
+import PIL.ImageOps
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shapeshd.errors import ShapesHDError, UsageError, one_line
+from shapeshd.support.distributed import core_count
+
+MAX_PIXELS = 2**24
+"""The largest image that is read: 4096 x 4096."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm")
+MAX_FILE_BYTES = 96 * 2**20
+"""The largest encoded image that is read; 4096 x 4096 pixels without compression are 50 MB."""
+
+_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM")  # no other decoder of Pillow is ever called
+_PALETTE = "palette looked up"
+_ALPHA = "opaque alpha dropped"
+_ROTATED = "EXIF orientation applied"
+_EXIF_ORIENTATION = 0x0112
+_IHDR_DEPTH = 24  # of a PNG file: signature, length, type, width, height, then the bit depth
+
+
+def is_image_name(name: str) -> bool:
+    """Tell whether a file of this name is taken for an image; hidden files are not."""
+    return name.lower().endswith(SUFFIXES) and not name.rpartition("/")[2].startswith(".")
+
+
+def decode_image(data: bytes, name: str) -> tuple[NDArray[np.uint8], list[str]]:
+    """Return the pixels of an encoded image, uint8 (H, W, 3), and what was done to get them.
+
+    Args:
+        data: the whole file.
+        name: what to call it in messages.
+
+    Raises:
+        UsageError: if it is an image of another kind than 8-bit RGB.
+        ShapesHDError: if it is no image, or damaged.
+    """
+    if not data:
+        raise ShapesHDError(f"{name}: is empty")
+    try:
+        with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+            _check_before_decoding(image, data, name)
+            image.load()
+            done: list[str] = []
+            rgb = _to_rgb(image, name, done)
+            return np.asarray(rgb), done
+    except ShapesHDError:
+        raise
+    except PIL.UnidentifiedImageError:
+        known = ", ".join(_FORMATS)
+        raise ShapesHDError(f"{name}: is no image ({known}), or damaged") from None
+    except PIL.Image.DecompressionBombError:
+        raise _too_large(name, None) from None
+    except Exception as error:  # Pillow raises anything on arbitrary bytes
+        raise ShapesHDError(f"{name}: is damaged ({one_line(error)})") from None
+
+
+def _check_before_decoding(image: PIL.Image.Image, data: bytes, name: str) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise _too_large(name, image.size)
+    if getattr(image, "n_frames", 1) > 1:
+        raise UsageError(f"{name}: holds several frames: save each as an image of its own")
+    if _sixteen_bit(image, data):
+        raise UsageError(f"{name}: has 16 bits a channel: save it with 8")
+
+
+def _sixteen_bit(image: PIL.Image.Image, data: bytes) -> bool:
+    """Tell whether channels have more than 8 bits, which Pillow cuts off without a word."""
+    if image.format == "PNG":
+        return data[_IHDR_DEPTH] > 8
+    if image.format == "PPM":  # the largest value is an argument of Pillow's decoder
+        return any(isinstance(value, int) and value > 255 for value in _arguments(image))
+    return False
+
+
+def _arguments(image: PIL.Image.Image) -> tuple[Any, ...]:
+    tile: Any = getattr(image, "tile", None)
+    if not tile or tile[0][0] == "raw":  # rows as they are: 8 bits
+        return ()
+    arguments = tile[0][3]
+    return arguments if isinstance(arguments, tuple) else (arguments,)
+
+
+def _to_rgb(image: PIL.Image.Image, name: str, done: list[str]) -> PIL.Image.Image:
+    if image.getexif().get(_EXIF_ORIENTATION, 1) not in (0, 1):
+        image = PIL.ImageOps.exif_transpose(image)
+        done.append(_ROTATED)
+    has_alpha = image.mode in ("RGBA", "PA") or "transparency" in image.info
+    if image.mode in ("P", "PA"):
+        done.append(_PALETTE)
+    elif image.mode not in ("RGB", "RGBA"):
+        raise UsageError(f"{name}: is {_mode_in_words(image.mode)}, not 8-bit RGB")
+    if has_alpha:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise UsageError(f"{name}: is not opaque: remove the alpha channel")
+        done.append(_ALPHA)
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _mode_in_words(mode: str) -> str:
+    if mode in ("L", "LA", "La") or mode.startswith("I") or mode == "F":
+        return "grey (the factors are read from colours)"
+    return "black and white" if mode == "1" else mode
+
+
+def _too_large(name: str, size: tuple[int, int] | None) -> UsageError:
+    what = f"{size[0]}x{size[1]} pixels" if size else "its pixels"
+    return UsageError(f"{name}: {what} are too many: at most {MAX_PIXELS:,} an image")
+
+
+class Decoder:
+    """Reads numbered images side by side in threads, in order, all of one size.
+
+    Args:
+        read: called in any thread with an image's number; returns the whole encoded file.
+        label: gives an image's name for messages.
+    """
+
+    def __init__(self, read: Callable[[int], bytes], label: Callable[[int], str]) -> None:
+        self._read = read
+        self._label = label
+        self._pool: ThreadPoolExecutor | None = None
+        self._first: tuple[int, tuple[int, int]] | None = None  # number and (H, W) of the first
+        self._done: Counter[str] = Counter()
+
+    def images(self, numbers: Sequence[int]) -> Tensor:
+        """Return the images `numbers`, at least one: uint8 (n, 3, H, W).
+
+        Raises:
+            UsageError: if one is not 8-bit RGB, or of another size; names it.
+            ShapesHDError: if one cannot be read; names it.
+        """
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(core_count(), thread_name_prefix="decode")
+        if self._first is None:
+            self._first = (numbers[0], self._decode(numbers[0])[0].shape[:2])
+        height, width = self._first[1]
+        images = np.empty((len(numbers), height, width, 3), dtype=np.uint8)
+
+        def place(row: int) -> list[str]:
+            pixels, done = self._decode(numbers[row])
+            if pixels.shape[:2] != (height, width):
+                self._refuse_size(numbers[row], pixels.shape)
+            images[row] = pixels
+            return done
+
+        for done in self._pool.map(place, range(len(numbers))):
+            self._done.update(done)
+        return torch.from_numpy(images).permute(0, 3, 1, 2)
+
+    def describe(self) -> dict[str, Any]:
+        """Return the size of the images and what was done to those read so far."""
+        said: dict[str, Any] = {"dtype": "uint8", "range": "0 to 255", "range_from": "type"}
+        if self._done:
+            said["converted"] = dict(sorted(self._done.items()))
+        return said
+
+    def close(self) -> None:
+        """End the threads."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
+
+    def _decode(self, number: int) -> tuple[NDArray[np.uint8], list[str]]:
+        return decode_image(self._read(number), self._label(number))
+
+    def _refuse_size(self, number: int, shape: tuple[int, ...]) -> None:
+        assert self._first is not None
+        first, (height, width) = self._first
+        raise UsageError(
+            f"{self._label(number)} has {shape[1]}x{shape[0]} pixels and {self._label(first)} "
+            f"{width}x{height}: one size alone can be scored"
+        )
+
+
+def nothing_found(where: str, others: Counter[str]) -> UsageError:
+    """Return the error for a place without images.
+
+    Args:
+        where: what was searched, such as "x.zip: holds".
+        others: how many files of each suffix it holds instead.
+    """
+    found = ", ".join(
+        f"{n:,} {suffix or 'without a suffix'}" for suffix, n in others.most_common(3)
+    )
+    instead = f"; it holds {found}" if found else ""
+    return UsageError(f"{where} no images ({', '.join(SUFFIXES)}){instead}")

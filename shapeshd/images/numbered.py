@@ -1,0 +1,112 @@
+"""What all sources of existing images share: a count, the context, what the range may be."""
+
+from __future__ import annotations
+
+import abc
+import re
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+from torch import Tensor
+
+from shapeshd.errors import UsageError
+
+_Closing = TypeVar("_Closing", bound="Closing")
+
+_DIGITS = re.compile("([0-9]+)")
+
+
+class Closing(abc.ABC):
+    """A context manager that closes what it gives."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """End or close what is open; it is not asked again."""
+
+    def __enter__(self: _Closing) -> _Closing:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class NumberedImages(Closing):
+    """Images that exist, numbered from 0 to `count` - 1; a `Source`.
+
+    Attributes:
+        name: what the user called it.
+        kind: such as "folder".
+        count: how many there are, at least 1.
+    """
+
+    kind: str
+
+    def __init__(self, name: str, count: int) -> None:
+        self.name = name
+        self.count: int | None = count
+
+    def images(self, start: int, stop: int) -> Tensor:
+        """Return the images `start` .. `stop` - 1: uint8 (n, 3, H, W), sRGB, on the CPU.
+
+        Raises:
+            UsageError: if there are not so many, or they are of a kind that cannot be scored.
+            ShapesHDError: in one line, if they cannot be read.
+        """
+        assert self.count is not None
+        if not 0 <= start < stop <= self.count:
+            raise UsageError(
+                f"{self.name}: holds {self.count:,} images: there are none from {start:,} to "
+                f"{stop:,}"
+            )
+        return self._read(start, stop)
+
+    @abc.abstractmethod
+    def _read(self, start: int, stop: int) -> Tensor:
+        """Return the images of a range that exists."""
+
+    @abc.abstractmethod
+    def describe(self) -> dict[str, Any]:
+        """Return what a result must say of the images, ready for JSON."""
+
+
+class PackedNames:
+    """Many names in little memory: their bytes in one string, without an object for each."""
+
+    def __init__(self, names: Iterable[bytes]) -> None:
+        packed, ends = bytearray(), [0]
+        for name in names:
+            packed += name
+            ends.append(len(packed))
+        self._packed = bytes(packed)
+        self._ends = np.array(ends, dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self._ends) - 1
+
+    def __getitem__(self, number: int) -> bytes:
+        """Return the name `number`, 0 .. len - 1."""
+        begin, end = self._ends[number : number + 2]
+        return self._packed[begin:end]
+
+
+def natural_key(name: str) -> tuple[list[str | int], str]:
+    """Return what to sort names by so that ``img10`` comes after ``img9``.
+
+    Texts and numbers alternate, beginning with a text; equal numbers of other spelling
+    (``1``, ``01``) come in the order of their characters.
+    """
+    parts: list[str | int] = list(_DIGITS.split(name))
+    parts[1::2] = [int(part) if len(part) < 4000 else 0 for part in _DIGITS.findall(name)]
+    return parts, name
+
+
+def shown(name: str) -> str:
+    """Return a file's name as it can be printed: what is not UTF-8 in it is replaced."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

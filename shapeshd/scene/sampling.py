@@ -1,0 +1,201 @@
+"""What to render: i.i.d. factors of a known law, the grid of 3dshapes, or a table of factors.
+
+A sampling answers one question, `factors(start, stop)`, and names itself in the
+provenance of every shard.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from shapeshd.distribution import Law
+from shapeshd.errors import UsageError, one_line
+from shapeshd.factors import (
+    FACTORS,
+    NAMES,
+    SHAPES,
+    FloatArray,
+    check_factors,
+    check_seed,
+    describe_range,
+    uniform_factors,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_IGNORED_COLUMNS = ("index", "file")  # what `shapeshd export` writes beside the factors
+
+GRID_STEPS = (10, 10, 10, 8, 4, 15)
+"""Values per factor in the original 3dshapes: 480,000 combinations."""
+
+
+class Sampling(Protocol):
+    """A sequence of factors."""
+
+    name: str
+    seed: int
+    law: str
+    """`Law.text`, where factors are drawn from a law other than the uniform one; else ""."""
+
+    @property
+    def length(self) -> int | None:
+        """How many images there are at most; None without an end."""
+
+    def factors(self, start: int, stop: int) -> FloatArray:
+        """Return the factors of the images `start` .. `stop` - 1: float64 (stop - start, 6)."""
+
+
+class UniformSampling:
+    """I.i.d. uniform factors, a function of (seed, index) alone."""
+
+    name = "uniform"
+    law = ""
+    length: int | None = None
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = check_seed(seed)
+
+    def factors(self, start: int, stop: int) -> FloatArray:
+        """Return the factors of the images `start` .. `stop` - 1: float64 (stop - start, 6)."""
+        return uniform_factors(self.seed, start, stop)
+
+
+class LawSampling:
+    """I.i.d. factors of a known law, a function of (seed, index) and the law alone."""
+
+    name = "law"
+    length: int | None = None
+
+    def __init__(self, law: Law, seed: int = 0) -> None:
+        self.law = law.text
+        self.seed = check_seed(seed)
+        self._law = law
+
+    def factors(self, start: int, stop: int) -> FloatArray:
+        """Return the factors of the images `start` .. `stop` - 1: float64 (stop - start, 6)."""
+        return self._law.factors(self.seed, start, stop)
+
+
+class GridSampling:
+    """Every combination of the original 3dshapes, in its order (orientation fastest).
+
+    Hues take 10 values from 0 to 0.9 turns, the scale 8 and the orientation 15 values
+    from end to end of their ranges.
+    """
+
+    name = "grid"
+    seed = 0
+    law = ""
+    length: int | None = int(np.prod(GRID_STEPS))
+
+    def factors(self, start: int, stop: int) -> FloatArray:
+        """Return the factors of the images `start` .. `stop` - 1: float64 (stop - start, 6)."""
+        positions = np.unravel_index(np.arange(start, stop), GRID_STEPS)
+        columns = [
+            np.linspace(factor.low, factor.high, steps, endpoint=factor.topology != "circle")[index]
+            for factor, steps, index in zip(FACTORS, GRID_STEPS, positions, strict=True)
+        ]
+        return np.stack(columns, axis=1)
+
+
+class TableSampling:
+    """The rows of a table of factors, in order."""
+
+    name = "table"
+    seed = 0
+    law = ""
+
+    def __init__(self, values: FloatArray) -> None:
+        self._values = check_factors(values)
+        self.length: int | None = len(self._values)
+
+    def factors(self, start: int, stop: int) -> FloatArray:
+        """Return the rows `start` .. `stop` - 1: float64 (stop - start, 6)."""
+        return self._values[start:stop]
+
+    @classmethod
+    def from_csv(cls, path: Path) -> TableSampling:
+        """Read a CSV file with one column for each factor, named as in `FACTORS`.
+
+        The columns may stand in any order; a shape may be given by index or by name. The
+        ``labels.csv`` of an exported dataset is such a file.
+
+        Raises:
+            UsageError: naming the row (the header is row 1, as in a spreadsheet) and the
+                column that is wrong.
+        """
+        return cls(read_factor_table(path))
+
+
+def make_sampling(
+    name: str, *, seed: int = 0, table: Path | None = None, law: Law | None = None
+) -> Sampling:
+    """Return the sampling called `name` (``uniform``, ``grid`` or ``table``).
+
+    With a `law` other than the uniform one, ``uniform`` stands for i.i.d. samples of that.
+    """
+    if (table is not None) != (name == "table"):
+        raise UsageError("--sampling table and --factors FILE.csv go together")
+    if law is not None and name != "uniform":
+        raise UsageError(f"--law has no meaning with --sampling {name}: its factors are given")
+    if name == "uniform":
+        return UniformSampling(seed) if law is None or law.uniform else LawSampling(law, seed)
+    if seed != 0:
+        raise UsageError(f"--seed has no meaning with --sampling {name}: its factors are given")
+    if name == "grid":
+        return GridSampling()
+    if table is not None:
+        return TableSampling.from_csv(table)
+    raise UsageError(f"unknown sampling {name!r}: choose uniform, grid or table")
+
+
+def read_factor_table(path: Path) -> FloatArray:
+    """Read a CSV file of factors as a float64 array of shape (rows, 6); see `TableSampling`."""
+    import pandas as pd
+
+    try:
+        # Text first: pandas would turn a wrong cell into a silent column of objects.
+        frame = pd.read_csv(path, dtype=str, keep_default_na=False, skipinitialspace=True)
+    except FileNotFoundError:
+        raise UsageError(f"{path}: no such file") from None
+    except (OSError, UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise UsageError(f"{path}: not a readable CSV file ({one_line(error)})") from None
+    if not isinstance(frame.index, pd.RangeIndex):  # pandas took the first cells for an index
+        raise UsageError(f"{path}: its rows have more cells than its header has columns")
+    names = [str(name).strip() for name in frame.columns]
+    missing = [name for name in NAMES if name not in names]
+    extra = [name for name in names if name not in (*NAMES, *_IGNORED_COLUMNS)]
+    if len(set(names)) < len(names):
+        raise UsageError(f"{path}: the table has the same column twice")
+    if missing or extra:
+        problem = f"lacks the column {missing[0]}" if missing else f"has a column {extra[0]!r}"
+        raise UsageError(f"{path}: the table {problem}; its header must be {','.join(NAMES)}")
+    if frame.empty:
+        raise UsageError(f"{path}: the table has no rows")
+    frame.columns = pd.Index(names)
+    return np.stack([_read_column(path, frame, column) for column in range(len(FACTORS))], axis=1)
+
+
+def _read_column(path: Path, frame: pd.DataFrame, column: int) -> FloatArray:
+    import pandas as pd
+
+    factor = FACTORS[column]
+    text = frame[factor.name].str.strip()
+    if factor.topology == "discrete":
+        text = text.replace({name: str(index) for index, name in enumerate(SHAPES)})
+    values = pd.to_numeric(text, errors="coerce").to_numpy(dtype=np.float64)
+    wrong = ~((values >= factor.low) & (values <= factor.high))
+    if factor.topology == "discrete":
+        wrong |= values != np.floor(values)
+    if wrong.any():
+        row = int(np.argmax(wrong))
+        found = frame[factor.name].iloc[row]
+        raise UsageError(
+            f"{path}: row {row + 2}, column {factor.name}: {found!r} must be "
+            f"{describe_range(factor)}"
+        )
+    return values

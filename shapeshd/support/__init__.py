@@ -1,0 +1,1 @@
+"""What several rooms need: atomic files, checkpoints, run state, progress, random numbers."""

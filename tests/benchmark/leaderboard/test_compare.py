@@ -1,0 +1,159 @@
+"""`shapeshd compare`: order, warnings, and one clear line for what is no result."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from shapeshd.benchmark.leaderboard.compare import compare
+from shapeshd.benchmark.report.formatting import with_interval
+from tests.support.html_check import Page
+from tests.support.simulated_results import simulated, write_result
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("results")
+    kinds = ("everything", "unbiased", "tilted", "full", "constant")
+    return {kind: write_result(root / kind, kind, images=False) for kind in kinds}
+
+
+def test_the_best_comes_first_beside_the_references(folders: dict[str, Path], run: Run) -> None:
+    status, out, err = run("compare", *folders.values())
+    assert (status, err) == (0, "")
+    places = [out.index(f"{name}") for name in
+              ("unbiased.pt", "full.pt", "tilted.pt", "everything.pt", "ideal sampler",
+               "memorizer")]  # fmt: skip
+    assert places == sorted(places)
+    for kind in folders:
+        predicted = simulated(kind)["fit"]["prediction"]["reduced_chi_square"]
+        assert with_interval(predicted) in out
+    assert "wall hue × object hue 0.0734" in out
+    assert max(len(line) for line in out.splitlines() if not line.startswith("warning")) <= 100
+
+
+def test_json(folders: dict[str, Path], run: Run) -> None:
+    status, out, _ = run("compare", folders["tilted"] / "result.json", folders["full"], "--json")
+    assert status == 0
+    found = json.loads(out)
+    assert [entry["name"] for entry in found["results"]] == ["full.pt", "tilted.pt"]
+    assert found["results"][1]["divergence"] == simulated("tilted")["fit"]["divergence"]
+    assert found["results"][1]["guilty"] == ["scale"]
+    assert [entry["rank"] for entry in found["results"]] == [1, 2]
+    assert [entry["not_told_from"] for entry in found["results"]] == [[], []]
+    assert len(found["warnings"]) == 2
+
+
+def test_page(folders: dict[str, Path], run: Run, tmp_path: Path) -> None:
+    out = tmp_path / "page.html"
+    status, _, err = run("compare", *folders.values(), "--out", out)
+    assert status == 0
+    assert str(out) in err
+    page = Page(out.read_text())
+    assert page.problems == []
+    assert len(page.images) == 2
+    for kind in folders:
+        assert with_interval(simulated(kind)["fit"]["divergence"]) in page.text
+    assert "different numbers of samples: " in page.text
+
+
+def test_warnings_only_where_something_differs(folders: dict[str, Path], tmp_path: Path) -> None:
+    assert compare([folders["unbiased"], folders["tilted"]]).warnings == ()
+    recognizer = {**simulated("tilted")["recognizer"], "name": "hd", "digest": "ff" * 32}
+    other = write_result(tmp_path / "x", "tilted", images=False, recognizer=recognizer)
+    found = compare([folders["unbiased"], other, folders["full"]])
+    assert [warning.split(":")[0] for warning in found.warnings] == [
+        "they were read by different recognizers",
+        "they follow different protocols",
+        "they have different numbers of samples",
+    ]
+    assert found.warnings[0].endswith(": lite 0f0f0f0f, hd ffffffff")
+    names = [row["name"] for row in found.rows()]
+    assert len([name for name in names if name.startswith("real images")]) == 2
+
+
+def test_equal_names_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    paths = [write_result(tmp_path / name, "tilted", images=False) for name in "ab"]
+    assert sorted(compare(paths).names) == ["tilted.pt (a)", "tilted.pt (b)"]
+
+
+def _text(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
+
+
+def _fit(**changes: object) -> dict[str, object]:
+    """Return a fit whose D is damaged."""
+    fit: dict[str, object] = simulated("tilted")["fit"]
+    return {**fit, "divergence": {**cast(dict[str, object], fit["divergence"]), **changes}}
+
+
+def _result(path: Path, **changes: object) -> Path:
+    return _text(path, json.dumps(simulated("tilted", **changes)))
+
+
+BAD: dict[str, tuple[Callable[[Path], Path], str, int]] = {
+    "missing": (lambda p: p / "none", "there is no such file or folder", 2),
+    "empty folder": (lambda p: p, "holds no result.json", 2),
+    "no JSON": (lambda p: _text(p / "x", "PK"), "not JSON", 2),
+    "deep": (lambda p: _text(p / "x", "[" * 200_000), "not JSON", 2),
+    "a list": (lambda p: _text(p / "x", "[]"), "is no result", 2),
+    "other JSON": (lambda p: _text(p / "x", '{"format": "x"}'), "is no result", 2),
+    "newer": (lambda p: _result(p / "x", format_version=2), "install a newer one", 2),
+    "odd version": (lambda p: _result(p / "x", format_version="1"), "format version '1'", 2),
+    "incomplete": (lambda p: _result(p / "x", fit={}), "is incomplete", 1),
+    "no D": (lambda p: _result(p / "x", fit=_fit(value=None)), "is incomplete", 1),
+    "D is NaN": (lambda p: _result(p / "x", fit=_fit(value=math.nan)), "not a number", 1),
+    "D is huge": (lambda p: _result(p / "x", fit=_fit(value=10**400)), "is incomplete", 1),
+    "no error": (lambda p: _result(p / "x", fit=_fit(standard_error=-1.0)), "not a number", 1),
+    "odd command": (lambda p: _result(p / "x", run={"command": [1]}), "is not a text", 1),
+    "half a letter": (lambda p: _result(p / "x", model="\ud800"), "is incomplete", 1),
+    "empty result": (
+        lambda p: _text(p / "x", '{"format": "shapeshd-result", "format_version": 1}'),
+        "it lacks source",
+        1,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_what_is_no_result_is_one_clear_line(case: str, tmp_path: Path, run: Run) -> None:
+    make, words, expected = BAD[case]
+    status, out, err = run("compare", make(tmp_path))
+    assert (status, out) == (expected, "")
+    assert words in err
+    assert err.count("\n") == 1
+
+
+def test_no_utf8_and_twice_the_same(tmp_path: Path, folders: dict[str, Path], run: Run) -> None:
+    (tmp_path / "x").write_bytes(b"\xff\xfe\x00")
+    assert "not JSON" in run("compare", tmp_path / "x")[2]
+    status, _, err = run("compare", folders["full"], folders["full"] / "result.json")
+    assert status == 2
+    assert "is the same result as" in err
+
+
+def test_names_in_any_script_and_none_that_steers_a_terminal(tmp_path: Path, run: Run) -> None:
+    path = _result(tmp_path / "x.json", model="日本\x1b[31m\x00")
+    status, out, err = run("compare", path, "--out", tmp_path / "x.html")
+    assert (status, err) == (0, f"written: {tmp_path / 'x.html'}\n")
+    assert "日本?[31m?" in out
+    assert not any(letter in out for letter in "\x1b\x00")
+
+
+@pytest.mark.parametrize(
+    ("name", "words"), [("page.pdf", "must end in .html"), ("no/page.csv", "there is no folder")]
+)
+def test_impossible_pages(
+    folders: dict[str, Path], run: Run, tmp_path: Path, name: str, words: str
+) -> None:
+    status, out, err = run("compare", folders["full"], "--out", tmp_path / name)
+    assert (status, out) == (2, "")
+    assert words in err

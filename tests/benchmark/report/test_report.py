@@ -1,0 +1,194 @@
+"""The report: what it says is what was measured, and it opens anywhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shapeshd.benchmark.report import formatting as wording
+from shapeshd.benchmark.report.figures.factors import band, dependence
+from shapeshd.benchmark.report.html import report_page
+from shapeshd.benchmark.report.terminal import describe, write_report
+from shapeshd.errors import ShapesHDError
+from shapeshd.factors import FACTORS
+from tests.support.html_check import Page, browser, in_browser
+from tests.support.simulated_results import DENSITIES, simulated, write_result
+
+KINDS = [*DENSITIES, "constant"]
+PAGES = ("unbiased", "dropped", "everything", "full", "constant")
+NO_BROWSER = "neither chromium, chromium-browser nor google-chrome is installed"
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("pages")
+    return {
+        kind: write_report(simulated(kind), write_result(folder / kind, kind)) for kind in PAGES
+    }
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_a_page_is_sound_small_and_self_contained(pages: dict[str, Path], kind: str) -> None:
+    text = pages[kind].read_text()
+    page = Page(text)
+    assert page.problems == []
+    assert len(page.images) > 10
+    assert len(text) < 2_000_000
+    assert "nan" not in page.text.lower().split()
+    assert "None" not in page.text
+
+
+@pytest.mark.parametrize("kind", PAGES)
+def test_its_numbers_are_those_of_the_result(pages: dict[str, Path], kind: str) -> None:
+    result, text = simulated(kind), Page(pages[kind].read_text()).text
+    fit = result["fit"]
+    wanted = [
+        result["verdict"]["text"],
+        wording.with_interval(fit["prediction"]["reduced_chi_square"]),
+        wording.with_interval(fit["divergence"]),
+        f"{fit['empty_bins']['observed']:,}",
+        f"{result['samples']:,}",
+        *(wording.with_interval(part["delta"]) for part in result["decomposition"]["parts"]),
+        *(f"{count:,}" for counts in result["marginals"].values() for count in counts),
+        result["recognizer"]["digest"],
+        result["versions"]["torch"],
+        "resized to 64 x 64",
+        "7.64",
+    ]
+    assert [words for words in wanted if " ".join(words.split()) not in text] == []
+
+
+def test_sheets_tell_samples_from_what_is_missing(pages: dict[str, Path]) -> None:
+    page = Page(pages["dropped"].read_text())
+    traced = [image for image in page.images if "what is missing" in (image["alt"] or "")]
+    assert len(traced) == page.text.count("rendered, not sampled") == 6
+    assert "Emptiest cells of object hue × shape" in page.text
+    assert "object hue 240–270°, shape capsule" in page.text
+
+
+def test_a_hostile_name_shows_as_text() -> None:
+    name = "<script>alert('x')</script>$\\frac{1$"
+    result = simulated("coupled")
+    result["source"] |= {"name": name, "kind": "<b>", "<i>": {"<u>": "<img src=x onerror=y>"}}
+    result["verdict"]["text"] = "<script>1</script>"
+    result["versions"]["<s>"] = "</dd></body>"
+    page = Page(report_page(result))
+    assert page.problems == []
+    assert name in page.text
+    assert "<img src=x onerror=y>" in page.text
+
+
+def test_what_was_not_recorded_is_said() -> None:
+    result = simulated("tilted")
+    recognizer = {"name": "mine", "digest": "", "size": 64, "accuracy": None, "noise_floor": None}
+    result |= {"recognizer": recognizer, "attenuation": None, "examples": {"file": None}}
+    text = Page(report_page(result)).text
+    assert "accuracy of this recognizer is not recorded" in text
+    assert "No images were kept" in text
+    assert "not recorded" in describe(result)
+
+
+def test_damaged_examples_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "examples.npz").write_bytes(b"PK no zip")
+    with pytest.raises(ShapesHDError, match="holds no examples") as error:
+        write_report(simulated("tilted"), tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_the_same_result_gives_the_same_page(pages: dict[str, Path]) -> None:
+    before = pages["full"].read_bytes()
+    assert write_report(simulated("full"), pages["full"]).read_bytes() == before
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_terminal_table(kind: str) -> None:
+    result = simulated(kind)
+    result["source"]["name"] = "a/very/long/path/" * 8 + "generator.pt"
+    text = describe(result)
+    assert max(map(len, text.splitlines())) <= 100
+    for words in ("generator.pt", "ideal sampler", "memorizer", "detection limit", "empty bins"):
+        assert words in text
+    assert wording.with_interval(result["fit"]["divergence"]) in text
+    for part in result["decomposition"]["parts"]:
+        if part["guilty"]:
+            assert f"  {wording.part_name(part['factors'])} " in text
+
+
+def test_dependence_and_band() -> None:
+    outer = np.multiply.outer([10, 20, 0], [3, 5])
+    assert np.allclose(dependence(outer)[:2], 1)
+    assert np.isnan(dependence(outer)[2]).all()
+    draws = np.random.default_rng(0).binomial(20_000, 1 / 12, 50_000)
+    low, high = band(20_000, 1 / 12)
+    assert 0.94 < ((draws >= low) & (draws <= high)).mean() < 0.97
+
+
+def test_bins_have_their_own_names() -> None:
+    for factor in FACTORS:
+        assert len({wording.bin_name(factor, i) for i in range(factor.bins)}) == factor.bins
+    assert wording.bin_name(FACTORS[0], 3) == "90–120°"
+    assert wording.bin_name(FACTORS[3], 1) == "1.25–1.50"
+    assert wording.bin_name(FACTORS[5], 0) == "−30 to −20°"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((0.0331, 0.0276, 0.0391), "0.0331 [0.0276, 0.0391]"),
+        ((1.6638, 1.5512, 1.7781), "1.66 [1.55, 1.78]"),
+        ((0.0, 0.0, 0.0), "0 [0, 0]"),
+        ((3317760.0, 3317759.997, 3317760.00002), "3,317,760 [3,317,760, 3,317,760]"),
+        ((0.0, 0.0, 2e-9), "0 [0, 2.0e−09]"),
+    ],
+)
+def test_digits_follow_the_interval(values: tuple[float, ...], text: str) -> None:
+    keys = ("reported", "low", "high")
+    assert wording.with_interval(dict(zip(keys, values, strict=True))) == text
+
+
+def test_whole_is_written_only_for_the_whole() -> None:
+    shares = [1.0, 0.9999, 0.984, 0.5, 0.0001]
+    assert [wording.percent(s) for s in shares] == ["100%", "99.990%", "98.4%", "50%", "0.010%"]
+    assert wording.percent(0.001, 0) == "< 1%"
+
+
+@pytest.mark.skipif(browser() is None, reason=NO_BROWSER)
+@pytest.mark.parametrize(("width", "height"), [(1200, 900), (500, 900)])
+def test_a_browser_shows_it(
+    pages: dict[str, Path], tmp_path: Path, width: int, height: int
+) -> None:
+    shot = tmp_path / "shot.png"
+    options = (f"--window-size={width},{height}", f"--screenshot={shot}")
+    in_browser(pages["everything"], tmp_path / "profile", *options)
+    with Image.open(shot) as picture:
+        assert picture.width == width
+        assert len(picture.convert("RGB").getcolors(2**24) or ()) > 50
+
+
+@pytest.mark.skipif(browser() is None, reason=NO_BROWSER)
+def test_a_browser_reads_all_of_it(pages: dict[str, Path], tmp_path: Path) -> None:
+    dom = in_browser(pages["dropped"], tmp_path / "profile", "--dump-dom")
+    page = Page(dom)
+    assert page.problems == []
+    assert page.text == Page(pages["dropped"].read_text()).text
+    assert "What is wrong: the parts of the divergence" in page.text
+
+
+def test_all_data_uris_decode(pages: dict[str, Path]) -> None:
+    import base64
+    import io
+    import xml.etree.ElementTree as ET
+
+    images: list[dict[str, Any]] = Page(pages["everything"].read_text()).images
+    for image in images:
+        head, data = image["src"].split(",", 1)
+        raw = base64.b64decode(data, validate=True)
+        if "svg" in head:
+            assert ET.fromstring(raw).tag.endswith("svg")
+        else:
+            with Image.open(io.BytesIO(raw)) as picture:
+                picture.load()

@@ -1,0 +1,141 @@
+"""Verdicts on histograms whose law is known."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from shapeshd.benchmark.result.verdict import verdict
+from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
+from shapeshd.benchmark.statistics.decomposition import decompose
+from shapeshd.benchmark.statistics.references import memorizer
+from shapeshd.factors import BIN_SHAPE, NUM_BINS
+from tests.support.simulated_results import accuracy as card_accuracy
+from tests.support.simulated_results import on_axes
+
+PROTOCOL = 20 * NUM_BINS
+TILT = on_axes([1.3, 1.1, 0.9, 0.7], 3)
+
+
+def drawn(density: object, n: int, seed: int = 0) -> np.ndarray:
+    p = np.broadcast_to(np.asarray(density, dtype=float), BIN_SHAPE).ravel()
+    return np.random.default_rng(seed).multinomial(n, p / p.sum())
+
+
+def judged(counts: np.ndarray, accuracy: dict[str, Any] | None = None) -> tuple[bool, str]:
+    found = verdict(counts, goodness_of_fit(counts), decompose(counts), accuracy)
+    assert set(found) == {"passed", "text"}
+    assert isinstance(found["passed"], bool)
+    assert "nan" not in found["text"].lower()
+    return found["passed"], found["text"]
+
+
+@functools.cache
+def accuracy() -> dict[str, Any]:
+    """A recognizer that misreads 0.5% of the images in scale, and 2% in something."""
+    card = card_accuracy()
+    return {**card, "joint_accuracy": 0.98}
+
+
+@pytest.mark.parametrize("n", [5_761, 20_000, PROTOCOL])
+def test_an_unbiased_source_passes(n: int) -> None:
+    for known in (None, accuracy()):
+        passed, text = judged(drawn(np.ones(BIN_SHAPE), n, 1), known)
+        assert passed
+        assert text.startswith("No deviation from the uniform law is seen")
+        assert f"{n:,} samples" in text
+
+
+def test_false_alarms_are_rare() -> None:
+    passed = [judged(drawn(np.ones(BIN_SHAPE), 20_000, seed))[0] for seed in range(30)]
+    # Tests at 2.5% and 5%: two or three are expected.
+    assert passed.count(False) <= 7
+
+
+@pytest.mark.parametrize("n", [20_000, PROTOCOL])
+def test_a_tilted_source_fails_and_the_factor_is_named(n: int) -> None:
+    for known in (None, accuracy()):
+        passed, text = judged(drawn(TILT, n), known)
+        assert not passed
+        assert "The distribution is wrong" in text
+        assert "What is wrong: scale" in text
+        assert "hue" not in text
+
+
+def test_what_all_bins_together_do_not_show() -> None:
+    tilt = on_axes([1.05, 1.02, 0.98, 0.95], 3)
+    passed, text = judged(drawn(tilt, 20_000, 1))
+    assert not passed
+    assert "though all bins together do not show it" in text
+    assert "What is wrong: scale" in text
+
+
+def test_a_pair_is_named_and_few_words_suffice_for_many() -> None:
+    coupled = on_axes(1 + 0.9 * (np.eye(12) - 1 / 12), 0, 2)
+    _, text = judged(drawn(coupled, 100_000))
+    assert "What is wrong: floor hue with object hue" in text
+    tilt = np.linspace(1.3, 0.7, 12)
+    every = on_axes(tilt, 0) * on_axes(tilt, 1) * on_axes(tilt, 2) * TILT
+    _, text = judged(drawn(every, 100_000))
+    assert " more." in text
+
+
+def test_the_recognizers_own_errors_are_not_blamed_on_the_source() -> None:
+    """What 0.5% more images at one end of the scale make of 3.3 million samples."""
+    density = on_axes([1.005, 1, 1, 0.995], 3)
+    counts = drawn(density, PROTOCOL)
+    assert [part.name for part in decompose(counts).guilty] == ["scale"]
+    assert not judged(counts)[0]  # of a recognizer without errors it is a fault
+    wrong = 1 - accuracy()["factors"]["scale"]["accuracy"]
+    assert 0.003 < wrong < 0.02
+    passed, text = judged(counts, accuracy())
+    assert passed
+    assert "0.0" in text
+
+
+def test_a_deviation_of_all_bins_within_the_errors() -> None:
+    noise = 1 + 0.03 * np.random.default_rng(0).choice([-1, 1], BIN_SHAPE)
+    counts = drawn(noise, PROTOCOL)
+    assert not judged(counts)[0]
+    passed, text = judged(counts, accuracy())
+    assert passed
+    assert "D is within the recognizer's errors" in text
+
+
+def test_a_larger_deviation_is_blamed_all_the_same() -> None:
+    assert not judged(drawn(on_axes([1.1, 1, 1, 0.9], 3), PROTOCOL), accuracy())[0]
+
+
+def test_a_memorizer_is_told_how_many_images_it_repeats() -> None:
+    rng = np.random.default_rng(1)
+    for images, worse in ((20_000, True), (2_000_000, False)):
+        repeated = rng.multinomial(images, [1 / NUM_BINS] * NUM_BINS).reshape(BIN_SHAPE)
+        passed, text = judged(drawn(repeated, 200_000), accuracy())
+        assert not passed
+        assert "What is wrong: the interplay of three factors and more" in text
+        number = text.split("a source that repeats ")[1].split(" images")[0].replace(",", "")
+        assert int(number) == pytest.approx(images, rel=0.25)
+        sentence = "worse than repeating 500,000 training images"
+        assert (sentence in text) is worse
+        assert (f"({memorizer(500_000).reduced_chi_square:.2f})" in text) is worse
+
+
+def test_constant_images_are_called_that() -> None:
+    counts = np.zeros(NUM_BINS, np.int64)
+    counts[777] = 20_000
+    for known in (None, accuracy()):
+        passed, text = judged(counts, known)
+        assert not passed
+        assert "one and the same cell" in text
+
+
+def test_two_kinds_of_images_are_not_called_one() -> None:
+    counts = np.zeros(NUM_BINS, np.int64)
+    counts[[777, 778]] = 10_000
+    passed, text = judged(counts, accuracy())
+    assert not passed
+    assert "one and the same" not in text
+    assert "The distribution is wrong" in text

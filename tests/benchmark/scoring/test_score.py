@@ -1,0 +1,383 @@
+"""`score` on sources whose truth is known exactly: counts, going on, refusals, the result."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from shapeshd.benchmark.scoring import score as scoring
+from shapeshd.benchmark.scoring.score import choose_samples, score
+from shapeshd.benchmark.scoring.tally import Tally
+from shapeshd.benchmark.sources.registry import SourceOptions, open_source
+from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
+from shapeshd.benchmark.statistics.decomposition import decompose
+from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
+from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS
+from tests.support.fake_scores import ReadsWritten, Written, check_tally, written_images
+from tests.support.simulated_results import accuracy, noise_floor
+
+FEW = 5_761
+FILES = {".work", "result.json", "histogram.npy", "examples.npz", "report.html"}
+
+
+@pytest.fixture(autouse=True)
+def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without figures, which take seconds, where a test does not look at them."""
+    if "whole" not in request.fixturenames:
+        monkeypatch.setattr(scoring, "write_report", lambda *_: None)
+
+
+def held(out: Path) -> Tally:
+    """What lies in the folder, all processes together."""
+    total = Tally()
+    for path in (out / ".work").glob("tally-*.npz"):
+        total.merge(Tally.load(path)[0])
+    return total
+
+
+def check_folder(out: Path, truth: np.ndarray) -> None:
+    check_tally(held(out), truth)
+    histogram = np.load(out / "histogram.npy")
+    np.testing.assert_array_equal(histogram, np.bincount(truth, minlength=NUM_BINS))
+
+
+@pytest.mark.parametrize(
+    ("n", "side", "size"),
+    [(FEW, 64, 64), (8_192, 64, 64), (9_001, 64, 64), (FEW, 256, 64), (8_193, 256, 256),
+     (6_001, 100, 64)],
+)  # fmt: skip
+def test_the_histogram_is_the_truth(tmp_path: Path, n: int, side: int, size: int) -> None:
+    source = Written(side, crowded=True)
+    result = score(source, ReadsWritten(size), tmp_path / "out", samples=n)
+    check_folder(tmp_path / "out", source.bins(0, n))
+    assert result is not None
+    assert result["samples"] == n
+    assert result["images"]["resized_to"] == (None if side == size else size)
+
+
+def test_a_source_that_ends(tmp_path: Path) -> None:
+    source = Written(count=7_001, crowded=True)
+    result = score(source, ReadsWritten(), tmp_path / "all")
+    assert result is not None
+    assert result["samples"] == result["source"]["count"] == 7_001
+    check_folder(tmp_path / "all", source.bins(0, 7_001))
+    score(source, ReadsWritten(), tmp_path / "most", samples=7_000)
+    check_folder(tmp_path / "most", source.bins(0, 7_000))
+
+
+def test_a_recognizer_is_chosen_by_the_images_size(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def choose(side: int) -> ReadsWritten:
+        asked.append(side)
+        return ReadsWritten()
+
+    score(Written(128), choose, tmp_path / "out", samples=FEW)
+    assert asked == [128]
+
+
+def test_an_extended_run_equals_a_long_one(tmp_path: Path) -> None:
+    source = Written(crowded=True)
+    for n in (FEW, 6_000, 8_192, 13_001):
+        score(source, ReadsWritten(), tmp_path / "often", samples=n)
+        check_folder(tmp_path / "often", source.bins(0, n))
+    once = score(Written(crowded=True), ReadsWritten(), tmp_path / "once", samples=13_001)
+    often = json.loads((tmp_path / "often" / "result.json").read_text())
+    assert once is not None
+    for result in (once, often):
+        del result["run"], result["created"]
+    assert json.loads(json.dumps(once)) == often
+    for name in ("histogram.npy", "examples.npz"):
+        one, other = (tmp_path / folder / name for folder in ("once", "often"))
+        if name.endswith("npy"):
+            assert one.read_bytes() == other.read_bytes()
+            continue
+        with np.load(one) as first, np.load(other) as second:
+            for key in first:
+                np.testing.assert_array_equal(first[key], second[key])
+
+
+def test_a_network_sees_the_same_batches_however_a_run_is_cut(tmp_path: Path) -> None:
+    source = Written()
+    for n in (FEW, 6_000, 9_000):
+        score(source, ReadsWritten(), tmp_path / "out", samples=n)
+    pieces = {(start, stop) for start, stop in source.asked if stop - start > 1}
+    assert pieces == {(start, start + 512) for start in range(0, 9_000, 512)}
+
+
+def test_a_finished_run_is_not_read_again(tmp_path: Path) -> None:
+    first = score(Written(), ReadsWritten(), tmp_path / "out", samples=FEW)
+    source = Written()
+    again = score(source, ReadsWritten(), tmp_path / "out", samples=FEW)
+    assert again == json.loads(json.dumps(first))
+    assert source.asked == [(0, 1)]  # for the size of its images
+
+
+def test_examples_are_those_of_the_samples(tmp_path: Path) -> None:
+    source = Written(crowded=True)
+    score(source, ReadsWritten(), tmp_path / "out", samples=9_000)
+    with np.load(tmp_path / "out" / "examples.npz", allow_pickle=False) as file:
+        found = dict(file)
+    for image, index, cell in zip(
+        found["images"], found["image_index"], found["image_cell"], strict=True
+    ):
+        true = np.array(np.unravel_index(source.bins(index, index + 1)[0], BIN_SHAPE))
+        wanted = found["bins"][cell]
+        assert ((wanted < 0) | (wanted == true)).all()
+        expected = written_images(source.bins(index, index + 1), 64)[0].permute(1, 2, 0)
+        np.testing.assert_array_equal(image, expected.numpy())
+
+
+@pytest.mark.parametrize(
+    ("settings", "digest", "options", "message"),
+    [
+        ({"seed": 1}, "0", SourceOptions(), "with seed 0, not 1"),
+        ({}, "1", SourceOptions(), 'with recognizer "0000'),
+        ({}, "0", SourceOptions(range="unit"), 'with range "auto", not "unit"'),
+        ({}, "0", SourceOptions(batch=8), "with batch 64, not 8"),
+        ({"name": "other"}, "0", SourceOptions(), 'with source "written", not "other"'),
+        ({"count": 50_000}, "0", SourceOptions(), "with images null, not 50000"),
+    ],
+)
+def test_other_settings_are_refused_by_name(
+    tmp_path: Path, settings: dict[str, Any], digest: str, options: SourceOptions, message: str
+) -> None:
+    out = tmp_path / "out"
+    score(Written(), ReadsWritten(), out, samples=FEW)
+    source, reader = Written(**settings), ReadsWritten(digest=digest * 64)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        score(source, reader, out, samples=9_000, seed=source.seed, options=options)
+    patient = SourceOptions(timeout=5.0)  # which decides nothing about the images
+    score(Written(), ReadsWritten(), out, samples=FEW + 1, options=patient)
+    check_folder(out, Written().bins(0, FEW + 1))
+
+
+def test_a_changed_file_of_the_same_name(tmp_path: Path) -> None:
+    path = tmp_path / "images.npy"
+    images = np.random.default_rng(0).integers(0, 255, (FEW, 32, 32, 3), dtype=np.uint8)
+    np.save(path, images)
+
+    def run() -> None:
+        with open_source(str(path)) as source:
+            score(source, Half(), tmp_path / "out")
+
+    class Half(ReadsWritten):
+        def __call__(self, images: torch.Tensor) -> np.ndarray:
+            return np.full((len(images), 6), 0.5)
+
+    run()
+    run()
+    images[77, 3, 3, 0] ^= 1
+    np.save(path, images)
+    with pytest.raises(UsageError, match=r"with content \"[0-9a-f]{12,}"):
+        run()
+
+
+def test_fewer_samples_than_counted(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    score(Written(), ReadsWritten(), out, samples=6_000)
+    with pytest.raises(UsageError, match="holds 6,000 samples already; ask for as many or more"):
+        score(Written(), ReadsWritten(), out, samples=FEW)
+    check_folder(out, Written().bins(0, 6_000))
+
+
+def test_what_stands_in_the_way(tmp_path: Path) -> None:
+    file, foreign = tmp_path / "file", tmp_path / "foreign"
+    file.write_text("mine")
+    foreign.mkdir()
+    (foreign / "thesis.tex").write_text("mine")
+    for out, message in ((file, "is a file; --out takes a folder"), (foreign, "thesis.tex")):
+        with pytest.raises(UsageError, match=message):
+            score(Written(), ReadsWritten(), out, samples=FEW)
+    assert [path.name for path in foreign.iterdir()] == ["thesis.tex"]
+    assert file.read_text() == "mine"
+    for nowhere in (file / "out", Path("/proc/out")):
+        with pytest.raises(OSError, match=re.escape(str(nowhere))):
+            score(Written(), ReadsWritten(), nowhere, samples=FEW)
+
+
+@pytest.mark.parametrize(
+    ("samples", "protocol", "count", "message"),
+    [
+        (FEW - 1, None, None, "5760 samples are too few for 165888 bins: at least 5761 are needed"),
+        (None, None, 5_000, "has 5,000 images, too few to test 165,888 bins: at least 5,761"),
+        (9_000, None, 8_000, "has 8,000 images, fewer than 9,000"),
+        (None, "chi2-20k", 8_000, "has 8,000 images, fewer than 3,317,760"),
+        (9_000, "chi2-20k", None, "give --samples or --protocol, not both"),
+        (None, "fid", None, "there is no protocol 'fid'; there is chi2-20k"),
+        (0, None, None, "samples must be between 1 and"),
+        (-1, None, None, "samples must be between 1 and"),
+        (2**40, None, None, "samples must be between 1 and"),
+    ],
+)
+def test_impossible_numbers(
+    tmp_path: Path, samples: int | None, protocol: str | None, count: int | None, message: str
+) -> None:
+    source = Written(count=count)
+    with pytest.raises(UsageError, match=re.escape(message)):
+        score(source, ReadsWritten(), tmp_path / "out", samples=samples, protocol=protocol)
+    assert not (tmp_path / "out").exists()
+    assert source.asked == []
+
+
+def test_how_many_samples() -> None:
+    assert choose_samples(Written(), None, None) == 100_000
+    assert choose_samples(Written(count=6_000), None, None) == 6_000
+    assert choose_samples(Written(), None, "chi2-20k") == 3_317_760
+    assert choose_samples(Written(count=6_000), FEW, None) == FEW
+
+
+@pytest.mark.parametrize(
+    ("shape", "message"),
+    [((3, 64, 48), "48x64 pixels, but must be square"), ((3, 16, 16), "too few to read")],
+)
+def test_images_that_cannot_be_read(tmp_path: Path, shape: tuple[int, ...], message: str) -> None:
+    class Other(Written):
+        def images(self, start: int, stop: int) -> torch.Tensor:
+            return torch.zeros((stop - start, *shape), dtype=torch.uint8)
+
+    with pytest.raises(UsageError, match=message):
+        score(Other(), ReadsWritten(), tmp_path / "out", samples=FEW)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (ShapesHDError("gen.pt: the generator fell over"), "gen.pt: the generator fell over; "),
+        (OSError(5, "Input/output error", "a.png"), "Input/output error: 'a.png'; "),
+        (RuntimeError("CUDA error:\n out of memory"), "CUDA error: out of memory; "),
+    ],
+)
+def test_a_source_that_fails_on_the_way(tmp_path: Path, error: Exception, message: str) -> None:
+    out = tmp_path / "out"
+    broken = Written(crowded=True, fail_at=7_000, error=error)
+    for _ in range(2):
+        with pytest.raises(ShapesHDError) as stop:
+            score(broken, ReadsWritten(), out, samples=9_000)
+        assert stop.value.exit_code == 1
+        assert "\n" not in str(stop.value)
+        assert message in str(stop.value)
+        assert "6,656 of 9,000 samples are counted and kept" in str(stop.value)
+        check_tally(held(out), broken.bins(0, 6_656))
+    mended = Written(crowded=True)
+    result = score(mended, ReadsWritten(), out, samples=9_000)
+    check_folder(out, mended.bins(0, 9_000))
+    assert result is not None
+    assert result["run"]["resumed"]
+    assert min(start for start, stop in mended.asked if stop - start > 1) == 6_656
+
+
+def test_a_recognizer_that_says_nan(tmp_path: Path) -> None:
+    class Sick(ReadsWritten):
+        calls = 0
+
+        def __call__(self, images: torch.Tensor) -> np.ndarray:
+            factors = super().__call__(images)
+            self.calls += 1
+            if self.calls == 3:
+                factors[5, 3] = np.nan
+            return factors
+
+    with pytest.raises(ShapesHDError, match=r"scale is nan; 1,024 of 9,000 samples are counted"):
+        score(Written(crowded=True), Sick(), tmp_path / "out", samples=9_000)
+    score(Written(crowded=True), ReadsWritten(), tmp_path / "out", samples=9_000)
+    check_folder(tmp_path / "out", Written(crowded=True).bins(0, 9_000))
+
+
+def test_an_interrupt_keeps_what_is_counted(tmp_path: Path) -> None:
+    pressed = Written(crowded=True, fail_at=5_000)
+    pressed.error = KeyboardInterrupt()  # type: ignore[assignment]
+    with pytest.raises(InterruptedRunError, match=r"interrupted; 4,608 of 9,000 samples are"):
+        score(pressed, ReadsWritten(), tmp_path / "out", samples=9_000)
+    check_tally(held(tmp_path / "out"), pressed.bins(0, 4_608))
+
+
+def test_constant_images_get_a_result_that_says_so(tmp_path: Path) -> None:
+    class Constant(Written):
+        def bins(self, start: int, stop: int) -> np.ndarray:
+            return np.full(stop - start, 4_321)
+
+    result = score(Constant(), ReadsWritten(), tmp_path / "out", samples=FEW)
+    assert result is not None
+    assert not result["verdict"]["passed"]
+    assert "one and the same cell" in result["verdict"]["text"]
+    json.loads((tmp_path / "out" / "result.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_no_examples_are_no_reason_to_lose_the_result(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Forgetful(Written):
+        def images(self, start: int, stop: int) -> torch.Tensor:
+            if len(self.asked) > 1 and stop - start == 1:
+                raise self.error
+            return super().images(start, stop)
+
+    source = Forgetful()
+    result = score(source, ReadsWritten(), tmp_path / "out", samples=FEW)
+    assert result is not None
+    assert result["examples"] == {"file": None}
+    assert "no example images: written: the generator fell over" in capsys.readouterr().err
+    check_folder(tmp_path / "out", source.bins(0, FEW))
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with everything, of a recognizer that has a card."""
+    out = tmp_path_factory.mktemp("whole") / "deep" / "out"
+    reader = ReadsWritten(accuracy=accuracy(), noise_floor=noise_floor())
+    score(Written(128, seed=3), reader, out, samples=8_000, seed=3, command="shapeshd score x")
+    return out
+
+
+def test_the_result_agrees_with_its_histogram(whole: Path) -> None:
+    assert {path.name for path in whole.iterdir()} == FILES
+    text = (whole / "result.json").read_text()
+    result = json.loads(text, parse_constant=pytest.fail)  # no NaN, no infinity
+    counts = np.load(whole / "histogram.npy", allow_pickle=False)
+    assert counts.dtype == np.int64
+    np.testing.assert_array_equal(
+        counts, np.bincount(Written(seed=3).bins(0, 8_000), minlength=NUM_BINS)
+    )
+    assert result["histogram"]["sha256"] == hashlib.sha256(counts.tobytes()).hexdigest()
+    assert result["fit"] == json.loads(json.dumps(goodness_of_fit(counts).to_json()))
+    assert result["decomposition"] == json.loads(json.dumps(decompose(counts).to_json()))
+    table = counts.reshape(BIN_SHAPE)
+    assert list(result["marginals"]) == list(NAMES)
+    assert result["marginals"]["shape"] == table.sum(axis=(0, 1, 2, 3, 5)).tolist()
+    assert len(result["pairs"]) == 15
+    for pair in result["pairs"]:
+        axes = [NAMES.index(name) for name in pair["factors"]]
+        expected = table.sum(axis=tuple(axis for axis in range(6) if axis not in axes))
+        assert pair["counts"] == expected.tolist()
+    assert (result["samples"], result["seed"], result["protocol"]) == (8_000, 3, None)
+    assert result["images"] == {
+        "height": 128, "width": 128, "resized_to": 64, "resized_by": "area"
+    }  # fmt: skip
+    assert result["recognizer"]["accuracy"] == accuracy()
+    assert 0.9 < result["attenuation"]["factors"]["scale"] < 1
+    assert len(result["references"]) == 3
+    assert result["verdict"]["passed"]
+    assert result["run"]["world_size"] == 1
+    assert not result["run"]["resumed"]
+    assert result["run"]["command"] == "shapeshd score x"
+    assert "</html>" in (whole / "report.html").read_text()
+
+
+def test_memory_does_not_grow_with_the_samples(tmp_path: Path) -> None:
+    peaks = []
+    for n in (20_000, 100_000):
+        tracemalloc.start()
+        score(Written(), ReadsWritten(), tmp_path / str(n), samples=n)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.1 * peaks[0]

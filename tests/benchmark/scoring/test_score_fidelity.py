@@ -1,0 +1,456 @@
+"""`score --fidelity`: one pass, going on after anything, the one verdict, what people read."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import re
+import socket
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from shapeshd.benchmark.fidelity import measure, pieces
+from shapeshd.benchmark.fidelity.measure import REAL_SEED
+from shapeshd.benchmark.report.fidelity import load_pictures
+from shapeshd.benchmark.report.fidelity_table import residual_rows, statistic_rows
+from shapeshd.benchmark.report.html import report_page
+from shapeshd.benchmark.report.terminal import WIDTH, describe
+from shapeshd.benchmark.result.verdict import verdict_of_both
+from shapeshd.benchmark.scoring import score as scoring
+from shapeshd.benchmark.scoring.distributed import Ranks
+from shapeshd.cli import score_run
+from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
+from shapeshd.factors import uniform_factors
+from tests.support.fake_fidelity import (
+    FEW,
+    SAMPLES,
+    SIDE,
+    Grainy,
+    Means,
+    WritesFactors,
+    run,
+    run_as_rank,
+)
+from tests.support.fake_scores import ReadsWritten, Written
+from tests.support.html_check import Page
+
+Run = Callable[..., tuple[int, str, str]]
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "Renderer", WritesFactors)
+    monkeypatch.setattr(scoring, "write_report", lambda *_: None)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that nobody has disturbed."""
+    out = tmp_path_factory.mktemp("whole") / "out"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "Renderer", WritesFactors)
+        patch.setattr(scoring, "write_report", lambda *_: None)
+        run(out, Grainy(crowded=True))
+    return out
+
+
+def entry(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(
+        (out / "result.json").read_text(), parse_constant=pytest.fail
+    )
+    return found["fidelity"]
+
+
+def check_equal(out: Path, other: Path) -> None:
+    one, two = entry(out), entry(other)
+    one.pop("command"), two.pop("command")
+    assert one == two
+    with np.load(out / "quality.npz") as first, np.load(other / "quality.npz") as second:
+        for key in first:
+            np.testing.assert_array_equal(first[key], second[key])
+
+
+def stored(out: Path) -> list[str]:
+    return sorted(path.name for path in (out / ".work").glob("fidelity-*/*.npz"))
+
+
+def test_the_residual_is_that_of_the_images(whole: Path) -> None:
+    images = Grainy(SIDE, crowded=True).images(0, FEW).float()
+    clean = Written(SIDE, crowded=True).images(0, FEW).float()
+    errors = (images - clean).square().mean((1, 2, 3)).sqrt()
+    found = entry(whole)["residual"]
+    assert found["images"] == FEW
+    assert found["rmse"]["mean"]["value"] == pytest.approx(float(errors.mean()), rel=1e-5)
+    assert found["rmse"]["floor"]["maximum"] == 0
+    assert found["beyond_maximum"]["count"] == FEW
+    assert not found["ok"]
+    with np.load(whole / "quality.npz", allow_pickle=False) as pictures:
+        worst = pictures["image_index"][pictures["kind"] == "worst"]
+        assert worst.tolist() == torch.argsort(-errors, stable=True)[: len(worst)].tolist()
+        shown = images[worst].permute(0, 2, 3, 1).byte().numpy()
+        np.testing.assert_array_equal(pictures["images"][: len(worst)], shown)
+        again = clean[worst].permute(0, 2, 3, 1).byte().numpy()
+        np.testing.assert_array_equal(pictures["rerenders"][: len(worst)], again)
+
+
+def test_one_pass_over_the_images(tmp_path: Path) -> None:
+    plain, both = Written(), Written()
+    run(tmp_path / "plain", plain, fidelity=None)
+    features = Means()
+    run(tmp_path / "both", both, features=features)
+    assert [asked for asked in both.asked if asked[1] - asked[0] > 1] == [
+        asked for asked in plain.asked if asked[1] - asked[0] > 1
+    ]
+    assert features.seen == FEW + 2 * FEW  # and twice as many real ones
+
+
+def test_added_to_a_finished_score_without_counting_again(whole: Path, tmp_path: Path) -> None:
+    out, source = tmp_path / "out", Grainy(crowded=True)
+    first = run(out, source, fidelity=None)
+    assert first is not None
+    assert "fidelity" not in first
+    source.asked.clear()
+    second = run(out, source)
+    assert second is not None
+    pieces_read = [asked for asked in source.asked if asked[1] - asked[0] > 1]
+    assert pieces_read == [(0, 512)]
+    del second["fidelity"]
+    assert second == json.loads(json.dumps(first))
+    check_equal(out, whole)
+    source.asked.clear()
+    assert run(out, source) == json.loads((out / "result.json").read_text())
+    assert source.asked == [(0, 1)]
+    assert run(out, source, ranks=Ranks(1)) is None  # nor does a process that is not the first
+    assert source.asked == [(0, 1)] * 2
+
+
+def test_more_images_measure_only_what_is_missing(tmp_path: Path) -> None:
+    out, few, many = tmp_path / "out", Means(), Means()
+    run(out, Grainy(), fidelity=600, features=few)
+    run(out, Grainy(), fidelity=1_100, features=many)
+    assert few.seen == 3 * 600
+    # Pieces 0, 1 of the sample and 0, 1, 2 of the real ones: whole ones are not measured again.
+    assert many.seen == (512 + 76) + (2_200 - 1_024)
+    run(tmp_path / "once", Grainy(), fidelity=1_100)
+    check_equal(out, tmp_path / "once")
+    with pytest.raises(UsageError, match=r"holds the quality of 1,100 images already"):
+        run(out, Grainy(), fidelity=600, features=few)
+    assert few.seen == 3 * 600
+    check_equal(out, tmp_path / "once")
+
+
+def test_more_samples_keep_the_quality(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(out, Grainy())
+    before = entry(out)
+    run(out, Grainy(), samples=SAMPLES + 500, fidelity=None)
+    after = entry(out)
+    assert json.loads((out / "result.json").read_text())["samples"] == SAMPLES + 500
+    assert (out / "quality.npz").exists()
+    assert {**after, "verdict": None} == {**before, "verdict": None}
+    assert after["verdict"]["quality"] == before["verdict"]["quality"]
+
+
+class Killed(BaseException):
+    """Ends a process at once, as SIGKILL does: nothing is caught or saved."""
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_killed_between_any_two_pieces(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """Before a piece has its name, or after; in the count or in what follows it."""
+    out, replace = tmp_path / "out", pieces.replace_file
+    calls = 0
+
+    def replaced(path: Path, write: Callable[[Path], object]) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > moment // 2:
+            if moment % 2:
+                replace(path, write)
+            (path.parent / f".{path.name}-half").write_bytes(b"half")
+            raise Killed
+        replace(path, write)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(pieces, "replace_file", replaced)
+        with pytest.raises(Killed):  # at the piece of the sample, and at that of real images
+            run(out, Grainy(crowded=True))
+    run(out, Grainy(crowded=True))
+    check_equal(out, whole)
+    assert stored(out) == stored(whole)
+    assert not list((out / ".work").glob("fidelity-*/.*"))
+
+
+def test_an_interrupt_after_the_count(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def press(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(WritesFactors, "__call__", press)
+        run(out, Grainy(crowded=True), fidelity=None)
+        with pytest.raises(InterruptedRunError, match="all samples are counted, and what is"):
+            run(out, Grainy(crowded=True))
+    run(out, Grainy(crowded=True))
+    check_equal(out, whole)
+
+
+def test_a_damaged_piece_is_named_and_measured_again(whole: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    run(out, Grainy(crowded=True))
+    path = next((out / ".work").glob("fidelity-*/sample-*.npz"))
+    path.write_bytes(path.read_bytes()[:-40])
+    (out / "result.json").unlink()
+    with pytest.raises(ShapesHDError, match="was damaged; give the same command again"):
+        run(out, Grainy(crowded=True))
+    run(out, Grainy(crowded=True))
+    check_equal(out, whole)
+
+
+def test_other_features_or_another_engine_share_nothing(tmp_path: Path) -> None:
+    class Others(Means):
+        digest = "3" * 64
+
+    out, other = tmp_path / "out", Others()
+    run(out, Written())
+    run(out, Written(), features=other)
+    assert other.seen == 3 * FEW
+    assert entry(out)["settings"]["features"]["digest"] == "3" * 64
+
+
+def test_two_processes_are_one(whole: Path, tmp_path: Path) -> None:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["tests.support.fake_fidelity"])
+    out = tmp_path / "out"
+    pair = [context.Process(target=run_as_rank, args=(out, rank, 2, port)) for rank in range(2)]
+    for process in pair:
+        process.start()
+    for process in pair:
+        process.join(250)
+    assert [process.exitcode for process in pair] == [0, 0]
+    check_equal(tmp_path / "out", whole)
+    assert stored(tmp_path / "out") == stored(whole)
+
+
+# What is refused.
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"fidelity": 99}, "--fidelity must be at least 100, not 99"),
+        ({"fidelity": 6_001}, "--fidelity 6001: more images than samples (6,000); ask for fewer"),
+        ({"fidelity": 1.5}, "--fidelity must be an integer, not 1.5"),
+        ({"features": "vgg"}, "vgg"),
+        ({"features": "inception:nowhere.pt"}, "nowhere.pt"),
+    ],
+)
+def test_impossible_requests(tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(message)) as error:
+        run(tmp_path / "out", Written(), **options)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recognizer_that_knows_the_real_images(tmp_path: Path) -> None:
+    data = {"seed": REAL_SEED, "start": 10, "images": 50}
+    reader = ReadsWritten(training={"data": data})
+    with pytest.raises(UsageError, match=f"was trained on images of seed {REAL_SEED}"):
+        scoring.score(
+            Written(), reader, tmp_path / "out",
+            samples=SAMPLES, fidelity=FEW, features=Means(),
+        )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--features", "recognizer"], "--features goes with --fidelity N"),
+        (["--fidelity-engine", "povray"], "--fidelity-engine goes with --fidelity N"),
+        (["--fidelity", "50"], "--fidelity must be at least 100, not 50"),
+        (["--fidelity", "7000"], "--fidelity 7000: more images than samples (6,000)"),
+        (["--fidelity", "many"], "not a valid integer"),
+        (["--fidelity", "200", "--features", "inception:no.pt"], "no.pt"),
+    ],
+)
+def test_refusals_on_the_command_line(
+    run: Run, tmp_path: Path, arguments: list[str], message: str
+) -> None:
+    base = ["score", "render:0:6000,size=64", "--recognizer", "lite", "--out", tmp_path / "out"]
+    status, out, err = run(*base, "--device", "cpu", *arguments)
+    assert (status, out) == (2, "")
+    assert message in err
+    assert len([line for line in err.splitlines() if "rror: " in line]) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_line_asks_for_it(
+    run: Run, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def load(text: str, *_: object, **__: object) -> Means:
+        asked.append(text)
+        return Means()
+
+    monkeypatch.setattr(score_run, "open_source", lambda *_, **__: Grainy(SIDE, crowded=True))
+    monkeypatch.setattr(score_run, "load_recognizer", lambda *_: ReadsWritten(SIDE))
+    monkeypatch.setattr(measure, "load_features", load)
+    monkeypatch.setattr(sys, "argv", ["shapeshd", "score", "written"])
+    options = ["--fidelity", FEW, "--features", "vgg:my.pt", "--fidelity-engine", "torch"]
+    out = tmp_path / "out"
+    status, text, err = run(
+        "score", "written", "--samples", SAMPLES, "--out", out, "--device", "cpu", *options
+    )
+    assert status == 0, err
+    assert "Neither is right" in text
+    assert "residual" in text
+    assert asked == ["vgg:my.pt"]
+    assert entry(out)["command"] == "shapeshd score written"
+    check_equal(out, whole)
+
+
+# The one verdict.
+
+
+class Repeated(Written):
+    """Five perfect images, again and again."""
+
+    def bins(self, start: int, stop: int) -> np.ndarray:
+        return super().bins(0, 5)[np.arange(start, stop) % 5]
+
+
+class GrainyRepeated(Grainy, Repeated):
+    """Five bad ones."""
+
+
+CASES = {
+    "right and real": (Written, "Distribution and image quality are both right"),
+    "diverse but bad": (Grainy, "Diverse but bad: the distribution is right, the images are not"),
+    "pretty but collapsed": (Repeated, "Pretty but collapsed: each image is as close"),
+    "bad and wrong": (GrainyRepeated, "Neither is right: the distribution is wrong, D = "),
+}
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("cases")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "Renderer", WritesFactors)
+        patch.setattr(scoring, "write_report", lambda *_: None)
+        for name, (source, _) in CASES.items():
+            run(folder / name, source())
+    return {name: folder / name for name in CASES}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_verdict_tells_the_four_cases_apart(cases: dict[str, Path], name: str) -> None:
+    found = entry(cases[name])["verdict"]
+    assert found["name"] == name
+    assert found["text"].startswith(CASES[name][1])
+    assert found["distribution"] is (name in ("right and real", "diverse but bad"))
+    assert found["quality"] is (name in ("right and real", "pretty but collapsed"))
+
+
+def test_pretty_but_biased_is_not_called_collapsed() -> None:
+    fit = {"divergence": {"reported": 0.03, "value": 0.03, "low": 0.02, "high": 0.04}}
+    result = {"verdict": {"passed": False}, "fit": fit}
+    psnr = {"mean": {"value": 44.0}, "floor": {"mean": {"value": 44.1}}}
+    residual = {
+        "ok": True, "beyond": {"value": 0.0}, "real_beyond": {"value": 0.001}, "quantile": 0.999,
+        "psnr": psnr,
+    }  # fmt: skip
+    found = verdict_of_both(result, residual)
+    assert found["name"] == "pretty but biased"
+    assert "D = 0.030 [0.020, 0.040]" in found["text"]
+    assert "44.0 dB on average, real images 44.1 dB" in found["text"]
+
+
+def test_bad_images_hardly_move_recall_and_repeats_do(cases: dict[str, Path]) -> None:
+    coverage = {name: entry(out)["statistics"]["coverage"]["value"] for name, out in cases.items()}
+    assert coverage["pretty but collapsed"] < 0.2 < 0.7 < coverage["right and real"]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_people_read_it(cases: dict[str, Path], name: str) -> None:
+    result = json.loads((cases[name] / "result.json").read_text())
+    text = describe(result)
+    assert max(map(len, text.splitlines())) <= WIDTH
+    plain = " ".join(text.split())
+    verdict = " ".join(result["fidelity"]["verdict"]["text"].split())
+    assert verdict in plain
+    for words in ("residual", "PSNR, dB", "hue error", "coverage", "perfect generator"):
+        assert words in plain
+
+
+def test_the_page_holds_verdict_tables_and_pictures(cases: dict[str, Path]) -> None:
+    out = cases["diverse but bad"]
+    result = json.loads((out / "result.json").read_text())
+    pictures = load_pictures(out / "quality.npz")
+    page = Page(report_page(result, None, pictures))
+    assert page.problems == []
+    assert "Diverse but bad" in page.text
+    assert "nan" not in page.text.lower().split()
+    assert "None" not in page.text
+    beside = [image for image in page.images if "beside its re-render" in (image["alt"] or "")]
+    assert len(beside) == 12
+    assert any("against the mean RMSE" in (image["alt"] or "") for image in page.images)
+    fidelity = result["fidelity"]
+    for cells in (*residual_rows(fidelity), *statistic_rows(fidelity)):
+        assert [cell for cell in cells if cell not in page.text] == []
+    for digest in (Means.digest, WritesFactors.digest):
+        assert digest in page.text
+
+
+def test_damaged_pictures_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "quality.npz").write_bytes(b"PK no zip")
+    with pytest.raises(ShapesHDError, match="holds no pictures"):
+        load_pictures(tmp_path / "quality.npz")
+
+
+def test_no_pictures_are_no_reason_to_lose_the_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Forgetful(Written):
+        def images(self, start: int, stop: int) -> Tensor:
+            if len(self.asked) > 1 and stop - start == 1:
+                raise self.error
+            return super().images(start, stop)
+
+    result = run(tmp_path / "out", Forgetful())
+    assert result is not None
+    assert result["fidelity"]["examples"] == {"file": None}
+    assert "no images beside their re-renders: written: the generator" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "quality.npz").exists()
+
+
+def test_real_images_are_of_the_tested_law(tmp_path: Path) -> None:
+    from shapeshd.distribution import Law
+
+    law = Law.from_json({"shape": {"weights": [1, 0, 0, 1]}})
+    quality = measure.Fidelity(
+        FEW, Means(), WritesFactors("", 64, torch.device("cpu")), ReadsWritten(), 64, law  # type: ignore[arg-type]
+    )  # fmt: skip
+    factors = quality._real.factors(0, 200)
+    assert set(factors[:, 4]) == {0, 3}
+    uniform = measure.Fidelity(
+        FEW, Means(), WritesFactors("", 64, torch.device("cpu")), ReadsWritten(), 64  # type: ignore[arg-type]
+    )  # fmt: skip
+    np.testing.assert_array_equal(uniform._real.factors(0, 9), uniform_factors(REAL_SEED, 0, 9))
+    assert uniform.settings["law"] is None
+    assert quality.settings["law"] == law.digest

@@ -1,0 +1,545 @@
+"""The statistic against SciPy, brute force over samples, all outcomes, and known answers."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import optimize, special, stats
+
+from shapeshd.benchmark.statistics.bin_counts import empty_bins, occupancy
+from shapeshd.benchmark.statistics.chi_square import (
+    PROTOCOL,
+    chi_square,
+    chi_square_p_value,
+    divergence_statistic,
+    goodness_of_fit,
+)
+from shapeshd.benchmark.statistics.distances import (
+    _grassberger,
+    distances,
+    kullback_leibler,
+    total_variation_ideal,
+)
+from shapeshd.benchmark.statistics.histogram import Histogram, min_samples, read_histogram
+from shapeshd.benchmark.statistics.references import detection_limit, ideal_sampler, memorizer
+from shapeshd.benchmark.statistics.u_statistic import Estimate, u_statistic
+from shapeshd.errors import UsageError
+from shapeshd.factors import BIN_SHAPE, NUM_BINS
+
+UNIFORM = np.full(NUM_BINS, 1 / NUM_BINS)
+
+Floats = np.ndarray
+
+
+def laws(k: int) -> st.SearchStrategy[Floats]:
+    """Probabilities of k bins, none below about 0.02."""
+    return st.lists(st.floats(0.1, 2), min_size=k, max_size=k).map(
+        lambda values: np.array(values) / sum(values)
+    )
+
+
+def histograms(max_bins: int = 8, most: int = 40) -> st.SearchStrategy[Floats]:
+    return st.lists(st.integers(0, most), min_size=2, max_size=max_bins).map(
+        lambda counts: np.array([counts[0] + 4, *counts[1:]])
+    )
+
+
+def outcomes(n: int, p: Floats) -> Iterator[tuple[Floats, float]]:
+    """Yield every histogram of n samples of p with its probability."""
+    k = len(p)
+    for bars in itertools.combinations(range(n + k - 1), k - 1):
+        counts = np.diff([-1, *bars, n + k - 1]) - 1
+        yield counts, float(stats.multinomial.pmf(counts, n, p))
+
+
+def draw(n: int, p: Floats, seed: int) -> Floats:
+    return np.random.default_rng(seed).multinomial(n, p)
+
+
+# Exact references.
+
+
+@given(counts=histograms(), data=st.data())
+def test_chi_square_is_scipys(counts: Floats, data: st.DataObject) -> None:
+    law = data.draw(laws(len(counts)))
+    n = counts.sum()
+    histogram = read_histogram(counts, law)
+    assert chi_square(histogram) == pytest.approx(
+        stats.chisquare(counts, n * law).statistic, rel=1e-9, abs=1e-9
+    )
+
+
+@given(counts=histograms())
+def test_p_value_is_scipys_for_the_uniform_law(counts: Floats) -> None:
+    histogram = read_histogram(counts, bins=len(counts))
+    expected = stats.chisquare(counts)
+    x2 = chi_square(histogram)
+    assert x2 == pytest.approx(expected.statistic, rel=1e-9, abs=1e-9)
+    assert chi_square_p_value(x2, histogram) == pytest.approx(expected.pvalue, rel=1e-6, abs=1e-12)
+
+
+@given(counts=histograms(most=10**6))
+def test_identity_of_chi_square_and_divergence(counts: Floats) -> None:
+    n, k = int(counts.sum()), len(counts)
+    histogram = read_histogram(counts, bins=k)
+    estimate = divergence_statistic(histogram.counts, histogram.weights).value
+    assert chi_square(histogram) == pytest.approx((n - 1) * estimate + (k - 1), rel=1e-9, abs=1e-6)
+
+
+@given(counts=histograms(), data=st.data())
+def test_identity_for_any_law(counts: Floats, data: st.DataObject) -> None:
+    law = data.draw(laws(len(counts)))
+    n = int(counts.sum())
+    estimate = divergence_statistic(counts, 1 / law).value
+    expected = (n - 1) * estimate + (counts / law).sum() / n - 1
+    assert chi_square(read_histogram(counts, law)) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(p=laws(3), q=laws(3), n=st.integers(4, 9))
+def test_estimate_and_variance_are_unbiased_over_all_outcomes(p: Floats, q: Floats, n: int) -> None:
+    found = [(divergence_statistic(c, 1 / q), mass) for c, mass in outcomes(n, p)]
+    mean = sum(mass * statistic.value for statistic, mass in found)
+    variance = sum(mass * (statistic.value - mean) ** 2 for statistic, mass in found)
+    assert mean == pytest.approx((p**2 / q).sum() - 1, abs=1e-9)
+    expected = sum(mass * statistic.variance for statistic, mass in found)
+    assert expected == pytest.approx(variance, rel=1e-7, abs=1e-10)
+    # Its ingredients: Var E[h | x], E h(x, x) - theta, and what is left of the variance.
+    projected = p / q - 1
+    zeta1 = (p * projected**2).sum() - (p @ projected) ** 2
+    assert sum(mass * s.zeta1 for s, mass in found) == pytest.approx(zeta1, abs=1e-8)
+    trace = (p / q).sum() - 1 - mean
+    assert sum(mass * s.trace for s, mass in found) == pytest.approx(trace, abs=1e-8)
+    tau = (variance - 4 * zeta1 / n) * n * (n - 1) / 2
+    assert sum(mass * s.tau for s, mass in found) == pytest.approx(tau, abs=1e-7)
+
+
+@settings(max_examples=25, deadline=None)
+@given(samples=st.lists(st.integers(0, 3), min_size=4, max_size=7), seed=st.integers(0, 99))
+def test_u_statistic_is_brute_force_over_tuples(samples: list[int], seed: int) -> None:
+    """Any symmetric kernel: means over pairs, triples, quadruples of different samples."""
+    half = np.random.default_rng(seed).normal(size=(4, 4))
+    h = half + half.T
+    counts = np.bincount(samples, minlength=4)
+    squares = sum(h[x, y] ** 2 for x, y in itertools.permutations(samples, 2))
+    found = u_statistic(counts, h @ counts, np.diag(h).copy(), squares)
+    value = np.mean([h[x, y] for x, y in itertools.permutations(samples, 2)])
+    triples = np.mean([h[x, y] * h[x, z] for x, y, z in itertools.permutations(samples, 3)])
+    square = np.mean([h[a, b] * h[c, d] for a, b, c, d in itertools.permutations(samples, 4)])
+    second = squares / (len(samples) * (len(samples) - 1))
+    assert found.value == pytest.approx(value)
+    assert found.zeta1 == pytest.approx(triples - square, abs=1e-9)
+    assert found.tau == pytest.approx(second - square - 2 * (triples - square), abs=1e-9)
+
+
+def test_variance_is_the_formula_of_power_sums() -> None:
+    """k^2 [4 (n - 2) (S3 - S2^2) + 2 (S2 - S2^2)] / (n (n - 1)) for the uniform law."""
+    p = np.array([0.4, 0.3, 0.2, 0.1])
+    k, n = 4, 6
+    s2, s3 = (p**2).sum(), (p**3).sum()
+    expected = k**2 * (4 * (n - 2) * (s3 - s2**2) + 2 * (s2 - s2**2)) / (n * (n - 1))
+    found = sum(
+        mass * divergence_statistic(c, np.full(k, float(k))).variance for c, mass in outcomes(n, p)
+    )
+    assert found == pytest.approx(expected)
+
+
+# Known answers.
+
+
+def test_one_mode_dropped() -> None:
+    """Without a fraction f of the bins D = f / (1 - f)."""
+    p = np.ones(BIN_SHAPE)
+    p[:, :, :, :, 2] = 0
+    fit = goodness_of_fit(draw(200_000, (p / p.sum()).ravel(), 1))
+    assert fit.divergence.low < 1 / 3 < fit.divergence.high
+    assert fit.p_value < 1e-12
+
+
+def test_memorised_training_set() -> None:
+    images, n = 300_000, 200_000
+    counts = draw(images, UNIFORM, 2)
+    fit = goodness_of_fit(draw(n, counts / images, 3))
+    true = NUM_BINS * ((counts / images) ** 2).sum() - 1
+    assert fit.divergence.low < true < fit.divergence.high
+    assert true == pytest.approx(memorizer(images).divergence, rel=0.02)
+
+
+def test_prediction_from_few_samples_is_the_full_run() -> None:
+    weights = np.exp(0.18 * np.random.default_rng(4).normal(size=NUM_BINS))
+    p = weights / weights.sum()
+    full = goodness_of_fit(draw(20 * NUM_BINS, p, 5))
+    assert full.prediction.protocol == PROTOCOL == "chi2-20k"
+    assert full.prediction.samples == 3_317_760
+    predicted = full.prediction.reduced_chi_square
+    assert predicted.value == pytest.approx(full.reduced_chi_square, rel=1e-9)
+    assert full.reduced_chi_square == pytest.approx(1.66, abs=0.03)  # the paper's own model
+    part = goodness_of_fit(draw(100_000, p, 6)).prediction.reduced_chi_square
+    assert part.low < full.reduced_chi_square < part.high
+    assert part.standard_error == pytest.approx(0.12, abs=0.02)
+
+
+def test_everything_in_one_bin() -> None:
+    counts = np.zeros(NUM_BINS, dtype=np.int64)
+    counts[7] = 10**8
+    fit = goodness_of_fit(counts)
+    assert fit.divergence.value == pytest.approx(NUM_BINS - 1, rel=1e-12)
+    assert fit.divergence.low == pytest.approx(NUM_BINS - 1, rel=1e-6)
+    assert fit.chi_square == pytest.approx(1e8 * (NUM_BINS - 1))
+    assert fit.p_value == 0
+    assert fit.distances.kullback_leibler == pytest.approx(math.log(NUM_BINS), abs=1e-3)
+    assert fit.distances.total_variation == pytest.approx(1 - 1 / NUM_BINS)
+
+
+def test_perfectly_even_counts() -> None:
+    """More even than chance: the raw estimate is negative, what is reported is not."""
+    fit = goodness_of_fit(np.full(NUM_BINS, 3))
+    assert fit.chi_square == 0
+    assert fit.p_value == 1
+    n = 3 * NUM_BINS
+    assert fit.divergence.value == pytest.approx(-(NUM_BINS - 1) / (n - 1))
+    assert fit.divergence.reported == fit.divergence.low == 0
+    assert fit.divergence.high > 0  # the interval is never shorter than the noise
+    assert fit.prediction.reduced_chi_square.reported == 1
+
+
+# The interval.
+
+
+def test_interval_of_one_factor_is_the_noncentral_chi_squares() -> None:
+    """Near the law n D_hat + k - 1 is a noncentral chi-square variable of mean n D + k - 1."""
+    n, k = 50_000, 12
+    tilt = 1 + 0.05 * np.cos(2 * np.pi * np.arange(k) / k)
+    counts = draw(n, tilt / k, 8)
+    statistic = divergence_statistic(counts, np.full(k, float(k)))
+    x2 = n * statistic.value + k - 1
+
+    def end(probability: float) -> float:
+        return float(
+            optimize.brentq(
+                lambda size: stats.ncx2.cdf(x2, k - 1, size) - probability, 1e-9, 500
+            )
+        ) / n  # fmt: skip
+
+    estimate = statistic.estimate()
+    assert estimate.low == pytest.approx(end(0.975), rel=0.05)
+    assert estimate.high == pytest.approx(end(0.025), rel=0.05)
+    assert statistic.p_value() == pytest.approx(stats.chi2.sf(x2, k - 1), rel=0.05)
+
+
+@pytest.mark.parametrize("strength", [0.0, 0.15, 0.6])
+def test_interval_covers_sources_of_known_divergence(strength: float) -> None:
+    rng = np.random.default_rng(9)
+    k, n, hits, z = 800, 2_000, 0, []
+    for _ in range(300):
+        weights = np.exp(strength * rng.normal(size=k))
+        p = weights / weights.sum()
+        true = k * (p**2).sum() - 1
+        statistic = divergence_statistic(rng.multinomial(n, p), np.full(k, float(k)))
+        estimate = statistic.estimate()
+        hits += estimate.low - 1e-12 <= true <= estimate.high
+        z.append((estimate.value - true) / estimate.standard_error)
+    assert hits >= 0.925 * 300
+    assert abs(np.mean(z)) < 0.25
+    assert 0.85 < np.std(z) < 1.15
+
+
+@settings(max_examples=60, deadline=None)
+@given(counts=histograms(most=200), data=st.data())
+def test_interval_is_sane(counts: Floats, data: st.DataObject) -> None:
+    law = data.draw(laws(len(counts)))
+    statistic = divergence_statistic(counts, 1 / law)
+    estimate = statistic.estimate()
+    assert 0 <= estimate.low <= estimate.high
+    assert estimate.low <= estimate.reported + 1e-9
+    assert estimate.high >= estimate.reported - 1e-9
+    assert estimate.standard_error >= 0
+    assert 0 <= statistic.p_value() <= 1
+    assert math.isfinite(estimate.high)
+
+
+def test_more_samples_narrow_the_interval() -> None:
+    p = np.arange(1, 101) / 5050
+    widths = []
+    for n in (1_000, 10_000, 100_000):
+        estimate = divergence_statistic(draw(n, p, 1), np.full(100, 100.0)).estimate()
+        widths.append(estimate.high - estimate.low)
+    assert widths[0] > 2 * widths[1] > 4 * widths[2]
+
+
+def test_scaled_estimate() -> None:
+    estimate = Estimate(0.5, 0.1, 0.3, 0.7)
+    assert estimate.scaled(2, 1) == Estimate(2.0, 0.2, 1.6, 2.4, 1.0)
+    wider = estimate.scaled(2, 1, 0.3)
+    assert wider.low < 1.6 < 2.4 < wider.high
+    assert wider.standard_error == pytest.approx(math.hypot(0.2, 0.3))
+
+
+def test_p_value_of_rare_bins_is_calibrated() -> None:
+    """With many rare bins SciPy's chi-square would reject far too often."""
+    rng = np.random.default_rng(10)
+    q = np.concatenate([np.full(200, 1.0), np.full(600, 0.002)])
+    q /= q.sum()
+    values = []
+    for _ in range(600):
+        histogram = read_histogram(rng.multinomial(1_000, q), q)
+        values.append(chi_square_p_value(chi_square(histogram), histogram))
+    assert np.mean(np.array(values) < 0.05) < 0.085
+    x2 = [chi_square(read_histogram(rng.multinomial(1_000, q), q)) for _ in range(600)]
+    assert np.mean(stats.chi2.sf(x2, 799) < 0.05) > 0.12
+
+
+def test_prediction_for_another_law() -> None:
+    """The prediction, held against the mean of full runs."""
+    rng = np.random.default_rng(11)
+    k = 60
+    q = rng.dirichlet(np.full(k, 3.0))
+    p = q * np.exp(0.3 * rng.normal(size=k))
+    p /= p.sum()
+    runs = [chi_square(read_histogram(rng.multinomial(20 * k, p), q)) for _ in range(4_000)]
+    true = np.mean(runs) / (k - 1)
+    hits = 0
+    for _ in range(200):
+        predicted = goodness_of_fit(rng.multinomial(600, p), q).prediction.reduced_chi_square
+        hits += predicted.low <= true <= predicted.high
+    assert hits >= 0.91 * 200
+
+
+# Invariances.
+
+
+@given(counts=histograms(), data=st.data())
+def test_order_of_bins_does_not_matter(counts: Floats, data: st.DataObject) -> None:
+    law = data.draw(laws(len(counts)))
+    order = np.array(data.draw(st.permutations(range(len(counts)))))
+    a = divergence_statistic(counts, 1 / law).estimate()
+    b = divergence_statistic(counts[order], 1 / law[order]).estimate()
+    assert a.to_json() == pytest.approx(b.to_json(), rel=1e-6, abs=1e-9)
+
+
+def test_bins_of_probability_zero_drop_out() -> None:
+    q = np.array([0.2, 0.3, 0.5])
+    counts = np.array([300, 200, 500])
+    wide = goodness_of_fit(np.insert(counts, 1, 0), np.insert(q, 1, 0.0))
+    assert wide == goodness_of_fit(counts, q)
+    assert wide.bins == 3
+
+
+def test_merging_bins_of_equal_ratio_keeps_the_divergence() -> None:
+    """D sees p / q alone: bins of one ratio can be merged (sufficiency)."""
+    p, q = np.array([0.1, 0.2, 0.7]), np.array([0.2, 0.4, 0.4])
+    assert (p**2 / q).sum() == pytest.approx((0.3**2 / 0.6) + 0.7**2 / 0.4)
+    counts = draw(100_000, p, 12)
+    fine = goodness_of_fit(counts, q).divergence
+    coarse = goodness_of_fit([counts[0] + counts[1], counts[2]], [0.6, 0.4]).divergence
+    assert fine.value == pytest.approx(coarse.value, abs=2e-4)
+    assert fine.standard_error == pytest.approx(coarse.standard_error, rel=0.01)
+
+
+def test_a_table_is_its_flat_histogram() -> None:
+    counts = draw(20_000, UNIFORM, 13)
+    assert goodness_of_fit(counts.reshape(BIN_SHAPE)) == goodness_of_fit(counts)
+    assert goodness_of_fit(counts, UNIFORM.reshape(BIN_SHAPE)).divergence.value == pytest.approx(
+        goodness_of_fit(counts).divergence.value
+    )
+
+
+# Kullback-Leibler, total variation, empty bins, figure 2.
+
+
+@pytest.mark.parametrize("mean", [0.1, 0.6, 2.0, 20.0])
+def test_grassbergers_bias(mean: float) -> None:
+    """E n G(n) = m ln m + m E1(2 m) for a Poisson count of mean m."""
+    n = np.arange(1, 200)
+    found = (stats.poisson.pmf(n, mean) * n * _grassberger(n)).sum()
+    assert found == pytest.approx(mean * math.log(mean) + mean * special.exp1(2 * mean), rel=1e-9)
+
+
+@pytest.mark.parametrize("mean", [0.12, 0.6, 1.0, 4.0])
+def test_a_small_kullback_leibler_is_seen_as_documented(mean: float) -> None:
+    """Half of the bins a little fuller: the second order of E n G(n) in the density."""
+    n, step = np.arange(1, 200), 0.01
+    means = mean * np.array([1 - step, 1, 1 + step])[:, None]
+    low, middle, high = stats.poisson.pmf(n, means) @ (n * _grassberger(n)) / mean
+    plain = [x * math.log(x * mean) for x in (1 - step, 1, 1 + step)]
+    seen = (low - 2 * middle + high) / (plain[0] - 2 * plain[1] + plain[2])
+    assert seen == pytest.approx(1 + (2 * mean - 1) * math.exp(-2 * mean), rel=1e-3)
+
+
+@pytest.mark.parametrize("n", [400, 1_600])
+def test_kullback_leibler_is_unbiased_under_the_law(n: int) -> None:
+    rng = np.random.default_rng(14)
+    q = rng.dirichlet(np.full(800, 4.0))
+    found = [kullback_leibler(read_histogram(rng.multinomial(n, q), q)) for _ in range(400)]
+    error = np.std(found) / math.sqrt(len(found))
+    assert abs(np.mean(found)) < 4 * error
+    plain = math.log(800) / 4  # what no correction would be off by, at least
+    assert error < plain / 100
+
+
+def test_kullback_leibler_of_a_known_source() -> None:
+    p = np.exp(0.3 * np.random.default_rng(15).normal(size=NUM_BINS))
+    p /= p.sum()
+    true = float(stats.entropy(p, UNIFORM))
+    found = kullback_leibler(read_histogram(draw(20 * NUM_BINS, p, 16)))
+    assert found == pytest.approx(true, rel=0.02)
+    sparse = kullback_leibler(read_histogram(draw(332_000, p, 17)))
+    assert sparse == pytest.approx(true, rel=0.2)
+
+
+@given(q=laws(5), n=st.integers(4, 60))
+def test_total_variation_of_an_ideal_sampler(q: Floats, n: int) -> None:
+    j = np.arange(n + 1)
+    expected = sum(
+        float(stats.binom.pmf(j, n, mass) @ np.abs(j / n - mass)) for mass in q
+    ) / 2  # fmt: skip
+    histogram = Histogram(np.array([n, 0, 0, 0, 0]), q, 1 / q)
+    assert total_variation_ideal(histogram) == pytest.approx(expected, rel=1e-9)
+    assert distances(histogram).total_variation == pytest.approx(1 - q[0])
+
+
+def test_empty_bins() -> None:
+    rng = np.random.default_rng(18)
+    n, k = 1_000, 500
+    found = [int((rng.multinomial(n, np.full(k, 1 / k)) == 0).sum()) for _ in range(3_000)]
+    result = empty_bins(read_histogram(draw(n, np.full(k, 1 / k), 19), bins=k))
+    assert result.expected == pytest.approx(k * (1 - 1 / k) ** n)
+    assert np.mean(found) == pytest.approx(result.expected, abs=0.6)
+    assert np.std(found) == pytest.approx(result.deviation, rel=0.05)
+
+
+def test_figure_2_follows_the_binomial() -> None:
+    n = 20 * NUM_BINS
+    figure = occupancy(draw(n, UNIFORM, 20))
+    assert sum(figure.observed) == NUM_BINS
+    assert sum(j * bins for j, bins in enumerate(figure.observed)) == n
+    j = np.arange(len(figure.observed))
+    np.testing.assert_allclose(figure.expected, NUM_BINS * stats.binom.pmf(j, n, 1 / NUM_BINS))
+    enough = np.array(figure.expected) > 20
+    residual = (np.array(figure.observed) - figure.expected)[enough]
+    assert (residual**2 / np.array(figure.expected)[enough]).mean() < 2.5
+
+
+def test_figure_2_of_another_law_and_a_short_one() -> None:
+    q = np.array([0.1, 0.1, 0.3, 0.5])
+    figure = occupancy([1, 1, 4, 14], q, length=3)
+    assert figure.observed == (0, 2, 0)
+    assert figure.observed_beyond == 2
+    for j in range(3):
+        assert figure.expected[j] == pytest.approx(stats.binom.pmf(j, 20, q).sum())
+    assert sum(figure.expected) + figure.expected_beyond == pytest.approx(4)
+
+
+# Reference rows.
+
+
+def test_reference_rows_are_the_papers() -> None:
+    assert memorizer(500_000).reduced_chi_square == pytest.approx(7.64, abs=0.005)
+    assert memorizer(500_000).divergence == pytest.approx(165_887 / 500_000)
+    assert ideal_sampler().reduced_chi_square == 1
+    assert ideal_sampler().deviation == pytest.approx(math.sqrt(2 / 165_887), rel=1e-4)
+
+
+def test_memorizer_by_simulation() -> None:
+    rng = np.random.default_rng(21)
+    k, images = 300, 900
+    found = []
+    for _ in range(3_000):
+        p = rng.multinomial(images, np.full(k, 1 / k)) / images
+        found.append(stats.chisquare(rng.multinomial(20 * k, p)).statistic / (k - 1))
+    row = memorizer(images, k)
+    assert np.mean(found) == pytest.approx(row.reduced_chi_square, rel=0.01)
+    assert np.std(found) == pytest.approx(row.deviation, rel=0.1)
+
+
+def test_detection_limit_has_its_power() -> None:
+    """Half of the bins a little fuller: seen in 80% of the runs at the limit."""
+    rng = np.random.default_rng(22)
+    k, n = 1_000, 5_000
+    limit = detection_limit(n, k)
+    density = 1 + math.sqrt(limit.divergence) * np.where(np.arange(k) % 2, 1, -1)
+    seen = [stats.chisquare(rng.multinomial(n, density / k)).pvalue < 0.05 for _ in range(1_500)]
+    assert np.mean(seen) == pytest.approx(0.8, abs=0.04)
+    assert limit.reduced_chi_square == pytest.approx(1 + 19_999 * limit.divergence / 999)
+    assert detection_limit(4 * n, k).divergence == pytest.approx(limit.divergence / 4, rel=0.01)
+    assert detection_limit(100_000).divergence == pytest.approx(0.0144, abs=2e-4)
+
+
+# Refusals.
+
+
+def test_min_samples() -> None:
+    assert min_samples() == 5_761
+    for k in (2, 12, 5_000):
+        n = min_samples(k)
+        assert math.sqrt(2 * (k - 1) / (n * (n - 1))) <= 0.1
+        assert n == 4 or math.sqrt(2 * (k - 1) / ((n - 1) * (n - 2))) > 0.1
+
+
+def test_too_few_samples_are_refused_saying_how_many_it_takes() -> None:
+    with pytest.raises(UsageError, match=r"400 samples are too few .* at least 5761 are needed"):
+        goodness_of_fit(draw(400, UNIFORM, 0))
+    goodness_of_fit(draw(5_761, UNIFORM, 0))
+
+
+@pytest.mark.parametrize(
+    ("counts", "law", "message"),
+    [
+        ([1, -2, 3], [0.2, 0.3, 0.5], "bin 1 holds -2"),
+        ([1, 2], [0.2, 0.3, 0.5], "2 bins, but the law has 3"),
+        ([1, 2, 3], None, "3 bins, but the law has 165888"),
+        ([0, 0, 0], [0.2, 0.3, 0.5], "holds no sample"),
+        ([1.0, 2.0, 3.0], [0.2, 0.3, 0.5], "counts must be integers, not float64"),
+        ([True, False, True], [0.2, 0.3, 0.5], "counts must be integers, not bool"),
+        (["a", "b"], [0.5, 0.5], "counts must be integers"),
+        ([[1], [2, 3]], [0.5, 0.5], "counts must be numbers"),
+        ([], [], "counts are missing"),
+        ([2**62, 2**62, 2**62], [0.2, 0.3, 0.5], "more than 2147483648"),
+        ([5, 4, 3], [0.5, 0.0, 0.5], "bin 1 holds 4 samples, but its probability"),
+        ([5, 0, 0], [1.0, 0.0, 0.0], "everything into one bin"),
+        ([5, 4, 3], [0.2, 0.3, 0.6], "sum up to 1.1, not 1"),
+        ([5, 4, 3], [-0.2, 0.6, 0.6], "bin 0 the probability -0.2"),
+        ([5, 4, 3], [np.nan, 0.5, 0.5], "bin 0 the probability nan"),
+        ([5, 4, 3], [np.inf, 0.5, 0.5], "bin 0 the probability inf"),
+        ([5, 4, 3], ["a", "b", "c"], "probabilities must be numbers"),
+        ([5, 4, 3], [0.2, 0.3, 0.5], "12 samples are too few for 3 bins: at least 21"),
+    ],
+)
+def test_what_means_nothing_is_refused(counts: object, law: object, message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        goodness_of_fit(counts, law)  # type: ignore[arg-type]
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: memorizer(0),
+        lambda: detection_limit(1),
+        lambda: detection_limit(100, level=0.0),
+        lambda: detection_limit(100, power=1.0),
+        lambda: occupancy([30, 30], bins=2, length=0),
+        lambda: divergence_statistic(np.array([1, 2]), np.array([2.0, 2.0])),
+        lambda: read_histogram([5], bins=1),
+    ],
+)
+def test_arguments_out_of_range_are_refused(call: object) -> None:
+    with pytest.raises(UsageError):
+        call()  # type: ignore[operator]
+
+
+def test_results_are_json() -> None:
+    counts = draw(20_000, UNIFORM, 23)
+    fit = goodness_of_fit(counts)
+    for result in (fit, occupancy(counts), memorizer(9), ideal_sampler(), detection_limit(9_999)):
+        text = json.dumps(result.to_json(), allow_nan=False)
+        assert json.loads(text)
+    assert fit.to_json()["divergence"]["reported"] == fit.divergence.reported
+    assert fit.to_json()["expected_per_bin"] == fit.expected_per_bin == 20_000 / NUM_BINS

@@ -1,0 +1,346 @@
+"""The split of the divergence under a law that couples factors, against brute force."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
+from shapeshd.benchmark.statistics.coupled import (
+    Block,
+    decompose_under,
+    dependence_p_value,
+    fit_margins,
+    statistic,
+)
+from shapeshd.benchmark.statistics.decomposition import decompose, independence_p_value
+from shapeshd.distribution import Law, Unit
+from shapeshd.errors import UsageError
+from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS
+from tests.experiments.truth.known_distributions import (
+    LAWS,
+    NULL_LAWS,
+    RESULTS,
+    exact_terms,
+    faults,
+    measure,
+    with_fault,
+)
+
+
+def law_of_pair(table: Any, first: str = "scale", second: str = "orientation") -> Law:
+    rows = np.asarray(table, dtype=float).tolist()
+    return Law.from_json({"pair": [{"factors": [first, second], "weights": rows}]})
+
+
+def block_of(table: Any) -> Block:
+    table = np.asarray(table, dtype=float)
+    return Block.of(Unit((3, 4), table / table.sum()))
+
+
+def sampled(p: np.ndarray, n: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).multinomial(n, p)
+
+
+@st.composite
+def tables(draw: st.DrawFn) -> np.ndarray:
+    """Joint weights of two factors with four bins each, some 0."""
+    rng = np.random.default_rng(draw(st.integers(0, 9_999)))
+    table = rng.gamma(draw(st.sampled_from([0.2, 1.0, 20.0])), size=(4, 4))
+    table *= rng.random((4, 4)) < draw(st.sampled_from([0.6, 1.0]))
+    table[[0, 1, 2], [0, 1, 1]] += 0.5
+    return np.maximum(table / table.sum(), np.where(table > 0, 1e-6, 0))
+
+
+@settings(max_examples=60, deadline=None)
+@given(table=tables())
+def test_the_kernels_of_a_pair_are_centred_semidefinite_and_add_up(table: np.ndarray) -> None:
+    block = block_of(table)
+    total = sum(component.kernel for component in block.components)
+    np.testing.assert_allclose(total, np.diag(1 / block.q) - 1, atol=1e-7 / block.q.min())
+    for component in block.components:
+        for kernel in (component.kernel, component.test):
+            scaled = np.sqrt(block.q)[:, None] * kernel * np.sqrt(block.q)  # of L2(q)
+            np.testing.assert_allclose(scaled, scaled.T, atol=1e-9)
+            np.testing.assert_allclose(scaled @ np.sqrt(block.q), 0, atol=1e-8)
+            assert np.linalg.eigvalsh(scaled).min() > -1e-8
+
+
+def test_halves_of_a_pair_by_hand() -> None:
+    """Two factors of two values: all projections are known in closed form."""
+    q = np.array([[0.4, 0.1], [0.1, 0.4]])
+    p = np.array([[0.5, 0.2], [0.1, 0.2]])
+    block = Block.of(Unit((3, 4), q))
+    a, b, both = (component.kernel for component in block.components)
+    found = [float(p.ravel() @ kernel @ p.ravel()) for kernel in (a, b, both)]
+    main = [(0.7**2 + 0.3**2) / 0.5 - 1, (0.6**2 + 0.4**2) / 0.5 - 1]
+    # Orthogonal to all f(a) + g(b) in L2(q) is, up to a factor, s / q with s = + - - +.
+    sign = np.array([[1, -1], [-1, 1]])
+    left = (p * sign / q).sum() ** 2 / (sign**2 / q).sum()
+    whole = (p**2 / q).sum() - 1
+    assert found[2] == pytest.approx(left)
+    assert found[0] == pytest.approx((main[0] + whole - left - main[1]) / 2)
+    assert found[1] == pytest.approx((main[1] + whole - left - main[0]) / 2)
+    assert sum(found) == pytest.approx(whole)
+
+
+@settings(max_examples=25, deadline=None)
+@given(table=tables(), seed=st.integers(0, 999))
+def test_a_term_is_the_mean_over_pairs_of_samples(table: np.ndarray, seed: int) -> None:
+    block, other = block_of(table), Block.of(Unit((5,), np.array([1, 2, 3, 3, 2, 1]) / 12))
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 3, (len(block.q), 6))
+    counts[0, 0] += 4
+    rows = np.repeat(np.arange(counts.size), counts.ravel())
+    i, j = np.array(list(itertools.permutations(rows, 2))).T
+    for component in block.components:
+        kernel = component.kernel
+        h = kernel[i // 6, j // 6] * other.components[0].kernel[i % 6, j % 6]
+        found = statistic(counts, kernel, other.components[0].kernel)
+        assert found.value == pytest.approx(h.mean(), rel=1e-9, abs=1e-9 * np.abs(h).max())
+        alone = statistic(counts.sum(axis=1), kernel)
+        assert alone.value == pytest.approx(
+            kernel[i // 6, j // 6].mean(), abs=1e-9 * np.abs(kernel).max()
+        )
+
+
+def test_a_pair_that_is_a_product_is_two_factors() -> None:
+    scale, angle = [1.0, 2, 3, 4], [1.0, 1, 2, 2, 3, 3]
+    pair = law_of_pair(np.outer(scale, angle))
+    single = Law.from_json({"scale": {"weights": scale}, "orientation": {"weights": angle}})
+    p = with_fault(single, faults(single)[3])
+    counts = sampled(p, 20_000, 1)
+    one, other = decompose_under(counts, pair), decompose_under(counts, single)
+    assert other == decompose(counts, [single.marginal(name) for name in NAMES])
+    assert one.total.value == pytest.approx(other.total.value)
+    for part in other.parts[:]:
+        if part.factors:
+            same = one.part(*part.factors)
+            assert same.delta.value == pytest.approx(part.delta.value, abs=1e-12)
+            assert same.p_value == pytest.approx(part.p_value, rel=1e-3, abs=1e-12)
+    # What the pair and a third factor do beyond couples is no part of the rest any more.
+    beyond = [part.delta.value for part in one.parts if len(part.factors) == 3]
+    assert len(beyond) == 4
+    rest = one.part("rest").delta.value + sum(beyond)
+    assert rest == pytest.approx(other.part("rest").delta.value, abs=1e-12)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_the_parts_add_up_to_the_divergence(name: str) -> None:
+    law = LAWS[name]()
+    counts = sampled(with_fault(law, faults(law)[1]), 10_000, 2)
+    found = decompose_under(counts, law)
+    assert found.total.value == pytest.approx(
+        goodness_of_fit(counts, law.expected()).divergence.value, abs=1e-10
+    )
+    assert sum(part.delta.value for part in found.parts) == pytest.approx(found.total.value)
+    names = [part.name for part in found.parts]
+    assert (
+        len(names) == len(set(names)) == {"weighted": 22, "coupled": 26, "twice-coupled": 31}[name]
+    )
+    for a, b in itertools.combinations(NAMES, 2):
+        assert found.part(a, b).factors == (a, b)
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_exact_terms_are_those_of_an_independent_projection(name: str) -> None:
+    """With counts that are the probabilities times a large number, noise is small."""
+    law = LAWS[name]()
+    n = 2_000_000_000
+    for fault in faults(law)[3:]:
+        p = with_fault(law, fault)
+        counts = np.rint(n * p).astype(np.int64)
+        terms = exact_terms(p, law)
+        found = decompose_under(counts, law)
+        assert {part.name for part in found.parts} == set(terms)
+        for part in found.parts:
+            assert part.delta.value == pytest.approx(terms[part.name][0], abs=2e-4)
+            assert part.delta.value > -2e-4
+
+
+def test_divergences_of_margins_are_the_sums_of_their_terms() -> None:
+    law = LAWS["coupled"]()
+    found = decompose_under(sampled(with_fault(law, faults(law)[2]), 30_000, 3), law)
+
+    def terms(*names: str) -> float:
+        inside = [part for part in found.parts if part.factors and set(part.factors) <= set(names)]
+        return sum(part.delta.value for part in inside)
+
+    for names in (("wall_hue", "object_hue"), ("scale", "wall_hue", "object_hue"), ("shape",)):
+        part = found.part(*names)
+        assert part.divergence is not None
+        assert part.divergence.value == pytest.approx(terms(*names), abs=1e-10)
+
+
+def test_the_moved_margin_of_a_partner_is_not_accused() -> None:
+    law = LAWS["coupled"]()
+    p = with_fault(law, faults(law)[2])  # of the wall alone; the object's histogram follows
+    found = decompose_under(sampled(p, 100_000, 4), law)
+    wall, partner = found.part("wall_hue"), found.part("object_hue")
+    assert wall.guilty
+    assert not partner.guilty
+    assert partner.divergence is not None
+    assert partner.divergence.low > 0  # its own histogram is off
+    assert [part.name for part in found.guilty] == ["wall_hue"]
+
+
+def test_factors_known_from_each_other_share_the_blame() -> None:
+    law = law_of_pair(np.eye(4), "scale", "shape")
+    found = decompose_under(sampled(with_fault(law, faults(law)[0]), 20_000, 5), law)
+    assert not found.guilty
+    tilted = law.expected().reshape(BIN_SHAPE) * np.array([1, 1, 1, 2.0]).reshape(1, 1, 1, 4, 1, 1)
+    found = decompose_under(sampled((tilted / tilted.sum()).ravel(), 20_000, 5), law)
+    assert {part.name for part in found.guilty} == {"scale", "shape"}
+    assert found.part("scale").delta.value == pytest.approx(found.part("shape").delta.value)
+    assert found.part("scale", "shape").delta.value == pytest.approx(0, abs=1e-9)
+
+
+def test_two_margins_alone_are_no_fault_of_the_pair() -> None:
+    """p = q s(a) t(b) has a term beyond sums, which the fitted table explains."""
+    law = law_of_pair(1 + 3 * np.eye(12), "wall_hue", "object_hue")
+    wave = 1 + 0.8 * np.cos(2 * np.pi * np.arange(12) / 12)
+    table = law.expected().reshape(BIN_SHAPE) * wave.reshape(1, 12, 1, 1, 1, 1)
+    table = table * wave.reshape(1, 1, 12, 1, 1, 1)
+    p = (table / table.sum()).ravel()
+    found = decompose_under(sampled(p, 100_000, 6), law)
+    assert {part.name for part in found.guilty} == {"wall_hue", "object_hue"}
+    pair = found.part("wall_hue", "object_hue")
+    assert pair.delta.low > 0.01
+    assert pair.delta.low < pair.explained < pair.delta.high
+
+
+def test_the_fitted_table_keeps_margins_and_odds_ratios() -> None:
+    rng = np.random.default_rng(7)
+    table = rng.random((4, 4)) + 0.1
+    block, counts = block_of(table), rng.integers(20, 90, 16)
+    fitted = fit_margins(counts, block).reshape(4, 4)
+    np.testing.assert_allclose(fitted.sum(0), counts.reshape(4, 4).sum(0), rtol=1e-6)
+    np.testing.assert_allclose(fitted.sum(1), counts.reshape(4, 4).sum(1), rtol=1e-6)
+    ratio = np.log(fitted / table)
+    odds = ratio - ratio.mean(0) - ratio.mean(1)[:, None] + ratio.mean()
+    np.testing.assert_allclose(odds, 0, atol=1e-6)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 9_999))
+def test_under_a_product_it_is_pearsons_test_of_independence(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    counts = rng.integers(0, 30, (4, 4))
+    counts[:, rng.integers(4)] *= rng.integers(0, 2)  # perhaps a value without a sample
+    counts[0, :2] += 1
+    counts[1, :2] += 1
+    block = block_of(np.outer([1, 2, 3, 4], [4, 1, 1, 4]))
+    fitted = fit_margins(counts.ravel(), block)
+    found = dependence_p_value(counts.ravel(), fitted, block)
+    assert found == pytest.approx(independence_p_value(counts), abs=1e-6)
+    kept = counts[counts.any(1)][:, counts.any(0)]
+    assert found == pytest.approx(stats.chi2_contingency(kept, correction=False).pvalue, abs=1e-6)
+
+
+def test_the_dependence_test_has_its_level_under_the_law() -> None:
+    rng = np.random.default_rng(8)
+    table = 1 + 6 * np.eye(12)
+    block = Block.of(Unit((1, 2), table / table.sum()))
+    small = 0
+    for counts in rng.multinomial(3_000, block.q, 400):
+        small += dependence_p_value(counts, fit_margins(counts, block), block) < 0.05
+    assert 8 <= small <= 34  # 20 expected
+
+
+def test_a_faultless_source_is_seldom_accused() -> None:
+    law = LAWS["twice-coupled"]()
+    rng = np.random.default_rng(9)
+    accused = [
+        bool(decompose_under(counts, law).guilty)
+        for counts in rng.multinomial(6_000, law.expected(), 20)
+    ]
+    assert sum(accused) <= 4
+
+
+def test_a_factor_with_one_bin_has_no_part() -> None:
+    for law in (
+        Law.from_json({"shape": {"weights": [0, 0, 1, 0]}}),
+        Law.from_json({
+            "shape": {"weights": [0, 0, 1, 0]},
+            "pair": [{"factors": ["scale", "wall_hue"], "weights": np.ones((4, 12)).tolist()}],
+        }),
+        law_of_pair(1 + np.eye(4), "scale", "shape"),
+    ):  # fmt: skip
+        found = decompose_under(sampled(law.expected(), 6_000, 10), law)
+        named = {name for part in found.parts for name in part.factors}
+        assert named == {*NAMES} - ({"shape"} if not law.pairs else set())
+
+
+def test_one_block_is_all_of_the_divergence() -> None:
+    one = {n: {"weights": [1] + [0] * (b - 1)} for n, b in zip(NAMES, BIN_SHAPE, strict=True)}
+    law = Law.from_json({**one, "scale": {"weights": [1, 1, 2, 4]}})
+    tilted = law.expected().reshape(BIN_SHAPE) * np.array([2, 1, 1, 1]).reshape(1, 1, 1, 4, 1, 1)
+    found = decompose_under(sampled((tilted / tilted.sum()).ravel(), 5_000, 1), law)
+    assert [part.name for part in found.guilty] == ["scale"]
+    assert found.part("scale").delta.value == pytest.approx(found.total.value)
+    assert found.part("rest").delta.value == 0
+
+
+def test_what_it_refuses() -> None:
+    law = Law.from_json({"shape": {"weights": [1, 1, 0, 1]}})
+    pair = law_of_pair(np.triu(np.ones((4, 4))), "scale", "shape")
+    ones = np.ones(NUM_BINS, np.int64)
+    one_bin = {
+        name: {"weights": [1] + [0] * (bins - 1)}
+        for name, bins in zip(NAMES, BIN_SHAPE, strict=True)
+    }
+    with pytest.raises(UsageError, match=r"its probability under the law is 0"):
+        decompose_under(ones, law)
+    with pytest.raises(UsageError, match=r"62208 samples lie in bins whose probability"):
+        decompose_under(ones, pair)
+    with pytest.raises(UsageError, match=r"the histogram has 5 bins, but the law has 165888"):
+        decompose_under([1, 2, 3, 4, 5], pair)
+    with pytest.raises(UsageError, match=r"500 samples are too few for 103680 bins"):
+        decompose_under(sampled(pair.expected(), 500, 0), pair)
+    with pytest.raises(UsageError, match=r"everything into one bin"):
+        decompose_under(ones, Law.from_json(one_bin))
+    assert decompose_under(ones, None) == decompose(ones)
+    assert decompose_under(ones, Law.from_text("")) == decompose(ones)
+
+
+def test_the_recovery_under_laws(capsys: pytest.CaptureFixture[str]) -> None:
+    law = LAWS["coupled"]()
+    options = argparse.Namespace(samples=20_000, sources=6, named=2)
+    row = measure("coupled", law, faults(law)[3], options)
+    assert row["divergence"] == pytest.approx(row["mean"], abs=5 * row["standard_error"])
+    assert (row["held"] >= 4, row["named"], row["faultless_accused"]) == (True, 2, 0)
+    assert row["guilty"] == ["wall_hue x orientation"]
+    # Under a uniform factor the density's own mean square is the divergence.
+    tilt = np.linspace(0.5, 1.5, 6)
+    weights = np.array([1, 2, 3, 3, 2, 1]) / 12
+    tilted = with_fault(law, faults(law)[1])
+    exact = exact_terms(tilted, law)["orientation"][0]
+    assert exact == pytest.approx(weights @ tilt**2 / (weights @ tilt) ** 2 - 1)
+
+
+def test_the_recorded_recovery_is_whole() -> None:
+    """``python -m tests.experiments.truth.known_distributions`` wrote it: all faults, all laws."""
+    recorded = json.loads(RESULTS.read_text())
+    rows, sources = recorded["rows"], recorded["sources"]
+    assert sources == 200
+    assert recorded["laws"] == {name: make().text for name, make in NULL_LAWS.items()}
+    wanted = [(name, fault.name) for name, make in LAWS.items() for fault in faults(make())]
+    assert [(row["law"], row["fault"]) for row in rows] == wanted
+    for what in ("held", "prediction_held"):
+        held = [row[what] for row in rows]
+        assert sum(held) >= 0.94 * sources * len(rows)
+        assert min(held) >= 0.9 * sources
+    assert all(row["named"] == recorded["named_of"] for row in rows)
+    assert sum(row["faultless_accused"] for row in rows) <= 0.1 * recorded["named_of"] * len(rows)
+    for row in recorded["ideal"]:
+        assert row["interval_above_0"] <= 0.05 * sources  # nominally 2.5%
+        assert row["p_below_5_percent"] <= 0.1 * sources
+        assert abs(row["reduced_chi_square"] - 1) < 4 * row["reduced_chi_square_error"]

@@ -1,0 +1,446 @@
+"""`shapeshd.benchmark.score` in another program: what goes in, comes out, and stays as it was."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DataParallel
+
+from shapeshd.benchmark import Score, score
+from shapeshd.benchmark.leaderboard.compare import compare
+from shapeshd.benchmark.recognizer.recognizer import load_recognizer
+from shapeshd.benchmark.report.terminal import describe
+from shapeshd.benchmark.scoring import score as scoring
+from shapeshd.benchmark.sources.latents import sample_seeds
+from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
+from shapeshd.benchmark.statistics.decomposition import decompose
+from shapeshd.distribution import Law
+from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
+from shapeshd.factors import NUM_BINS, joint_bins, uniform_factors
+from shapeshd.raytracer.tracer import trace_images
+from tests.support.fake_scores import ReadsWritten, Written, written_images
+from tests.support.known_generators import Telling, random_states, true_counts
+
+FEW = 5_761
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without figures, which take seconds: they have tests of their own."""
+    monkeypatch.setattr(scoring, "write_report", lambda *_: None)
+
+
+def scored(generator: Any, samples: int | None = FEW, **options: Any) -> Score:
+    return score(
+        generator, samples, recognizer=options.pop("recognizer", ReadsWritten()), **options
+    )
+
+
+# What goes in
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        Telling,
+        lambda: DataParallel(Telling()),
+        lambda: torch.compile(Telling(), backend="eager", disable=True),
+    ],
+)
+def test_networks_of_latents(make: Callable[[], Any]) -> None:
+    result = scored(make(), seed=7)
+    np.testing.assert_array_equal(result.counts, true_counts(FEW, 7))
+    assert result["source"]["name"] == "Telling"
+    assert result["source"]["takes"] == "latents"
+
+
+def test_a_network_that_has_no_length() -> None:
+    class Compiled(Telling):
+        def __len__(self) -> int:  # as of what torch.compile gives
+            raise TypeError("does not support len()")
+
+    assert scored(Compiled())["source"]["kind"] == "network"
+
+
+def test_functions_of_latents() -> None:
+    network = Telling().eval()
+    for batch in (64, 100):  # a sample's latent does not depend on the batch
+        found = scored(lambda z: network(z), latent_dim=6, batch=batch)
+        np.testing.assert_array_equal(found.counts, true_counts(FEW))
+
+
+def test_functions_of_a_number() -> None:
+    network = Telling()
+    by_method = scored(network.sample)
+    assert by_method["source"]["takes"] == "count"
+    assert network.seen == len(network.seen) * [(False, False, False)]
+    again = scored(lambda n: network.eval().sample(n))
+    np.testing.assert_array_equal(by_method.counts, again.counts)
+    other = scored(network.sample, seed=1)
+    assert (other.counts != again.counts).any()
+
+
+def test_a_function_of_a_number_may_draw_from_any_generator() -> None:
+    def draw(n: int) -> Tensor:
+        rows = torch.randint(100, (n,)).numpy()
+        rows = rows * 100 + np.random.randint(100, size=n)  # noqa: NPY002
+        return written_images(rows * 10 + np.array([random.randrange(10) for _ in rows]), 64)
+
+    one, same, other = (scored(draw, seed=seed).counts for seed in (3, 3, 4))
+    np.testing.assert_array_equal(one, same)
+    assert (one != other).any()
+    assert (one > 0).sum() > 0.9 * FEW  # of 100,000 cells: no batch repeats another
+
+
+def test_functions_of_seeds() -> None:
+    def draw(seeds: np.ndarray) -> Tensor:
+        return written_images(seeds % NUM_BINS, 64)
+
+    truth = np.bincount(sample_seeds(2, 0, FEW) % NUM_BINS, minlength=NUM_BINS)
+    np.testing.assert_array_equal(scored(draw, seed=2).counts, truth)
+
+
+def test_a_source_stays_open() -> None:
+    class Closable(Written):
+        closed = False
+
+        def __exit__(self, *_: object) -> None:
+            self.closed = True
+
+    source = Closable(128, crowded=True)
+    result = scored(source, 6_000)
+    assert not source.closed
+    np.testing.assert_array_equal(
+        result.counts, np.bincount(source.bins(0, 6_000), minlength=NUM_BINS)
+    )
+    assert result["images"]["resized_by"] == "area"
+
+
+def test_a_path(tmp_path: Path) -> None:
+    source = Written(32, crowded=True)
+    np.save(tmp_path / "images.npy", source.images(0, FEW).permute(0, 2, 3, 1).numpy())
+
+    for path in (tmp_path / "images.npy", str(tmp_path / "images.npy")):
+        result = scored(path, None, recognizer=ReadsWritten(32))
+        assert result.samples == FEW
+        np.testing.assert_array_equal(
+            result.counts, np.bincount(source.bins(0, FEW), minlength=NUM_BINS)
+        )
+    with pytest.raises(UsageError, match=r"no seed changes them: leave out seed$"):
+        scored(tmp_path / "images.npy", seed=1)
+
+
+def test_code_on_a_path_does_not_run_without_trust(tmp_path: Path) -> None:
+    file, ran = tmp_path / "theirs.py", tmp_path / "ran"
+    file.write_text(f"open({str(ran)!r}, 'w')\ndef make(seeds): pass\n")
+    with pytest.raises(UsageError, match=r"add trust if you know"):
+        scored(f"{file}:make")
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_latents_are_of_the_networks_type(dtype: torch.dtype) -> None:
+    class Typed(nn.Module):
+        latent_dim = 4
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.line = nn.Linear(4, 1)
+
+        def forward(self, z: Tensor) -> Tensor:
+            assert z.dtype == dtype
+            return self.line(z)[:, :, None, None].expand(-1, 3, 64, 64).sigmoid()
+
+    class AnyBin(ReadsWritten):
+        def __call__(self, images: Tensor) -> np.ndarray:
+            return uniform_factors(0, 0, len(images))
+
+    result = scored(Typed().to(dtype), recognizer=AnyBin(), range="unit")
+    assert result["source"]["dtype"] == str(dtype)[6:]
+
+
+# What comes out
+
+
+@pytest.fixture(scope="module")
+def biased() -> Score:
+    return scored(Telling(tilt=0.3), 20_000, seed=5)
+
+
+def test_the_numbers_are_those_of_the_histogram(biased: Score) -> None:
+    fit, parts = goodness_of_fit(biased.counts), decompose(biased.counts)
+    assert biased.divergence == fit.divergence
+    assert biased.reduced_chi_square == fit.prediction.reduced_chi_square
+    assert biased.guilty == tuple(part.name for part in parts.guilty)
+    assert set(biased.guilty) >= {"scale", "shape", "orientation", "floor_hue"}
+    assert (biased.passed, biased.verdict) == tuple(biased["verdict"].values())
+    assert not biased.passed
+    assert biased.samples == biased.counts.sum() == 20_000
+
+
+def test_a_score_is_a_mapping_and_prints_as_on_the_command_line(biased: Score) -> None:
+    assert biased["fit"]["samples"] == 20_000
+    assert str(biased) == describe(biased.to_json())
+    assert repr(biased).startswith("Score(reduced_chi_square=")
+    assert repr(biased).endswith("samples=20,000, passed=False)")
+    copied = biased.to_json()
+    copied["fit"]["samples"] = 0
+    assert biased["fit"]["samples"] == 20_000
+
+
+def test_a_saved_score_can_be_compared(biased: Score, tmp_path: Path) -> None:
+    path = tmp_path / "step-1000.json"
+    path.write_text(json.dumps(biased.to_json(), allow_nan=False))
+    assert compare([path]).results[0]["verdict"] == biased["verdict"]
+
+
+def test_another_law(tmp_path: Path) -> None:
+    file = tmp_path / "law.toml"
+    file.write_text("scale.weights = [1, 1, 2, 4]\nshape.weights = [1, 1, 0, 1]\n")
+    law = Law.read(file)
+
+    def draw(seeds: np.ndarray) -> Tensor:  # each batch from a place of its own
+        first = int(seeds[0])
+        return written_images(joint_bins(law.factors(0, first, first + len(seeds))), 64)
+
+    result = scored(draw, law=file)
+    assert result["law"]["bins"] == law.bins < NUM_BINS
+    assert result.passed
+    assert result["outside"]["samples"] == 0
+
+
+# What stays as it was
+
+
+def test_nothing_of_the_callers_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    network = Telling()
+    network.norm.eval()  # frozen in training, as fine-tuning does it
+    network.tilt.grad = torch.tensor(2.0)
+    weights = {key: value.clone() for key, value in network.state_dict().items()}
+    modes = [part.training for part in network.modules()]
+    before = random_states()
+    scored(network)
+    assert random_states() == before
+    assert [part.training for part in network.modules()] == modes == [True, True, False]
+    assert network.seen == len(network.seen) * [(False, False, False)]
+    assert torch.is_grad_enabled()
+    assert network.tilt.requires_grad
+    assert network.tilt.grad == 2.0
+    for key, value in network.state_dict().items():
+        assert torch.equal(value, weights[key])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_shipped_recognizer_is_loaded_without_a_draw(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its network is first made at random: that must not show."""
+    before = random_states()
+    with pytest.raises(UsageError, match="too few to read"):
+        score(lambda n: torch.zeros(n, 3, 40, 40, dtype=torch.uint8), FEW, recognizer="hd")
+    assert random_states() == before
+
+
+def test_failures_leave_no_trace_either() -> None:
+    network = Telling()
+    before = random_states()
+    for error, caught in (
+        (ValueError("no"), ShapesHDError),
+        (KeyboardInterrupt(), KeyboardInterrupt),
+    ):
+        network.register_forward_pre_hook(_raiser(error))
+        with pytest.raises(caught):
+            scored(network.sample)
+        network._forward_pre_hooks.clear()
+        assert network.training
+        assert network.drop.training
+        assert random_states() == before
+
+
+def _raiser(error: BaseException) -> Callable[..., None]:
+    def hook(*_: Any) -> None:
+        torch.rand(5)
+        raise error
+
+    return hook
+
+
+def test_what_a_network_stores_away_can_be_trained_on() -> None:
+    class Caching(Telling):
+        kept: Tensor | None = None
+
+        def forward(self, latents: Tensor) -> Tensor:
+            if self.kept is None:
+                self.kept = torch.ones(3)
+            latents *= 1.0  # in place: it is theirs
+            return super().forward(latents)
+
+    network = Caching()
+    scored(network)
+    assert network.kept is not None
+    (network.tilt * network.kept).square().sum().backward()
+    assert network.tilt.grad is not None
+
+
+def test_a_network_that_changes_with_its_mode_is_asked_to_change_back() -> None:
+    class Merging(Telling):
+        merged = False
+
+        def train(self, mode: bool = True) -> Merging:
+            self.merged = not mode
+            return super().train(mode)
+
+    network = Merging()
+    scored(network)
+    assert network.training
+    assert not network.merged
+
+
+def test_the_recognizer_reads_as_well_inside_of_autocast() -> None:
+    lite = load_recognizer("lite")
+    images = trace_images(uniform_factors(3, 0, 16), 64)
+    plain = lite(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.bfloat16
+        np.testing.assert_array_equal(lite(images), plain)
+
+
+# A folder
+
+
+def test_a_folder_holds_the_same(tmp_path: Path) -> None:
+    network = Telling()
+    result = scored(network, out=tmp_path / "out")
+    assert {path.name for path in (tmp_path / "out").iterdir()} >= {"result.json", "histogram.npy"}
+    np.testing.assert_array_equal(result.counts, true_counts(FEW))
+    calls = len(network.seen)
+    more = scored(network, 6_500, out=tmp_path / "out")
+    np.testing.assert_array_equal(more.counts, true_counts(6_500))
+    assert more["run"]["resumed"]
+    assert len(network.seen) - calls < calls / 2
+
+
+def test_a_network_that_was_trained_on_is_another_one(tmp_path: Path) -> None:
+    network = Telling()
+    scored(network, out=tmp_path / "out")
+    with torch.no_grad():
+        network.tilt += 1e-6
+    with pytest.raises(UsageError, match=r"holds another score, with source \"Telling \(weights"):
+        scored(network, out=tmp_path / "out")
+
+
+def test_a_function_needs_a_new_folder(tmp_path: Path) -> None:
+    network = Telling().eval()
+
+    def draw(n: int) -> Tensor:
+        return network.sample(n)
+
+    (tmp_path / "out").mkdir()
+    scored(draw, out=tmp_path / "out")
+    with pytest.raises(UsageError, match="cannot be told from another: give a new folder"):
+        scored(draw, out=str(tmp_path / "out"))
+
+
+def test_an_interrupt_with_a_folder(tmp_path: Path) -> None:
+    network, calls = Telling(), []
+
+    def press(*_: Any) -> None:
+        calls.append(1)
+        if len(calls) == 40:
+            raise KeyboardInterrupt
+
+    hook = network.register_forward_pre_hook(press)
+    with pytest.raises(InterruptedRunError, match="samples are counted and kept"):
+        scored(network, out=tmp_path / "out")
+    assert network.training
+    hook.remove()
+    result = scored(network, out=tmp_path / "out")
+    assert result["run"]["resumed"]
+    np.testing.assert_array_equal(result.counts, true_counts(FEW))
+
+
+# Errors
+
+
+def _images(n: int, *shape: int) -> Tensor:
+    return torch.zeros(n, *(shape or (3, 64, 64)), dtype=torch.uint8)
+
+
+class Silent(nn.Module):
+    def forward(self, z: Tensor) -> Tensor:
+        return z
+
+
+def _wants_latents(z: Tensor) -> Tensor:
+    return _images(len(z))
+
+
+def _two(z: Tensor, label: int) -> Tensor:
+    return z
+
+
+def _none() -> None:
+    pass
+
+
+@pytest.mark.parametrize(
+    ("generator", "options", "message"),
+    [
+        (lambda n: None, {}, "returned None, not a tensor or an array of images"),
+        (lambda n: [_images(1)] * n, {}, "returned a list, not a tensor or an array of images (it"),
+        (lambda n: _images(n - 1), {}, "returned 63 images for 64 samples"),
+        (lambda n: _images(n, 1, 64, 64), {}, "1 channel, grey; the factors are read from colours"),
+        (lambda n: _images(n)[0], {}, "images have the shape (3, 64, 64)"),
+        (lambda n: torch.full((n, 3, 64, 64), torch.nan), {}, "NaN values in 64 of 64 images"),
+        (lambda n: torch.full((n, 3, 64, 64), 0.3), {}, "do not tell their range: give range unit"),
+        (lambda n: torch.full((n, 3, 64, 64), -0.9), {"range": "unit"}, "check range"),
+        (lambda n: _images(n, 3, 64, 3), {}, "give layout nchw or layout nhwc"),
+        (lambda n: _images(n, 3, 64, 48), {}, "48x64 pixels, but must be square"),
+        (lambda n: _images(n, 3, 16, 16), {}, "too few to read the factors"),
+        (lambda n: 1 / 0, {}, "failed on n = 64: ZeroDivisionError: division by zero"),
+        (_wants_latents, {}, "has no len(); for latents give latent_dim"),
+        (_wants_latents, {"latent_dim": 0}, "latent_dim must be at least 1, not 0"),
+        (Silent(), {}, "Silent: how many values has a latent? give latent_dim"),
+        (Silent(), {"latent_dim": 7}, "Silent: images have the shape (64, 7)"),
+        (Telling(), {"latent_dim": 7}, "takes latents of 6 values, not of 7"),
+        (Telling().sample, {"latent_dim": 6}, "takes a number, no latents: leave out latent_dim"),
+        (Silent, {}, "Silent: is a class; expected is an nn.Module or a function of latents"),
+        (_two, {}, "_two: needs more arguments than one (label)"),
+        (_none, {}, "_none: takes no argument by position"),
+        (17, {}, "an int cannot be scored; expected is an nn.Module or a function"),
+        (None, {}, "None cannot be scored; expected is an nn.Module or a function"),
+        ("nowhere.zip", {}, "nowhere.zip: no such file or folder"),
+        (Telling(), {"device": "meta"}, "device meta: cannot be used here"),
+        (Telling(), {"device": "nonsense"}, "no such device: 'nonsense'"),
+        (Telling().to("meta"), {"device": "cpu"}, "lies on meta, not on cpu: move it"),
+        (Telling(), {"samples": FEW - 1}, "5760 samples are too few for 165888 bins"),
+        (Telling(), {"samples": 9.5}, "samples must be an integer, not 9.5"),
+        (Telling(), {"samples": 9000, "protocol": "chi2-20k"}, "samples or protocol, not both"),
+        (Telling(), {"recognizer": 3}, "recognizer must be lite, hd, a path or what"),
+        (Telling(), {"recognizer": "nobody"}, "nobody: no such recognizer"),
+        (Telling(), {"range": "wide"}, "range must be one of auto, uint8, unit, symmetric"),
+        (Telling(), {"batch": 0}, "batch must be at least 1, not 0"),
+        (Telling(), {"seed": -1}, "-1"),
+        (Written(), {"latent_dim": 3}, "is a source already: give latent_dim to what opened it"),
+        (Written(count=100), {"samples": None}, "has 100 images, too few to test"),
+    ],
+)  # fmt: skip
+def test_one_clear_line(generator: Any, options: dict[str, Any], message: str) -> None:
+    before = random_states()
+    with pytest.raises(ShapesHDError) as caught:
+        scored(generator, **{"samples": FEW, **options})
+    words = str(caught.value)
+    assert re.sub(r"\s+", " ", words) == words
+    assert message in words
+    assert " --" not in words
+    assert random_states() == before

@@ -1,0 +1,257 @@
+"""How fast a source is scored, beside a bare loop: python tests/speed/scoring.py
+
+A small StyleGAN2 with random weights is scored as `shapeshd score` does it. The bare loop does
+the least that gives a histogram: latents, the same generator and recognizer in batches of the
+same length, `joint_bins`, `np.bincount`; nothing is kept, checked or reported. Both take turns
+in one process, so that neither has the quieter minutes; the one that begins changes. The ratio
+is that of the counting; what a run takes beside it (the statistics, the report) is a fixed time
+and stands by itself.
+
+Then images per second of the recognizer alone, of `render:` images and of stored ones; and the
+peak memory of fresh processes that score the same generator, few and many samples long.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import resource
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from shapeshd import RayTracer, uniform_factors
+from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
+from shapeshd.benchmark.scoring.counting import piece_length
+from shapeshd.benchmark.scoring.score import score
+from shapeshd.benchmark.sources.registry import SourceOptions, open_source
+from shapeshd.benchmark.statistics.histogram import min_samples
+from shapeshd.factors import NUM_BINS, joint_bins
+from shapeshd.models import Generator, GeneratorConfig, load_generator, save_generator
+from shapeshd.render.plan import plan_render
+from shapeshd.render.run import run_render
+from shapeshd.scene.render_options import RenderOptions
+from shapeshd.scene.sampling import make_sampling
+from shapeshd.support.distributed import core_count
+
+BATCH = SourceOptions().batch
+
+
+def write_generator(folder: Path, size: int, channels: int) -> Path:
+    """Save a StyleGAN2 of few channels with random weights."""
+    torch.manual_seed(0)
+    config = GeneratorConfig(
+        size=size, latent_dim=64, style_dim=64, mapping_layers=2,
+        channel_base=max(size, 8 * channels), channel_max=channels,
+    )  # fmt: skip
+    path = folder / "generator.safetensors"
+    save_generator(path, Generator(config), {})
+    return path
+
+
+def synchronize(device: str) -> None:
+    """Wait for a GPU."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(work: Callable[[], Any], device: str) -> tuple[float, Any]:
+    """Return the seconds of a call, and what it gave."""
+    synchronize(device)
+    began = time.perf_counter()
+    found = work()
+    synchronize(device)
+    return time.perf_counter() - began, found
+
+
+def bare_loop(path: Path, recognizer: Recognizer, samples: int, device: str) -> np.ndarray:
+    """Return the histogram of so many samples, by the shortest way there is."""
+    network, latent_dim = load_generator(path, device)
+    counts = np.zeros(NUM_BINS, np.int64)
+    piece = piece_length(recognizer.size)  # the recognizer reads as many at a time as in a score
+    rng = torch.Generator().manual_seed(0)
+    for first in range(0, samples, piece):
+        parts = []
+        for _ in range(0, piece, BATCH):
+            with torch.inference_mode():
+                images = network(torch.randn(BATCH, latent_dim, generator=rng).to(device))
+                parts.append((images * 127.5 + 128).clamp(0, 255).byte())
+        bins = joint_bins(recognizer(torch.cat(parts)))[: samples - first]
+        counts += np.bincount(bins, minlength=NUM_BINS)
+    return counts
+
+
+def score_once(
+    text: str, recognizer: Recognizer, samples: int, device: str, folder: Path
+) -> dict[str, Any]:
+    """Score a source into a new folder."""
+    with open_source(text, device=device) as source:
+        out = Path(tempfile.mkdtemp(dir=folder)) / "score"
+        result = score(source, recognizer, out, samples=samples)
+    assert result is not None
+    return result
+
+
+def against_the_loop(
+    path: Path, recognizer: Recognizer, folder: Path, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Let both take turns; the first round, which warms up, does not count."""
+    n, device = options.samples, options.device
+    scores, loops, whole = [], [], []
+    for turn in range(options.rounds + 1):
+        took: dict[str, float] = {}
+        result: dict[str, Any] = {}
+        for which in ("score", "loop") if turn % 2 else ("loop", "score"):
+            if which == "loop":
+                loop = lambda: bare_loop(path, recognizer, n, device)  # noqa: E731
+                took[which], counts = timed(loop, device)
+                assert counts.sum() == n
+            else:
+                run = lambda: score_once(str(path), recognizer, n, device, folder)  # noqa: E731
+                took[which], result = timed(run, device)
+        if turn:
+            loops.append(n / took["loop"])
+            scores.append(n / result["run"]["seconds"])
+            whole.append(took["score"] - result["run"]["seconds"])
+    ratios = [ours / bare for ours, bare in zip(scores, loops, strict=True)]
+    return {
+        "samples": n,
+        "score_images_per_s": statistics.median(scores),
+        "loop_images_per_s": statistics.median(loops),
+        "ratio": statistics.median(ratios),
+        "ratio_range": [min(ratios), max(ratios)],
+        "ratios": ratios,
+        "fixed_seconds": statistics.median(whole),
+    }
+
+
+def recognizer_rate(recognizer: Recognizer, options: argparse.Namespace) -> float:
+    """Return images per second of the recognizer alone, of as many at a time as in a score."""
+    piece = piece_length(recognizer.size)
+    tracer = RayTracer(RenderOptions(recognizer.size))
+    images = tracer(uniform_factors(5, 0, 32))
+    images = images.repeat(piece // len(images), 1, 1, 1).to(options.device)
+    recognizer(images)
+    calls = max(1, options.samples // piece)
+    rates = []
+    for _ in range(options.rounds):
+        seconds, _ = timed(lambda: [recognizer(images) for _ in range(calls)], options.device)
+        rates.append(calls * piece / seconds)
+    return statistics.median(rates)
+
+
+def images_rates(
+    recognizer: Recognizer, folder: Path, options: argparse.Namespace
+) -> dict[str, float]:
+    """Return images per second of a score of images that are rendered, and that are stored."""
+    n, size = max(min_samples(), options.stored), recognizer.size
+    stored = folder / f"stored-{size}"
+    plan = plan_render(
+        stored, make_sampling("uniform", seed=9), n, RenderOptions(size), engine="torch"
+    )
+    run_render(plan)
+    rates = {}
+    for name, text in (("render", f"render:9:{n},size={size}"), ("stored", str(stored))):
+        found = []
+        for _ in range(max(1, options.rounds - 1)):
+            run = score_once(text, recognizer, n, options.device, folder)["run"]
+            found.append(n / run["seconds"])
+        rates[name] = statistics.median(found)
+    return rates
+
+
+def peak_of_a_score(path: str, name: str, samples: int, device: str, folder: str) -> dict[str, int]:
+    """Score and return the peak of this process's memory, and of the GPU's tensors, in bytes."""
+    recognizer = load_recognizer(name, device)
+    score_once(path, recognizer, samples, device, Path(folder))
+    status = Path("/proc/self/status")
+    if status.exists():  # ru_maxrss would begin with that of the parent
+        peak = int(status.read_text().partition("VmHWM:")[2].split()[0]) * 1024
+    else:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    gpu = torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else 0
+    return {"samples": samples, "process_bytes": peak, "gpu_bytes": gpu}
+
+
+def measure(size: int, options: argparse.Namespace) -> dict[str, Any]:
+    """Measure one size."""
+    name = options.recognizer or ("hd" if size >= 128 else "lite")
+    recognizer = load_recognizer(name, options.device)
+    if recognizer.size != size:
+        raise SystemExit(f"{name} reads images of {recognizer.size} pixels, not {size}")
+    result: dict[str, Any] = {
+        "size": size,
+        "device": options.device,
+        "cores": core_count(),
+        "threads": torch.get_num_threads(),
+        "load_average": os.getloadavg()[0],  # what else the machine was doing
+        "recognizer": recognizer.digest,
+        "generator_channels": options.channels,
+    }
+    with tempfile.TemporaryDirectory(prefix="shapeshd-scoring-") as temporary:
+        folder = Path(temporary)
+        path = write_generator(folder, size, options.channels)
+        result |= against_the_loop(path, recognizer, folder, options)
+        result["recognizer_images_per_s"] = recognizer_rate(recognizer, options)
+        if not options.no_images:
+            result["images_per_s"] = images_rates(recognizer, folder, options)
+        result["memory"] = []
+        for samples in options.memory:
+            arguments = (str(path), name, samples, options.device, temporary)
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                result["memory"].append(pool.apply(peak_of_a_score, arguments))
+    return result
+
+
+def report(found: dict[str, Any]) -> str:
+    low, high = found["ratio_range"]
+    lines = [
+        f"{found['size']} px on {found['device']}, {found['threads']} threads, "
+        f"load {found['load_average']:.1f}",
+        f"  score           {found['score_images_per_s']:>9,.0f} img/s",
+        f"  bare loop       {found['loop_images_per_s']:>9,.0f} img/s",
+        f"  ratio           {found['ratio']:>9.3f} [{low:.3f}, {high:.3f}] of "
+        f"{len(found['ratios'])} rounds of {found['samples']:,}",
+        f"  beside counting {found['fixed_seconds']:>9.1f} s a run",
+        f"  recognizer      {found['recognizer_images_per_s']:>9,.0f} img/s",
+    ]
+    for name, rate in found.get("images_per_s", {}).items():
+        lines.append(f"  score, {name:<9}{rate:>9,.0f} img/s")
+    for row in found["memory"]:
+        line = f"  memory at {row['samples']:,}: {row['process_bytes'] / 1e6:,.0f} MB"
+        lines.append(line + (f", GPU {row['gpu_bytes'] / 1e6:,.0f} MB" if row["gpu_bytes"] else ""))
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure all sizes and print them."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--size", type=int, nargs="+", default=[64], help="64, 256 or both")
+    parser.add_argument("--samples", type=int, default=20_000, help="of a round")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--recognizer", help="by default lite, or hd from 128 pixels on")
+    parser.add_argument("--channels", type=int, default=16, help="of the generator")
+    parser.add_argument("--stored", type=int, default=10_000, help="images rendered and stored")
+    parser.add_argument("--no-images", action="store_true", help="score the generator alone")
+    parser.add_argument("--memory", type=int, nargs="*", default=[10_000, 50_000])
+    parser.add_argument("--json", type=Path)
+    options = parser.parse_args()
+    results = []
+    for size in options.size:
+        results.append(measure(size, options))
+        print(report(results[-1]), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

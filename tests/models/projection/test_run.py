@@ -1,0 +1,479 @@
+"""`project`: which images count as not generated, the folder of a result, what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as PILImage
+
+from shapeshd.benchmark.recognizer.recognizer import WEIGHTS, load_recognizer
+from shapeshd.dataset.render_spec import RenderSpec
+from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.factors import FACTORS, NAMES, bin_indices, uniform_factors
+from shapeshd.images.resize import resized
+from shapeshd.models import Generator, GeneratorConfig, load_generator, save_generator
+from shapeshd.models.config import Codes, Images
+from shapeshd.models.data.images import open_training_images, to_uint8
+from shapeshd.models.networks.encoder import EncoderConfig, build_encoder
+from shapeshd.models.projection.encoder_file import find_encoder, read_encoder
+from shapeshd.models.projection.evaluate import (
+    choose_limit,
+    factor_distance,
+    judge_factors,
+    outer_fence,
+)
+from shapeshd.models.projection.optimize import Projector, shell
+from shapeshd.models.projection.report import describe
+from shapeshd.models.projection.run import choose_images, peak_ratio, residual, summarise
+from shapeshd.support.checkpoint import read_card, save_checkpoint
+from tests.shapeshd.cli.test_bad_input import check_refusal
+
+SIZE, DIM = 32, 6
+CODES = Codes(latent_dim=DIM, noise_dim=3, head_width=8, head_layers=1)
+IMAGES = Images(size=SIZE, channel_base=128, channel_max=8, feature_dim=8, style_dim=8)
+DATA = "render:5:40"
+QUICK = ("--pool", 64)
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+def save_small(path: Path, card: dict[str, Any] | None = None, size: int = SIZE) -> Path:
+    torch.manual_seed(0)
+    config = GeneratorConfig(
+        size=size, latent_dim=DIM, style_dim=8, mapping_layers=2, mapping_rate=1.0,
+        normalize_latent=False, channel_base=128, channel_max=8,
+    )  # fmt: skip
+    save_generator(path, Generator(config), card or {})
+    return path
+
+
+def save_encoder(path: Path, **card: Any) -> str:
+    torch.manual_seed(1)
+    config = EncoderConfig(
+        size=SIZE, channel_base=128, channel_max=8, feature_dim=8, noise_dim=3,
+        latent_dim=DIM, head_width=8, head_layers=1,
+    )  # fmt: skip
+    tables = {"domain": "images", "codes": asdict(CODES), "images": asdict(IMAGES)}
+    return save_checkpoint(path, "encoder", build_encoder(config).state_dict(), tables | card)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    return save_small(tmp_path / "generator.safetensors")
+
+
+def truth(count: int = 8) -> Any:
+    """Factors in the middle of bins, so that nothing is near a border."""
+    bins = bin_indices(uniform_factors(3, 0, count))
+    rows = np.empty(bins.shape)
+    for column, factor in enumerate(FACTORS):
+        width = factor.period / factor.bins
+        whole = factor.topology == "discrete"
+        rows[:, column] = bins[:, column] if whole else factor.low + (bins[:, column] + 0.5) * width
+    return rows
+
+
+def test_distances_of_factors() -> None:
+    a, b = np.zeros((2, 6)), np.zeros((2, 6))
+    a[0], b[0] = (0.95, 0.5, 0.0, 1.0, 3, -30), (0.05, 0.25, 1.0, 2.0, 0, 30)
+    np.testing.assert_allclose(factor_distance(a, b)[0], (0.1, 0.25, 0.0, 1.0, 3, 60), atol=1e-12)
+    np.testing.assert_array_equal(factor_distance(a, b), factor_distance(b, a))
+    assert not factor_distance(a, b)[1].any()
+
+
+def test_a_factor_is_wrong_in_another_bin() -> None:
+    """One factor of each image is moved by a bin: that one is wrong, and it alone."""
+    true = truth(6)
+    found = true.copy()
+    for column, factor in enumerate(FACTORS):
+        step = 1 if factor.topology == "discrete" else factor.period / factor.bins
+        down = bin_indices(true)[column, column] == factor.bins - 1
+        found[column, column] += -step if down else step
+    verdict = judge_factors(true, true, found)
+    np.testing.assert_array_equal(verdict.wrong, np.eye(6, dtype=bool))
+    assert verdict.judged.all() and not verdict.errors.any()
+    assert not judge_factors(true, true, true).wrong.any()
+
+
+def test_a_border_that_the_recognizer_cannot_see_is_no_fault() -> None:
+    true = truth()
+    true[:, 0] = 1 / 12 - 0.001  # of a turn, just before a border
+    read = true.copy()
+    read[:, 0] = 1 / 12 + 0.002
+    assert judge_factors(true, true, read).wrong[:, 0].all()
+    card = {"factors": {"floor_hue": {"largest_error": 0.004 * 360}, "shape": {}}}
+    assert not judge_factors(true, true, read, card).wrong.any()
+    card["factors"]["floor_hue"]["largest_error"] = 0.002 * 360
+    assert judge_factors(true, true, read, card).wrong[:, 0].all()
+    # What it errs by on these very images counts as well, all of them together.
+    original = true.copy()
+    original[3, 0] -= 0.004
+    verdict = judge_factors(true, original, read)
+    assert not verdict.wrong.any()
+    np.testing.assert_allclose(verdict.errors, (0.004, 0, 0, 0, 0, 0), atol=1e-12)
+
+
+def test_what_is_misread_in_the_original_is_not_judged() -> None:
+    true = truth()
+    original, read = true.copy(), true.copy()
+    original[2, 1] = (true[2, 1] + 0.3) % 1
+    original[4, 4] = (true[4, 4] + 1) % 4
+    read[:, 1], read[:, 4] = (true[:, 1] + 0.5) % 1, (true[:, 4] + 2) % 4
+    verdict = judge_factors(true, original, read)
+    expected = np.ones((8, 6), dtype=bool)
+    expected[2, 1] = expected[4, 4] = False
+    np.testing.assert_array_equal(verdict.judged, expected)
+    np.testing.assert_array_equal(verdict.wrong[:, 1], expected[:, 1])
+    np.testing.assert_array_equal(verdict.wrong[:, 4], expected[:, 4])
+    assert not verdict.errors.any()  # a blunder says nothing of the others
+    # However badly a card speaks of a recognizer, a bin in the middle is far enough.
+    card = {"factors": {name: {"largest_error": 1e3} for name in NAMES if name != "shape"}}
+    assert judge_factors(true, true, read, card).wrong[:, 1].all()
+
+
+def test_fence() -> None:
+    residuals = np.arange(101.0)
+    assert outer_fence(residuals) == 75 + 3 * 50
+    assert outer_fence(np.array([4.0])) == 4
+    normal = np.random.default_rng(0).normal(30, 2, 10_000)
+    assert (normal > outer_fence(normal)).sum() <= 1
+    with_some = np.concatenate([normal, np.full(500, 60.0)])
+    assert (with_some > outer_fence(with_some)).sum() == 500
+
+
+def test_the_limit_is_above_what_the_search_leaves() -> None:
+    residuals = np.array([1.0, 1.1, 1.2, 1.3, 9.0])
+    assert choose_limit(residuals, np.empty(0)) == pytest.approx(1.3 + 3 * 0.2)
+    assert choose_limit(residuals, np.array([0.1, 1.5])) == pytest.approx(1.9)
+    assert choose_limit(residuals, np.array([0.1, 12.0])) == 12
+
+
+def test_which_images() -> None:
+    assert choose_images(10, 3, False, "") == [7, 8, 9]
+    assert choose_images(10, 5, True, "") == [1, 3, 5, 7, 9]
+    assert choose_images(10, 10, True, "") == list(range(10))
+    assert len(set(choose_images(1000, 333, True, ""))) == 333
+    with pytest.raises(UsageError, match="has 10 images, fewer than"):
+        choose_images(10, 11, False, "")
+
+
+def test_residuals() -> None:
+    a = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    b = a.clone()
+    b[1] = 255 - b[1]
+    wanted = np.sqrt(((a.numpy().astype(float) - b.numpy()) ** 2).mean((1, 2, 3)))
+    np.testing.assert_allclose(residual(a, b), wanted)
+    assert peak_ratio(0.0) is None
+    assert peak_ratio(2.55) == pytest.approx(40)
+
+
+def test_share_and_its_interval() -> None:
+    def image(index: int, rmse: float, bad: bool) -> dict[str, Any]:
+        return {"index": index, "rmse": rmse, "not_generated": bad, "above_limit": bad,
+                "factors": None}  # fmt: skip
+
+    summary = summarise([image(i + 100, float(i), i >= 18) for i in range(20)])
+    assert (summary["images"], summary["not_generated"], summary["worst"]) == (20, 2, 119)
+    # Clopper and Pearson's interval of 2 in 20, from their tables.
+    assert (summary["low"], summary["high"]) == pytest.approx((0.0123, 0.3170), abs=1e-4)
+    assert summary["rmse"]["median"] == 9.5 and summary["wrong_factors"] is None
+
+
+def check_images(result: dict[str, Any], count: int) -> None:
+    assert [image["index"] for image in result["images"]] == list(range(40 - count, 40))
+    low, high = shell(DIM)
+    for image in result["images"]:
+        assert set(image) == {
+            "index", "rmse", "psnr", "length", "start", "factors", "above_limit", "not_generated"
+        }  # fmt: skip
+        assert low - 1e-3 < image["length"] < high + 1e-3
+        assert image["psnr"] == pytest.approx(peak_ratio(image["rmse"]))
+        assert image["above_limit"] == (image["rmse"] > result["limit"]["rmse"])
+
+
+def test_the_folder(checkpoint: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "out"
+    status, output, notes = run(
+        "project", checkpoint, DATA, *QUICK, "--count", 5, "--steps", 6, "--batch", 3,
+        "--reference", 2, "--out", out, "--json",
+    )  # fmt: skip
+    assert status == 0 and f"pairs: {out / 'pairs.png'}" in notes
+    assert sorted(path.name for path in out.iterdir()) == [
+        "latents.npy", "pairs.png", "result.json"
+    ]  # fmt: skip
+    result = json.loads((out / "result.json").read_text())
+    assert json.loads(output) == result
+    check_images(result, 5)
+    assert set(result) == {
+        "format", "format_version", "generator", "encoder", "dataset", "search", "recognizer",
+        "why_no_factors", "limit", "reference", "summary", "images", "seconds", "versions", "files",
+    }  # fmt: skip
+    assert result["generator"]["sha256"] == read_card(checkpoint)["sha256"]
+    assert result["encoder"] is None and result["why_no_factors"] is None
+    assert result["search"]["steps"] == 6 and result["search"]["batch"] == 3
+    assert result["dataset"]["size"] == SIZE and result["dataset"]["chosen"] == "last"
+    assert result["recognizer"]["name"] == "lite" and result["recognizer"]["resized"] == "bicubic"
+    assert result["reference"]["images"] == 2
+    # The true factors, and a verdict that follows from what is told of them.
+    for image in result["images"]:
+        factors = image["factors"]
+        known = uniform_factors(5, image["index"], image["index"] + 1)[0]
+        assert list(factors["true"].values()) == pytest.approx(list(known))
+        assert image["not_generated"] == (image["above_limit"] or bool(factors["wrong"]))
+        both = np.array([list(factors[key].values()) for key in ("true", "projected")])
+        other = np.array(NAMES)[np.not_equal(*bin_indices(both))]
+        assert set(factors["wrong"]) <= set(other)
+    # An untrained generator makes none of them, and the recognizer sees it.
+    assert result["summary"]["not_generated"] == 5
+    assert result["summary"]["rmse"]["median"] > 25
+    counted = sum(len(image["factors"]["wrong"]) for image in result["images"])
+    assert sum(result["summary"]["wrong_factors"].values()) == counted
+    # The latents make the images whose residuals are told.
+    network, _ = load_generator(checkpoint)
+    made = to_uint8(network(torch.from_numpy(np.load(out / "latents.npy"))))
+    data = open_training_images(spec(), SIZE)
+    told = [image["rmse"] for image in result["images"]]
+    np.testing.assert_allclose(residual(data.batch(range(35, 40)), made), told, atol=0.05)
+    check_sheet(out / "pairs.png", result, data.batch(range(35, 40)))
+
+
+def spec() -> RenderSpec:
+    return RenderSpec(5, 40, SIZE)
+
+
+def check_sheet(path: Path, result: dict[str, Any], targets: torch.Tensor) -> None:
+    """A PNG whose first pair is the worst image, enlarged four times."""
+    with PILImage.open(path) as picture:
+        assert picture.format == "PNG"
+        sheet = np.asarray(picture.convert("RGB"))
+    worst = max(range(5), key=lambda row: result["images"][row]["rmse"])
+    enlarged = targets[worst].permute(1, 2, 0).numpy().repeat(4, 0).repeat(4, 1)
+    row = sheet[16 : 16 + 4 * SIZE]
+    places = [
+        left
+        for left in range(row.shape[1] - 4 * SIZE)
+        if np.array_equal(row[:, left : left + 4 * SIZE], enlarged)
+    ]
+    assert len(places) == 1 and places[0] < 80
+
+
+def test_the_table(checkpoint: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "out"
+    arguments = (*QUICK, "--count", 3, "--steps", 3, "--reference", 0, "--limit", 200, "--spread")
+    status, output, _ = run("project", checkpoint, DATA, *arguments, "--out", out)
+    assert status == 0
+    lines = output.splitlines()
+    assert lines[0].startswith("cannot be generated") and "of 3 (" in lines[0]
+    assert lines[1].startswith("  factor in another bin")
+    assert "0 (limit 200.0, --limit)" in lines[2]
+    assert lines[3].split()[:4] == ["residual,", "8-bit", "levels", "median"]
+    assert len(lines) == 4  # no reference
+    result = json.loads((out / "result.json").read_text())
+    assert output.strip() == describe(result)
+    assert [image["index"] for image in result["images"]] == [6, 20, 33]
+    assert result["limit"] == {"rmse": 200.0, "from": "given"}
+
+
+def test_a_folder_of_images_has_residuals_only(checkpoint: Path, tmp_path: Path, run: Run) -> None:
+    """The generator's own samples, saved: found again, and nothing is said of factors."""
+    made, out = tmp_path / "made", tmp_path / "out"
+    assert run("sample", checkpoint, made, "--count", 4, "--seed", 8)[0] == 0
+    status, output, _ = run(
+        "project",
+        checkpoint,
+        made,
+        "--count",
+        4,
+        "--steps",
+        150,
+        "--pool",
+        512,
+        "--limit",
+        10,
+        "--out",
+        out,
+    )
+    assert status == 0
+    assert "has no known factors, so residuals alone judge" in output
+    assert "factor in another bin" not in output
+    result = json.loads((out / "result.json").read_text())
+    assert result["recognizer"] is None and result["summary"]["wrong_factors"] is None
+    assert all(image["factors"] is None for image in result["images"])
+    assert result["summary"]["not_generated"] == 0
+    assert result["summary"]["rmse"]["median"] < 3
+
+
+def test_a_size_that_no_recognizer_reads(tmp_path: Path, run: Run) -> None:
+    path, out = save_small(tmp_path / "generator.safetensors", size=16), tmp_path / "out"
+    arguments = ("project", path, DATA, *QUICK, "--count", 2, "--steps", 3, "--out", out)
+    status, output, _ = run(*arguments, "--reference", 0)
+    assert status == 0
+    assert "factors not compared" in output and "16x16 pixels, too few" in output
+    check_refusal(
+        run(*arguments[:-1], tmp_path / "b", "--recognizer", "lite"), 2, "too few", tmp_path / "b"
+    )
+
+
+def test_a_given_seed_gives_the_same(checkpoint: Path, tmp_path: Path, run: Run) -> None:
+    found = []
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        out = tmp_path / name
+        run("project", checkpoint, DATA, *QUICK, "--count", 3, "--steps", 4, "--reference", 1,
+            "--seed", seed, "--recognizer", "none", "--out", out)  # fmt: skip
+        found.append(((out / "latents.npy").read_bytes(), (out / "pairs.png").read_bytes()))
+    assert found[0] == found[1] != found[2]
+
+
+def test_the_encoder_that_belongs_to_a_generator(tmp_path: Path) -> None:
+    """Beside it, or the one that phase gan began with."""
+    for phase in ("vae", "aae", "gan"):
+        (tmp_path / phase).mkdir()
+    digest = save_encoder(tmp_path / "aae" / "encoder.safetensors")
+    save_encoder(tmp_path / "vae" / "encoder.safetensors", seed=3)
+    gan = tmp_path / "gan" / "generator.safetensors"
+    for card, found in (
+        ({"origin": {"encoder": digest}}, tmp_path / "aae" / "encoder.safetensors"),
+        ({"origin": {"encoder": "0" * 64}}, None),  # --from another run
+        ({"origin": {}}, None),  # a plain GAN
+        ({}, None),
+    ):
+        save_small(gan, card)
+        assert find_encoder(gan) == found
+    vae = save_small(tmp_path / "vae" / "generator.safetensors")
+    assert find_encoder(vae) == tmp_path / "vae" / "encoder.safetensors"
+
+
+def test_reading_an_encoder(tmp_path: Path) -> None:
+    path = tmp_path / "encoder.safetensors"
+    save_encoder(path)
+    state = torch.random.get_rng_state()
+    encoder = read_encoder(path)
+    assert torch.equal(torch.random.get_rng_state(), state)
+    mean, log_variance = encoder(torch.zeros(2, 3, SIZE, SIZE), torch.zeros(2, 3))
+    assert mean.shape == log_variance.shape == (2, DIM)
+    for card, kind, message in (
+        ({"domain": "factors"}, UsageError, "no images"),
+        ({"codes": None}, ShapesHDError, "has no tables codes and images"),
+        ({"codes": {"latent": 3}}, UsageError, "is not one of this version"),
+        ({"codes": {"latent_dim": DIM + 1}}, UsageError, "has the shape"),
+    ):
+        save_encoder(path, **card)
+        with pytest.raises(kind, match=message):
+            read_encoder(path)
+
+
+def test_a_run_of_our_own(tmp_path: Path, run: Run) -> None:
+    """What `train` leaves is what `project` reads: the encoder in it is used unasked."""
+    folder = tmp_path / "run"
+    settings = ("images.size=32", "images.channel_max=8", "images.feature_dim=8", "vae.steps=3",
+                "vae.batch=8", "checks.held_out=8", "checks.codes=8", "checks.every=3",
+                "checks.final_samples=0", "codes.head_width=8")  # fmt: skip
+    changes = [part for setting in settings for part in ("--set", setting)]
+    status, _, errors = run(
+        "train", "vae", "render:0:40", "--config", "smoke", "--out", folder, *changes
+    )
+    assert status == 0, errors
+    generator, out = folder / "vae" / "generator.safetensors", tmp_path / "out"
+    arguments = ("project", generator, "render:0:40", *QUICK, "--count", 2, "--steps", 3)
+    status, output, _ = run(*arguments, "--reference", 0, "--out", out, "--json")
+    assert status == 0
+    assert json.loads(output)["encoder"]["path"] == str(folder / "vae" / "encoder.safetensors")
+    run(*arguments, "--reference", 0, "--encoder", "none", "--out", tmp_path / "b")
+    assert json.loads((tmp_path / "b" / "result.json").read_text())["encoder"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--count", 0], "--count must be"),
+        (["--count", 41], "has 40 images, fewer than --count 41"),
+        (["--steps", 2], "--steps must be"),
+        (["--pool", 5], "--pool must be between 6"),
+        (["--batch", 0], "--batch must be"),
+        (["--reference", -1], "--reference must be"),
+        (["--seed", -1], "seed must be"),
+        (["--limit", -1], "--limit must be above 0"),
+        (["--limit", "nan"], "--limit must be above 0"),
+        (["--encoder", "none.safetensors"], "no such file"),
+        (["--encoder", WEIGHTS / "lite.safetensors"], "is a recognizer, not"),
+        (["--recognizer", "big"], "no such recognizer"),
+        (["--device", "tpu"], "cannot be used"),
+    ],
+)
+def test_refused_options(
+    checkpoint: Path, tmp_path: Path, run: Run, arguments: list[Any], message: str
+) -> None:
+    out = tmp_path / "out"
+    check_refusal(
+        run("project", checkpoint, DATA, "--count", 2, *arguments, "--out", out), 2, message, out
+    )
+
+
+def test_refused_sources(checkpoint: Path, tmp_path: Path, run: Run) -> None:
+    out = tmp_path / "out"
+
+    def refused(generator: object, data: object, message: str, *more: object) -> None:
+        check_refusal(run("project", generator, data, "--out", out, *more), 2, message, out)
+
+    refused(tmp_path / "none.safetensors", DATA, "no such file")
+    refused(tmp_path, DATA, "is no .safetensors file, such as")
+    refused(tmp_path / "model.pt", DATA, "is no .safetensors file, such as")
+    refused(WEIGHTS / "lite.safetensors", DATA, "is a recognizer, not a generator")
+    refused(checkpoint, tmp_path / "none", "no such file or folder")
+    refused(checkpoint, "render:0:0", "count must be")
+    made = tmp_path / "made"
+    run("sample", checkpoint, made, "--count", 2)
+    refused(checkpoint, made, "leave out --recognizer", "--count", 2, "--recognizer", "lite")
+    check_refusal(run("project", checkpoint, DATA, "--out", made), 2, "exists already")
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "message"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (RuntimeError("CUDA out of memory. Tried\nto allocate"), 1, "use a smaller --batch"),
+    ],
+)
+def test_whole_or_not_at_all(
+    checkpoint: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch,
+    failure: BaseException, status: int, message: str,
+) -> None:  # fmt: skip
+    def fails(*arguments: Any) -> None:
+        raise failure
+
+    before = sorted(path.name for path in tmp_path.iterdir())
+    monkeypatch.setattr(Projector, "project", fails)
+    out = tmp_path / "out"
+    check_refusal(run("project", checkpoint, DATA, "--count", 2, "--out", out), status, message)
+    monkeypatch.undo()
+    monkeypatch.setattr("shapeshd.models.projection.report.save_sheet", fails)
+    short = ("--count", 2, "--steps", 3, "--reference", 0)
+    run("project", checkpoint, DATA, *QUICK, *short, "--out", out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_the_default_folder(
+    checkpoint: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run" / "gan").mkdir(parents=True)
+    save_small(tmp_path / "run" / "gan" / "generator.safetensors")
+    run("project", "run/gan/generator.safetensors", DATA, *QUICK, "--count", 1, "--steps", 3,
+        "--reference", 0, "--recognizer", "none")  # fmt: skip
+    assert (tmp_path / "project-run-gan-generator" / "pairs.png").exists()
+
+
+def test_the_recognizer_is_read_in_its_own_size(checkpoint: Path) -> None:
+    """A guard for the test above that trusts it: it does read these renders at 64 pixels."""
+    reader = load_recognizer("lite")
+    data = open_training_images(spec(), SIZE)
+    read = reader(resized(data.batch(range(20)), reader.size))
+    verdict = judge_factors(uniform_factors(5, 0, 20), read, read, reader.card["accuracy"])
+    assert not verdict.wrong.any() and verdict.judged.mean() > 0.95

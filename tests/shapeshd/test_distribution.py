@@ -1,0 +1,432 @@
+"""Laws of the factors: files, sampling, and datasets that are drawn from one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from shapeshd.dataset.manifest import load_manifest, provenance_of
+from shapeshd.dataset.shards import list_shards, read_header
+from shapeshd.distribution import LEAST_SHARE, Law
+from shapeshd.errors import UsageError
+from shapeshd.factors import (
+    BIN_SHAPE,
+    FACTORS,
+    MAX_IMAGE,
+    NAMES,
+    NUM_BINS,
+    bin_indices,
+    joint_bins,
+    uniform_factors,
+    uniform_factors_at,
+)
+from shapeshd.scene.sampling import LawSampling, UniformSampling, make_sampling
+from shapeshd.verify import verify_dataset
+from tests.conftest import render_small
+from tests.support.damage import check, make_noise_set, problems
+
+Run = Callable[..., tuple[int, str, str]]
+FLAT = [[1] * 12] * 12
+TEXT = """
+scale.weights = [1, 1, 2, 4]
+shape.weights = [1, 1, 0, 1.0]   # no spheres
+
+[[pair]]
+factors = ["object_hue", "wall_hue"]
+weights = [
+    [3, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1], [1, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
+    [1, 1, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 3, 1, 1, 1, 1, 1, 1, 1, 1],
+    [1, 1, 1, 1, 3, 1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 3, 1, 1, 1, 1, 1, 1],
+    [1, 1, 1, 1, 1, 1, 3, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1, 3, 1, 1, 1, 1],
+    [1, 1, 1, 1, 1, 1, 1, 1, 3, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 1, 1],
+    [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 1], [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 5],
+]
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "law.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def weighted(**factors: list[float]) -> Law:
+    return Law.from_json({name: {"weights": weights} for name, weights in factors.items()})
+
+
+def paired(first: str, second: str, weights: Any) -> Law:
+    table = np.asarray(weights, dtype=float).tolist()
+    return Law.from_json({"pair": [{"factors": [first, second], "weights": table}]})
+
+
+def weights_of(bins: int) -> st.SearchStrategy[list[float]]:
+    number = st.one_of(st.just(0.0), st.integers(1, 1000).map(float), st.floats(0.01, 10.0))
+    return st.lists(number, min_size=bins, max_size=bins).filter(any)
+
+
+@st.composite
+def laws(draw: st.DrawFn) -> Law:
+    """Up to two pairs, weights for some of the other factors."""
+    order = draw(st.permutations(NAMES))
+    values: dict[str, Any] = {"pair": []}
+    for _ in range(draw(st.integers(0, 2))):
+        names, order = order[:2], order[2:]
+        high, wide = (FACTORS[NAMES.index(name)].bins for name in names)
+        rng = np.random.default_rng(draw(st.integers(0, 999)))
+        table = rng.random((high, wide)) * (rng.random((high, wide)) < 0.8)
+        table[range(2), range(2)] = 1.0
+        values["pair"].append({"factors": names, "weights": table.tolist()})
+    for name in order[: draw(st.integers(0, len(order)))]:
+        values[name] = {"weights": draw(weights_of(FACTORS[NAMES.index(name)].bins))}
+    return Law.from_json(values)
+
+
+def test_a_file_states_its_law_exactly(file: Path) -> None:
+    law = Law.read(file)
+    hues = 1 + 2 * np.eye(12)
+    hues[0, 2], hues[11, 11] = 0, 5
+    one, even = np.array([1, 1, 2, 4]) / 8, np.full(12, 1 / 12)
+    expected = np.einsum(
+        "a,bc,d,e,f->abcdef", even, hues.T / hues.sum(), one, np.array([1, 1, 0, 1]) / 3,
+        np.full(6, 1 / 6),
+    )  # fmt: skip
+    np.testing.assert_allclose(law.expected(), expected.ravel(), rtol=1e-13, atol=0)
+    assert law.expected().shape == (NUM_BINS,)
+    assert math.fsum(law.expected()) == pytest.approx(1, abs=1e-12)
+    assert law.bins == 12 * 143 * 4 * 3 * 6 == int((law.expected() > 0).sum())
+    np.testing.assert_allclose(law.marginal("object_hue", "wall_hue"), hues / hues.sum())
+    np.testing.assert_allclose(law.marginal("shape", "scale"), np.outer([1, 1, 0, 1], one) / 3)
+    assert str(law).startswith("scale, shape weighted; wall_hue coupled with object_hue (")
+
+
+@settings(max_examples=40, deadline=None)
+@given(law=laws())
+def test_a_law_survives_json_and_text_to_the_last_bit(law: Law) -> None:
+    for other in (Law.from_json(json.loads(json.dumps(law.to_json()))), Law.from_text(law.text)):
+        assert other == law
+        assert (other.digest, hash(other), other.text) == (law.digest, hash(law), law.text)
+        np.testing.assert_array_equal(other.expected(), law.expected())
+        np.testing.assert_array_equal(other.factors(3, 0, 50), law.factors(3, 0, 50))
+        assert law.difference(other) is None
+
+
+def test_equal_laws_are_equal_however_they_are_written() -> None:
+    assert weighted(scale=[1, 1, 2, 4]) == weighted(scale=[0.1, 0.1, 0.2, 0.4])
+    assert weighted(scale=[1, 1, 2, 4]) == weighted(scale=[3, 3, 6, 12], shape=[2, 2, 2, 2])
+    assert weighted(scale=[1, 1, 2, 4]) != weighted(scale=[1, 1, 2, 4.001])
+    assert weighted(scale=[1, 1, 2, 4]) != "scale"
+    table = np.arange(48.0).reshape(4, 12) + 1
+    assert paired("scale", "floor_hue", table) == paired("floor_hue", "scale", table.T)
+    assert (
+        paired("wall_hue", "object_hue", FLAT) == weighted(shape=[3, 3, 3, 3]) == Law.from_text("")
+    )
+    assert Law.from_text("").uniform
+    assert (Law.from_text("").text, str(Law.from_text(""))) == ("", "uniform")
+
+
+def test_the_uniform_law_gives_the_uniform_factors_bit_for_bit() -> None:
+    law = weighted(scale=[5, 5, 5, 5])
+    for seed, start in ((0, 0), (7, 12_345), (2**63 - 1, 10**9)):
+        np.testing.assert_array_equal(
+            law.factors(seed, start, start + 500), uniform_factors(seed, start, start + 500)
+        )
+    np.testing.assert_array_equal(
+        law.factors_at(3, [9, MAX_IMAGE - 1]), uniform_factors_at(3, [9, MAX_IMAGE - 1])
+    )
+
+
+@settings(max_examples=40, deadline=None)
+@given(law=laws(), seed=st.integers(0, 2**63 - 1), start=st.integers(0, 10**12))
+def test_a_sample_depends_on_seed_and_index_alone(law: Law, seed: int, start: int) -> None:
+    whole = law.factors(seed, start, start + 40)
+    cut = [law.factors(seed, start + a, start + b) for a, b in ((0, 1), (1, 17), (17, 40))]
+    np.testing.assert_array_equal(np.concatenate(cut), whole)
+    rows = np.random.default_rng(0).permutation(40)
+    np.testing.assert_array_equal(law.factors_at(seed, start + rows), whole[rows])
+    same = law.factors(seed, start, start + 40)[:, [u.axes[0] for u in law.units if u.uniform]]
+    free = uniform_factors(seed, start, start + 40)[:, [u.axes[0] for u in law.units if u.uniform]]
+    np.testing.assert_array_equal(same, free)  # what has no weights does not move
+
+
+@settings(max_examples=40, deadline=None)
+@given(law=laws())
+def test_no_sample_lies_where_the_law_has_none(law: Law) -> None:
+    factors = law.factors(1, 0, 2_000)
+    assert (law.expected()[joint_bins(factors)] > 0).all()
+    for column, factor in enumerate(FACTORS):
+        assert factor.low <= factors[:, column].min() <= factors[:, column].max() <= factor.high
+
+
+def test_ends_of_the_unit_interval_stay_inside_of_possible_bins() -> None:
+    law = weighted(
+        scale=[0, 1, 3, 0], shape=[0, 1, 0, 0], floor_hue=[0, 7] + [0] * 9 + [3],
+        orientation=[0, 0, 1 / 3, 1 / 3, 1 / 3, 0],
+    )  # fmt: skip
+    ends = [0.0, 2.0**-53, 0.25, np.nextafter(0.25, 0), 0.7, 1 / 3, 2 / 3, 1 - 2.0**-53]
+    unit = np.stack(np.meshgrid(*[ends] * 6), axis=-1).reshape(-1, 6)[::7]
+    assert (law.expected()[joint_bins(law._from_unit(unit))] > 0).all()
+
+
+def test_an_independent_inversion_gives_the_same_values() -> None:
+    law = weighted(scale=[1, 0, 2, 5])
+    unit = (uniform_factors(5, 0, 300)[:, 3] - 1).tolist()
+    expected = np.interp(unit, [0, 0.125, 0.375, 1], [1, 1.25, 1.75, 2])
+    jump = (np.array(unit) >= 0.125) & (np.array(unit) < 0.375)
+    expected[jump] = 1.5 + (np.array(unit)[jump] - 0.125)
+    np.testing.assert_allclose(law.factors(5, 0, 300)[:, 3], expected, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("names", [("scale",), ("shape",), ("wall_hue", "object_hue"), NAMES[:4]])
+def test_samples_follow_the_law(file: Path, names: tuple[str, ...]) -> None:
+    law = Law.read(file)
+    n = 400_000 if len(names) == 4 else 50_000
+    axes = [NAMES.index(name) for name in names]
+    q = law.marginal(*names).ravel()
+    found = bin_indices(law.factors(11, 0, n))[:, axes]
+    counts = np.bincount(
+        np.ravel_multi_index(tuple(found.T), [BIN_SHAPE[axis] for axis in axes]), minlength=q.size
+    )
+    assert counts[q == 0].sum() == 0
+    assert stats.chisquare(counts[q > 0], n * q[q > 0] / q.sum()).pvalue > 1e-3
+
+
+def test_within_a_bin_the_factors_are_uniform(file: Path) -> None:
+    factors = Law.read(file).factors(2, 0, 40_000)
+    for column, factor in enumerate(FACTORS):
+        if factor.topology != "discrete":
+            place = (factors[:, column] - factor.low) / factor.period * factor.bins
+            assert stats.kstest(np.mod(place, 1), "uniform").pvalue > 1e-4
+
+
+def test_the_difference_is_named() -> None:
+    one, other = weighted(scale=[1, 1, 2, 4]), weighted(shape=[1, 1, 0, 1])
+    assert one.difference(other) == "scale [0.125, 0.125, 0.25, 0.5], not uniform"
+    assert other.difference(one) == "scale uniform, not [0.125, 0.125, 0.25, 0.5]"
+    pair = paired("wall_hue", "scale", np.arange(48.0).reshape(12, 4) + 1)
+    assert "wall_hue and scale uniform, not coupled by the table" in str(one.difference(pair))
+
+
+def _pair(weights: str, factors: str = '["scale", "shape"]') -> str:
+    return f"[[pair]]\nfactors = {factors}\nweights = {weights}"
+
+
+TABLE = "[[1,2,1,1],[1,1,1,1],[1,1,1,1],[1,1,1,1]]"
+BAD = [
+    ("scale.weights = [1, 1, 1", "cannot be read as TOML"),
+    ("scale.weights = [1, 1, 1]", "scale.weights must hold 4 numbers, one for each bin, not 3"),
+    ("scale.weights = [1, 1, 1, 1, 1]", "scale.weights must hold 4 numbers"),
+    ("scale.weights = []", "scale.weights must hold 4 numbers, one for each bin, not 0"),
+    ("scale.weights = 3", "scale.weights must be a list of 4 numbers, not a number"),
+    ("scale = [1, 1, 1, 1]", "scale must be a table, not a list: write scale.weights = [4 num"),
+    ("scale.wieghts = [1, 1, 1, 1]", "scale: unknown key 'wieghts': write scale.weights"),
+    ("[scale]", "scale: lacks weights: write scale.weights = [4 numbers]"),
+    ("size.weights = [1, 1, 1, 1]", "unknown key 'size': choose floor_hue, wall_hue"),
+    ("scale.weights = [1, 1, nan, 1]", "must hold finite numbers of 0 and more, not nan"),
+    ("scale.weights = [1, 1, inf, 1]", "must hold finite numbers of 0 and more, not inf"),
+    ("scale.weights = [1, 1, -0.5, 1]", "must hold finite numbers of 0 and more, not -0.5"),
+    ("scale.weights = [1, 1, -2, 1]", "must hold finite numbers of 0 and more, not -2"),
+    (f"scale.weights = [1, 1, 1, {10**400}]", "not a number that large"),
+    ("scale.weights = [0, 0, 0.0, 0]", "scale.weights are all 0"),
+    ("scale.weights = [1, 1, true, 1]", "scale.weights must hold numbers, not true or false"),
+    ('scale.weights = [1, 1, "2", 1]', "scale.weights must hold numbers, not a text"),
+    ("scale.weights = [1, 1, 1, 1e-12]", "is too small to be drawn: give 0, or at least 1e-09"),
+    ("scale.weights = [1,1,1,2]\nscale.weights = [1,1,1,3]", "cannot be read as TOML"),
+    (f"scale.weights = [1, 1, 1, 2]\n{_pair(TABLE)}", "scale is given twice"),
+    (f"{_pair(TABLE)}\n{_pair(TABLE)}", "scale is given twice"),
+    ("pair = 3", "a pair begins with [[pair]], in double brackets"),
+    (_pair(TABLE).replace("[[pair]]", "[pair]"), "a pair begins with [[pair]]"),
+    ("[[pair]]\nfactors = ['scale', 'shape']", "pair 1: lacks weights: write factors"),
+    (_pair(TABLE, '["scale"]'), "pair 1: factors must name two factors"),
+    (_pair(TABLE, '["scale", "size"]'), "pair 1: unknown factor 'size': choose floor_hue"),
+    (_pair(TABLE, '["scale", 4]'), "pair 1: unknown factor 4: choose floor_hue"),
+    (_pair(TABLE, '["scale", "scale"]'), "pair 1: scale cannot be coupled with itself"),
+    (_pair("[1, 2, 3, 4]"), "pair 1: row 1 of weights must be a list of 4 numbers, not a number"),
+    (_pair("[[1, 2, 3, 4]]"), "pair 1: weights must have 4 rows, one for each bin of scale, not 1"),
+    (_pair(TABLE.replace("[1,2,1,1]", "[1,2,1]")), "pair 1: row 1 of weights must hold 4 numbers"),
+    (_pair(TABLE, '["scale", "wall_hue"]'), "pair 1: row 1 of weights must hold 12 numbers"),
+    (_pair("[[0,0,0,0],[0,0,0,0],[0,0,0,0],[0,0,0,0]]"), "pair 1: weights are all 0"),
+    (_pair("[[1,0,0,0],[1,0,0,0],[1,0,0,0],[1,0,0,0]]"), "only one bin of shape is left"),
+    (_pair(TABLE) + "\nstrength = 3", "pair 1: unknown key 'strength': write factors"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD)
+def test_a_bad_file_is_one_line(run: Run, tmp_path: Path, text: str, message: str) -> None:
+    path = tmp_path / "bad.toml"
+    path.write_text(text)
+    status, out, err = run("render", tmp_path / "out", "--law", path, "--engine", "torch")
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"shapeshd: error: {path}: ")
+    assert message in err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_missing_or_strange_file_is_one_line(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "bytes.toml").write_bytes(b"\xff\xfe\x00")
+    for name, message in (
+        ("none.toml", "no such file"), (".", "cannot be read"), ("bytes.toml", "cannot be read"),
+    ):  # fmt: skip
+        for command in (["render", tmp_path / "out"], ["score", "render:0:6000,size=64"]):
+            status, _, err = run(*command, "--law", tmp_path / name)
+            assert (status, err.count("\n")) == (2, 1)
+            assert message in err
+
+
+def test_a_text_that_is_no_law_is_refused() -> None:
+    for text in ("{", "[1]", '"scale"', '{"scale":{"weights":[1,2]}}', "[" * 100_000):
+        with pytest.raises(UsageError):
+            Law.from_text(text)
+
+
+def test_the_least_share_is_allowed() -> None:
+    assert weighted(scale=[1, 1, 1, 4 * LEAST_SHARE]).bins == NUM_BINS
+    assert weighted(scale=[1e300, 1e308, 1e308, 1.7e308]).bins == NUM_BINS
+    assert weighted(scale=[5e-324, 5e-324, 1e-323, 0]).bins == NUM_BINS * 3 // 4
+
+
+def test_samplings(file: Path) -> None:
+    law = Law.read(file)
+    sampling = make_sampling("uniform", seed=4, law=law)
+    assert isinstance(sampling, LawSampling)
+    assert (sampling.name, sampling.seed, sampling.law) == ("law", 4, law.text)
+    np.testing.assert_array_equal(sampling.factors(5, 9), law.factors(4, 5, 9))
+    assert isinstance(make_sampling("uniform", law=weighted(scale=[2, 2, 2, 2])), UniformSampling)
+    for name in ("grid", "table"):
+        with pytest.raises(UsageError, match=r"--law|--factors"):
+            make_sampling(name, law=law)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small set of the law; tests must not change it."""
+    home = tmp_path_factory.mktemp("drawn")
+    (home / "law.toml").write_text(TEXT)
+    render_small(
+        home / "data", engine="torch", sampling=LawSampling(Law.read(home / "law.toml"), 3)
+    )
+    return home / "data"
+
+
+def arguments(out: Path, law: Path | None, *more: object) -> list[object]:
+    size = ("--engine", "torch", "--size", 32, "--shard-size", 20, "--seed", 3, "--jobs", 1)
+    given = () if law is None else ("--law", law)
+    return ["render", out, *size, *given, "--backend", "threading", *more]
+
+
+def test_a_set_of_a_law_is_drawn_recorded_and_verified(run: Run, file: Path, drawn: Path) -> None:
+    law = Law.read(file)
+    labels = []
+    for path in list_shards(drawn):
+        with h5py.File(path) as shard:
+            labels.append(shard["labels"][()])
+            assert shard.attrs["law"].decode() == law.text
+            assert shard.attrs["sampling"].decode() == "law"
+    np.testing.assert_array_equal(np.concatenate(labels), law.factors(3, 0, 50))
+    manifest = load_manifest(drawn)
+    assert manifest.provenance.law == law.text
+    assert provenance_of(drawn) == provenance_of(list_shards(drawn)[0]) == manifest.provenance
+    assert provenance_of(drawn / "dataset.h5") == manifest.provenance
+    result = verify_dataset(drawn)
+    assert result.passed
+    assert check(result, "labels").passed
+    status, out, _ = run("info", drawn)
+    assert status == 0
+    assert f"law {law}, seed 3" in out
+    status, out, _ = run("info", drawn, "--json")
+    assert json.loads(out)["provenance"]["law"] == law.text
+
+
+def test_a_resumed_set_is_that_of_one_run(
+    run: Run, file: Path, drawn: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "data"
+    assert run(*arguments(out, file, "--count", 30))[0] == 0
+    assert run(*arguments(out, file, "--count", 50))[0] == 0
+    assert [p.read_bytes() for p in list_shards(out)] == [
+        p.read_bytes() for p in list_shards(drawn)
+    ]
+
+
+def test_another_law_is_refused_and_the_difference_named(
+    run: Run, drawn: Path, file: Path, tmp_path: Path
+) -> None:
+    other = tmp_path / "other.toml"
+    other.write_text(TEXT.replace("[1, 1, 2, 4]", "[1, 1, 2, 5]"))
+    status, _, err = run(*arguments(drawn, other, "--count", 50))
+    assert (status, err.count("\n")) == (2, 1)
+    assert "its law is scale, shape weighted" in err
+    assert "scale [0.125, 0.125, 0.25, 0.5], not [0.1111, 0.1111, 0.2222, 0.5556]" in err
+    status, _, err = run(*arguments(drawn, None, "--count", 50))
+    assert (status, err.count("\n")) == (2, 1)
+    assert "its sampling is 'law', not 'uniform'; use" in err
+    for name in ("grid", "table"):
+        more = ("--factors", file) if name == "table" else ()
+        status, _, err = run("render", tmp_path / "x", "--law", file, "--sampling", name, *more)
+        assert (status, err.count("\n")) == (2, 1)
+        assert f"--law has no meaning with --sampling {name}" in err
+
+
+def test_a_uniform_law_is_no_law(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "flat.toml"
+    path.write_text("scale.weights = [2, 2, 2, 2]")
+    assert run(*arguments(tmp_path / "a", path, "--count", 3))[0] == 0
+    assert run(*arguments(tmp_path / "b", None, "--count", 3))[0] == 0
+    a, b = (list_shards(tmp_path / name)[0] for name in "ab")
+    assert a.read_bytes() == b.read_bytes()
+    with h5py.File(a) as shard:
+        assert "law" not in shard.attrs  # sets made before there were laws, byte for byte
+    assert "law" not in json.loads((tmp_path / "a" / "manifest.json").read_text())["provenance"]
+    assert read_header(a).provenance.law == ""
+
+
+def test_verify_finds_labels_of_another_law(tmp_path: Path) -> None:
+    law = weighted(shape=[1, 1, 0, 1])
+    wrong = weighted(shape=[3, 1, 0, 1]).factors(0, 0, 4_000)
+    data = make_noise_set(tmp_path / "data", wrong, sampling="law", law=law.text)
+    result = verify_dataset(data)
+    assert "labels are not those of the sampling" in problems(result, "labels")
+    assert "shape: p = " in problems(result, "uniformity")
+    assert "not of the law" in problems(result, "uniformity")
+
+
+def test_verify_finds_labels_where_the_law_has_none(tmp_path: Path) -> None:
+    law = weighted(shape=[1, 1, 0, 1])
+    data = make_noise_set(
+        tmp_path / "data", uniform_factors(0, 0, 100), sampling="law", law=law.text
+    )
+    assert "shape: 2" in problems(verify_dataset(data), "uniformity")
+    assert "images lie where the law has none" in problems(verify_dataset(data), "uniformity")
+
+
+def test_verify_tests_coupled_pairs(file: Path, tmp_path: Path) -> None:
+    law = Law.read(file)
+    good = make_noise_set(tmp_path / "good", law.factors(0, 0, 4_000), sampling="law", law=law.text)
+    found = check(verify_dataset(good), "uniformity")
+    assert found.passed
+    assert "wall_hue x object_hue" in found.values["p_values"]
+    rng = np.random.default_rng(0)
+    labels = law.factors(0, 0, 4_000)
+    labels[:, 1] = rng.permutation(labels[:, 1])  # margins kept
+    bad = make_noise_set(tmp_path / "bad", labels, sampling="law", law=law.text)
+    assert "wall_hue x object_hue: p = " in problems(verify_dataset(bad), "uniformity")
+
+
+def test_a_damaged_law_is_said(tmp_path: Path) -> None:
+    data = make_noise_set(
+        tmp_path / "data", uniform_factors(0, 0, 100), sampling="law", law='{"scale":[1]}'
+    )
+    result = verify_dataset(data)
+    assert check(result, "labels").passed is False
+    assert "scale must be a table" in check(result, "labels").detail
+    assert check(result, "uniformity").passed is None

@@ -1,0 +1,62 @@
+"""A recognizer's training that takes seconds; as a program, one that a test can end.
+
+``python -m tests.support.tiny_training OUT WORKERS`` trains and saves its state after every step.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shapeshd.benchmark.recognizer import train as training
+from shapeshd.benchmark.recognizer.data import open_images, origin_of
+from shapeshd.benchmark.recognizer.network import NetworkConfig
+from shapeshd.benchmark.recognizer.train import RecognizerTraining, TrainingConfig
+from shapeshd.dataset.render_spec import RenderSpec
+from shapeshd.errors import ShapesHDError
+
+TINY = NetworkConfig(width=8, blocks=(1, 1, 1), keypoints=4, hidden=16)
+SPEC = RenderSpec(seed=3, count=300, size=64)
+BATCH, STEPS, HELD_OUT = 16, 40, 60
+
+
+def tiny_config(**changes: Any) -> TrainingConfig:
+    """Return the settings of a short run, with `changes`."""
+    values = {
+        "images": BATCH * STEPS, "batch": BATCH, "learning_rate": 3e-3, "warm_up": 5,
+        "average": 0.9, "precision": "fp32", "held_out": HELD_OUT,
+    }  # fmt: skip
+    return TrainingConfig(**{**values, **changes})
+
+
+def tiny_training(
+    out: Path,
+    *,
+    source: Path | RenderSpec = SPEC,
+    network: NetworkConfig = TINY,
+    start_from: Path | None = None,
+    **changes: Any,
+) -> RecognizerTraining:
+    """Open a short run in `out`."""
+    dataset = open_images(source, network.size)
+    origin = origin_of(dataset, source)
+    config = tiny_config(**changes)
+    return RecognizerTraining(dataset, origin, out, network, config, start_from=start_from)
+
+
+def main() -> None:
+    """Train as a real process does, and exit as the command line does."""
+    torch.set_num_threads(1)  # sums are cut by the number of threads: their last bits differ
+    training._SAVE_SECONDS, training._LOG_STEPS = 0.0, 1
+    try:
+        tiny_training(Path(sys.argv[1])).run(workers=int(sys.argv[2]))
+    except ShapesHDError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
