@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
 from shapeshd.factors import NUM_BINS, IntArray, check_seed, joint_bins
 from shapeshd.images.resize import resized
@@ -52,7 +52,7 @@ def score(
     recognizer: str | Path | Reader | None = None,
     out: str | Path | None = None,
     protocol: str | None = None,
-    law: Law | str | Path | None = None,
+    distribution: Distribution | str | Path | None = None,
     fidelity: int | None = None,
     features: str | FeatureNetwork = DEFAULT_FEATURES,
     range: Range = "auto",
@@ -85,15 +85,15 @@ def score(
 
             Functions return n images: a tensor or an array, (n, 3, H, W) or (n, H, W, 3). All
             random generators are seeded before each batch, by `seed` and the batch's number.
-        samples: how many, 5,761 at least for the uniform law; by default 100,000, or all images
-            of a source that ends.
+        samples: how many, 5,761 at least for the uniform distribution; by default 100,000, or all
+            images of a source that ends.
         recognizer: "lite", "hd", the path of another one, or an object that reads images. By
             default hd for images of 128 pixels and more, else lite.
         out: folder that gets report, histogram and examples, as from the command line. A score
             that was stopped goes on there if it is of the same network, bit for bit, or the same
             source; a function cannot be told from another, and needs a new folder.
         protocol: "chi2-20k" for 20 samples per bin, in place of `samples`.
-        law: that the samples should follow, or its TOML file; by default the uniform one.
+        distribution: that the samples should follow, or its TOML file; by default the uniform one.
         fidelity: of how many images, the first ones, the quality is measured as well; it takes
             `out`. The result's ``fidelity`` says it.
         features: by which they are compared with real ones: "recognizer", "inception:PATH",
@@ -127,14 +127,16 @@ def score(
         source = _opened(generator, stack, options, place, seed, trust, out)
         settings: dict[str, Any] = {
             "seed": seed,
-            "law": Law.read(Path(law)) if isinstance(law, (str, Path)) else law,
+            "distribution": Distribution.read(Path(distribution))
+            if isinstance(distribution, (str, Path))
+            else distribution,
             "progress": progress,
         }
         reader = _reader(recognizer, place)
         if out is None:
             if fidelity is not None:
                 raise UsageError("fidelity takes a folder, too: give out")
-            task = scoring.prepare(source, reader, samples, protocol, settings.pop("law"))
+            task = scoring.prepare(source, reader, samples, protocol, settings.pop("distribution"))
             return _score_in_memory(source, task, **settings)
         result = scoring.score(
             source, reader, Path(out),
@@ -221,7 +223,7 @@ def _reader(recognizer: str | Path | Reader | None, device: torch.device) -> Rea
 
 def _score_in_memory(source: Source, task: scoring.Task, *, seed: int, progress: bool) -> Score:
     """Score without a folder: nothing is kept of a run that fails."""
-    if remark := rendered_otherwise(source, task.law):
+    if remark := rendered_otherwise(source, task.distribution):
         note(remark)
     started = time.monotonic()
     counts = _count(source, task.reader, task.samples, task.side, progress)
@@ -236,7 +238,7 @@ def _score_in_memory(source: Source, task: scoring.Task, *, seed: int, progress:
     }
     result, _ = build_result(
         counts, source, task.reader,
-        seed=seed, side=task.side, resized=task.resized, run=run, law=task.law,
+        seed=seed, side=task.side, resized=task.resized, run=run, distribution=task.distribution,
     )  # fmt: skip
     result["histogram"]["file"] = None
     return Score(result, counts)

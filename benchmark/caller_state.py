@@ -15,7 +15,7 @@ from shapeshd.errors import ShapesHDError
 
 _OPTIONS = (
     "architecture|batch|classes|code-dir|device|frame-size|key|label-form|labels|latent-dim|layout|"
-    "features|fidelity|law|out|protocol|range|recognizer|samples|steps|timeout|trust"
+    "features|fidelity|distribution|out|protocol|range|recognizer|samples|steps|timeout|trust"
 )
 
 

@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.errors import MissingPackageError, UsageError
 from shapeshd.factors import NUM_BINS, IntArray, joint_bins
 from shapeshd.images.resize import check_image_size, resized
@@ -18,7 +18,7 @@ from shapeshd.images.resize import check_image_size, resized
 from .caller_state import kept_randomness, python_words
 from .recognizer.recognizer import Recognizer, load_recognizer, shipped_for
 from .scoring.counting import Reader
-from .sources.image_format import ImageForm
+from .sources.image_format import ImageFormat
 from .sources.options import RANGES, Layout, Range, SourceOptions
 from .statistics.chi_square import GoodnessOfFit, goodness_of_fit
 from .statistics.histogram import min_samples
@@ -39,9 +39,9 @@ class DistributionScore(Metric):
     axes, `compute_all` also the divergence D and 95% intervals. Each image must be a
     sample of its own: give every rank other latents.
 
-    With fewer samples than a test takes (5,761 of all ranks together for the uniform law), the
-    value is NaN, and a warning says so once: `forward` on a batch, and Lightning's sanity check,
-    see too few as a matter of course.
+    With fewer samples than a test takes (5,761 of all ranks together for the uniform distribution),
+    the value is NaN, and a warning says so once: `forward` on a batch, and Lightning's sanity
+    check, see too few as a matter of course.
 
     Args:
         range: of the images' values: "uint8" 0 to 255, "unit" [0, 1] or "symmetric" [-1, 1].
@@ -50,7 +50,7 @@ class DistributionScore(Metric):
         recognizer: "lite", "hd", the path of another one, or an object that reads images. By
             default hd for images of 128 pixels and more, else lite. One that is named works where
             the metric is; none is part of its state.
-        law: that the samples should follow, or its TOML file; by default the uniform one.
+        distribution: that the samples should follow, or its TOML file; by default the uniform one.
         kwargs: those of `torchmetrics.Metric`.
 
     Attributes:
@@ -74,7 +74,7 @@ class DistributionScore(Metric):
         *,
         layout: Layout = "nchw",
         recognizer: str | Path | Reader | None = None,
-        law: Law | str | Path | None = None,
+        distribution: Distribution | str | Path | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -82,11 +82,15 @@ class DistributionScore(Metric):
             raise UsageError(f"range must be uint8, unit or symmetric, not {range!r}")
         if layout not in ("nchw", "nhwc"):
             raise UsageError(f"layout must be nchw or nhwc, not {layout!r}")
-        law = Law.read(Path(law)) if isinstance(law, (str, Path)) else law
-        self.law = None if law is None or law.uniform else law
-        if self.law is not None:
-            check_testable(self.law)
-        self._form = ImageForm(SourceOptions(range=range, layout=layout), name=_NAME)
+        distribution = (
+            Distribution.read(Path(distribution))
+            if isinstance(distribution, (str, Path))
+            else distribution
+        )
+        self.distribution = None if distribution is None or distribution.uniform else distribution
+        if self.distribution is not None:
+            check_testable(self.distribution)
+        self._form = ImageFormat(SourceOptions(range=range, layout=layout), name=_NAME)
         self._ours = recognizer is None or isinstance(recognizer, (str, Path))
         if isinstance(recognizer, (str, Path)):
             recognizer = self._load(recognizer)
@@ -125,16 +129,16 @@ class DistributionScore(Metric):
     def compute(self) -> Tensor:
         """Return the reduced chi-square at 20 samples per bin: shape (), >= 1, or NaN.
 
-        Under another law than the uniform one the lowest value is a little below 1, and samples
-        where the law has none are left out; see `compute_all`.
+        Under another distribution than the uniform one the lowest value is a little below 1, and
+        samples where the distribution has none are left out; see `compute_all`.
         """
         counts: IntArray = self.histogram.cpu().numpy()
         probabilities = None
         self._fit = self._outside = None
-        if self.law is not None and counts.any():
-            counts, outside = split_outside(counts, self.law)
-            probabilities, self._outside = self.law.expected(), outside.share
-        needed = min_samples(NUM_BINS if self.law is None else self.law.bins)
+        if self.distribution is not None and counts.any():
+            counts, outside = split_outside(counts, self.distribution)
+            probabilities, self._outside = self.distribution.expected(), outside.share
+        needed = min_samples(NUM_BINS if self.distribution is None else self.distribution.bins)
         if counts.sum() < needed:
             self._warn(needed)
         else:
@@ -146,8 +150,8 @@ class DistributionScore(Metric):
 
         Returns:
             ``reduced_chi_square`` and ``divergence``, each also with ``_low`` and ``_high``, the
-            ends of the 95% interval; ``p_value`` of the chi-square test; and, of a law that is
-            not uniform, ``outside``, the share of the samples where it has none.
+            ends of the 95% interval; ``p_value`` of the chi-square test; and, of a distribution
+            that is not uniform, ``outside``, the share of the samples where it has none.
         """
         self.compute()
         return self._tensors()
@@ -165,7 +169,7 @@ class DistributionScore(Metric):
             for suffix, attribute in (("", "reported"), ("_low", "low"), ("_high", "high")):
                 values[name + suffix] = getattr(estimate, attribute, math.nan)
         values["p_value"] = math.nan if fit is None else fit.p_value
-        if self.law is not None:
+        if self.distribution is not None:
             values["outside"] = math.nan if self._outside is None else self._outside
         place = self.histogram.device
         return {name: torch.tensor(value, device=place) for name, value in values.items()}

@@ -34,7 +34,7 @@ def load_config(
     """
     values = _read(name)
     if row is not None:
-        _merge(values, read_toml(FOLDER / "rows" / f"{row}.toml"))
+        _merge(values, read_toml(FOLDER / "methods" / f"{row}.toml"))
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:

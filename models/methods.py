@@ -9,7 +9,7 @@ from .training.run_files import PHASES
 
 @dataclass(frozen=True)
 class Row:
-    """A row: what of the configuration it changes stands in ``configs/rows/NAME.toml``.
+    """A row: what of the configuration it changes stands in ``configs/methods/NAME.toml``.
 
     Attributes:
         title: as a table calls it.

@@ -30,7 +30,7 @@ __all__ = ["__version__", *_names]
 if TYPE_CHECKING:
     from .dataset.shapes_hd import ShapesHD as ShapesHD
     from .dataset.shapes_hd import open_dataset as open_dataset
-    from .distribution import Law as Law
+    from .distribution import Distribution as Distribution
     from .errors import ShapesHDError as ShapesHDError
     from .factors import FACTORS as FACTORS
     from .factors import Factor as Factor

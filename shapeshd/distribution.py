@@ -1,4 +1,4 @@
-"""A known law of the six factors other than the uniform one, from a small TOML file::
+"""A known distribution of the six factors other than the uniform one, from a small TOML file::
 
     scale.weights = [1, 1, 2, 4]             # one weight for each bin of the factor
     shape.weights = [1, 1, 0, 1]             # no spheres
@@ -74,10 +74,10 @@ class Unit:
 
 
 @dataclass(frozen=True, eq=False)
-class Law:
-    """A law under which blocks of one and two factors are independent.
+class Distribution:
+    """A distribution under which blocks of one and two factors are independent.
 
-    Two laws are equal if all their probabilities are.
+    Two distributions are equal if all their probabilities are.
 
     Attributes:
         units: the blocks, ordered by their first factor; every factor stands in one.
@@ -86,11 +86,11 @@ class Law:
     units: tuple[Unit, ...]
 
     @classmethod
-    def read(cls, path: Path) -> Law:
+    def read(cls, path: Path) -> Distribution:
         """Read a TOML file.
 
         Raises:
-            UsageError: in one line, if there is no such file or it states no law.
+            UsageError: in one line, if there is no such file or it states no distribution.
         """
         values = read_toml(path)
         try:
@@ -99,8 +99,8 @@ class Law:
             raise UsageError(f"{path}: {error}") from None
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Law:
-        """Return the law that a TOML file or `to_json` states.
+    def from_json(cls, values: Mapping[str, Any]) -> Distribution:
+        """Return the distribution that a TOML file or `to_json` states.
 
         Raises:
             UsageError: naming the key that is wrong.
@@ -121,8 +121,8 @@ class Law:
         return cls(tuple(units))
 
     @classmethod
-    def from_text(cls, text: str) -> Law:
-        """Return the law whose `text` this is; "" is the uniform law.
+    def from_text(cls, text: str) -> Distribution:
+        """Return the distribution whose `text` this is; "" is the uniform distribution.
 
         Raises:
             UsageError: if it is none.
@@ -130,7 +130,7 @@ class Law:
         try:
             values = json.loads(text or "{}")
         except (ValueError, RecursionError) as error:
-            raise UsageError(f"a law that cannot be read ({one_line(error)})") from None
+            raise UsageError(f"a distribution that cannot be read ({one_line(error)})") from None
         return cls.from_json(values)
 
     def to_json(self) -> dict[str, Any]:
@@ -148,7 +148,7 @@ class Law:
 
     @functools.cached_property
     def text(self) -> str:
-        """The law as JSON on one line, always the same for equal laws; "" if it is uniform."""
+        """One line of JSON, the same for equal distributions; "" if it is uniform."""
         if self.uniform:
             return ""
         return json.dumps(self.to_json(), sort_keys=True, separators=(",", ":"))
@@ -159,7 +159,7 @@ class Law:
         return hashlib.sha256(self.text.encode()).hexdigest()
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Law) and self.text == other.text
+        return isinstance(other, Distribution) and self.text == other.text
 
     def __hash__(self) -> int:
         return hash(self.text)
@@ -185,7 +185,7 @@ class Law:
 
     @property
     def uniform(self) -> bool:
-        """Whether this is the uniform law."""
+        """Whether this is the uniform distribution."""
         return not self.weighted
 
     @property
@@ -219,7 +219,7 @@ class Law:
         """Draw the factors of the images `start` .. `stop` - 1: float64 (stop - start, 6).
 
         They are a function of (seed, index) alone: the distribution functions are inverted at
-        the six numbers that make uniform factors of the same image. The uniform law gives
+        the six numbers that make uniform factors of the same image. The uniform distribution gives
         `uniform_factors`, bit for bit. Errors as there.
         """
         return self._from_unit(unit_numbers(seed, start, stop))
@@ -238,7 +238,7 @@ class Law:
                 _, drawn[:, axis] = _invert(block.table, bins, unit[:, axis])
         return from_unit(drawn)
 
-    def difference(self, other: Law) -> str | None:
+    def difference(self, other: Distribution) -> str | None:
         """Name the first factor or pair whose probabilities are not those in `other`."""
         for mine in self.units:
             theirs = next(unit for unit in other.units if mine.axes[0] in unit.axes)
@@ -284,9 +284,9 @@ def _shown(unit: Unit) -> str:
 
 
 def _stated(values: Mapping[str, Any]) -> list[Unit]:
-    """Return the units that a law states, each checked by itself."""
+    """Return the units that a distribution states, each checked by itself."""
     if not isinstance(values, Mapping):
-        raise UsageError(f"a law is a table, not {_kind(values)}")
+        raise UsageError(f"a distribution is a table, not {_kind(values)}")
     units = []
     for key, value in values.items():
         if key in NAMES:

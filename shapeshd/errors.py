@@ -29,7 +29,7 @@ class InterruptedRunError(ShapesHDError):
 
 
 class RendererError(ShapesHDError):
-    """What renders (POV-Ray, or PyTorch for its twin) is missing, too old, or failed."""
+    """What renders (POV-Ray, or PyTorch for the ray tracer) is missing, too old, or failed."""
 
 
 class MissingPackageError(ShapesHDError, ImportError):

@@ -28,8 +28,8 @@ def compare_features(
     `kernel_distance` and `neighbours`. FID has a bias that falls with the number of images, and
     the ideal values of the others are not 1 either: compare with `theoretical` at the same
     number. Simulated with 100 pairs of 200 vectors of 5 features in each of three cases (equal
-    laws; one shifted and wider; heavy tails), the intervals hold what they are of in 93% to 100%,
-    but those of KID in 90% where the laws are far apart.
+    distributions; one shifted and wider; heavy tails), the intervals hold what they are of in 93%
+    to 100%, but those of KID in 90% where the distributions are far apart.
 
     Args:
         generated: (n, d), n >= 100.

@@ -1,4 +1,4 @@
-"""Images in, feature vectors out: what the statistics of image quality compare.
+"""Images in, feature vectors out: what the statistics of image fidelity compare.
 
 The default takes the recognizer's own features, which needs nothing more. It was trained on
 these very scenes, and sees a hue or an edge out of place that an ImageNet network does not;
@@ -29,7 +29,7 @@ from shapeshd.images.resize import check_image_size, resized
 from shapeshd.raytracer.tracer import trace_images
 
 from .downloads import published_weights
-from .pretrained_features import KINDS, load_foreign
+from .pretrained_features import KINDS, load_pretrained
 
 DEFAULT = "recognizer"
 FORM = "recognizer, inception, vgg, inception:PATH or vgg:PATH"
@@ -126,5 +126,5 @@ def load_features(
     kind, colon, path = text.partition(":")
     if kind in KINDS and (path or not colon):
         file = Path(path) if colon else published_weights(kind)
-        return load_foreign(kind, file, device, trust=trust)
+        return load_pretrained(kind, file, device, trust=trust)
     raise UsageError(f"there are no features {text!r}; say {FORM}")

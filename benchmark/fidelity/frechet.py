@@ -1,6 +1,6 @@
 """Frechet distance of two sets of features: FID (Heusel et al. 2017, eq. 6).
 
-Each set is summed up by a normal law, and the distance of the two laws is
+Each set is summed up by a normal distribution, and the distance of the two distributions is
 
     d^2 = |m1 - m2|^2 + tr S1 + tr S2 - 2 tr (S1^(1/2) S2 S1^(1/2))^(1/2).
 
@@ -15,10 +15,11 @@ term from the values with a group left out. It may lie below 0, as every unbiase
 must. It is None where there are too few images for that term to be all.
 
 **The intervals.** That of `distance` is of its expectation *at these numbers of images*, bias and
-all; that of `infinity` of the distance of the true laws. Both come from the jackknife over 20
-groups (8 where there are more than 1024 features, for time), each left out of both sets in turn,
+all; that of `infinity` of the distance of the true distributions. Both come from the jackknife over
+20 groups (8 where there are more than 1024 features, for time), each left out of both sets in turn,
 with Student's quantile. `distance` is done on its square root, whose scatter is more even. Where
-the two laws are equal the jackknife is known to give too large a variance (Efron and Stein 1981).
+the two distributions are equal the jackknife is known to give too large a variance (Efron and Stein
+1981).
 """
 
 from __future__ import annotations
@@ -80,7 +81,7 @@ class _Moments:
 def frechet_between(
     mean1: FloatArray, covariance1: FloatArray, mean2: FloatArray, covariance2: FloatArray
 ) -> float:
-    """Return the squared Frechet distance of two normal laws; see the module.
+    """Return the squared Frechet distance of two normal distributions; see the module.
 
     Args:
         mean1: (d,).

@@ -7,8 +7,8 @@ unbiased estimator over *all* pairs (Gretton et al. 2012, eq. 3):
       - 2 sum_{i, j} k(x_i, y_j) / (n m).
 
 Published values average it over random subsets of 1000 images; the expectation is the same, and
-the scatter smaller. Its mean is 0 where the laws are equal, so about half of such values are
-negative. The sums are kept by pairs of groups, so that leaving a group out costs nothing: the
+the scatter smaller. Its mean is 0 where the distributions are equal, so about half of such values
+are negative. The sums are kept by pairs of groups, so that leaving a group out costs nothing: the
 interval is the jackknife's (`jackknife`), which is too wide rather than too short at 0.
 """
 

@@ -19,7 +19,7 @@ from shapeshd.benchmark.sources.base import Source
 from shapeshd.checks import whole_number
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import open_dataset
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.errors import InterruptedRunError, UsageError
 from shapeshd.factors import FloatArray
 from shapeshd.images.resize import resized
@@ -61,7 +61,7 @@ def open_fidelity(
     engine: str,
     reader: Reader,
     side: int,
-    law: Law | None = None,
+    distribution: Distribution | None = None,
     *,
     trust: bool = False,
 ) -> Fidelity:
@@ -73,7 +73,7 @@ def open_fidelity(
         engine: "torch" or "povray", which renders real images and re-renders.
         reader: reads factors; "recognizer" are the features of a `Recognizer`.
         side: width and height of the source's images, pixels.
-        law: that they should follow.
+        distribution: that they should follow.
         trust: whether code in the network's file may run.
 
     Raises:
@@ -89,7 +89,7 @@ def open_fidelity(
             )
         features = load_features(features, cast(Recognizer, reader), reader.device, trust=trust)
     renderer = Renderer(engine, side, reader.device)
-    return Fidelity(images, features, renderer, reader, side, law)
+    return Fidelity(images, features, renderer, reader, side, distribution)
 
 
 class Fidelity:
@@ -106,7 +106,7 @@ class Fidelity:
         renderer: renders factors at the images' size.
         reader: reads factors.
         side: width and height of the source's images, pixels.
-        law: that they should follow: the real images do.
+        distribution: that they should follow: the real images do.
 
     Raises:
         UsageError: if the recognizer was trained on the real images.
@@ -119,7 +119,7 @@ class Fidelity:
         renderer: Renderer,
         reader: Reader,
         side: int,
-        law: Law | None = None,
+        distribution: Distribution | None = None,
     ) -> None:
         spec = RenderSpec(REAL_SEED, _REAL_PER_IMAGE * images, reader.size)
         if images_in_common(reader.card, open_dataset(spec)):
@@ -130,7 +130,7 @@ class Fidelity:
         self.images = images
         self._features, self._renderer, self._reader = features, renderer, reader
         self._length = piece_length(side)
-        self._real = make_sampling("uniform", seed=REAL_SEED, law=law)
+        self._real = make_sampling("uniform", seed=REAL_SEED, distribution=distribution)
         self.settings = {
             "images": images,
             "seed": REAL_SEED,
@@ -141,7 +141,7 @@ class Fidelity:
                 "dimension": features.dimension,
             },
             "engine": {"name": renderer.name, "scene_sha256": renderer.digest},
-            "law": None if law is None else law.digest,
+            "distribution": None if distribution is None else distribution.digest,
             "version": _VERSION,
         }
 

@@ -40,7 +40,7 @@ _SAFE_TORCH = (2, 10)  # the first whose weights_only has no known way around it
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, of ImageNet
 
 
-class ForeignFeatures:
+class PretrainedFeatures:
     """A network for images of its own size.
 
     Args:
@@ -85,9 +85,9 @@ class ForeignFeatures:
         return values.float().cpu().numpy()
 
 
-def load_foreign(
+def load_pretrained(
     kind: str, path: Path, device: str | torch.device = "cpu", *, trust: bool = False
-) -> ForeignFeatures:
+) -> PretrainedFeatures:
     """Load the network of a file.
 
     Args:
@@ -113,7 +113,7 @@ def load_foreign(
     else:
         build = {"inception": _inception, "vgg": _vgg}[kind]
         network = build(_tensors(path, name, trust), place, name)
-    return ForeignFeatures(name, digest, network, _SIDES[kind], place)
+    return PretrainedFeatures(name, digest, network, _SIDES[kind], place)
 
 
 def _script(path: Path, device: torch.device, name: str) -> Callable[[Tensor], Any]:

@@ -1,4 +1,4 @@
-"""Images of given factors, by POV-Ray or by its twin: real images, and re-renders."""
+"""Images of given factors, by POV-Ray or by the ray tracer: real images, and re-renders."""
 
 from __future__ import annotations
 
@@ -23,9 +23,10 @@ class Renderer:
     """Renders factors at one size.
 
     Args:
-        engine: "torch", the twin, which agrees with POV-Ray up to pixels at edges; or "povray".
+        engine: "torch", the ray tracer, which agrees with POV-Ray up to pixels at edges; or
+            "povray".
         side: width and height in pixels.
-        device: where the images are wanted; the twin computes there.
+        device: where the images are wanted; the ray tracer computes there.
 
     Attributes:
         name: such as "shapeshd twin 1" or "POV-Ray 3.7".

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from shapeshd.benchmark.report.formatting import percent, source_name
-from shapeshd.benchmark.statistics.measurement_error import law_words, outside_words
+from shapeshd.benchmark.statistics.measurement_error import distribution_words, outside_words
 
 _SHORT = 8  # digits of a digest
 _UNKNOWN = "not recorded"
@@ -18,7 +18,7 @@ def comparison_warnings(results: Sequence[Result]) -> list[str]:
     """Say why some results do not compare, one line each; nothing where all do."""
     checks: list[tuple[str, Callable[[Result], str | None]]] = [
         ("they were read by different recognizers", recognizer_identity),
-        ("they were tested against different laws", law_words),
+        ("they were tested against different distributions", distribution_words),
         ("they are of different scenes", scene_words),
         ("they follow different protocols", lambda r: str(r.get("protocol") or "none")),
         ("they have different numbers of samples", lambda r: f"{r['samples']:,}"),

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from shapeshd.benchmark.report.table import REAL, reference_rows, source_row
-from shapeshd.benchmark.report.terminal import guilt
+from shapeshd.benchmark.report.terminal import significant_parts_text
 from shapeshd.benchmark.result.files import RESULT
 from shapeshd.benchmark.result.read import read_result, result_files
-from shapeshd.benchmark.statistics.measurement_error import law_words
+from shapeshd.benchmark.statistics.measurement_error import distribution_words
 
 from .comparability import comparison_warnings, model_name, recognizer_words
 from .order import Place, places, ranking_value
-from .row import leaderboard_row, quality_cells
+from .row import fidelity_cells, leaderboard_row
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,22 @@ class Comparison:
             {
                 **source_row(result, name),
                 "rank": numbers["rank_text"],
-                "guilt": guilt(result),
+                "significant_parts_text": significant_parts_text(result),
                 "recognizer": recognizer_words(result),
-                "quality": quality_cells(result),
+                "fidelity": fidelity_cells(result),
                 "numbers": numbers,
             }
             for result, name, numbers in listed
         ]
         references = {row["name"]: row for row in self._references()}
         return rows + [
-            {"rank": "", "guilt": "", "recognizer": "", "quality": ("", "", ""), **row}
+            {
+                "rank": "",
+                "significant_parts_text": "",
+                "recognizer": "",
+                "fidelity": ("", "", ""),
+                **row,
+            }
             for row in sorted(references.values(), key=lambda row: row["value"])
         ]
 
@@ -78,11 +84,11 @@ class Comparison:
 
     def _references(self) -> Iterable[dict[str, Any]]:
         several = len({result["recognizer"]["name"] for result in self.results}) > 1
-        laws = len(set(map(law_words, self.results))) > 1
+        distributions = len(set(map(distribution_words, self.results))) > 1
         for result in self.results:
             for row in reference_rows(result):
-                if laws:  # each law has its own bins
-                    row["name"] += f", {law_words(result)}"
+                if distributions:  # each distribution has its own bins
+                    row["name"] += f", {distribution_words(result)}"
                 if several and row["name"].startswith(REAL):  # each recognizer has its own
                     row["name"] += f" {result['recognizer']['name']}"
                 yield row
@@ -99,7 +105,7 @@ class Comparison:
                     "path": str(path),
                     "samples": result["samples"],
                     "protocol": result.get("protocol"),
-                    "law": (result.get("law") or {}).get("digest"),
+                    "distribution": (result.get("distribution") or {}).get("digest"),
                     "outside": result.get("outside"),
                     "recognizer": {
                         key: result["recognizer"].get(key) for key in ("name", "digest")
@@ -107,7 +113,9 @@ class Comparison:
                     "scene": result.get("scene"),
                     "reduced_chi_square": result["fit"]["prediction"]["reduced_chi_square"],
                     "divergence": result["fit"]["divergence"],
-                    "guilty": [p["name"] for p in result["decomposition"]["parts"] if p["guilty"]],
+                    "significant": [
+                        p["name"] for p in result["decomposition"]["parts"] if p["significant"]
+                    ],
                     "fidelity": result.get("fidelity"),
                 }
                 for result, path, name, numbers in listed

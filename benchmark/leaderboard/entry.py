@@ -23,7 +23,7 @@ from .compare import Comparison
 
 _KEPT = (
     *("format_version", "created", "versions", "images", "scene", "protocol", "samples", "seed"),
-    *("law", "outside", "fit", "references", "detection_limit", "verdict"),
+    *("distribution", "outside", "fit", "references", "detection_limit", "verdict"),
 )
 _TIMES = ("seconds", "images_per_second")
 _MOST_PARTS = 5
@@ -73,10 +73,10 @@ def _fidelity(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def _largest(parts: list[Any]) -> list[Any]:
-    """Return the largest parts of D, in their order; all guilty ones before any other."""
+    """Return the largest parts of D, in their order; all significant ones before any other."""
     order = sorted(
         range(len(parts)),
-        key=lambda row: (not parts[row]["guilty"], -parts[row]["delta"]["value"]),
+        key=lambda row: (not parts[row]["significant"], -parts[row]["delta"]["value"]),
     )
     return [parts[row] for row in sorted(order[:_MOST_PARTS])]
 

@@ -1,4 +1,4 @@
-"""Several results in order: ranks, and who is not told apart from whom."""
+"""Several results in order: ranks, and who is not significantly different from whom."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shapeshd.benchmark.statistics.measurement_error import law_words
+from shapeshd.benchmark.statistics.measurement_error import distribution_words
 
 from .ranking import ranks, told_apart
 from .row import is_infinite
@@ -18,9 +18,10 @@ class Place:
     """Where a result stands.
 
     Attributes:
-        rank: 1 for the best of its law: one more than the results that are surely better.
+        rank: 1 for the best of its distribution: one more than the results that are surely better.
         shared: whether another one has the same rank.
-        not_told_from: positions of the results of its law that are not told apart from it.
+        not_told_from: positions of the results of its distribution that are not significantly
+            different from it.
     """
 
     rank: int
@@ -32,19 +33,19 @@ class Place:
 
 
 def ranking_value(result: Mapping[str, Any]) -> float:
-    """Return D as estimated, or infinity where samples lie outside of the law."""
+    """Return D as estimated, or infinity where samples lie outside of the distribution."""
     return math.inf if is_infinite(result) else float(result["fit"]["divergence"]["value"])
 
 
 def places(results: Sequence[Mapping[str, Any]]) -> list[Place]:
-    """Return the place of each result; results of different laws are ranked apart.
+    """Return the place of each result; results of different distributions are ranked apart.
 
     See `ranking` for what a rank means.
     """
     found: dict[int, Place] = {}
     groups: dict[str, list[int]] = {}
     for position, result in enumerate(results):
-        groups.setdefault(law_words(result), []).append(position)
+        groups.setdefault(distribution_words(result), []).append(position)
     for group in groups.values():
         values = [ranking_value(results[position]) for position in group]
         errors = [results[position]["fit"]["divergence"]["standard_error"] for position in group]

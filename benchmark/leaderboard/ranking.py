@@ -1,14 +1,15 @@
 """Ranks of models of which each has a divergence with a standard error.
 
-Two models are told apart if their divergences differ by a two-sided z test,
+Two models are significantly different if their divergences differ by a two-sided z test,
 
     z = (D_a - D_b) / sqrt(s_a^2 + s_b^2),
 
 all pairs of a table together at the level 5% (Holm 1979), so that a table of equally good models
 splits them in one of twenty cases, however many they are. A model's rank is one more than the
-number of models that are better than it and told apart from it. Since a pair is told apart
-exactly if its |z| exceeds one common bound, "better and told apart" is transitive: models of
-equal rank are never told apart; models of different rank may not be, and `apart` says so.
+number of models that are better than it and significantly different from it. Since a pair is
+significantly different exactly if its |z| exceeds one common bound, "better and significantly
+different" is transitive: models of equal rank are never significantly different; models of
+different rank may not be, and `apart` says so.
 
 The samples of two models are taken to be independent. Two results of one generator with one seed
 are not.
@@ -44,7 +45,7 @@ def z_scores(values: Sequence[float], errors: Sequence[float]) -> FloatArray:
 def told_apart(
     values: Sequence[float], errors: Sequence[float], level: float = LEVEL
 ) -> NDArray[np.bool_]:
-    """Return which pairs are told apart, bool (m, m), symmetric; see the module.
+    """Return which pairs are significantly different, bool (m, m), symmetric; see the module.
 
     Args:
         values: estimates of D; infinite where D is.

@@ -9,8 +9,8 @@ from typing import Any
 
 from shapeshd.benchmark.report.fidelity_table import share_words, with_its_interval
 from shapeshd.benchmark.report.formatting import number
-from shapeshd.benchmark.report.table import guilty_parts
-from shapeshd.benchmark.statistics.measurement_error import law_words
+from shapeshd.benchmark.report.table import significant_parts
+from shapeshd.benchmark.statistics.measurement_error import distribution_words
 
 from .comparability import fidelity_of, model_name, scene_words
 
@@ -21,11 +21,11 @@ def leaderboard_row(result: Mapping[str, Any]) -> Row:
     """Return what a leaderboard says of a result: numbers as measured, not rounded or cut off.
 
     Unbiased estimates below 0 (D) or 1 (reduced chi-square) stay there. Where samples lie outside
-    of the law, D is infinite, and so is the reduced chi-square. What is not known is None.
+    of the distribution, D is infinite, and so is the reduced chi-square. What is not known is None.
     """
     fit, recognizer, source = result["fit"], result["recognizer"], result["source"]
     predicted, divergence = fit["prediction"]["reduced_chi_square"], fit["divergence"]
-    guilty = guilty_parts(result)
+    significant = significant_parts(result)
     infinite = is_infinite(result)
     return {
         "model": model_name(result),
@@ -33,8 +33,8 @@ def leaderboard_row(result: Mapping[str, Any]) -> Row:
         **_estimate("divergence", divergence, infinite),
         "p_value": fit["p_value"],
         "passed": result["verdict"]["passed"],
-        "mainly_wrong": guilty[0]["name"] if guilty else None,
-        "mainly_wrong_divergence": guilty[0]["delta"]["value"] if guilty else None,
+        "mainly_wrong": significant[0]["name"] if significant else None,
+        "mainly_wrong_divergence": significant[0]["delta"]["value"] if significant else None,
         "samples": result["samples"],
         "protocol": result.get("protocol"),
         "seed": result["seed"],
@@ -44,7 +44,7 @@ def leaderboard_row(result: Mapping[str, Any]) -> Row:
         "source_kind": source["kind"],
         "source_content": source.get("content"),
         "image_size": result["images"]["width"],
-        "law": law_words(result),
+        "distribution": distribution_words(result),
         "scene": scene_words(result),
         **fidelity_columns(result),
         "shapeshd": result.get("versions", {}).get("shapeshd"),
@@ -54,7 +54,7 @@ def leaderboard_row(result: Mapping[str, Any]) -> Row:
 
 
 def is_infinite(result: Mapping[str, Any]) -> bool:
-    """Whether more samples lie where the law has none than errors explain."""
+    """Whether more samples lie where the distribution has none than errors explain."""
     return bool((result.get("outside") or {}).get("wrong"))
 
 
@@ -84,11 +84,11 @@ def fidelity_columns(result: Mapping[str, Any]) -> Row:
     return {name: values[name] for name in _FIDELITY}
 
 
-QUALITY = ("PSNR of re-render, dB (real)", "beyond real images", "FID (real)")
-"""Heads of `quality_cells`."""
+FIDELITY = ("PSNR of re-render, dB (real)", "beyond real images", "FID (real)")
+"""Heads of `fidelity_cells`."""
 
 
-def quality_cells(result: Mapping[str, Any]) -> tuple[str, str, str]:
+def fidelity_cells(result: Mapping[str, Any]) -> tuple[str, str, str]:
     """Write the quality of single images with intervals; empty texts where it is not known.
 
     In brackets behind: what as many real images get.

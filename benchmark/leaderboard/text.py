@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from shapeshd.benchmark.report.terminal import WIDTH, shortened, table
-from shapeshd.benchmark.statistics.measurement_error import law_words
+from shapeshd.benchmark.statistics.measurement_error import distribution_words
 
 from .compare import Comparison
-from .row import QUALITY
+from .row import FIDELITY
 
 _LONGEST_NAME, _SHORT_NAME = 36, 22
 
 RANKS_MEAN = (
-    "equal ranks (=) are not told apart: two-sided z test of D, 5% for all pairs together; "
+    "equal ranks (=) are not significantly different: two-sided z test of D, 5% for all pairs "
+    "together; "
     "a rank is one more than the number of models that are surely better"
 )
 
@@ -30,20 +31,26 @@ def describe_comparison(comparison: Comparison) -> str:
     lines += table(
         ("", "mainly wrong (its part of D)", "recognizer"),
         [
-            (shortened(row["name"], _SHORT_NAME), row["guilt"], shortened(row["recognizer"], 28))
+            (
+                shortened(row["name"], _SHORT_NAME),
+                row["significant_parts_text"],
+                shortened(row["recognizer"], 28),
+            )
             for row in own
         ],
     )
-    if any(row["quality"][0] for row in own):
-        columns = zip(QUALITY, *(row["quality"] for row in own), strict=True)
+    if any(row["fidelity"][0] for row in own):
+        columns = zip(FIDELITY, *(row["fidelity"] for row in own), strict=True)
         longest = WIDTH - 2 - sum(2 + max(map(len, column)) for column in columns)
-        cells = [(shortened(row["name"], longest), *row["quality"]) for row in own]
-        lines += ["", *table(("", *QUALITY), cells)]
+        cells = [(shortened(row["name"], longest), *row["fidelity"]) for row in own]
+        lines += ["", *table(("", *FIDELITY), cells)]
     if any(place.shared for place in comparison.places):
-        lines.append("  equal ranks (=) are not told apart (z test of D, 5% for all pairs)")
-    laws = {law_words(result): result for result in comparison.results}
-    if len(laws) == 1 and comparison.results[0].get("law"):
-        lines.append(f"  tested against {next(iter(laws))}")
+        lines.append(
+            "  equal ranks (=) are not significantly different (z test of D, 5% for all pairs)"
+        )
+    distributions = {distribution_words(result): result for result in comparison.results}
+    if len(distributions) == 1 and comparison.results[0].get("distribution"):
+        lines.append(f"  tested against {next(iter(distributions))}")
     lines += [f"warning: {warning}" for warning in comparison.warnings]
     return "\n".join(line.rstrip() for line in lines)
 

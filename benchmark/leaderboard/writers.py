@@ -9,13 +9,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from shapeshd.benchmark.report.figures.score import occupancy_figure, score_figure
+from shapeshd.benchmark.report.figures.score import bin_counts_figure, score_figure
 from shapeshd.benchmark.report.html import both_widths, render_page
 from shapeshd.errors import UsageError
 from shapeshd.support.replace_file import replace_file
 
 from .compare import Comparison
-from .row import QUALITY
+from .row import FIDELITY
 from .text import RANKS_MEAN
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
@@ -76,30 +76,36 @@ def _raw(value: Any) -> str:
 def comparison_markdown(comparison: Comparison) -> str:
     """Return the table as GitHub's Markdown, with the references below and the warnings."""
     rows = comparison.rows()
-    quality = any(row["quality"][0] for row in rows)
+    fidelity = any(row["fidelity"][0] for row in rows)
     heads = [
         *("rank", "model", "reduced chi-square", "divergence D", "mainly wrong", "samples"),
         *("seed", "recognizer", "source"),
-        *(QUALITY if quality else ()),
+        *(FIDELITY if fidelity else ()),
         "command",
     ]
     lines = [_line(heads), _line(["---"] * len(heads))]
-    lines += [_line(_cells(row, quality)) for row in rows]
+    lines += [_line(_cells(row, fidelity)) for row in rows]
     remarks = [RANKS_MEAN[0].upper() + RANKS_MEAN[1:] + "."]
     remarks += [f"Warning: {warning}." for warning in comparison.warnings]
     intro = "Reduced chi-square at 20 samples per bin (1 is ideal) and D, with 95% intervals."
     return "\n".join([intro, "", *lines, "", *(f"- {_escaped(text)}" for text in remarks), ""])
 
 
-def _cells(row: dict[str, Any], quality: bool) -> list[str]:
-    texts = [row["rank"], _escaped(row["name"]), row["interval"], row["divergence"], row["guilt"]]
+def _cells(row: dict[str, Any], fidelity: bool) -> list[str]:
+    texts = [
+        row["rank"],
+        _escaped(row["name"]),
+        row["interval"],
+        row["divergence"],
+        row["significant_parts_text"],
+    ]
     if not row["own"]:
-        return [*texts, *[""] * (4 + 3 * quality + 1)]
+        return [*texts, *[""] * (4 + 3 * fidelity + 1)]
     numbers = row["numbers"]
     texts += [f"{numbers['samples']:,}", str(numbers["seed"]), _escaped(row["recognizer"])]
     texts.append(_escaped(numbers["source_kind"]))
-    if quality:
-        texts += row["quality"]
+    if fidelity:
+        texts += row["fidelity"]
     return [*texts, _code(numbers["command"])]
 
 
@@ -125,13 +131,13 @@ def comparison_page(comparison: Comparison) -> str:
     """Return a self-contained page with the table and the figures."""
     rows = comparison.rows()
     series = [
-        (name, result["occupancy"])
+        (name, result["bin_counts"])
         for name, result in zip(comparison.names, comparison.results, strict=True)
-        if "occupancy" in result  # an entry of a leaderboard has none
+        if "bin_counts" in result  # an entry of a leaderboard has none
     ]
     figures = {"score": both_widths(lambda width: score_figure(rows, width))}
     if series:
-        figures["occupancy"] = both_widths(lambda width: occupancy_figure(series, width))
+        figures["bin_counts"] = both_widths(lambda width: bin_counts_figure(series, width))
     return render_page(
         "compare.html",
         {
@@ -139,7 +145,7 @@ def comparison_page(comparison: Comparison) -> str:
             "rows": rows,
             "warnings": comparison.warnings,
             "ranks_mean": RANKS_MEAN,
-            "quality_heads": QUALITY if any(r["quality"][0] for r in rows) else (),
+            "quality_heads": FIDELITY if any(r["fidelity"][0] for r in rows) else (),
             "score_words": "; ".join(f"{row['name']}: {row['interval']}" for row in rows) + ".",
             "figures": figures,
         },

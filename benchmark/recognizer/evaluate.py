@@ -3,7 +3,7 @@
 A wrong bin is one of two kinds. The true value can lie so close to the border of its bin that
 a tiny error carries it over: such errors are as many as the mean error is large, and hardly
 change a histogram, because as many go the other way. Or the image was misread: the error is
-more than half a bin, or the shape is wrong. That is a *blunder*, and there should be none.
+more than half a bin, or the shape is wrong. That is a *gross error*, and there should be none.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from shapeshd.errors import UsageError
 from shapeshd.factors import FACTORS, FloatArray, IntArray, bin_indices
 
 _DEGREES = 360.0
-SHOWN_BLUNDERS = 20
+SHOWN_GROSS_ERRORS = 20
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class FactorAccuracy:
         bias: mean signed error, recognised less true.
         confusion: int64 (bins, bins): images of the true bin (row) read as another (column).
         border_errors: wrong bins with an error of half a bin or less.
-        blunders: images with an error of more than half a bin, or a wrong shape.
+        gross errors: images with an error of more than half a bin, or a wrong shape.
     """
 
     name: str
@@ -50,7 +50,7 @@ class FactorAccuracy:
     bias: float | None
     confusion: IntArray
     border_errors: int
-    blunders: int
+    gross_errors: int
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
@@ -66,15 +66,15 @@ class Accuracy:
         images: how many were read.
         joint_accuracy: share of images with all six bins right.
         factors: one entry per factor.
-        blunders: images with a blunder in any factor.
-        worst: some of these blunders, worst first (wrong shapes, then by the error in bins):
+        gross errors: images with a gross error in any factor.
+        worst: some of these gross errors, worst first (wrong shapes, then by the error in bins):
             number of the image, factor, true and recognised value.
     """
 
     images: int
     joint_accuracy: float
     factors: tuple[FactorAccuracy, ...]
-    blunders: int
+    gross_errors: int
     worst: tuple[dict[str, Any], ...]
 
     def to_json(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Accuracy:
             "images": self.images,
             "joint_accuracy": self.joint_accuracy,
             "factors": {factor.name: factor.to_json() for factor in self.factors},
-            "blunders": {"count": self.blunders, "worst": list(self.worst)},
+            "gross_errors": {"count": self.gross_errors, "worst": list(self.worst)},
             "border_errors": sum(factor.border_errors for factor in self.factors),
         }
 
@@ -102,7 +102,7 @@ def accuracy(truth: FloatArray, found: FloatArray) -> Accuracy:
         raise UsageError(f"factors of shape {found.shape} cannot be compared with {truth.shape}")
     true_bins, found_bins = bin_indices(truth), bin_indices(found)
     error = found - truth
-    factors, blundered = [], np.zeros(truth.shape, dtype=bool)
+    factors, gross = [], np.zeros(truth.shape, dtype=bool)
     in_bins = np.full(truth.shape, np.inf)
     for column, factor in enumerate(FACTORS):
         confusion = np.zeros((factor.bins, factor.bins), dtype=np.int64)
@@ -110,7 +110,7 @@ def accuracy(truth: FloatArray, found: FloatArray) -> Accuracy:
         wrong = true_bins[:, column] != found_bins[:, column]
         share = 1 - wrong.mean()
         if factor.topology == "discrete":
-            blundered[:, column] = wrong
+            gross[:, column] = wrong
             counts = (0, int(wrong.sum()))
             row = FactorAccuracy(
                 factor.name, None, share, None, None, None, None, None, confusion, *counts
@@ -122,7 +122,7 @@ def accuracy(truth: FloatArray, found: FloatArray) -> Accuracy:
             signed = (signed + factor.period / 2) % factor.period - factor.period / 2
         size = np.abs(signed)
         in_bins[:, column] = size / (factor.period / factor.bins)
-        blundered[:, column] = in_bins[:, column] > 0.5
+        gross[:, column] = in_bins[:, column] > 0.5
         unit, by = ("degree", _DEGREES) if factor.unit == "turn" else (factor.unit, 1.0)
         row = FactorAccuracy(
             name=factor.name,
@@ -134,8 +134,8 @@ def accuracy(truth: FloatArray, found: FloatArray) -> Accuracy:
             largest_error=float(size.max() * by),
             bias=float(signed.mean() * by),
             confusion=confusion,
-            border_errors=int((wrong & ~blundered[:, column]).sum()),
-            blunders=int(blundered[:, column].sum()),
+            border_errors=int((wrong & ~gross[:, column]).sum()),
+            gross_errors=int(gross[:, column].sum()),
         )
         factors.append(row)
     right = (true_bins == found_bins).all(1)
@@ -143,8 +143,8 @@ def accuracy(truth: FloatArray, found: FloatArray) -> Accuracy:
         images=len(truth),
         joint_accuracy=float(right.mean()),
         factors=tuple(factors),
-        blunders=int(blundered.any(1).sum()),
-        worst=tuple(_worst(truth, found, blundered, in_bins)),
+        gross_errors=int(gross.any(1).sum()),
+        worst=tuple(_worst(truth, found, gross, in_bins)),
     )
 
 
@@ -167,10 +167,10 @@ def evaluate(
 
 
 def _worst(
-    truth: FloatArray, found: FloatArray, blundered: np.ndarray[Any, Any], in_bins: FloatArray
+    truth: FloatArray, found: FloatArray, gross: np.ndarray[Any, Any], in_bins: FloatArray
 ) -> list[dict[str, Any]]:
-    rows, columns = np.nonzero(blundered)
-    order = np.argsort(-in_bins[rows, columns], kind="stable")[:SHOWN_BLUNDERS]
+    rows, columns = np.nonzero(gross)
+    order = np.argsort(-in_bins[rows, columns], kind="stable")[:SHOWN_GROSS_ERRORS]
     return [
         {
             "image": int(row),

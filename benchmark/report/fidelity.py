@@ -1,4 +1,4 @@
-"""The part of a page that tells of image quality, beside the distribution."""
+"""The part of a page that tells of image fidelity, beside the distribution."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def load_pictures(path: Path) -> Arrays | None:
     return load_arrays(path, _KEYS, "pictures")
 
 
-def quality_context(result: Mapping[str, Any], pictures: Arrays | None) -> dict[str, Any] | None:
+def fidelity_context(result: Mapping[str, Any], pictures: Arrays | None) -> dict[str, Any] | None:
     """Return what the template needs of a result's ``fidelity``; None if it has none."""
     entry = result.get("fidelity")
     if not entry:

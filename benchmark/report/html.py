@@ -11,12 +11,16 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from shapeshd.benchmark.result.files import REPORT
-from shapeshd.benchmark.statistics.measurement_error import law_of, law_words, outside_words
-from shapeshd.distribution import Law
+from shapeshd.benchmark.statistics.measurement_error import (
+    distribution_of,
+    distribution_words,
+    outside_words,
+)
+from shapeshd.distribution import Distribution
 from shapeshd.factors import FACTORS, NAMES
 from shapeshd.support.replace_file import replace_file
 
-from .fidelity import load_pictures, quality_context
+from .fidelity import fidelity_context, load_pictures
 from .figures.factors import (
     CONFIDENCE,
     LARGEST_PAIRS,
@@ -29,8 +33,8 @@ from .figures.factors import (
     pair_figure,
     pairs_figure,
 )
-from .figures.fidelity import quality_figure
-from .figures.score import decomposition_figure, occupancy_figure, score_figure
+from .figures.fidelity import fidelity_figure
+from .figures.score import bin_counts_figure, decomposition_figure, score_figure
 from .figures.style import NARROW, WIDE, data_uri, style
 from .formatting import (
     bin_name,
@@ -46,10 +50,10 @@ from .formatting import (
 )
 from .provenance import facts
 from .sheets import Arrays, load_examples, sheets
-from .table import guilty_parts, score_rows, source_row
+from .table import score_rows, significant_parts, source_row
 
 _ENOUGH_PER_CELL = 5
-_NAMED = 5  # guilty parts in a sentence
+_NAMED = 5  # significant parts in a sentence
 _TEMPLATES = Path(__file__).parent / "templates"
 
 Context = dict[str, Any]
@@ -96,7 +100,7 @@ def report_page(
         **_bins(result),
         **_sheets(result, examples),
         **_recognizer(result),
-        "quality": quality_context(result, pictures),
+        "fidelity": fidelity_context(result, pictures),
         "figures": _figures(result),
         "facts": facts(result),
     }
@@ -121,43 +125,45 @@ def both_widths(draw: Callable[[float], Figure]) -> dict[str, str]:
 
 
 def _figures(result: Mapping[str, Any]) -> Context:
-    guilty = {part["name"] for part in guilty_parts(result)}
+    significant = {part["name"] for part in significant_parts(result)}
     accuracy, name = result["recognizer"].get("accuracy"), source_name(result)
-    rows, series = score_rows(result), [(name, result["occupancy"])]
-    law = law_of(result)
+    rows, series = score_rows(result), [(name, result["bin_counts"])]
+    distribution = distribution_of(result)
     return {
         "score": both_widths(lambda width: score_figure(rows, width)),
         "decomposition": both_widths(
             lambda width: decomposition_figure(result["decomposition"], width)
         ),
         "marginals": both_widths(
-            lambda width: marginals_figure(result["marginals"], guilty, width, law)
+            lambda width: marginals_figure(result["marginals"], significant, width, distribution)
         ),
-        "pairs": both_widths(lambda width: pairs_figure(result["pairs"], guilty, width, law)),
-        "largest": [_largest(pair, law) for pair in _guilty_pairs(result)],
-        "occupancy": both_widths(lambda width: occupancy_figure(series, width)),
+        "pairs": both_widths(
+            lambda width: pairs_figure(result["pairs"], significant, width, distribution)
+        ),
+        "largest": [_largest(pair, distribution) for pair in _significant_pairs(result)],
+        "bin_counts": both_widths(lambda width: bin_counts_figure(series, width)),
         "confusion": both_widths(lambda width: confusion_figure(accuracy["factors"], width))
         if accuracy
         else None,
-        "quality": both_widths(lambda width: quality_figure(result, width))
+        "fidelity": both_widths(lambda width: fidelity_figure(result, width))
         if result.get("fidelity")
         else None,
     }
 
 
-def _guilty_pairs(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+def _significant_pairs(result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     pairs = {tuple(pair["factors"]): pair for pair in result["pairs"]}
-    guilty = [tuple(part["factors"]) for part in guilty_parts(result)]
-    return [pairs[factors] for factors in guilty if factors in pairs][:LARGEST_PAIRS]
+    significant = [tuple(part["factors"]) for part in significant_parts(result)]
+    return [pairs[factors] for factors in significant if factors in pairs][:LARGEST_PAIRS]
 
 
-def _largest(pair: Mapping[str, Any], law: Law | None) -> Context:
-    ratio = dependence(pair["counts"], coupling(law, pair["factors"]))
+def _largest(pair: Mapping[str, Any], distribution: Distribution | None) -> Context:
+    ratio = dependence(pair["counts"], coupling(distribution, pair["factors"]))
     return {
         "title": part_name(pair["factors"]),
         "low": f"{np.nanmin(ratio):.2f}",
         "high": f"{np.nanmax(ratio):.2f}",
-        "figure": both_widths(lambda width: pair_figure(pair, width, law)),
+        "figure": both_widths(lambda width: pair_figure(pair, width, distribution)),
     }
 
 
@@ -178,7 +184,7 @@ def _headline(result: Mapping[str, Any]) -> Context:
         "name": name,
         "kind": result["source"]["kind"],
         "samples": f"{result['samples']:,}",
-        "law": law_words(result),
+        "distribution": distribution_words(result),
         "outside": outside_words(result),
         "bins": f"{fit['bins']:,}",
         "freedom": f"{fit['degrees_of_freedom']:,}",
@@ -207,28 +213,30 @@ def _decomposition(result: Mapping[str, Any]) -> Context:
             "delta": with_interval(part["delta"]),
             "share": percent(max(part["share"], 0.0), 0) if part["share"] is not None else "–",
             "p": p_value(part["p_holm"]).removeprefix("p = ").removeprefix("p "),
-            "guilty": part["guilty"],
+            "significant": part["significant"],
         }
         for part in result["decomposition"]["parts"]
     ]
-    return {"summary": _summary([part for part in parts if part["guilty"]]), "parts": parts}
+    return {"summary": _summary([part for part in parts if part["significant"]]), "parts": parts}
 
 
-def _summary(guilty: list[Context]) -> str:
-    """Say in one sentence which parts are guilty; the figure and the table have all of them."""
-    if not guilty:
-        return "No factor, pair of factors or rest differs significantly from the law."
-    listed = [f"{part['name']} ({part['delta']}; {part['share']})" for part in guilty[:_NAMED]]
-    more = f"; and {len(guilty) - _NAMED} more" if len(guilty) > _NAMED else ""
-    return f"Differs significantly from the law, by its part of D: {'; '.join(listed)}{more}."
+def _summary(significant: list[Context]) -> str:
+    """Say in one sentence which parts are significant; figure and table have all of them."""
+    if not significant:
+        return "No factor, pair of factors or rest differs significantly from the distribution."
+    listed = [f"{part['name']} ({part['delta']}; {part['share']})" for part in significant[:_NAMED]]
+    more = f"; and {len(significant) - _NAMED} more" if len(significant) > _NAMED else ""
+    return (
+        f"Differs significantly from the distribution, by its part of D: {'; '.join(listed)}{more}."
+    )
 
 
 def _factors(result: Mapping[str, Any]) -> Context:
     rows: list[Context] = []
-    law = law_of(result)
+    distribution = distribution_of(result)
     for factor in FACTORS:
         counts = result["marginals"][factor.name]
-        for index, share in enumerate(expected_shares(law, factor)):
+        for index, share in enumerate(expected_shares(distribution, factor)):
             low, high = band(sum(counts), float(share))
             rows.append(
                 {
@@ -242,13 +250,15 @@ def _factors(result: Mapping[str, Any]) -> Context:
                 }
             )
     outside = sum(bool(row["outside"]) for row in rows)
-    guilty = [part_name(pair["factors"]) for pair in _guilty_pairs(result)]
+    significant = [part_name(pair["factors"]) for pair in _significant_pairs(result)]
     return {
         "marginals": rows,
         "marginal_bins": len(rows),
         "marginal_chance": round((1 - CONFIDENCE) * len(rows)),
         "marginal_words": f"{outside} of {len(rows)} bins lie outside of the 95% band.",
-        "pair_words": f"Guilty: {', '.join(guilty)}." if guilty else "No pair is guilty.",
+        "pair_words": f"Guilty: {', '.join(significant)}."
+        if significant
+        else "No pair is significant.",
     }
 
 
@@ -278,7 +288,7 @@ def _bins(result: Mapping[str, Any]) -> Context:
 def _sheets(result: Mapping[str, Any], examples: Arrays | None) -> Context:
     if examples is None:
         return {"sheets": [], "sheet_words": ""}
-    part = next((p for p in guilty_parts(result) if p["name"] == str(examples["part"])), None)
+    part = next((p for p in significant_parts(result) if p["name"] == str(examples["part"])), None)
     words = ["All are samples of the source, the first that fell into the cell, unless marked."]
     mean = result["fit"]["expected_per_bin"]
     if mean < _ENOUGH_PER_CELL:
@@ -301,7 +311,7 @@ def _recognizer(result: Mapping[str, Any]) -> Context:
         context["accuracy"] = {
             "images": f"{found['images']:,}",
             "joint": percent(found["joint_accuracy"]),
-            "blunders": f"{found['blunders']['count']:,}",
+            "gross_errors": f"{found['gross_errors']['count']:,}",
             "borders": None if borders is None else f"{borders:,}",
             "factors": [
                 {

@@ -29,7 +29,7 @@ def facts(result: Mapping[str, Any]) -> list[Fact]:
         ("Images", size, False),
         *_details(source),
         ("Samples", _samples(result), False),
-        *_law(result),
+        *_distribution(result),
         ("Recognizer", f"{recognizer['name']}, {recognizer['size']} pixels", False),
     ]
     if recognizer.get("digest"):
@@ -61,16 +61,17 @@ def _fidelity(entry: Mapping[str, Any]) -> Iterator[Fact]:
         yield "Command of the quality", str(entry["command"]), True
 
 
-def _law(result: Mapping[str, Any]) -> Iterator[Fact]:
-    """Yield what is known of a law that is not the uniform one."""
-    if law := result.get("law"):
-        yield "Law", str(law["text"]), False
-        yield "Law, SHA-256", str(law["digest"]), True
-        if law["misread"]:
-            text = f"{number(law['misread']['divergence'], 2)} for images of the law itself"
+def _distribution(result: Mapping[str, Any]) -> Iterator[Fact]:
+    """Yield what is known of a distribution that is not the uniform one."""
+    if distribution := result.get("distribution"):
+        yield "Law", str(distribution["text"]), False
+        yield "Law, SHA-256", str(distribution["digest"]), True
+        if distribution["measurement_error"]:
+            error = number(distribution["measurement_error"]["divergence"], 2)
+            text = f"{error} for images of the distribution itself"
             yield "D that the recognizer's errors alone would give", text, False
     if outside := outside_words(result):
-        yield "Outside of the law", outside, False
+        yield "Outside of the distribution", outside, False
 
 
 def _samples(result: Mapping[str, Any]) -> str:

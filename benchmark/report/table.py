@@ -35,7 +35,7 @@ def source_row(result: Mapping[str, Any], name: str | None = None) -> dict[str, 
 
 
 def reference_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the rows of the references: known laws exactly, real images with their interval."""
+    """Return the rows of the references: exact ones, and real images with their interval."""
     rows = []
     floor = result["recognizer"].get("noise_floor") or {}
     for reference in result["references"]:
@@ -70,6 +70,6 @@ def score_rows(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [source_row(result), *reference_rows(result)]
 
 
-def guilty_parts(result: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Return the guilty parts of the decomposition, the largest first."""
-    return [part for part in result["decomposition"]["parts"] if part["guilty"]]
+def significant_parts(result: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the significant parts of the decomposition, the largest first."""
+    return [part for part in result["decomposition"]["parts"] if part["significant"]]

@@ -13,12 +13,12 @@ from shapeshd.support.progress import human_time
 from .fidelity_table import basis, residual_rows, statistic_rows
 from .formatting import brief, number, p_value, part_name, percent, source_name, unit, with_interval
 from .html import write_report
-from .table import guilty_parts, score_rows
+from .table import score_rows, significant_parts
 
 __all__ = ["describe", "write_report"]
 
 WIDTH = 100
-_MOST_GUILTY = 8
+_MOST_SIGNIFICANT = 8
 _LONGEST_NAME = 34
 
 
@@ -37,9 +37,9 @@ def describe(result: Mapping[str, Any]) -> str:
     lines.append(f"  reduced chi-square at {_per_bin(fit)} samples per bin; in brackets: 95%")
     lines += ["", *_parts(result), ""]
     if entry := result.get("fidelity"):
-        lines += [*_quality(entry), ""]
+        lines += [*_fidelity(entry), ""]
     lines += fields(
-        [*_law(result), *_facts(result), *_recognizer(result["recognizer"]), *_run(result)]
+        [*_distribution(result), *_facts(result), *_recognizer(result["recognizer"]), *_run(result)]
     )
     return "\n".join(lines)
 
@@ -50,7 +50,7 @@ def _heading(result: Mapping[str, Any]) -> list[str]:
     rest = f" ({result['source']['kind']}), {result['samples']:,} samples"
     both = []
     if entry := result.get("fidelity"):
-        fine = result["verdict"]["passed"] and entry["verdict"]["quality"]
+        fine = result["verdict"]["passed"] and entry["verdict"]["fidelity"]
         both = textwrap.wrap(f"{'ok' if fine else 'WRONG'}: {entry['verdict']['text']}", WIDTH)
     return [
         shortened(source_name(result), WIDTH - len(rest)) + rest,
@@ -59,14 +59,14 @@ def _heading(result: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _quality(entry: Mapping[str, Any]) -> list[str]:
+def _fidelity(entry: Mapping[str, Any]) -> list[str]:
     limit = percent(entry["residual"]["quantile"], 1)
     heads = ("residual", "mean", "real images", f"beyond {limit} of real")
     return [
         *table(heads, [row[:4] for row in residual_rows(entry)]),
         "",
         *table(("features", "this source", "a perfect generator"), statistic_rows(entry)),
-        *fields([("quality", basis(entry))]),
+        *fields([("fidelity", basis(entry))]),
     ]
 
 
@@ -75,28 +75,30 @@ def _per_bin(fit: Mapping[str, Any]) -> str:
 
 
 def _parts(result: Mapping[str, Any]) -> list[str]:
-    guilty = guilty_parts(result)
-    if not guilty:
-        return ["  no factor, pair of factors or rest differs significantly from the law"]
+    significant = significant_parts(result)
+    if not significant:
+        return ["  no factor, pair of factors or rest differs significantly from the distribution"]
     rows = [
         (part_name(part["factors"]), with_interval(part["delta"]), percent(part["share"], 0))
-        for part in guilty[:_MOST_GUILTY]
+        for part in significant[:_MOST_SIGNIFICANT]
     ]
     lines = table(("what is wrong", "its part of D", "share"), rows)
-    if len(guilty) > _MOST_GUILTY:
-        lines.append(f"  ... and {len(guilty) - _MOST_GUILTY} more (result.json lists all)")
+    if len(significant) > _MOST_SIGNIFICANT:
+        lines.append(
+            f"  ... and {len(significant) - _MOST_SIGNIFICANT} more (result.json lists all)"
+        )
     return lines
 
 
-def _law(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    """Say against which law a result was tested, unless it is the uniform one."""
-    found, lines = result.get("law"), []
+def _distribution(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Say against which distribution a result was tested, unless it is the uniform one."""
+    found, lines = result.get("distribution"), []
     if found:
         text = f"{found['text']}, {found['bins']:,} bins"
-        if found["misread"]:
-            own = number(found["misread"]["divergence"], 2)
+        if found["measurement_error"]:
+            own = number(found["measurement_error"]["divergence"], 2)
             text += f"; images of it would be read with D = {own}"
-        lines.append(("law", text))
+        lines.append(("distribution", text))
     if outside := outside_words(result):
         lines.append(("  outside", outside))
     return lines
@@ -194,7 +196,11 @@ def shortened(text: str, longest: int = _LONGEST_NAME) -> str:
     return f"{text[: longest - 3 - tail]}...{text[-tail:]}"
 
 
-def guilt(result: Mapping[str, Any]) -> str:
-    """Say in a few words which part is the largest guilty one."""
-    guilty = guilty_parts(result)
-    return f"{part_name(guilty[0]['factors'])} {brief(guilty[0]['delta'])}" if guilty else "none"
+def significant_parts_text(result: Mapping[str, Any]) -> str:
+    """Say in a few words which part is the largest significant one."""
+    significant = significant_parts(result)
+    return (
+        f"{part_name(significant[0]['factors'])} {brief(significant[0]['delta'])}"
+        if significant
+        else "none"
+    )

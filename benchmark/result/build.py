@@ -20,7 +20,7 @@ from shapeshd.benchmark.scoring.counting import Reader
 from shapeshd.benchmark.scoring.provenance import content_digest, scene_of
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.statistics.attenuation import attenuation
-from shapeshd.benchmark.statistics.bin_counts import occupancy
+from shapeshd.benchmark.statistics.bin_counts import bin_counts
 from shapeshd.benchmark.statistics.chi_square import (
     PER_BIN,
     PROTOCOL,
@@ -30,8 +30,8 @@ from shapeshd.benchmark.statistics.chi_square import (
 from shapeshd.benchmark.statistics.coupled import decompose_under
 from shapeshd.benchmark.statistics.decomposition import Decomposition
 from shapeshd.benchmark.statistics.measurement_error import (
-    Misread,
-    law_to_json,
+    MeasurementError,
+    distribution_to_json,
     require_inside,
     split_outside,
 )
@@ -42,7 +42,7 @@ from shapeshd.benchmark.statistics.references import (
     ideal_sampler,
     memorizer,
 )
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.factors import BIN_SHAPE, NAMES, IntArray
 from shapeshd.support.replace_file import replace_file
 
@@ -59,7 +59,7 @@ def build_result(
     side: int,
     resized: str | None,
     run: Mapping[str, Any],
-    law: Law | None = None,
+    distribution: Distribution | None = None,
 ) -> tuple[dict[str, Any], Decomposition]:
     """Return the result of a histogram, and its decomposition.
 
@@ -71,26 +71,29 @@ def build_result(
         side: width and height of the source's images, pixels.
         resized: how they were brought to the recognizer's size; None if they had it.
         run: how long it took, and where.
-        law: that the samples should follow; None for the uniform one.
+        distribution: that the samples should follow; None for the uniform one.
 
     Raises:
         UsageError: if there are too few samples.
     """
     table, inside = counts.reshape(BIN_SHAPE), counts
     accuracy, floor = reader.card.get("accuracy"), reader.card.get("noise_floor")
-    misread = outside = probabilities = None
-    if law is not None:
-        misread, probabilities = Misread.of(law, accuracy), law.expected()
-        inside, outside = split_outside(counts, law, misread)
-        require_inside(inside, outside, law)
-    fit, parts = goodness_of_fit(inside, probabilities), decompose_under(inside, law)
+    measurement_error = outside = probabilities = None
+    if distribution is not None:
+        measurement_error, probabilities = (
+            MeasurementError.of(distribution, accuracy),
+            distribution.expected(),
+        )
+        inside, outside = split_outside(counts, distribution, measurement_error)
+        require_inside(inside, outside, distribution)
+    fit, parts = goodness_of_fit(inside, probabilities), decompose_under(inside, distribution)
     samples = int(counts.sum())
     references = [ideal_sampler(fit.bins).to_json(), memorizer(TRAINING_SET, fit.bins).to_json()]
-    if law is not None:
+    if distribution is not None:
         references[0]["deviation"] = fit.prediction.run_deviation
-    if misread:
-        references.insert(1, _as_read(misread, fit).to_json())
-    if floor and law is None:  # it was measured under the uniform law
+    if measurement_error:
+        references.insert(1, _as_read(measurement_error, fit).to_json())
+    if floor and distribution is None:  # it was measured under the uniform distribution
         predicted = floor["reduced_chi_square"]
         row = {
             "name": "real images",
@@ -100,7 +103,7 @@ def build_result(
         }
         references.insert(1, row)
     kept = None
-    if accuracy and law is None:
+    if accuracy and distribution is None:
         confusions = {name: accuracy["factors"][name]["confusion"] for name in NAMES}
         kept = attenuation(confusions, parts)
 
@@ -145,11 +148,11 @@ def build_result(
         "protocol": PROTOCOL if samples == PER_BIN * fit.bins else None,
         "samples": samples,
         "seed": seed,
-        "law": law_to_json(law, misread),
+        "distribution": distribution_to_json(distribution, measurement_error),
         "outside": outside.to_json() if outside else None,
         "fit": fit.to_json(),
         "decomposition": parts.to_json(),
-        "occupancy": occupancy(inside, probabilities).to_json(),
+        "bin_counts": bin_counts(inside, probabilities).to_json(),
         "references": references,
         "detection_limit": detection_limit(fit.samples, fit.bins).to_json(),
         "attenuation": kept,
@@ -160,17 +163,21 @@ def build_result(
             "sha256": hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest(),
         },
         "examples": {"file": None},
-        "verdict": verdict(counts, fit, parts, accuracy, misread=misread, outside=outside),
+        "verdict": verdict(
+            counts, fit, parts, accuracy, measurement_error=measurement_error, outside=outside
+        ),
         "run": dict(run),
     }
     return result, parts
 
 
-def _as_read(misread: Misread, fit: GoodnessOfFit) -> Reference:
-    """Return the row of a perfect source of the law, read by this recognizer."""
-    divergence, samples = misread.divergence(), fit.prediction.samples
+def _as_read(measurement_error: MeasurementError, fit: GoodnessOfFit) -> Reference:
+    """Return the row of a perfect source of the distribution, read by this recognizer."""
+    divergence, samples = measurement_error.divergence(), fit.prediction.samples
     reduced = 1 + (samples - 1) * divergence / fit.degrees_of_freedom
-    return Reference("the law as it is read", divergence, reduced, fit.prediction.run_deviation)
+    return Reference(
+        "the distribution as it is read", divergence, reduced, fit.prediction.run_deviation
+    )
 
 
 def save_result(result: Mapping[str, Any], path: Path) -> None:

@@ -11,15 +11,15 @@ from typing import Any
 from shapeshd.benchmark.leaderboard.comparability import fidelity_of, recognizer_words, scene_words
 from shapeshd.benchmark.leaderboard.row import fidelity_columns, leaderboard_row
 from shapeshd.benchmark.report.table import reference_rows, source_row
-from shapeshd.benchmark.report.terminal import guilt
-from shapeshd.benchmark.statistics.measurement_error import law_words, outside_words
+from shapeshd.benchmark.report.terminal import significant_parts_text
+from shapeshd.benchmark.statistics.measurement_error import distribution_words, outside_words
 from shapeshd.errors import ShapesHDError, UsageError
 
 from .files import ENTRY_FORMAT, FORMAT, FORMAT_VERSION, RESULT
 
 _NEEDED = ("source", "images", "recognizer", "samples", "fit", "decomposition", "references")
 _DAMAGE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
-_NEEDED_OF_RESULTS = (*_NEEDED, "occupancy")
+_NEEDED_OF_RESULTS = (*_NEEDED, "bin_counts")
 
 
 def result_files(paths: Sequence[Path]) -> list[Path]:
@@ -119,9 +119,9 @@ def _try_all(file: Path, result: dict[str, Any]) -> None:
     takers = (
         source_row,
         reference_rows,
-        guilt,
+        significant_parts_text,
         recognizer_words,
-        law_words,
+        distribution_words,
         outside_words,
         scene_words,
         fidelity_of,

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shapeshd.benchmark.report.formatting import with_interval
-from shapeshd.benchmark.report.table import guilty_parts
+from shapeshd.benchmark.report.table import significant_parts
 from shapeshd.benchmark.report.terminal import describe
 from shapeshd.benchmark.statistics.u_statistic import Estimate
 from shapeshd.factors import IntArray
@@ -58,20 +58,20 @@ class Score(Mapping[str, Any]):
 
     @property
     def divergence(self) -> Estimate:
-        """The chi-square divergence D from the law: 0 is ideal, at any n."""
+        """The chi-square divergence D from the distribution: 0 is ideal, at any n."""
         return _estimate(self["fit"]["divergence"])
 
     @property
-    def guilty(self) -> tuple[str, ...]:
+    def significant(self) -> tuple[str, ...]:
         """The parts of D that differ from 0, the largest first.
 
         Such as "scale", "wall_hue x object_hue", or "rest" for three factors and more.
         """
-        return tuple(part["name"] for part in guilty_parts(self))
+        return tuple(part["name"] for part in significant_parts(self))
 
     @property
     def passed(self) -> bool:
-        """Whether no deviation from the law is seen that the recognizer's errors cannot explain."""
+        """Whether no deviation is seen that the recognizer's errors cannot explain."""
         return bool(self["verdict"]["passed"])
 
     @property

@@ -8,7 +8,7 @@ from typing import Any
 from shapeshd.benchmark.report.formatting import percent, with_interval
 from shapeshd.benchmark.statistics.chi_square import GoodnessOfFit
 from shapeshd.benchmark.statistics.decomposition import Decomposition, Part
-from shapeshd.benchmark.statistics.measurement_error import Misread, Outside
+from shapeshd.benchmark.statistics.measurement_error import MeasurementError, Outside
 from shapeshd.benchmark.statistics.references import TRAINING_SET, detection_limit, memorizer
 from shapeshd.factors import NAMES, IntArray
 
@@ -19,25 +19,26 @@ def verdict(
     parts: Decomposition,
     accuracy: Mapping[str, Any] | None,
     *,
-    misread: Misread | None = None,
+    measurement_error: MeasurementError | None = None,
     outside: Outside | None = None,
 ) -> dict[str, Any]:
     """Return ``passed`` and ``text``.
 
-    A source fails if D, or the term of a guilty part, lies surely above 0 *and* above what
+    A source fails if D, or the term of a significant part, lies surely above 0 *and* above what
     the recognizer's own errors could make of real images. Those move at most a share e of the
     images (the misread ones) to other bins, and so change no density by more than about 2 e:
-    (2 e)^2 in a divergence. Under another law than the uniform one they may change more: then
-    four times what they make of images of the law counts (twice the deviation in density), and
-    samples where the law has none fail a source if the errors do not explain them.
+    (2 e)^2 in a divergence. Under another distribution than the uniform one they may change more:
+    then four times what they make of images of the distribution counts (twice the deviation in
+    density), and samples where the distribution has none fail a source if the errors do not explain
+    them.
 
     Args:
         counts: n_i, int64 (k,).
         fit: the test of all bins.
         parts: the decomposition.
         accuracy: of the recognizer, from its card; without it 2 e is 0.
-        misread: the law as the recognizer reads it, where it is not uniform.
-        outside: what lies where the law has none; None of the uniform law.
+        misread: the distribution as the recognizer reads it, where it is not uniform.
+        outside: what lies where the distribution has none; None of the uniform distribution.
     """
     if (counts > 0).sum() == 1:
         text = (
@@ -45,19 +46,21 @@ def verdict(
             "of image, or images that have nothing to do with the dataset."
         )
         return {"passed": False, "text": text}
-    blamed = [
-        part for part in parts.guilty if part.delta.low > _own_errors(accuracy, part, misread)
+    attributed = [
+        part
+        for part in parts.significant
+        if part.delta.low > _own_errors(accuracy, part, measurement_error)
     ]
     divergence = fit.divergence
     joint = 1 - accuracy["joint_accuracy"] if accuracy else 0.0
-    errors = max((2 * joint) ** 2, 4 * misread.divergence() if misread else 0.0)
+    errors = max((2 * joint) ** 2, 4 * measurement_error.divergence() if measurement_error else 0.0)
     wrong = divergence.low > errors
     limit = detection_limit(fit.samples, fit.bins)
     impossible = outside is not None and outside.wrong
-    if not wrong and not blamed and not impossible:
+    if not wrong and not attributed and not impossible:
         within = divergence.low == 0
         text = (
-            f"No deviation from the {'uniform law' if outside is None else 'law'} is seen in "
+            f"No deviation from the {'uniform ' if outside is None else ''}distribution is seen in "
             f"{fit.samples:,} samples: "
             + ("the interval of D contains 0" if within else "D is within the recognizer's errors")
             + f". A divergence above {limit.divergence:.2g} (reduced chi-square "
@@ -65,8 +68,8 @@ def verdict(
         )
         if outside is not None and outside.samples:
             text += (
-                f" Left out: {outside.samples:,} samples where the law has none, no more than the "
-                "recognizer's errors explain."
+                f" Left out: {outside.samples:,} samples where the distribution has none, no more "
+                "than the recognizer's errors explain."
             )
         return {"passed": True, "text": text}
     predicted = fit.prediction.reduced_chi_square
@@ -74,7 +77,8 @@ def verdict(
     if impossible and outside is not None:
         sentences.append(
             f"The distribution is wrong: {outside.samples:,} samples ({percent(outside.share)}) "
-            "lie where the law has none, so that D is infinite; all other figures are of the rest."
+            "lie where the distribution has none, so that D is infinite; all other figures are of "
+            "the rest."
         )
     if wrong:
         begin = "So is that of the rest" if impossible else "The distribution is wrong"
@@ -82,14 +86,14 @@ def verdict(
             f"{begin}: D = {with_interval(divergence.to_json())}, a reduced "
             f"chi-square of {with_interval(predicted.to_json())} at 20 per bin, where 1 is ideal."
         )
-    elif blamed and not impossible:
+    elif attributed and not impossible:
         sentences.append(
             "The distribution is wrong, though all bins together do not show it: D is not told "
             "from 0, but a part of it is."
         )
-    if blamed:
-        listed = [_named(part) for part in blamed[:3]]
-        more = f" and {len(blamed) - 3} more" if len(blamed) > 3 else ""
+    if attributed:
+        listed = [_named(part) for part in attributed[:3]]
+        more = f" and {len(attributed) - 3} more" if len(attributed) > 3 else ""
         sentences.append(f"What is wrong: {', '.join(listed)}{more}.")
     memory = memorizer(TRAINING_SET, fit.bins)
     if predicted.low > memory.reduced_chi_square:
@@ -97,21 +101,25 @@ def verdict(
             f"That is worse than repeating {TRAINING_SET:,} training images would be "
             f"({memory.reduced_chi_square:.2f})."
         )
-    if blamed and not blamed[0].factors:
-        images = (fit.bins - 1) / blamed[0].delta.reported
+    if attributed and not attributed[0].factors:
+        images = (fit.bins - 1) / attributed[0].delta.reported
         sentences.append(
             f"The rest is as large as that of a source that repeats {images:,.0f} images."
         )
     return {"passed": False, "text": " ".join(sentences)}
 
 
-def _own_errors(accuracy: Mapping[str, Any] | None, part: Part, misread: Misread | None) -> float:
+def _own_errors(
+    accuracy: Mapping[str, Any] | None, part: Part, measurement_error: MeasurementError | None
+) -> float:
     if not accuracy:
         return 0.0
     names = part.factors or NAMES
     missed = sum(1 - accuracy["factors"][name]["accuracy"] for name in names)
-    under_law = 4 * misread.divergence(*part.factors) if misread else 0.0
-    return float(max((2 * missed) ** 2, under_law))
+    under_distribution = (
+        4 * measurement_error.divergence(*part.factors) if measurement_error else 0.0
+    )
+    return float(max((2 * missed) ** 2, under_distribution))
 
 
 def _named(part: Part) -> str:
@@ -127,7 +135,7 @@ COLLAPSED = 1.0
 
 
 def verdict_of_both(result: Mapping[str, Any], residual: Mapping[str, Any]) -> dict[str, Any]:
-    """Say in one sentence what distribution and image quality are together.
+    """Say in one sentence what distribution and image fidelity are together.
 
     The distribution is right if the score passed. The quality is right if no more images are
     far from their re-render than is tolerated; see `summarize`.
@@ -151,7 +159,8 @@ def verdict_of_both(result: Mapping[str, Any], residual: Mapping[str, Any]) -> d
     if right and good:
         name = "right and real"
         text = (
-            "Distribution and image quality are both right: no deviation from the law is seen, and "
+            "Distribution and image fidelity are both right: no deviation from the distribution is "
+            "seen, and "
             f"the images are as close to their re-render as real ones ({mean}, {floor})."
         )
     elif right:
@@ -174,4 +183,4 @@ def verdict_of_both(result: Mapping[str, Any], residual: Mapping[str, Any]) -> d
         text = (
             f"Neither is right: the distribution is wrong, {wrong}, and the images are bad: {lie}."
         )
-    return {"distribution": right, "quality": good, "name": name, "text": text}
+    return {"distribution": right, "fidelity": good, "name": name, "text": text}

@@ -13,7 +13,7 @@ from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.histogram import min_samples
 from shapeshd.benchmark.statistics.measurement_error import split_outside
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.errors import InterruptedRunError, ShapesHDError, one_line
 from shapeshd.factors import NUM_BINS, FloatArray, joint_bins
 from shapeshd.images.resize import resized
@@ -63,7 +63,7 @@ def count_samples(
     ranks: Ranks,
     side: int,
     *,
-    law: Law | None = None,
+    distribution: Distribution | None = None,
     collect: Collect | None = None,
     progress: bool = False,
 ) -> int:
@@ -80,7 +80,8 @@ def count_samples(
         folder: of the run; what is counted goes to its `own` tally.
         ranks: the processes.
         side: width and height of the source's images, pixels.
-        law: that they should follow, for the estimate beside the bar; None for the uniform one.
+        distribution: that they should follow, for the estimate beside the bar; None for the uniform
+            one.
         collect: is shown each piece before it is counted: it may be shown it again if the run
             is killed then.
         progress: show a bar on stderr.
@@ -121,7 +122,7 @@ def count_samples(
                             folder.save()
                         saved = now
                     if not bar.disable and now - shown > _ESTIMATE_SECONDS:
-                        bar.set_postfix_str(_estimate(folder.own, law), refresh=False)
+                        bar.set_postfix_str(_estimate(folder.own, distribution), refresh=False)
                         shown = now
     except KeyboardInterrupt:
         _keep(folder)
@@ -172,12 +173,16 @@ def _remaining(done: Tally, samples: int, ranks: Ranks) -> Iterator[tuple[int, i
             number += 1
 
 
-def _estimate(tally: Tally, law: Law | None) -> str:
-    counts, probabilities, bins = tally.counts, None, NUM_BINS if law is None else law.bins
+def _estimate(tally: Tally, distribution: Distribution | None) -> str:
+    counts, probabilities, bins = (
+        tally.counts,
+        None,
+        NUM_BINS if distribution is None else distribution.bins,
+    )
     if tally.samples < min_samples(bins):
         return ""
-    if law is not None:
-        counts, probabilities = split_outside(counts, law)[0], law.expected()
+    if distribution is not None:
+        counts, probabilities = split_outside(counts, distribution)[0], distribution.expected()
         if counts.sum() < min_samples(bins):
             return ""
     value = goodness_of_fit(counts, probabilities).prediction.reduced_chi_square

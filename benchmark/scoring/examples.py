@@ -1,6 +1,6 @@
 """Images to look at: samples from the fullest cells and the emptiest, and what is missing.
 
-Two tables are looked at: that of the worst part of the divergence (a guilty factor or pair of
+Two tables are looked at: that of the worst part of the divergence (a significant factor or pair of
 factors) and the joint table of all factors. A cell that holds no sample is shown by images
 that POV-Ray's twin traces of it.
 """
@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms.v2 import functional
 
 from shapeshd.benchmark.statistics.decomposition import Decomposition, Part
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.factors import (
     BIN_SHAPE,
     NAMES,
@@ -52,7 +52,7 @@ def choose_examples(
     decomposition: Decomposition,
     source: Source,
     recognizer: Reader,
-    law: Law | None = None,
+    distribution: Distribution | None = None,
 ) -> Arrays:
     """Choose cells, fetch samples that lie in them again, and trace what is missing.
 
@@ -62,16 +62,17 @@ def choose_examples(
         decomposition: of these counts; says which part is the worst.
         source: gives the images again by number.
         recognizer: its `size` is that of traced images, if below `THUMBNAIL`.
-        law: that the samples should follow; None for the uniform one. Fullest and emptiest are
-            then the cells with most and fewest samples for what it lets one expect.
+        distribution: that the samples should follow; None for the uniform one. Fullest and emptiest
+            are then the cells with most and fewest samples for what it lets one expect.
 
     Returns:
         Arrays for an npz file, c cells and m images in all:
-        ``part`` (text, no axis): the worst guilty factor or pair such as "scale" or
-        "floor_hue x shape", "" if none is guilty;
+        ``part`` (text, no axis): the worst significant factor or pair such as "scale" or
+        "floor_hue x shape", "" if none is significant;
         ``kind`` (c,) text: "part-full", "part-empty", "joint-full" or "joint-empty";
         ``bins`` int64 (c, 6): the bin of each factor, -1 where it may be any;
-        ``count`` int64 (c,): samples in the cell; ``expected`` float64 (c,): under the law;
+        ``count`` int64 (c,): samples in the cell; ``expected`` float64 (c,): under the
+        distribution;
         ``images`` uint8 (m, H, W, 3), sRGB, reduced to `THUMBNAIL`; ``image_cell`` int64
         (m,): their cell; ``image_index`` int64 (m,): their number in the source;
         ``traced`` uint8 (t, S, S, 3): images of empty cells; ``traced_cell`` int64 (t,).
@@ -85,8 +86,8 @@ def choose_examples(
     axes = tuple(NAMES.index(name) for name in worst.factors) if worst else ()
     cells = []
     if worst:
-        cells += _choose(table, axes, "part", law)
-    cells += _choose(table, tuple(range(len(NAMES))), "joint", law)
+        cells += _choose(table, axes, "part", distribution)
+    cells += _choose(table, tuple(range(len(NAMES))), "joint", distribution)
     images: list[Tensor] = []
     image_cell, image_index, traced, traced_cell = [], [], [], []
     for number, (_, bins, count) in enumerate(cells):
@@ -102,7 +103,7 @@ def choose_examples(
     side = min(int(recognizer.size), THUMBNAIL)
     samples, bin_rows = int(table.sum()), np.array([bins for _, bins, _ in cells])
     shape = np.where(bin_rows >= 0, np.array(BIN_SHAPE), 1)
-    shares = 1 / shape.prod(axis=1) if law is None else _shares(law, bin_rows)
+    shares = 1 / shape.prod(axis=1) if distribution is None else _shares(distribution, bin_rows)
     return {
         "part": np.array(worst.name if worst else ""),
         "kind": np.array([kind for kind, _, _ in cells]),
@@ -118,12 +119,12 @@ def choose_examples(
 
 
 def worst_part(decomposition: Decomposition) -> Part | None:
-    """Return the guilty factor or pair with the largest term; None if there is none."""
-    return next((part for part in decomposition.guilty if part.factors), None)
+    """Return the significant factor or pair with the largest term; None if there is none."""
+    return next((part for part in decomposition.significant if part.factors), None)
 
 
 def _choose(
-    table: IntArray, axes: tuple[int, ...], what: str, law: Law | None
+    table: IntArray, axes: tuple[int, ...], what: str, distribution: Distribution | None
 ) -> list[tuple[str, tuple[int, ...], int]]:
     """Return (kind, bins, count) of the fullest and emptiest cells of a marginal table."""
     others = tuple(axis for axis in range(table.ndim) if axis not in axes)
@@ -132,8 +133,8 @@ def _choose(
     surplus: npt.NDArray[Any] = flat
     number = min(CELLS, flat.size // 2)
     nothing = np.zeros(flat.size, dtype=bool)
-    if law is not None:
-        mean = table.sum() * law.marginal(*(NAMES[axis] for axis in axes)).ravel()
+    if distribution is not None:
+        mean = table.sum() * distribution.marginal(*(NAMES[axis] for axis in axes)).ravel()
         surplus = np.round((flat - mean) / np.sqrt(np.maximum(mean, 1e-9)), 6)  # deviations
         nothing = (mean == 0) & (flat == 0)  # in order: not to be looked at
         number = min(number, int((~nothing).sum()))
@@ -147,9 +148,9 @@ def _choose(
     return chosen
 
 
-def _shares(law: Law, rows: IntArray) -> FloatArray:
-    """Return the probabilities of cells, (c, 6) bins of which -1 is any, under a law."""
-    joint = law.expected().reshape(BIN_SHAPE)
+def _shares(distribution: Distribution, rows: IntArray) -> FloatArray:
+    """Return the probabilities of cells, (c, 6) bins of which -1 is any, under a distribution."""
+    joint = distribution.expected().reshape(BIN_SHAPE)
     places = [tuple(slice(None) if index < 0 else index for index in row) for row in rows]
     return np.array([float(joint[place].sum()) for place in places])
 

@@ -24,9 +24,9 @@ def scene_of(card: Mapping[str, Any]) -> dict[str, Any]:
         card: of the recognizer.
 
     Returns:
-        ``sha256``: digest of the installed scene, as the twin traces it; and of the recognizer's
-        training images ``renderer``, ``trained_on``, their scene's digest, and ``installed``,
-        whether that is the installed one (None where the card does not say).
+        ``sha256``: digest of the installed scene, as the ray tracer traces it; and of the
+        recognizer's training images ``renderer``, ``trained_on``, their scene's digest, and
+        ``installed``, whether that is the installed one (None where the card does not say).
     """
     data = card.get("training", {}).get("data", {})
     trained_on = data.get("scene_sha256")

@@ -14,14 +14,14 @@ import uuid
 from pathlib import Path
 from typing import IO, Any
 
-from shapeshd.benchmark.result.files import EXAMPLES, HISTOGRAM, QUALITY, REPORT, RESULT
+from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPORT, RESULT
 from shapeshd.errors import ShapesHDError, UsageError
 
 from .distributed import Ranks
 from .tally import Tally
 
 _WORK = ".work"
-_OURS = {_WORK, RESULT, HISTOGRAM, EXAMPLES, QUALITY, REPORT}
+_OURS = {_WORK, RESULT, HISTOGRAM, EXAMPLES, FIDELITY, REPORT}
 
 
 class RunFolder:

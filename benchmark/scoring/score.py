@@ -17,7 +17,7 @@ from shapeshd.benchmark.fidelity.pictures import choose_pictures
 from shapeshd.benchmark.fidelity.rerender import DEFAULT_ENGINE
 from shapeshd.benchmark.report.terminal import write_report
 from shapeshd.benchmark.result.build import build_result, save_result
-from shapeshd.benchmark.result.files import EXAMPLES, HISTOGRAM, QUALITY, RESULT
+from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, RESULT
 from shapeshd.benchmark.result.verdict import verdict_of_both
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.sources.options import SourceOptions
@@ -25,7 +25,7 @@ from shapeshd.benchmark.statistics.chi_square import PER_BIN, PROTOCOL
 from shapeshd.benchmark.statistics.histogram import MAX_SAMPLES, min_samples, require_samples
 from shapeshd.benchmark.statistics.measurement_error import check_testable
 from shapeshd.checks import whole_number
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.factors import NUM_BINS, check_seed
 from shapeshd.images.resize import check_image_size
@@ -53,7 +53,7 @@ def score(
     samples: int | None = None,
     protocol: str | None = None,
     seed: int = 0,
-    law: Law | None = None,
+    distribution: Distribution | None = None,
     options: SourceOptions | None = None,
     fidelity: int | None = None,
     features: str | FeatureNetwork = DEFAULT_FEATURES,
@@ -75,7 +75,7 @@ def score(
             a run in `out` has counted are added to it.
         protocol: "chi2-20k" for 20 samples per bin, in place of `samples`.
         seed: with which the source was opened.
-        law: that the samples should follow; by default the uniform one.
+        distribution: that the samples should follow; by default the uniform one.
         options: with which the source was opened.
         fidelity: of how many images, the first ones, the quality is measured as well; see
             `Fidelity`. It can be asked for once the score is there.
@@ -97,13 +97,13 @@ def score(
     """
     ranks = ranks or Ranks()
     check_seed(seed)
-    task = prepare(source, reader, samples, protocol, law)
-    chosen, law = task.reader, task.law
-    quality = None
+    task = prepare(source, reader, samples, protocol, distribution)
+    chosen, distribution = task.reader, task.distribution
+    fidelity = None
     if fidelity is not None:
         check_fidelity(fidelity, task.samples)
-        quality = open_fidelity(
-            fidelity, features, fidelity_engine, chosen, task.side, law, trust=trust
+        fidelity = open_fidelity(
+            fidelity, features, fidelity_engine, chosen, task.side, distribution, trust=trust
         )
     settings = {
         "source": source.name,
@@ -112,15 +112,15 @@ def score(
         "images": source.count,
         "seed": seed,
         "recognizer": chosen.digest or chosen.name,
-        "law": None if law is None else law.digest,
+        "distribution": None if distribution is None else distribution.digest,
         **vars(options or SourceOptions()),
     }
     del settings["timeout"]  # decides no image: whoever waited too briefly can go on with more
     folder = RunFolder(out, settings, ranks)
-    if ranks.first and (remark := rendered_otherwise(source, law)):
+    if ranks.first and (remark := rendered_otherwise(source, distribution)):
         note(remark)
     try:
-        return _Run(source, task, folder, seed, quality, ranks, command, progress).finish()
+        return _Run(source, task, folder, seed, fidelity, ranks, command, progress).finish()
     finally:
         folder.close()
 
@@ -132,14 +132,14 @@ class Task:
     Attributes:
         reader: reads the source's images.
         samples: how many.
-        law: that they should follow; None for the uniform one.
+        distribution: that they should follow; None for the uniform one.
         side: width and height of the source's images, pixels.
         resized: how they are brought to the reader's size; None if they have it.
     """
 
     reader: Reader
     samples: int
-    law: Law | None
+    distribution: Distribution | None
     side: int
     resized: str | None
 
@@ -149,7 +149,7 @@ def prepare(
     reader: Reader | Choice,
     samples: int | None,
     protocol: str | None,
-    law: Law | None,
+    distribution: Distribution | None,
 ) -> Task:
     """Choose the reader and the number of samples; arguments as of `score`.
 
@@ -157,23 +157,29 @@ def prepare(
         UsageError: as `score`.
         ShapesHDError: if the source does not give its first image.
     """
-    law = None if law is None or law.uniform else law
-    if law is not None:
-        check_testable(law)
-    n = choose_samples(source, samples, protocol, NUM_BINS if law is None else law.bins)
+    distribution = None if distribution is None or distribution.uniform else distribution
+    if distribution is not None:
+        check_testable(distribution)
+    n = choose_samples(
+        source, samples, protocol, NUM_BINS if distribution is None else distribution.bins
+    )
     height, side = source.images(0, 1).shape[-2:]
     chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
-    return Task(chosen, n, law, side, check_image_size(height, side, chosen.size, source.name))
+    return Task(
+        chosen, n, distribution, side, check_image_size(height, side, chosen.size, source.name)
+    )
 
 
-def rendered_otherwise(source: Source, law: Law | None) -> str | None:
-    """Return a remark if a source is a dataset that records another law than the tested one."""
-    recorded: Law | None = getattr(source, "law", None)
-    if recorded is None or recorded == (law or Law.from_text("")):
+def rendered_otherwise(source: Source, distribution: Distribution | None) -> str | None:
+    """Return a remark if a dataset records another distribution than the tested one."""
+    recorded: Distribution | None = getattr(source, "distribution", None)
+    if recorded is None or recorded == (distribution or Distribution.from_text("")):
         return None
-    tested = "the uniform law" if law is None else f"the law {law}"
-    made = "uniform factors" if recorded.uniform else f"another law, {recorded}"
-    hint = "; give it with --law to test against it" if law is None else ""
+    tested = (
+        "the uniform distribution" if distribution is None else f"the distribution {distribution}"
+    )
+    made = "uniform factors" if recorded.uniform else f"another distribution, {recorded}"
+    hint = "; give it with --distribution to test against it" if distribution is None else ""
     return f"{source.name}: is tested against {tested}, but was rendered with {made}{hint}"
 
 
@@ -207,7 +213,7 @@ class _Run:
     task: Task
     folder: RunFolder
     seed: int
-    quality: Fidelity | None
+    fidelity: Fidelity | None
     ranks: Ranks
     command: str | None
     progress: bool
@@ -220,31 +226,31 @@ class _Run:
                 f"{folder.out}: holds {before:,} samples already; ask for as many or more, or "
                 "choose another --out"
             )
-        if self.quality is not None:
-            if more := self.quality.exceeded((folder.earlier() or {}).get("fidelity")):
+        if self.fidelity is not None:
+            if more := self.fidelity.exceeded((folder.earlier() or {}).get("fidelity")):
                 raise UsageError(
                     f"{folder.out}: holds the quality of {more:,} images already; ask for as many "
                     "or more, or choose another --out"
                 )
-            self.quality.open(folder.work, ranks)
+            self.fidelity.open(folder.work, ranks)
         result = folder.finished(self.task.samples)
         if result is None:
             result = self._count(before)
-        elif self.quality is not None and self.quality.matches(result.get("fidelity")):
+        elif self.fidelity is not None and self.fidelity.matches(result.get("fidelity")):
             return result if ranks.first else None
-        if self.quality is not None:
-            return self._measure(self.quality, result)
+        if self.fidelity is not None:
+            return self._measure(self.fidelity, result)
         return result if ranks.first else None
 
     def _count(self, before: int) -> dict[str, Any] | None:
         folder, ranks = self.folder, self.ranks
         if before and self.progress and ranks.first:
             note(f"going on after {before:,} of {self.task.samples:,} samples")
-        collect = None if self.quality is None else self.quality.collect
+        collect = None if self.fidelity is None else self.fidelity.collect
         started = time.monotonic()
         count_samples(
             self.source, self.task.reader, self.task.samples, folder, ranks, self.task.side,
-            law=self.task.law, collect=collect, progress=self.progress,
+            distribution=self.task.distribution, collect=collect, progress=self.progress,
         )  # fmt: skip
         total = folder.total()
         if not ranks.first:
@@ -267,19 +273,25 @@ class _Run:
         task = self.task
         result, parts = build_result(
             total.counts, self.source, task.reader,
-            seed=self.seed, side=task.side, resized=task.resized, run=run, law=task.law,
+            seed=self.seed, side=task.side, resized=task.resized, run=run,
+            distribution=task.distribution,
         )  # fmt: skip
         replace_file(out / HISTOGRAM, lambda path: _save_array(path, total.counts))
         try:
             examples = choose_examples(
-                total.counts, total.first_seen, parts, self.source, self.task.reader, self.task.law
+                total.counts,
+                total.first_seen,
+                parts,
+                self.source,
+                self.task.reader,
+                self.task.distribution,
             )
             replace_file(out / EXAMPLES, lambda path: _save_arrays(path, examples))
             result["examples"] = {"file": EXAMPLES}
         except ShapesHDError as error:  # the numbers are worth more than the pictures
             note(f"no example images: {one_line(error)}")
             (out / EXAMPLES).unlink(missing_ok=True)
-        if self.quality is None and (entry := (self.folder.earlier() or {}).get("fidelity")):
+        if self.fidelity is None and (entry := (self.folder.earlier() or {}).get("fidelity")):
             # Of fewer samples, but the same first images.
             verdict = verdict_of_both(result, entry["residual"])
             result["fidelity"] = {**entry, "verdict": verdict}
@@ -287,18 +299,18 @@ class _Run:
         save_result(result, out / RESULT)
         return result
 
-    def _measure(self, quality: Fidelity, result: dict[str, Any] | None) -> dict[str, Any] | None:
-        measured = quality.finish(self.source, self.ranks, progress=self.progress)
+    def _measure(self, fidelity: Fidelity, result: dict[str, Any] | None) -> dict[str, Any] | None:
+        measured = fidelity.finish(self.source, self.ranks, progress=self.progress)
         if measured is None or result is None:
             return None
         out, (entry, sample) = self.folder.out, measured
         try:
-            pictures = choose_pictures(sample, self.source, quality.rerender)
-            replace_file(out / QUALITY, lambda path: _save_arrays(path, pictures))
-            pictured = QUALITY
+            pictures = choose_pictures(sample, self.source, fidelity.rerender)
+            replace_file(out / FIDELITY, lambda path: _save_arrays(path, pictures))
+            pictured = FIDELITY
         except ShapesHDError as error:
             note(f"no images beside their re-renders: {one_line(error)}")
-            (out / QUALITY).unlink(missing_ok=True)
+            (out / FIDELITY).unlink(missing_ok=True)
             pictured = None
         result["fidelity"] = {
             **entry,

@@ -66,7 +66,7 @@ _ROUNDING: dict[str, str] = {
 }
 
 
-class ImageForm:
+class ImageFormat:
     """Learns layout and range from the first batch, unless told, and converts every batch.
 
     What is learned depends on the first batch; show it the same one in every process, by `learn`

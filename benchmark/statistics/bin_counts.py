@@ -25,8 +25,8 @@ class EmptyBins:
 
     Attributes:
         observed: bins without a sample.
-        expected: their expected number under the law, sum_i (1 - q_i)^n.
-        deviation: standard deviation of that number under the law.
+        expected: their expected number under the distribution, sum_i (1 - q_i)^n.
+        deviation: standard deviation of that number under the distribution.
     """
 
     observed: int
@@ -39,12 +39,12 @@ class EmptyBins:
 
 
 @dataclass(frozen=True)
-class Occupancy:
+class BinCounts:
     """Figure 2: entry j of both lists speaks of the bins that hold exactly j samples.
 
     Attributes:
         observed: numbers of bins, j = 0 .. length - 1.
-        expected: sum_i P(Binomial(n, q_i) = j), the expectation under the law.
+        expected: sum_i P(Binomial(n, q_i) = j), the expectation under the distribution.
         observed_beyond: bins that hold more samples than the lists go.
         expected_beyond: their expected number.
     """
@@ -60,14 +60,14 @@ class Occupancy:
 
 
 def empty_bins(histogram: Histogram) -> EmptyBins:
-    """Count the empty bins, and say how many the law leads one to expect.
+    """Count the empty bins, and say how many the distribution leads one to expect.
 
     The variance is that of independent counts less what a fixed n takes away (exact as n
     and k grow together).
     """
-    n, law = histogram.samples, histogram.law
-    empty = np.exp(n * np.log1p(-law))
-    variance = float((empty * (1 - empty)).sum()) - n * float(law @ empty) ** 2
+    n, distribution = histogram.samples, histogram.distribution
+    empty = np.exp(n * np.log1p(-distribution))
+    variance = float((empty * (1 - empty)).sum()) - n * float(distribution @ empty) ** 2
     return EmptyBins(
         observed=int((histogram.counts == 0).sum()),
         expected=float(empty.sum()),
@@ -75,26 +75,26 @@ def empty_bins(histogram: Histogram) -> EmptyBins:
     )
 
 
-def occupancy(
+def bin_counts(
     counts: npt.ArrayLike,
-    law: npt.ArrayLike | None = None,
+    distribution: npt.ArrayLike | None = None,
     *,
     bins: int = NUM_BINS,
     length: int | None = None,
-) -> Occupancy:
+) -> BinCounts:
     """Count the bins that hold exactly j samples, beside the binomial expectation.
 
     Args:
         counts: integers of shape (k,) or a table of k cells.
-        law: k probabilities of total 1; None for the uniform law.
-        bins: k, where `law` is None.
+        distribution: k probabilities of total 1; None for the uniform distribution.
+        bins: k, where `distribution` is None.
         length: j runs from 0 to `length` - 1, >= 1; by default as far as the expectation of
             an ordinary bin reaches, twice over. The rest is counted in `observed_beyond`.
 
     Raises:
-        UsageError: if the input is no histogram of this law, or `length` is below 1.
+        UsageError: if the input is no histogram of this distribution, or `length` is below 1.
     """
-    histogram = read_histogram(counts, law, bins=bins)
+    histogram = read_histogram(counts, distribution, bins=bins)
     if length is None:
         mean = histogram.samples / histogram.bins
         length = math.ceil(2 * (mean + _DEVIATIONS * math.sqrt(mean) + 1))
@@ -102,7 +102,7 @@ def occupancy(
         raise UsageError(f"length must be at least 1, not {length}")
     observed = np.bincount(np.minimum(histogram.counts, length), minlength=length + 1)
     expected = _expected(histogram, length)
-    return Occupancy(
+    return BinCounts(
         observed=tuple(int(number) for number in observed[:length]),
         expected=tuple(float(number) for number in expected),
         observed_beyond=int(observed[length]),
@@ -112,7 +112,7 @@ def occupancy(
 
 def _expected(histogram: Histogram, length: int) -> FloatArray:
     """Return sum_i P(Binomial(n, q_i) = j) for j < length; equal probabilities go together."""
-    values, multiplicity = np.unique(histogram.law, return_counts=True)
+    values, multiplicity = np.unique(histogram.distribution, return_counts=True)
     expected = np.zeros(length)
     step = max(1, _CELLS_AT_A_TIME // length)
     for first in range(0, len(values), step):

@@ -1,18 +1,18 @@
 """Goodness of fit of a histogram: reduced chi-square, divergence, and what they predict.
 
-n_i samples lie in bin i, n in all; the law expects the probability q_i in each of k bins, the
-source has the probabilities p_i. The reduced chi-square (equation 1 of the paper) grows with
+n_i samples lie in bin i, n in all; the distribution expects the probability q_i in each of k bins,
+the source has the probabilities p_i. The reduced chi-square (equation 1 of the paper) grows with
 n. What does not is the chi-square divergence
 
-    D = sum_i p_i^2 / q_i - 1        (uniform law: k sum_i p_i^2 - 1),
+    D = sum_i p_i^2 / q_i - 1        (uniform distribution: k sum_i p_i^2 - 1),
 
 estimated without bias from collisions, pairs of samples in one bin:
 
     D_hat = sum_i n_i (n_i - 1) / q_i / (n (n - 1)) - 1.
 
-For the uniform law X^2 = (n - 1) D_hat + (k - 1) holds exactly; in general the last term is
-sum_i n_i / (n q_i) - 1, whose mean is k - 1 under the law. So the value that the paper's
-protocol would give, with 20 samples per bin, is predicted from any number of samples.
+For the uniform distribution X^2 = (n - 1) D_hat + (k - 1) holds exactly; in general the last term
+is sum_i n_i / (n q_i) - 1, whose mean is k - 1 under the distribution. So the value that the
+paper's protocol would give, with 20 samples per bin, is predicted from any number of samples.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class GoodnessOfFit:
         divergence: D.
         prediction: reduced chi-square at 20 samples per bin.
         distances: Kullback-Leibler divergence and total variation.
-        empty_bins: their number, beside the law's.
+        empty_bins: their number, beside the distribution's.
     """
 
     samples: int
@@ -115,21 +115,21 @@ class GoodnessOfFit:
 
 
 def goodness_of_fit(
-    counts: npt.ArrayLike, law: npt.ArrayLike | None = None, *, bins: int = NUM_BINS
+    counts: npt.ArrayLike, distribution: npt.ArrayLike | None = None, *, bins: int = NUM_BINS
 ) -> GoodnessOfFit:
-    """Test a histogram against its expected law.
+    """Test a histogram against its expected distribution.
 
     Args:
         counts: n_i, integers of shape (k,) or a table of k cells in C order (`BIN_SHAPE`).
-        law: q_i, k probabilities of total 1; None for the uniform law. Bins of probability 0
-            must be empty, and do not count in k.
-        bins: k, where `law` is None.
+        distribution: q_i, k probabilities of total 1; None for the uniform distribution. Bins of
+            probability 0 must be empty, and do not count in k.
+        bins: k, where `distribution` is None.
 
     Raises:
-        UsageError: if the input is no histogram of this law (see `read_histogram`), or if
+        UsageError: if the input is no histogram of this distribution (see `read_histogram`), or if
             there are fewer samples than `min_samples`; the message says how many it takes.
     """
-    histogram = read_histogram(counts, law, bins=bins)
+    histogram = read_histogram(counts, distribution, bins=bins)
     n, k = histogram.samples, histogram.bins
     require_samples(n, k)
     x2 = chi_square(histogram)
@@ -151,7 +151,7 @@ def goodness_of_fit(
 def chi_square(histogram: Histogram) -> float:
     """Return Pearson's X^2 = sum_i (n_i - n q_i)^2 / (n q_i), the numerator of equation 1."""
     n = histogram.samples
-    residual = histogram.counts - n * histogram.law
+    residual = histogram.counts - n * histogram.distribution
     return float(residual**2 @ histogram.weights) / n
 
 
@@ -159,8 +159,8 @@ def chi_square_p_value(x2: float, histogram: Histogram) -> float:
     """Return the probability that an ideal sampler gives `x2` or more.
 
     That of the chi-square distribution with k - 1 degrees of freedom (SciPy), whose variance
-    2 (k - 1) is that of X^2 for the uniform law at any n (less the factor 1 - 1/n). Rare bins
-    make the variance larger, 2 (k - 1) + (sum_i 1/q_i - k^2 - 2 k + 2) / n; then the
+    2 (k - 1) is that of X^2 for the uniform distribution at any n (less the factor 1 - 1/n). Rare
+    bins make the variance larger, 2 (k - 1) + (sum_i 1/q_i - k^2 - 2 k + 2) / n; then the
     distribution is stretched to it, its mean k - 1 kept (Satterthwaite).
     """
     n, k = histogram.samples, histogram.bins
@@ -188,7 +188,7 @@ def predict(histogram: Histogram, divergence: Estimate) -> Prediction:
     """Predict the reduced chi-square at 20 samples per bin from the divergence.
 
     E X^2 at m samples is (m - 1) D + sum_i p_i / q_i - 1. Its last term is k - 1 for the
-    uniform law. For another one it is estimated, and its error (correlated with that of D)
+    uniform distribution. For another one it is estimated, and its error (correlated with that of D)
     widens the interval. It differs from k - 1 by at most sqrt(D (sum_i 1/q_i - k^2)), by Cauchy
     and Schwarz, so that the reduced chi-square is at least 1 - (sum_i 1/q_i - k^2) / (4 (m - 1)
     (k - 1)).
@@ -197,15 +197,16 @@ def predict(histogram: Histogram, divergence: Estimate) -> Prediction:
     m = PER_BIN * k
     weights, frequencies = histogram.weights, histogram.counts / n
     slope = (m - 1) / (k - 1)
-    mean_weight = float(histogram.counts @ weights) / n  # k exactly, for the uniform law
+    mean_weight = float(histogram.counts @ weights) / n  # k exactly, for the uniform distribution
     centred = weights - mean_weight
     # Var(a U + b W) = a^2 Var U + 2 a b Cov(U, W) + b^2 Var W; Cov(U, W) = 2 Cov(w p, w) / n.
     ratio = weights * (histogram.counts - 1) / (n - 1)  # of p to q, by all other samples
     covariance = 2 * float((frequencies * centred) @ ratio) / n
     own = float(frequencies @ centred**2) / (k - 1) ** 2 / n
-    # Near the law the covariance is noise: a negative one must not hide the last term's error.
+    # Near the distribution the covariance is noise: a negative one must not hide the last term's
+    # error.
     extra = own + max(0.0, 2 * slope * covariance / (k - 1))
-    rare = float(weights.sum()) - float(k) ** 2  # 0 for the uniform law
+    rare = float(weights.sum()) - float(k) ** 2  # 0 for the uniform distribution
     floor = max(0.0, 1 - rare / (4 * (m - 1) * (k - 1)))
     offset, error = (mean_weight - 1) / (k - 1), math.sqrt(extra)
     reduced = divergence.scaled(slope, offset, error, floor)

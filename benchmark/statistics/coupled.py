@@ -1,7 +1,7 @@
-"""Where the divergence sits under a known law, two factors of which may depend on each other.
+"""Where the divergence sits under a known distribution in which two factors may be coupled.
 
-A `Law` is a product over *units*: single factors, and coupled pairs. For units everything of
-`decomposition` holds: the density ratio r = p / q splits orthogonally over sets of units, into
+A `Distribution` is a product over *units*: single factors, and coupled pairs. For units everything
+of `decomposition` holds: the density ratio r = p / q splits orthogonally over sets of units, into
 the kernels K_U(x, y) = 1[x_U = y_U] / q_U(x_U) - 1 and their products.
 
 **Inside a coupled pair (a, b)** the functions of a alone and of b alone are not orthogonal. Let
@@ -18,11 +18,11 @@ several units are products: phi_a K_c is a with c, phi_axb K_c all three. All pa
 The divergence D_S of a marginal histogram is the sum of the terms inside S if S holds both
 factors of a pair or neither; D_a of one of them is not, since p tells of b through a.
 
-**Who is guilty.** If the law couples a and b, a fault of a alone moves the histogram of b too.
-So a is tried by P_ab+ - P_b, what it adds to b (by P_a - 1 if q leaves nothing to add, a and b
-then being known from each other), also where a meets other units. The pair itself needs two
-witnesses: its term, and Pearson's test of p_ab = q_ab s(a) t(b), the law's own dependence with
-other margins (fitted by iterated scaling; the test of independence, if q_ab is a product).
+**Who is significant.** If the distribution couples a and b, a fault of a alone moves the histogram
+of b too. So a is tried by P_ab+ - P_b, what it adds to b (by P_a - 1 if q leaves nothing to add, a
+and b then being known from each other), also where a meets other units. The pair itself needs two
+witnesses: its term, and Pearson's test of p_ab = q_ab s(a) t(b), the distribution's own dependence
+with other margins (fitted by iterated scaling; the test of independence, if q_ab is a product).
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from shapeshd.distribution import Law, Unit
+from shapeshd.distribution import Distribution, Unit
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray, IntArray
 
@@ -81,7 +81,7 @@ class Block:
     """A unit without the cells of probability 0.
 
     Attributes:
-        unit: of the law.
+        unit: of the distribution.
         cells: its cells of positive probability, as places in the flat table, int64 (m,).
         q: their probabilities.
         components: one for a factor, three for a pair; their kernels add up to the unit's.
@@ -131,25 +131,26 @@ def _projection(q: FloatArray, values: list[IntArray]) -> FloatArray:
     return np.asarray(basis @ basis.T)
 
 
-def decompose_under(counts: npt.ArrayLike, law: Law | None) -> Decomposition:
-    """Split the divergence of a histogram from a law over factors, pairs and what lies beyond.
+def decompose_under(counts: npt.ArrayLike, distribution: Distribution | None) -> Decomposition:
+    """Split the divergence from a distribution over factors, pairs and what lies beyond.
 
     Args:
         counts: integers of shape (k,) or `BIN_SHAPE`.
-        law: None for the uniform law. Factors of which it allows one bin alone have no part.
+        distribution: None for the uniform distribution. Factors of which it allows one bin alone
+            have no part.
 
     Raises:
         UsageError: if the counts are no such table, too few (see `min_samples`), or where the
-            law has none; or if the law allows a single bin.
+            distribution has none; or if the distribution allows a single bin.
     """
-    if law is None or law.uniform:
+    if distribution is None or distribution.uniform:
         return decompose(counts)
-    blocks = [block for block in map(Block.of, law.units) if len(block.q) > 1]
-    if not law.pairs and len(blocks) == len(NAMES):
-        return decompose(counts, [law.marginal(name) for name in NAMES])
+    blocks = [block for block in map(Block.of, distribution.units) if len(block.q) > 1]
+    if not distribution.pairs and len(blocks) == len(NAMES):
+        return decompose(counts, [distribution.marginal(name) for name in NAMES])
     if not blocks:
-        raise UsageError("the law puts everything into one bin: nothing can be tested")
-    table = _table(check_counts(counts), law, blocks)
+        raise UsageError("the distribution puts everything into one bin: nothing can be tested")
+    table = _table(check_counts(counts), distribution, blocks)
     require_samples(int(table.sum()), table.size)
     weights = tuple(1 / block.q for block in blocks)
     total = _divergence(table, weights).estimate()
@@ -171,14 +172,17 @@ def decompose_under(counts: npt.ArrayLike, law: Law | None) -> Decomposition:
     return Decomposition(total, finish(parts, total))
 
 
-def _table(counts: IntArray, law: Law, blocks: list[Block]) -> IntArray:
+def _table(counts: IntArray, distribution: Distribution, blocks: list[Block]) -> IntArray:
     """Return the counts with an axis for each block, of its possible cells."""
-    if counts.size != law.expected().size:
+    if counts.size != distribution.expected().size:
         raise UsageError(
-            f"the histogram has {counts.size} bins, but the law has {law.expected().size}"
+            f"the histogram has {counts.size} bins, but the distribution has "
+            f"{distribution.expected().size}"
         )
-    if held := int(counts[law.expected() == 0].sum()):
-        raise UsageError(f"{held} samples lie in bins whose probability under the law is 0")
+    if held := int(counts[distribution.expected() == 0].sum()):
+        raise UsageError(
+            f"{held} samples lie in bins whose probability under the distribution is 0"
+        )
     axes = [axis for block in blocks for axis in block.unit.axes]
     others = tuple(axis for axis in range(len(NAMES)) if axis not in axes)
     kept = counts.reshape(BIN_SHAPE).sum(axis=others)

@@ -1,6 +1,6 @@
 """Where the divergence sits: which factor, which pair of factors, or what lies beyond.
 
-Under a law of independent factors, q = q_0 q_1 ... q_5, the density ratio p / q splits
+Under a distribution of independent factors, q = q_0 q_1 ... q_5, the density ratio p / q splits
 orthogonally into terms of every set T of factors (the analysis of variance of Hoeffding 1948
 and Efron and Stein 1981); the mean square of the term of T is its share of the divergence,
 
@@ -12,7 +12,7 @@ Delta_ab = D_ab - D_a - D_b. D is the sum of 6 main effects, 15 pairs and a rest
 and more at a time). All are U-statistics, estimated without bias, with the interval of
 `u_statistic`; raw values add up to that of D to rounding.
 
-**Who is guilty.** Each part is tested, and the p-values are corrected for their number by Holm
+**Who is significant.** Each part is tested, and the p-values are corrected for their number by Holm
 (1979). A main effect is tested against 0. A higher term is not to blame for what lower ones
 make of it: two biased factors that are independent of each other have Delta_ab = D_a D_b. So
 a pair needs two witnesses, its term against 0 and Pearson's chi-square test of independence on
@@ -20,9 +20,9 @@ its marginal table; its p-value is the larger one (that of the union of both hyp
 rest is tested against what is the most that independent blocks of one and two factors, with
 their own divergences, would give: Delta_rest of prod (1 + D_block).
 
-A law under which factors depend on each other is refused: the terms are then not orthogonal,
-and the D_S no longer split into parts that are never negative. `coupled` has terms for the laws
-that couple pairs of factors.
+A distribution under which factors depend on each other is refused: the terms are then not
+orthogonal, and the D_S no longer split into parts that are never negative. `coupled` has terms for
+the distributions that couple pairs of factors.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray, IntArray
 from .chi_square import divergence_statistic
 from .histogram import check_counts, require_samples
 from .interactions import Interactions
-from .product_distribution import read_product_law
+from .product_distribution import read_product_distribution
 from .u_statistic import Estimate, UStatistic
 
 REST = "rest"
@@ -81,12 +81,12 @@ class Part:
         return " x ".join(self.factors) or REST
 
     @property
-    def guilty(self) -> bool:
+    def significant(self) -> bool:
         """Whether the part differs from 0 at the level of 5% for all parts together."""
         return self.p_holm < LEVEL
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields, `name` and `guilty`, ready for JSON."""
+        """Return the fields, `name` and `significant`, ready for JSON."""
         return {
             "name": self.name,
             "factors": list(self.factors),
@@ -96,7 +96,7 @@ class Part:
             "explained": self.explained,
             "p_value": self.p_value,
             "p_holm": self.p_holm,
-            "guilty": self.guilty,
+            "significant": self.significant,
         }
 
 
@@ -113,9 +113,9 @@ class Decomposition:
     parts: tuple[Part, ...]
 
     @property
-    def guilty(self) -> tuple[Part, ...]:
+    def significant(self) -> tuple[Part, ...]:
         """The parts that differ from 0, the largest term first."""
-        return tuple(part for part in self.parts if part.guilty)
+        return tuple(part for part in self.parts if part.significant)
 
     def part(self, *factors: str) -> Part:
         """Return the part of one or two factors in any order, or of `REST`.
@@ -130,12 +130,12 @@ class Decomposition:
         raise UsageError(f"the decomposition has no part {' x '.join(factors)!r}")
 
     def summary(self) -> str:
-        """Say in one sentence which parts are guilty."""
-        if not self.guilty:
-            return "No factor, pair of factors or rest differs significantly from the law."
-        words = [f"{_words(part)} ({_amount(part)})" for part in self.guilty]
+        """Say in one sentence which parts are significant."""
+        if not self.significant:
+            return "No factor, pair of factors or rest differs significantly from the distribution."
+        words = [f"{_words(part)} ({_amount(part)})" for part in self.significant]
         listed = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
-        return f"Differs significantly from the law: {listed}."
+        return f"Differs significantly from the distribution: {listed}."
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields and `summary`, ready for JSON."""
@@ -148,23 +148,23 @@ class Decomposition:
 
 def decompose(
     counts: npt.ArrayLike,
-    law: npt.ArrayLike | Sequence[npt.ArrayLike] | None = None,
+    distribution: npt.ArrayLike | Sequence[npt.ArrayLike] | None = None,
     *,
     shape: tuple[int, ...] = BIN_SHAPE,
     names: tuple[str, ...] = NAMES,
 ) -> Decomposition:
-    """Split the divergence of a histogram from its law over factors and pairs of factors.
+    """Split the divergence of a histogram from its distribution over factors and pairs of factors.
 
     Args:
         counts: integers of shape (k,) or `shape`, in C order.
-        law: k probabilities of shape (k,) or `shape`, under which the factors are
+        distribution: k probabilities of shape (k,) or `shape`, under which the factors are
             independent; or one array of probabilities for each factor; None for uniform.
         shape: number of bins of each factor.
         names: name of each factor.
 
     Raises:
         UsageError: if the counts are no such table, or too few (see `min_samples`), or if
-            the law is not a product.
+            the distribution is not a product.
     """
     if len(names) != len(shape) or len(shape) < 2 or min(shape) < 2:
         raise UsageError(f"{len(names)} names and a table of shape {shape} do not go together")
@@ -173,7 +173,9 @@ def decompose(
         raise UsageError(
             f"the histogram has {flat.size} bins, but the factors have {math.prod(shape)}"
         )
-    product, table = read_product_law(law, shape).restricted(flat.reshape(shape), names)
+    product, table = read_product_distribution(distribution, shape).restricted(
+        flat.reshape(shape), names
+    )
     require_samples(int(table.sum()), table.size)
     terms = Interactions(table, product.weights)
     total = _divergence(table, product.weights).estimate()

@@ -1,4 +1,4 @@
-"""The input of every statistic: a histogram of counts and the law that it should follow."""
+"""The input of every statistic: counts, and the distribution that they should follow."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ _TOTAL_TOLERANCE = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """Counts over the bins that the law allows, and the law.
+    """Counts over the bins that the distribution allows, and the distribution.
 
     Attributes:
         counts: int64 of shape (k,), each >= 0.
-        law: float64 of shape (k,), each > 0, of total 1: the expected probabilities q.
-        weights: float64 of shape (k,): 1 / q, and exactly k where the law is uniform.
+        distribution: float64 of shape (k,), each > 0, of total 1: the expected probabilities q.
+        weights: float64 of shape (k,): 1 / q, and exactly k where the distribution is uniform.
     """
 
     counts: IntArray
-    law: FloatArray
+    distribution: FloatArray
     weights: FloatArray
 
     @property
@@ -48,9 +48,9 @@ class Histogram:
 
 
 def read_histogram(
-    counts: npt.ArrayLike, law: npt.ArrayLike | None = None, *, bins: int = NUM_BINS
+    counts: npt.ArrayLike, distribution: npt.ArrayLike | None = None, *, bins: int = NUM_BINS
 ) -> Histogram:
-    """Check counts and law, and put them side by side.
+    """Check counts and distribution, and put them side by side.
 
     Bins of probability 0 drop out; a sample in one of them would make every divergence
     infinite and is refused.
@@ -58,30 +58,32 @@ def read_histogram(
     Args:
         counts: whole numbers >= 0, of shape (k,) or a table of k cells in C order, such as
             `BIN_SHAPE`.
-        law: expected probabilities, k numbers >= 0 of total 1; None for the uniform law.
-        bins: k, where `law` is None.
+        distribution: expected probabilities, k numbers >= 0 of total 1; None for the uniform
+            distribution.
+        bins: k, where `distribution` is None.
 
     Raises:
         UsageError: if the counts are no histogram of k bins, hold no sample or more than
-            `MAX_SAMPLES`, or if the law is none or forbids a sample.
+            `MAX_SAMPLES`, or if the distribution is none or forbids a sample.
     """
     array = check_counts(counts)
-    if law is None:
+    if distribution is None:
         _check_length(array.size, bins)
         if bins < 2:
             raise UsageError(f"a test needs at least 2 bins, not {bins}")
         return Histogram(array, np.full(bins, 1 / bins), np.full(bins, float(bins)))
-    probabilities = check_law(law)
+    probabilities = check_distribution(distribution)
     _check_length(array.size, probabilities.size)
     possible = probabilities > 0
     forbidden = np.flatnonzero(array[~possible])
     if forbidden.size:
         first = np.flatnonzero(~possible)[forbidden[0]]
         raise UsageError(
-            f"bin {first} holds {array[first]} samples, but its probability under the law is 0"
+            f"bin {first} holds {array[first]} samples, but its probability under the "
+            "distribution is 0"
         )
     if possible.sum() < 2:
-        raise UsageError("the law puts everything into one bin: nothing can be tested")
+        raise UsageError("the distribution puts everything into one bin: nothing can be tested")
     probabilities = probabilities[possible]
     return Histogram(array[possible], probabilities, 1 / probabilities)
 
@@ -103,19 +105,19 @@ def check_counts(counts: npt.ArrayLike) -> IntArray:
     return flat.astype(np.int64)
 
 
-def check_law(law: npt.ArrayLike) -> FloatArray:
-    """Return `law` as float64 of shape (k,) and of total exactly 1, or raise `UsageError`."""
-    array = _numbers(law, "probabilities")
+def check_distribution(distribution: npt.ArrayLike) -> FloatArray:
+    """Return `distribution` as float64 (k,) of total exactly 1, or raise `UsageError`."""
+    array = _numbers(distribution, "probabilities")
     if array.dtype.kind not in "fiu":
         raise UsageError(f"probabilities must be numbers, not {array.dtype}")
     flat = array.ravel().astype(np.float64)
     wrong = ~((flat >= 0) & (flat <= 1))  # NaN is wrong too
     if wrong.any():
         where = int(np.argmax(wrong))
-        raise UsageError(f"the law gives bin {where} the probability {flat[where]:g}")
+        raise UsageError(f"the distribution gives bin {where} the probability {flat[where]:g}")
     total = math.fsum(flat)
     if abs(total - 1) > _TOTAL_TOLERANCE:
-        raise UsageError(f"the probabilities of the law sum up to {total:.9g}, not 1")
+        raise UsageError(f"the probabilities of the distribution sum up to {total:.9g}, not 1")
     return flat / total
 
 
@@ -123,9 +125,9 @@ def min_samples(bins: int = NUM_BINS) -> int:
     """Return the fewest samples that a test on so many bins takes.
 
     With n of them the divergence of an ideal sampler is estimated with the standard error
-    sqrt(2 (k - 1) / (n (n - 1))), whatever the law; it must not be above `MAX_NULL_ERROR`.
-    At k = 165,888 that takes 5,761 samples (about 100 colliding pairs, or more under a law that
-    is not uniform). k counts the bins of positive probability. Very rare ones do not spoil the
+    sqrt(2 (k - 1) / (n (n - 1))), whatever the distribution; it must not be above `MAX_NULL_ERROR`.
+    At k = 165,888 that takes 5,761 samples (about 100 colliding pairs, or more under a distribution
+    that is not uniform). k counts the bins of positive probability. Very rare ones do not spoil the
     test: with weights of 1 to 1,000 an ideal sampler's interval excludes 0 less often than
     nominal (simulated: ``tests/truth/under_laws.py``).
     """
@@ -134,7 +136,7 @@ def min_samples(bins: int = NUM_BINS) -> int:
 
 
 def require_samples(samples: int, bins: int) -> None:
-    """Raise `UsageError` if `samples` are too few to test a law on `bins` bins."""
+    """Raise `UsageError` if `samples` are too few to test a distribution on `bins` bins."""
     needed = min_samples(bins)
     if samples < needed:
         raise UsageError(
@@ -153,4 +155,4 @@ def _numbers(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
 
 def _check_length(given: int, expected: int) -> None:
     if given != expected:
-        raise UsageError(f"the histogram has {given} bins, but the law has {expected}")
+        raise UsageError(f"the histogram has {given} bins, but the distribution has {expected}")

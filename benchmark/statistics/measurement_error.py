@@ -1,14 +1,15 @@
-"""A score against a known law other than the uniform one: what is outside of it, what errors do.
+"""What the recognizer's errors do to a score against a known distribution, and what lies outside.
 
-**Where the law has none.** A sample in a bin with q = 0 makes D = sum p^2 / q - 1 infinite. A
-recognizer that errs at the border of two bins puts a few real images there, too, so a score is
-not refused: such samples are counted and left out, all estimates are of the others, and the
-verdict fails if they are more than the recognizer's own errors explain.
+**Where the distribution has none.** A sample in a bin with q = 0 makes D = sum p^2 / q - 1
+infinite. A recognizer that errs at the border of two bins puts a few real images there, too, so a
+score is not refused: such samples are counted and left out, all estimates are of the others, and
+the verdict fails if they are more than the recognizer's own errors explain.
 
-**What errors do.** Under the uniform law errors at borders cancel; where q steps from bin to bin
-they do not: more images cross from a frequent bin to a rare one than back. With the confusion
-C_j of each factor (rows of total 1), errors being independent, images of the law itself are read
-as q' = q C_0 x C_1 x ... x C_5: their divergence from q is what a perfect source would get.
+**What errors do.** Under the uniform distribution errors at borders cancel; where q steps from bin
+to bin they do not: more images cross from a frequent bin to a rare one than back. With the
+confusion C_j of each factor (rows of total 1), errors being independent, images of the distribution
+itself are read as q' = q C_0 x C_1 x ... x C_5: their divergence from q is what a perfect source
+would get.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray, IntArray
 
@@ -32,7 +33,7 @@ _MARGIN = 2.0  # times what errors explain is still no fault
 
 @dataclass(frozen=True)
 class Outside:
-    """Samples in bins to which the law gives the probability 0.
+    """Samples in bins to which the distribution gives the probability 0.
 
     Attributes:
         samples: how many.
@@ -59,37 +60,39 @@ class Outside:
 
 
 @dataclass(frozen=True, eq=False)
-class Misread:
-    """A law as a recognizer reads images of it.
+class MeasurementError:
+    """A distribution as a recognizer reads images of it.
 
     Attributes:
-        law: of the images.
+        distribution: of the images.
         read: q', the probabilities of the bins in which they are found, float64 (k,).
     """
 
-    law: Law
+    distribution: Distribution
     read: FloatArray
 
     @classmethod
-    def of(cls, law: Law, accuracy: Mapping[str, Any] | None) -> Misread | None:
+    def of(
+        cls, distribution: Distribution, accuracy: Mapping[str, Any] | None
+    ) -> MeasurementError | None:
         """Return it for a recognizer's measured confusions; None if they are not known."""
         if not accuracy:
             return None
-        table = law.expected().reshape(BIN_SHAPE)
+        table = distribution.expected().reshape(BIN_SHAPE)
         for axis, name in enumerate(NAMES):
             confusion = np.asarray(accuracy["factors"][name]["confusion"], dtype=np.float64)
             rows = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
             table = np.moveaxis(np.tensordot(table, rows, (axis, 0)), -1, axis)
-        return cls(law, np.asarray(table).ravel())
+        return cls(distribution, np.asarray(table).ravel())
 
     @property
     def outside(self) -> float:
-        """Share of the images that are found where the law has none."""
-        return float(self.read[self.law.expected() == 0].sum())
+        """Share of the images that are found where the distribution has none."""
+        return float(self.read[self.distribution.expected() == 0].sum())
 
     def divergence(self, *names: str) -> float:
-        """Return D of the histogram of some factors, or of all, of what lies inside of the law."""
-        q = self.law.expected()
+        """Return D of the histogram of some factors, or of all, of what lies inside."""
+        q = self.distribution.expected()
         inside = np.where(q > 0, self.read, 0.0) / (1 - self.outside)
         if names:
             others = tuple(axis for axis, name in enumerate(NAMES) if name not in names)
@@ -98,73 +101,82 @@ class Misread:
 
 
 def split_outside(
-    counts: IntArray, law: Law, misread: Misread | None = None
+    counts: IntArray, distribution: Distribution, measurement_error: MeasurementError | None = None
 ) -> tuple[IntArray, Outside]:
-    """Return the counts where the law has some (0 elsewhere), and what lies outside of it.
+    """Return the counts where the distribution has some (0 elsewhere), and what lies outside of it.
 
     Args:
         counts: int64 (k,), a sample at least.
-        law: of positive probability in two bins at least.
-        misread: the same law as the recognizer reads it.
+        distribution: of positive probability in two bins at least.
+        misread: the same distribution as the recognizer reads it.
     """
-    possible = law.expected() > 0
+    possible = distribution.expected() > 0
     inside = np.where(possible, counts, 0)
     total, kept = int(counts.sum()), int(inside.sum())
     out = total - kept
     surely = float(stats.beta.ppf(1 - _CONFIDENCE, out, total - out + 1)) if out else 0.0
-    explained = misread.outside if misread else 0.0
+    explained = measurement_error.outside if measurement_error else 0.0
     bins = int((counts[~possible] > 0).sum())
     return inside, Outside(out, bins, out / total, explained, surely)
 
 
-def require_inside(inside: IntArray, outside: Outside, law: Law) -> None:
-    """Raise `UsageError` if too few samples lie where the law has some."""
-    kept, needed = int(inside.sum()), min_samples(law.bins)
+def require_inside(inside: IntArray, outside: Outside, distribution: Distribution) -> None:
+    """Raise `UsageError` if too few samples lie where the distribution has some."""
+    kept, needed = int(inside.sum()), min_samples(distribution.bins)
     if outside.samples and kept < needed:
         raise UsageError(
-            f"{outside.samples:,} of {kept + outside.samples:,} samples lie where the law has none "
+            f"{outside.samples:,} of {kept + outside.samples:,} samples lie where the "
+            "distribution has none "
             f"(D is infinite), and the other {kept:,} are too few to test: {needed:,} are needed"
         )
 
 
-def check_testable(law: Law) -> None:
-    """Raise `UsageError` if nothing can be tested under a law."""
-    if law.bins < 2:
-        raise UsageError("the law puts everything into one bin: nothing can be tested")
+def check_testable(distribution: Distribution) -> None:
+    """Raise `UsageError` if nothing can be tested under a distribution."""
+    if distribution.bins < 2:
+        raise UsageError("the distribution puts everything into one bin: nothing can be tested")
 
 
-def law_to_json(law: Law | None, misread: Misread | None) -> dict[str, Any] | None:
-    """Return what a result says of its law; None of the uniform one."""
-    if law is None:
+def distribution_to_json(
+    distribution: Distribution | None, measurement_error: MeasurementError | None
+) -> dict[str, Any] | None:
+    """Return what a result says of its distribution; None of the uniform one."""
+    if distribution is None:
         return None
-    read = {"divergence": misread.divergence(), "outside": misread.outside} if misread else None
+    read = (
+        {"divergence": measurement_error.divergence(), "outside": measurement_error.outside}
+        if measurement_error
+        else None
+    )
     return {
-        "text": str(law),
-        "digest": law.digest,
-        "bins": law.bins,
-        "probabilities": law.to_json(),
-        "misread": read,
+        "text": str(distribution),
+        "digest": distribution.digest,
+        "bins": distribution.bins,
+        "probabilities": distribution.to_json(),
+        "measurement_error": read,
     }
 
 
-def law_of(result: Mapping[str, Any]) -> Law | None:
-    """Return the law that a result was tested against; None for the uniform one."""
-    found = result.get("law")
-    return Law.from_json(found["probabilities"]) if found else None
+def distribution_of(result: Mapping[str, Any]) -> Distribution | None:
+    """Return the distribution that a result was tested against; None for the uniform one."""
+    found = result.get("distribution")
+    return Distribution.from_json(found["probabilities"]) if found else None
 
 
-def law_words(result: Mapping[str, Any]) -> str:
-    """Name the law that a result was tested against."""
-    found = result.get("law")
-    return f"the law {found['text']}" if found else "the uniform law"
+def distribution_words(result: Mapping[str, Any]) -> str:
+    """Name the distribution that a result was tested against."""
+    found = result.get("distribution")
+    return f"the distribution {found['text']}" if found else "the uniform distribution"
 
 
 def outside_words(result: Mapping[str, Any]) -> str | None:
-    """Say how many samples lie where the law has none; None if none does."""
+    """Say how many samples lie where the distribution has none; None if none does."""
     found = result.get("outside")
     if not found or not found["samples"]:
         return None
-    text = f"{found['samples']:,} of {result['samples']:,} samples lie where the law has none"
+    text = (
+        f"{found['samples']:,} of {result['samples']:,} samples lie where the distribution has none"
+    )
     if found["wrong"]:
         return f"{text}: D is infinite, and all figures are of the others"
     return f"{text}, as the recognizer's errors explain; they are left out"

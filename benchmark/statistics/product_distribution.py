@@ -13,13 +13,13 @@ import numpy.typing as npt
 from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray, IntArray
 
-from .histogram import check_law
+from .histogram import check_distribution
 
 _TOLERANCE = 1e-6  # relative, of a cell from the product of its margins
 
 
 @dataclass(frozen=True, eq=False)
-class ProductLaw:
+class ProductDistribution:
     """q(x) = product of q_j(x_j).
 
     Attributes:
@@ -35,8 +35,10 @@ class ProductLaw:
             np.full(len(q), float(len(q))) if np.ptp(q) == 0 else 1 / q for q in self.marginals
         )
 
-    def restricted(self, table: IntArray, names: Sequence[str]) -> tuple[ProductLaw, IntArray]:
-        """Drop the values of probability 0 from the law and from a table of counts.
+    def restricted(
+        self, table: IntArray, names: Sequence[str]
+    ) -> tuple[ProductDistribution, IntArray]:
+        """Drop the values of probability 0 from the distribution and from a table of counts.
 
         Raises:
             UsageError: if such a value holds samples, or only one value of a factor is left.
@@ -49,48 +51,56 @@ class ProductLaw:
                 value = int(np.argmax(held > 0))
                 raise UsageError(
                     f"bin {value} of {name} holds {held[value]} samples, "
-                    "but its probability under the law is 0"
+                    "but its probability under the distribution is 0"
                 )
             kept.append(np.flatnonzero(q))
             if len(kept[-1]) < 2:
-                raise UsageError(f"the law puts {name} into one bin: nothing can be tested")
-        law = ProductLaw(tuple(q[rows] for q, rows in zip(self.marginals, kept, strict=True)))
-        return law, table[np.ix_(*kept)]
+                raise UsageError(
+                    f"the distribution puts {name} into one bin: nothing can be tested"
+                )
+        distribution = ProductDistribution(
+            tuple(q[rows] for q, rows in zip(self.marginals, kept, strict=True))
+        )
+        return distribution, table[np.ix_(*kept)]
 
 
-def read_product_law(
-    law: npt.ArrayLike | Sequence[npt.ArrayLike] | None, shape: tuple[int, ...]
-) -> ProductLaw:
-    """Check a law on a table of so many bins for each factor.
+def read_product_distribution(
+    distribution: npt.ArrayLike | Sequence[npt.ArrayLike] | None, shape: tuple[int, ...]
+) -> ProductDistribution:
+    """Check a distribution on a table of so many bins for each factor.
 
     Args:
-        law: a list or tuple of one array of probabilities for each factor; an array of the
-            joint probabilities, of shape (k,) or `shape`; or None for the uniform law.
+        distribution: a list or tuple of one array of probabilities for each factor; an array of the
+            joint probabilities, of shape (k,) or `shape`; or None for the uniform distribution.
         shape: bins of each factor.
 
     Raises:
-        UsageError: if it is no such law, or if the factors depend on each other under it.
+        UsageError: if it is no such distribution, or if the factors depend on each other under it.
     """
-    if law is None:
-        return ProductLaw(tuple(np.full(bins, 1 / bins) for bins in shape))
-    if isinstance(law, (list, tuple)) and all(np.ndim(part) == 1 for part in law):
-        marginals = tuple(check_law(part) for part in law)
+    if distribution is None:
+        return ProductDistribution(tuple(np.full(bins, 1 / bins) for bins in shape))
+    if isinstance(distribution, (list, tuple)) and all(np.ndim(part) == 1 for part in distribution):
+        marginals = tuple(check_distribution(part) for part in distribution)
         if tuple(map(len, marginals)) != shape:
             raise UsageError(
-                f"the law has {', '.join(str(len(q)) for q in marginals)} bins for its factors, "
+                f"the distribution has {', '.join(str(len(q)) for q in marginals)} bins for its "
+                "factors, "
                 f"but the histogram has {', '.join(map(str, shape))}"
             )
-        return ProductLaw(marginals)
-    joint = check_law(law)  # type: ignore[arg-type]  # what is no array of numbers, it refuses
+        return ProductDistribution(marginals)
+    joint = check_distribution(distribution)  # type: ignore[arg-type]  # what is no array of numbers, it refuses
     if joint.size != math.prod(shape):
-        raise UsageError(f"the law has {joint.size} bins, but the factors have {math.prod(shape)}")
+        raise UsageError(
+            f"the distribution has {joint.size} bins, but the factors have {math.prod(shape)}"
+        )
     joint = joint.reshape(shape)
     axes = range(len(shape))
     marginals = tuple(joint.sum(axis=tuple(b for b in axes if b != axis)) for axis in axes)
     product = functools.reduce(np.multiply.outer, marginals)
     if not np.allclose(joint, product, rtol=_TOLERANCE, atol=0):
         raise UsageError(
-            "the divergence splits over factors only under a law that makes them independent, "
+            "the divergence splits over factors only under a distribution that makes them "
+            "independent, "
             "and this one does not"
         )
-    return ProductLaw(marginals)
+    return ProductDistribution(marginals)

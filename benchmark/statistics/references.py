@@ -61,7 +61,7 @@ class DetectionLimit:
 
 
 def ideal_sampler(bins: int = NUM_BINS) -> Reference:
-    """Return the row of samples of the law itself: 1.00, and 0.0035 its deviation."""
+    """Return the row of samples of the distribution itself: 1.00, and 0.0035 its deviation."""
     protocol = PER_BIN * bins
     return Reference("ideal sampler", 0.0, 1.0, math.sqrt(2 / (bins - 1) * (1 - 1 / protocol)))
 
@@ -69,9 +69,9 @@ def ideal_sampler(bins: int = NUM_BINS) -> Reference:
 def memorizer(images: int, bins: int = NUM_BINS) -> Reference:
     """Return the row of a generator that repeats its training images at random.
 
-    N images drawn from the law have the divergence (k - 1) / N on average, whatever the law
-    (E p_i^2 = q_i^2 + q_i (1 - q_i) / N). 500,000 images give 7.64 at 20 samples per bin: a
-    model below that has learnt more than its images.
+    N images drawn from the distribution have the divergence (k - 1) / N on average, whatever the
+    distribution (E p_i^2 = q_i^2 + q_i (1 - q_i) / N). 500,000 images give 7.64 at 20 samples per
+    bin: a model below that has learnt more than its images.
 
     Args:
         images: N, >= 1.

@@ -1,8 +1,8 @@
 """Estimates from pairs of samples, with their variance, interval and test.
 
 Every divergence here is theta = E h(x, y), the mean over independent samples of a kernel that
-is symmetric, positive semidefinite and, under the expected law q, centred: E_q h(x, .) = 0.
-Its unbiased estimate is the mean over all pairs of different samples, a U-statistic of
+is symmetric, positive semidefinite and, under the expected distribution q, centred: E_q h(x, .) =
+0. Its unbiased estimate is the mean over all pairs of different samples, a U-statistic of
 degree two (Hoeffding 1948). With
 
     zeta_1 = Var E[h(x, y) | x],   zeta_2 = Var h(x, y)
@@ -24,10 +24,10 @@ and skewness, is used:
     mean theta, variance 4 r theta / n + 2 tau / (n (n - 1)),
     third cumulant 24 r^2 theta / n^2 + 8 s tau / n^3 + 4 e / n^4,
 
-with s = tau / (E h(x, x) - theta), the mean noise of a direction (1 under the law), r =
+with s = tau / (E h(x, x) - theta), the mean noise of a direction (1 under the distribution), r =
 zeta_1 / theta, that in the direction of theta (drawn towards s where theta is lost in the
 noise), and e the skewness that a few colliding pairs have. Where one factor alone is tested
-under the law this is Pearson's chi-square test itself. A variance frozen at its estimate
+under the distribution this is Pearson's chi-square test itself. A variance frozen at its estimate
 (Wald's interval) misses small divergences more often, since it is too small whenever the
 estimate is.
 
@@ -105,7 +105,7 @@ class Estimate:
 
         if floor is None:
             floor = offset + slope * self.floor
-        # If the law itself is not excluded, neither is what holds under it.
+        # If the distribution itself is not excluded, neither is what holds under it.
         low = floor if self.low <= self.floor else max(floor, end(self.low, -1.0))
         high = max(low, end(self.high, 1.0))
         error = math.hypot(slope * self.standard_error, extra)
@@ -143,9 +143,9 @@ class UStatistic:
 
     def estimate(self) -> Estimate:
         """Return the estimate with its standard error and 95% interval."""
-        law = _SamplingLaw.of(self)
-        low = law.solve(self.value, 1 - _TAIL)
-        high = law.solve(max(self.value, 0.0), _TAIL)
+        distribution = _SamplingDistribution.of(self)
+        low = distribution.solve(self.value, 1 - _TAIL)
+        high = distribution.solve(max(self.value, 0.0), _TAIL)
         error = math.sqrt(max(self._linear, 0.0) + self._degenerate)
         return Estimate(self.value, error, low, high)
 
@@ -157,7 +157,7 @@ class UStatistic:
         theta = max(theta, 0.0)
         if abs(self.value - theta) <= _ROUNDING * theta:
             return 1.0
-        return _SamplingLaw.of(self).tail(self.value, theta)
+        return _SamplingDistribution.of(self).tail(self.value, theta)
 
     @property
     def _linear(self) -> float:
@@ -211,7 +211,7 @@ def u_statistic(
 
 
 @dataclass(frozen=True)
-class _SamplingLaw:
+class _SamplingDistribution:
     """How the estimate is distributed for a supposed theta; see the module's docstring."""
 
     degenerate: float  # 2 tau / (n (n - 1))
@@ -220,7 +220,7 @@ class _SamplingLaw:
     skew1: float
 
     @classmethod
-    def of(cls, statistic: UStatistic) -> _SamplingLaw:
+    def of(cls, statistic: UStatistic) -> _SamplingDistribution:
         n, tau = statistic.samples, max(statistic.tau, 0.0)
         degenerate = 2 * tau / (float(n) * (n - 1))
         scale = tau / statistic.trace if statistic.trace > 0 else 0.0

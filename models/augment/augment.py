@@ -19,13 +19,13 @@ what the score measures, and teaches it to the generator where it leaks. So the 
   "cutout" hides the object from time to time.
 - It cannot leak, at any p (section 2.2 of the paper). Each shifts the image along a line of its
   own (brightness, log of contrast, log of saturation) by a number drawn from (1 - p) delta + p N.
-  The characteristic function of that has no zero, so that laws of images that differ before
-  differ after, even at p = 1. A uniform angle, a coin, a quarter turn wipe out at p = 1 what they
-  act on, and leak near it.
+  The characteristic function of that has no zero, so that distributions of images that differ
+  before differ after, even at p = 1. A uniform angle, a coin, a quarter turn wipe out at p = 1 what
+  they act on, and leak near it.
 
 "noise" satisfies both, but the paper found little use in it. `PAPER` (pixel blitting, geometric,
-colour) is what the paper found best, for images whose law nobody knows. Most of its gain comes
-from what `SAFE` leaves out: the default protects what is measured, and helps less.
+colour) is what the paper found best, for images whose distribution nobody knows. Most of its gain
+comes from what `SAFE` leaves out: the default protects what is measured, and helps less.
 """
 
 from __future__ import annotations

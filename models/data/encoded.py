@@ -56,7 +56,10 @@ class PictureData(ImageData):
         self._resize = size is not None
         pixels = self._decoded(0)
         self._first = pixels.shape[:2]
-        why = f"{name}: is no dataset of shapeshd, so there are no factors whose law is known"
+        why = (
+            f"{name}: is no dataset of shapeshd, so there are no factors whose distribution is "
+            "known"
+        )
         super().__init__(name, files.kind, files.count, size or min(self._first), why)
 
     def describe(self) -> dict[str, Any]:

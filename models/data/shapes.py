@@ -66,9 +66,9 @@ class ShapesData(ImageData):
 
 
 def _why(origin: Origin, name: str) -> str | None:
-    """Say why the law of a dataset's factors is not known; None if it is."""
+    """Say why the distribution of a dataset's factors is not known; None if it is."""
     if origin.seed is not None:
         return None
     if origin.renderer is not None:
         return f"{name}: its factors are those of a grid or a table, not drawn uniformly"
-    return f"{name}: does not say how its factors were drawn, so their law is not known"
+    return f"{name}: does not say how its factors were drawn, so their distribution is not known"

@@ -43,8 +43,8 @@ class ImageData(abc.ABC):
         return self._count
 
     @property
-    def known_law(self) -> bool:
-        """Whether the law of the factors is known: independent and uniform."""
+    def known_distribution(self) -> bool:
+        """Whether the distribution of the factors is known: independent and uniform."""
         return self.why_no_score is None
 
     def batch(self, indices: Sequence[int]) -> Tensor:

@@ -45,7 +45,7 @@ class Judge:
         phase.domain.write_sheets(self._folder / SHEETS, step, phase.generator, phase.encoder)
         found = self._posterior(step)
         samples = phase.config.checks.samples
-        if phase.domain.known_law and samples and not last:
+        if phase.domain.known_distribution and samples and not last:
             score = phase.domain.score(phase.generator, samples, _CHECK_SEED + phase.config.seed)
             found["score"] = _brief(score)
         return found
@@ -63,7 +63,7 @@ class Judge:
             )
         result |= self._posterior(step)
         samples = phase.config.checks.final_samples
-        if not domain.known_law:
+        if not domain.known_distribution:
             result["why_no_score"] = domain.why_no_score
         elif samples:
             seed = _FINAL_SEED + phase.config.seed

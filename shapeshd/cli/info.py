@@ -73,16 +73,19 @@ def _images(found: dict[str, Any]) -> str:
 
 def _origin(found: dict[str, Any]) -> list[tuple[str, str]]:
     origin = found["provenance"]
-    from shapeshd.distribution import Law
+    from shapeshd.distribution import Distribution
 
     sampling, seed = origin["sampling"], f", seed {origin['seed']}"
-    if sampling == "law":
-        sampling = f"law {Law.from_text(origin['law'])}"
+    if sampling == "distribution":
+        sampling = f"distribution {Distribution.from_text(origin['distribution'])}"
     same = "as installed" if found["templates_installed"] else "not those installed"
     return [
         ("shards", f"{found['shards']:,}, of {origin['shard_size']:,} images"),
         ("compression", origin["compression"]),
-        ("sampling", sampling + (seed if origin["sampling"] in ("uniform", "law") else "")),
+        (
+            "sampling",
+            sampling + (seed if origin["sampling"] in ("uniform", "distribution") else ""),
+        ),
         ("renderer", f"{origin['renderer']} (engine {origin['engine']})"),
         ("antialiasing", _antialiasing(origin)),
         ("templates", f"{origin['scene_sha256'][:16]} ({same})"),
@@ -92,7 +95,7 @@ def _origin(found: dict[str, Any]) -> list[tuple[str, str]]:
 def _recipe(found: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("sampling", f"uniform, seed {found['seed']}"),
-        ("engine", f"{found['engine']}, the twin of POV-Ray, on {found['device']}"),
+        ("engine", f"{found['engine']}, the ray tracer of POV-Ray, on {found['device']}"),
         ("antialiasing", _antialiasing(found)),
     ]
 

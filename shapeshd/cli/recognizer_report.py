@@ -107,16 +107,16 @@ def describe_evaluation(result: dict[str, Any], name: str) -> str:
     found = result["accuracy"]
     lines = [
         f"{name}: {found['joint_accuracy']:.2%} of {found['images']:,} images in the right joint "
-        f"bin, {found['blunders']['count']} blunders",
+        f"bin, {found['gross_errors']['count']} gross errors",
         f"  {'factor':12} {'right bin':>9} {'mean error':>11} {'99% below':>10} "
-        f"{'largest':>9} {'at borders':>10} {'blunders':>8}",
+        f"{'largest':>9} {'at borders':>10} {'gross_errors':>8}",
     ]
     for factor, row in found["factors"].items():
         keys = ("mean_absolute_error", "p99_absolute_error", "largest_error")
         sizes = ["-" if row[key] is None else f"{row[key]:.4f}" for key in keys]
         lines.append(
             f"  {factor:12} {row['accuracy']:9.2%} {sizes[0]:>11} {sizes[1]:>10} {sizes[2]:>9} "
-            f"{row['border_errors']:10,} {row['blunders']:8,}  {row['unit'] or ''}"
+            f"{row['border_errors']:10,} {row['gross_errors']:8,}  {row['unit'] or ''}"
         )
     if floor := result.get("noise_floor"):
         value = floor["divergence"]

@@ -31,17 +31,17 @@ from .value_types import Jobs, ShardRange, Threshold, engines, json_option
     "--factors", type=click.Path(path_type=Path), help="CSV with one row of factors per image."
 )
 @click.option(
-    "--law",
+    "--distribution",
     type=click.Path(path_type=Path),
     metavar="FILE.toml",
-    help="I.i.d. factors of this law instead of the uniform one: weights of bins.",
+    help="I.i.d. factors of this distribution instead of the uniform one: weights of bins.",
 )
 @click.option(
     "--engine",
     type=engines,
     default="povray",
     show_default=True,
-    help="POV-Ray, the reference, or its twin in PyTorch, many times faster.",
+    help="POV-Ray, the reference, or the ray tracer in PyTorch, many times faster.",
 )
 @click.option(
     "--antialias",
@@ -74,9 +74,9 @@ from .value_types import Jobs, ShardRange, Threshold, engines, json_option
 def command(out: Path, **options: Any) -> None:
     """Render 3DShapesHD into the folder OUT, or go on where a stopped run ended.
 
-    The images depend on --seed, --law, --size, the antialiasing and the engine alone: never on the
-    number of workers, the shard size, or how often the run was interrupted. The engines differ
-    in a few pixels. A larger --count extends a dataset.
+    The images depend on --seed, --distribution, --size, the antialiasing and the engine alone:
+    never on the number of workers, the shard size, or how often the run was interrupted. The
+    engines differ in a few pixels. A larger --count extends a dataset.
     """
     from shapeshd.errors import InterruptedRunError
     from shapeshd.render.plan import check_disk, estimate

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.render.plan import Estimate, RenderPlan, plan_render
 from shapeshd.render.run import RenderResult
 from shapeshd.scene.render_options import RenderOptions
@@ -21,7 +21,9 @@ def plan_from_options(out: Path, options: dict[str, Any]) -> RenderPlan:
             options["sampling"],
             seed=options["seed"],
             table=options["factors"],
-            law=Law.read(options["law"]) if options["law"] else None,
+            distribution=Distribution.read(options["distribution"])
+            if options["distribution"]
+            else None,
         ),
         options["count"],
         RenderOptions(options["size"], options["antialias"], options["antialias_depth"]),
@@ -39,8 +41,8 @@ def describe_plan(plan: RenderPlan, expected: Estimate, jobs: int) -> tuple[dict
     if len(plan.shards) < plan.total_shards:
         text += f" ({plan.shards.start}:{plan.shards.stop} of {plan.total_shards})"
     text += f" by {plan.provenance.renderer}"
-    if plan.provenance.law:
-        text += f", law {Law.from_text(plan.provenance.law)}"
+    if plan.provenance.distribution:
+        text += f", distribution {Distribution.from_text(plan.provenance.distribution)}"
     if expected.images < asked:
         text += f", {asked - expected.images:,} of them already there (to be checked)"
     if expected.images:

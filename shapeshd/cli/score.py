@@ -22,14 +22,14 @@ from .value_types import device_option, json_option, latent_dim_option, latents_
 @click.option(
     "--protocol",
     type=click.Choice(["chi2-20k"]),
-    help="The paper's: 20 samples per bin, 3,317,760 in all (fewer where a --law has none).",
+    help="The paper's: 20 samples per bin, 3,317,760 in all (fewer where --distribution has none).",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws a generator's latents.")
 @click.option(
-    "--law",
+    "--distribution",
     type=click.Path(path_type=Path),
     metavar="FILE.toml",
-    help="Test against this law of the factors (as of render --law).  [default: uniform]",
+    help="Test against this distribution of the factors, as in render.  [default: uniform]",
 )
 @latents_option
 @device_option
@@ -110,7 +110,7 @@ from .value_types import device_option, json_option, latent_dim_option, latents_
 @click.option("--out", type=NewPath(), help="Folder of the result.  [default: score-SOURCE]")
 @json_option
 def command(source: str, out: Path | None, **options: Any) -> None:
-    """Measure whether the distribution of SOURCE is that of 3DShapesHD, or of --law.
+    """Measure whether the distribution of SOURCE is that of 3DShapesHD, or of --distribution.
 
     SOURCE is a dataset, render:SEED:COUNT, an image folder, .zip, .tar, .npz, .npy or .h5 file,
     or tar files by 'data-{000..003}.tar'; a generator as .onnx, a .safetensors checkpoint of ours

@@ -12,7 +12,7 @@ from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
 from shapeshd.benchmark.scoring.distributed import joined_ranks
 from shapeshd.benchmark.scoring.score import score
 from shapeshd.benchmark.sources.registry import SourceOptions, open_source
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
 from shapeshd.support.progress import note
 
@@ -30,8 +30,8 @@ def run_score(
         The result (None in all processes but the first), and its folder.
     """
     folder = default_folder(text) if out is None else out
-    quality = _quality(options)
-    law = Law.read(options["law"]) if options["law"] else None
+    fidelity = _fidelity(options)
+    distribution = Distribution.read(options["distribution"]) if options["distribution"] else None
     given = SourceOptions.given(options)
     with joined_ranks() as ranks:
         device = pick_device(options["device"], ranks.gpu)
@@ -57,9 +57,9 @@ def run_score(
                 samples=options["samples"],
                 protocol=options["protocol"],
                 seed=options["seed"],
-                law=law,
+                distribution=distribution,
                 options=given,
-                **quality,
+                **fidelity,
                 trust=options["trust"],
                 ranks=ranks,
                 command=shlex.join(["shapeshd", *sys.argv[1:]]),
@@ -68,7 +68,7 @@ def run_score(
     return result, folder
 
 
-def _quality(options: dict[str, Any]) -> dict[str, Any]:
+def _fidelity(options: dict[str, Any]) -> dict[str, Any]:
     """Return the arguments of `score` that ask for the quality of images."""
     given = {name: options[name] for name in ("features", "fidelity_engine") if options[name]}
     if options["fidelity"] is None:

@@ -18,7 +18,7 @@ MAX_PIXELS = 200_000_000
 _LONGEST_SIDE = {"PNG": 2**31 - 1, "JPEG": 65500, "WEBP": 16383}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {},
-    "JPEG": {"quality": 95, "subsampling": 0},
+    "JPEG": {"fidelity": 95, "subsampling": 0},
     "WEBP": {"lossless": True},
 }
 _MARGIN = 16

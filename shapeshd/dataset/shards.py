@@ -28,7 +28,7 @@ from typing import Any
 import h5py
 import numpy as np
 
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.errors import DamagedShardError, MissingPackageError, UsageError, one_line
 from shapeshd.factors import FACTORS, FloatArray
 from shapeshd.scene.render_options import Image
@@ -63,18 +63,18 @@ class Provenance:
     scene_sha256: str
     shard_size: int
     compression: str
-    law: str = ""
-    """`Law.text` of sampling "law"; "" of others, whose shards do not mention it."""
+    distribution: str = ""
+    """`Distribution.text` of sampling "distribution"; "" of others, which do not mention it."""
 
     def differences(self, other: Provenance) -> list[str]:
         """Name what differs from `other`, one phrase a field."""
         # Of two engines, renderer and scene differ as a matter of course.
         implied = {"renderer", "scene_sha256"} if self.engine != other.engine else set()
         if self.sampling != other.sampling:
-            implied.add("law")
+            implied.add("distribution")
         return [
-            _law_difference(self.law, other.law)
-            if field.name == "law"
+            _distribution_difference(self.distribution, other.distribution)
+            if field.name == "distribution"
             else f"{field.name} is {mine!r}, not {theirs!r}"
             for field in dataclasses.fields(self)
             if (mine := getattr(self, field.name)) != (theirs := getattr(other, field.name))
@@ -82,19 +82,19 @@ class Provenance:
         ]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the fields as JSON values; `law` only where there is one."""
+        """Return the fields as JSON values; `distribution` only where there is one."""
         values = dataclasses.asdict(self)
-        if not self.law:
-            del values["law"]
+        if not self.distribution:
+            del values["distribution"]
         return values
 
 
-def _law_difference(mine: str, theirs: str) -> str:
+def _distribution_difference(mine: str, theirs: str) -> str:
     try:
-        one, other = Law.from_text(mine), Law.from_text(theirs)
+        one, other = Distribution.from_text(mine), Distribution.from_text(theirs)
     except UsageError as error:
-        return f"law is another one ({error})"
-    return f"law is {one}, not {other}: {one.difference(other)}"
+        return f"distribution is another one ({error})"
+    return f"distribution is {one}, not {other}: {one.difference(other)}"
 
 
 @dataclass(frozen=True)

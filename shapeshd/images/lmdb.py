@@ -50,7 +50,8 @@ class LmdbImages:
         self.name = name
         self._path = path.absolute()  # a worker may have another working directory
         with self._reading() as transaction:
-            self._keys = PackedNames(transaction.cursor().iternext(keys=True, values=False))
+            keys = transaction.cursor().iternext(keys=True, values=False)
+            self._keys = PackedNames(map(bytes, keys))
         self.count = len(self._keys)
         if not self.count:
             raise UsageError(f"{name}: holds no images: its LMDB is empty")

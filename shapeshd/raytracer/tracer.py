@@ -1,8 +1,8 @@
 """POV-Ray's twin: the same images from the same factors, traced on tensors in closed form.
 
-POV-Ray is the reference, and tests hold the pixels of the twin to its own: all but a few in
-ten million are within 1/255. The twin is many times faster and runs on a GPU too, so it serves
-where images are made as they are read.
+POV-Ray is the reference, and tests hold the pixels of the ray tracer to its own: all but a few in
+ten million are within 1/255. The ray tracer is many times faster and runs on a GPU too, so it
+serves where images are made as they are read.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The engines that render a dataset: POV-Ray, the reference, and its twin in PyTorch.
+"""The engines that render a dataset: POV-Ray, the reference, and the ray tracer in PyTorch.
 
 This is the one place that knows what an engine is. Whatever renders asks `engine_named` and
 then speaks of images alone. Neither engine needs what the other one needs: PyTorch is
-imported when the twin traces its first image, and POV-Ray is looked for when it is asked for.
+imported when the ray tracer traces its first image, and POV-Ray is looked for when it is asked for.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ import numpy as np
 from shapeshd.errors import RendererError, UsageError, one_line
 from shapeshd.factors import FloatArray
 from shapeshd.scene import text as scene
-from shapeshd.scene.render_options import Image, RenderOptions
+from shapeshd.scene.render_options import MIN_SIZE, Image, RenderOptions
 
 from . import povray
 
 if TYPE_CHECKING:
     from shapeshd.raytracer.tracer import RayTracer
 
-TWIN_VERSION = 1
-"""Raised whenever another pixel comes out of the twin for any factors; tests watch it."""
+RAYTRACER_VERSION = 1
+"""Raised whenever another pixel comes out of the ray tracer for any factors; tests watch it."""
 
 _CACHED_PIXELS = 50_000  # of a batch: with more, the tensors leave the processor's cache
 _CHUNK_SECONDS = 0.4  # how long a run that has ended may go unnoticed
@@ -130,10 +130,10 @@ class _Twin(Engine):
     name = "torch"
 
     def renderer(self) -> str:
-        return f"shapeshd twin {TWIN_VERSION}"
+        return f"shapeshd twin {RAYTRACER_VERSION}"
 
     def scene_sha256(self) -> str:
-        decisive = {"twin": TWIN_VERSION, "constants": scene.constants()}
+        decisive = {"twin": RAYTRACER_VERSION, "constants": scene.constants()}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def seconds_per_image(self, size: int) -> float:
@@ -143,7 +143,7 @@ class _Twin(Engine):
         return max(1, int(cores))
 
     def warm_up(self) -> None:
-        _tracer(RenderOptions(povray.MIN_SIZE), 2)(np.ones((8, 6)))
+        _tracer(RenderOptions(MIN_SIZE), 2)(np.ones((8, 6)))
 
     def stream(
         self,

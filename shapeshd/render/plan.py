@@ -148,7 +148,7 @@ def plan_render(
             scene_sha256=chosen.scene_sha256(),
             shard_size=shard_size,
             compression=compression,
-            law=sampling.law,
+            distribution=sampling.distribution,
         ),
         shards=_shard_range(shards, -(-count // shard_size)),
     )

@@ -1,4 +1,4 @@
-"""What to render: i.i.d. factors of a known law, the grid of 3dshapes, or a table of factors.
+"""What to render: i.i.d. factors of a known distribution, 3dshapes' grid, or a table.
 
 A sampling answers one question, `factors(start, stop)`, and names itself in the
 provenance of every shard.
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError, one_line
 from shapeshd.factors import (
     FACTORS,
@@ -38,8 +38,8 @@ class Sampling(Protocol):
 
     name: str
     seed: int
-    law: str
-    """`Law.text`, where factors are drawn from a law other than the uniform one; else ""."""
+    distribution: str
+    """`Distribution.text` of a distribution that is not uniform; else ""."""
 
     @property
     def length(self) -> int | None:
@@ -53,7 +53,7 @@ class UniformSampling:
     """I.i.d. uniform factors, a function of (seed, index) alone."""
 
     name = "uniform"
-    law = ""
+    distribution = ""
     length: int | None = None
 
     def __init__(self, seed: int = 0) -> None:
@@ -64,20 +64,20 @@ class UniformSampling:
         return uniform_factors(self.seed, start, stop)
 
 
-class LawSampling:
-    """I.i.d. factors of a known law, a function of (seed, index) and the law alone."""
+class DistributionSampling:
+    """I.i.d. factors of a known distribution, a function of it and (seed, index) alone."""
 
-    name = "law"
+    name = "distribution"
     length: int | None = None
 
-    def __init__(self, law: Law, seed: int = 0) -> None:
-        self.law = law.text
+    def __init__(self, distribution: Distribution, seed: int = 0) -> None:
+        self.distribution = distribution.text
         self.seed = check_seed(seed)
-        self._law = law
+        self._distribution = distribution
 
     def factors(self, start: int, stop: int) -> FloatArray:
         """Return the factors of the images `start` .. `stop` - 1: float64 (stop - start, 6)."""
-        return self._law.factors(self.seed, start, stop)
+        return self._distribution.factors(self.seed, start, stop)
 
 
 class GridSampling:
@@ -89,7 +89,7 @@ class GridSampling:
 
     name = "grid"
     seed = 0
-    law = ""
+    distribution = ""
     length: int | None = int(np.prod(GRID_STEPS))
 
     def factors(self, start: int, stop: int) -> FloatArray:
@@ -107,7 +107,7 @@ class TableSampling:
 
     name = "table"
     seed = 0
-    law = ""
+    distribution = ""
 
     def __init__(self, values: FloatArray) -> None:
         self._values = check_factors(values)
@@ -132,18 +132,24 @@ class TableSampling:
 
 
 def make_sampling(
-    name: str, *, seed: int = 0, table: Path | None = None, law: Law | None = None
+    name: str, *, seed: int = 0, table: Path | None = None, distribution: Distribution | None = None
 ) -> Sampling:
     """Return the sampling called `name` (``uniform``, ``grid`` or ``table``).
 
-    With a `law` other than the uniform one, ``uniform`` stands for i.i.d. samples of that.
+    With a `distribution` other than the uniform one, ``uniform`` stands for i.i.d. samples of that.
     """
     if (table is not None) != (name == "table"):
         raise UsageError("--sampling table and --factors FILE.csv go together")
-    if law is not None and name != "uniform":
-        raise UsageError(f"--law has no meaning with --sampling {name}: its factors are given")
+    if distribution is not None and name != "uniform":
+        raise UsageError(
+            f"--distribution has no meaning with --sampling {name}: its factors are given"
+        )
     if name == "uniform":
-        return UniformSampling(seed) if law is None or law.uniform else LawSampling(law, seed)
+        return (
+            UniformSampling(seed)
+            if distribution is None or distribution.uniform
+            else DistributionSampling(distribution, seed)
+        )
     if seed != 0:
         raise UsageError(f"--seed has no meaning with --sampling {name}: its factors are given")
     if name == "grid":

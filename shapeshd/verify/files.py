@@ -33,7 +33,7 @@ def check_provenance(evidence: Evidence) -> Check:
         for path, header in evidence.headers.items()
         if header.provenance != reference
     ]
-    drawn = reference.sampling in ("uniform", "law")
+    drawn = reference.sampling in ("uniform", "distribution")
     seed = f" with seed {reference.seed}" if drawn else ""
     detail = (
         f"{reference.sampling}{seed}, {reference.size}x{reference.size} pixels, "

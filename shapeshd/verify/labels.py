@@ -1,4 +1,4 @@
-"""The checks of `verify` on a dataset's labels: ranges, recomputation, their law."""
+"""The checks of `verify` on a dataset's labels: ranges, recomputation, their distribution."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from shapeshd.dataset.shards import Provenance
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, FACTORS, NAMES, bin_indices, check_factors
 from shapeshd.scene.sampling import Sampling, make_sampling
@@ -37,9 +37,9 @@ def claimed_sampling(
     if name == "table" and table is None:
         return None, "not checked: the labels come from a table; give it with --factors"
     try:
-        if name == "law":
-            law = Law.from_text(provenance.law)
-            return make_sampling("uniform", seed=provenance.seed, law=law), ""
+        if name == "distribution":
+            distribution = Distribution.from_text(provenance.distribution)
+            return make_sampling("uniform", seed=provenance.seed, distribution=distribution), ""
         return make_sampling(name, seed=provenance.seed, table=table), ""
     except UsageError as error:
         if table is not None:
@@ -88,15 +88,16 @@ def check_labels(evidence: Evidence, sampling: Sampling | None, reason: str) -> 
 def check_uniformity(evidence: Evidence) -> Check:
     """Chi-square tests of each factor's bins and, with enough images, of the joint bins.
 
-    They are tested against the law that the labels are drawn from, and so are coupled pairs.
+    They are tested against the distribution that the labels are drawn from, and so are coupled
+    pairs.
     """
     from scipy.stats import chisquare
 
     name, provenance = "uniformity", evidence.provenance
-    if provenance is None or provenance.sampling not in ("uniform", "law"):
-        return Check(name, None, "not tested: only a uniform sampling or a law claims it")
+    if provenance is None or provenance.sampling not in ("uniform", "distribution"):
+        return Check(name, None, "not tested: only a uniform sampling or a distribution claims it")
     try:
-        law = Law.from_text(provenance.law)
+        distribution = Distribution.from_text(provenance.distribution)
     except UsageError as error:
         return Check(name, None, f"not tested: {error}")
     once = {evidence.headers[path].first_index: part for path, part in evidence.labels.items()}
@@ -105,17 +106,17 @@ def check_uniformity(evidence: Evidence) -> Check:
         bins = bin_indices(labels)
     except UsageError as error:
         return Check(name, False, "labels that fall into no bin", (str(error),))
-    sets = [(factor,) for factor in NAMES] + [pair.names for pair in law.pairs] + [NAMES]
+    sets = [(factor,) for factor in NAMES] + [pair.names for pair in distribution.pairs] + [NAMES]
     p_values, skipped, problems = {}, [], []
     for names in sets:
         what = "joint" if names == NAMES else " x ".join(names)
         axes = [NAMES.index(factor) for factor in names]
         shape = [BIN_SHAPE[axis] for axis in axes]
-        q = law.marginal(*names).ravel()
+        q = distribution.marginal(*names).ravel()
         found = np.ravel_multi_index(tuple(bins[:, axes].T), shape)
         counts = np.bincount(found, minlength=q.size)
         if impossible := int(counts[q == 0].sum()):
-            problems.append(f"{what}: {impossible} images lie where the law has none")
+            problems.append(f"{what}: {impossible} images lie where the distribution has none")
         possible = q > 0
         if possible.sum() < 2 or len(labels) * q[possible].min() < MIN_EXPECTED * _ROUNDING:
             skipped.append(what)
@@ -127,11 +128,11 @@ def check_uniformity(evidence: Evidence) -> Check:
     if not p_values and not problems:
         return Check(name, None, f"not tested: {len(labels)} images are too few")
     detail = "p-values: " + ", ".join(f"{what} {p:.3g}" for what, p in p_values.items())
-    if not law.uniform:
-        detail = f"against the law {law}; {detail}"
+    if not distribution.uniform:
+        detail = f"against the distribution {distribution}; {detail}"
     if skipped:
         detail += f"; not tested ({len(labels)} images are too few): {', '.join(skipped)}"
-    kind = "uniform" if law.uniform else "of the law"
+    kind = "uniform" if distribution.uniform else "of the distribution"
     problems += [
         f"{what}: p = {p:.3g}, and {len(p_values)} x p < {MIN_P:g}: not {kind}"
         for what, p in p_values.items()

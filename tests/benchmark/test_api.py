@@ -24,7 +24,7 @@ from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.sources.latents import sample_seeds
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.decomposition import decompose
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
 from shapeshd.factors import NUM_BINS, joint_bins, uniform_factors
 from shapeshd.raytracer.tracer import trace_images
@@ -181,8 +181,8 @@ def test_the_numbers_are_those_of_the_histogram(biased: Score) -> None:
     fit, parts = goodness_of_fit(biased.counts), decompose(biased.counts)
     assert biased.divergence == fit.divergence
     assert biased.reduced_chi_square == fit.prediction.reduced_chi_square
-    assert biased.guilty == tuple(part.name for part in parts.guilty)
-    assert set(biased.guilty) >= {"scale", "shape", "orientation", "floor_hue"}
+    assert biased.significant == tuple(part.name for part in parts.significant)
+    assert set(biased.significant) >= {"scale", "shape", "orientation", "floor_hue"}
     assert (biased.passed, biased.verdict) == tuple(biased["verdict"].values())
     assert not biased.passed
     assert biased.samples == biased.counts.sum() == 20_000
@@ -204,17 +204,17 @@ def test_a_saved_score_can_be_compared(biased: Score, tmp_path: Path) -> None:
     assert compare([path]).results[0]["verdict"] == biased["verdict"]
 
 
-def test_another_law(tmp_path: Path) -> None:
-    file = tmp_path / "law.toml"
+def test_another_distribution(tmp_path: Path) -> None:
+    file = tmp_path / "distribution.toml"
     file.write_text("scale.weights = [1, 1, 2, 4]\nshape.weights = [1, 1, 0, 1]\n")
-    law = Law.read(file)
+    distribution = Distribution.read(file)
 
     def draw(seeds: np.ndarray) -> Tensor:  # each batch from a place of its own
         first = int(seeds[0])
-        return written_images(joint_bins(law.factors(0, first, first + len(seeds))), 64)
+        return written_images(joint_bins(distribution.factors(0, first, first + len(seeds))), 64)
 
-    result = scored(draw, law=file)
-    assert result["law"]["bins"] == law.bins < NUM_BINS
+    result = scored(draw, distribution=file)
+    assert result["distribution"]["bins"] == distribution.bins < NUM_BINS
     assert result.passed
     assert result["outside"]["samples"] == 0
 

@@ -23,7 +23,7 @@ from torchmetrics.aggregation import MeanMetric
 from shapeshd.benchmark import DistributionScore
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
 from shapeshd.factors import NUM_BINS, joint_bins, uniform_factors
 from shapeshd.raytracer.tracer import trace_images
@@ -146,21 +146,21 @@ def test_too_few_samples_are_no_number() -> None:
         assert float(found.compute()) == pytest.approx(value_of(truth(FEW)), rel=1e-6)
 
 
-def test_another_law(tmp_path: Path) -> None:
-    file = tmp_path / "law.toml"
+def test_another_distribution(tmp_path: Path) -> None:
+    file = tmp_path / "distribution.toml"
     file.write_text("shape.weights = [1, 1, 0, 1]\nscale.weights = [1, 2, 3, 4]\n")
-    law = Law.read(file)
-    found = metric(law=file)
+    distribution = Distribution.read(file)
+    found = metric(distribution=file)
     found.update(Written().images(0, 8_000))  # a quarter of which are spheres
     counts = np.bincount(Written().bins(0, 8_000), minlength=NUM_BINS)
-    probabilities = law.expected()
+    probabilities = distribution.expected()
     inside = np.where(probabilities > 0, counts, 0)
     said, fit = found.compute_all(), goodness_of_fit(inside, probabilities)
     assert float(said["outside"]) == pytest.approx(1 - inside.sum() / 8_000)
     assert 0.2 < float(said["outside"]) < 0.3
     assert float(said["divergence"]) == pytest.approx(fit.divergence.reported, rel=1e-6)
     with pytest.raises(UsageError, match=r"missing\.toml"):
-        metric(law=tmp_path / "missing.toml")
+        metric(distribution=tmp_path / "missing.toml")
 
 
 # As torchmetrics wants it

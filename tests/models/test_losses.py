@@ -1,4 +1,4 @@
-"""The losses against their equations written out, closed forms, exact laws, finite differences."""
+"""The losses against their equations, closed forms, exact distributions, finite differences."""
 
 from __future__ import annotations
 
@@ -144,9 +144,9 @@ def test_advantage_is_at_most_the_divergence_in_bits(
     p: list[int], q: list[int], change: list[float]
 ) -> None:
     """Samples of four kinds in exact proportion; the best logit of a kind is ln p - ln q."""
-    law_p, law_q = np.array(p) / sum(p), np.array(q) / sum(q)
-    best = torch.from_numpy(np.log(law_p / law_q))
-    bits = jensenshannon(law_p, law_q, base=2) ** 2
+    distribution_p, distribution_q = np.array(p) / sum(p), np.array(q) / sum(q)
+    best = torch.from_numpy(np.log(distribution_p / distribution_q))
+    bits = jensenshannon(distribution_p, distribution_q, base=2) ** 2
     counts = torch.tensor(p), torch.tensor(q)
 
     def advantage(logits: Tensor) -> float:
@@ -355,7 +355,7 @@ def test_path_length_of_a_linear_generator(shape: tuple[int, ...]) -> None:
 
 
 def test_mean_square_path_length_is_that_of_the_jacobian() -> None:
-    """By the law of y: ||J||^2 over the number of pixels, here 3 x 2 x 0.7^2 / 2."""
+    """By the distribution of y: ||J||^2 over the number of pixels, here 3 x 2 x 0.7^2 / 2."""
     matrix = torch.kron(torch.eye(3), torch.tensor([[0.7], [0.7]])).double()
     w, noise = torch.zeros(20_000, 3).double().requires_grad_(), random(20_000, 3, 2, 1)
     lengths = path_lengths((w @ matrix.T).view(-1, 3, 2, 1), w, noise)

@@ -17,7 +17,7 @@ from scipy import stats
 
 from shapeshd.dataset.manifest import load_manifest, provenance_of
 from shapeshd.dataset.shards import list_shards, read_header
-from shapeshd.distribution import LEAST_SHARE, Law
+from shapeshd.distribution import LEAST_SHARE, Distribution
 from shapeshd.errors import UsageError
 from shapeshd.factors import (
     BIN_SHAPE,
@@ -30,7 +30,7 @@ from shapeshd.factors import (
     uniform_factors,
     uniform_factors_at,
 )
-from shapeshd.scene.sampling import LawSampling, UniformSampling, make_sampling
+from shapeshd.scene.sampling import DistributionSampling, UniformSampling, make_sampling
 from shapeshd.verify import verify_dataset
 from tests.conftest import render_small
 from tests.support.damage import check, make_noise_set, problems
@@ -56,18 +56,18 @@ weights = [
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
-    path = tmp_path / "law.toml"
+    path = tmp_path / "distribution.toml"
     path.write_text(TEXT)
     return path
 
 
-def weighted(**factors: list[float]) -> Law:
-    return Law.from_json({name: {"weights": weights} for name, weights in factors.items()})
+def weighted(**factors: list[float]) -> Distribution:
+    return Distribution.from_json({name: {"weights": weights} for name, weights in factors.items()})
 
 
-def paired(first: str, second: str, weights: Any) -> Law:
+def paired(first: str, second: str, weights: Any) -> Distribution:
     table = np.asarray(weights, dtype=float).tolist()
-    return Law.from_json({"pair": [{"factors": [first, second], "weights": table}]})
+    return Distribution.from_json({"pair": [{"factors": [first, second], "weights": table}]})
 
 
 def weights_of(bins: int) -> st.SearchStrategy[list[float]]:
@@ -76,7 +76,7 @@ def weights_of(bins: int) -> st.SearchStrategy[list[float]]:
 
 
 @st.composite
-def laws(draw: st.DrawFn) -> Law:
+def distributions(draw: st.DrawFn) -> Distribution:
     """Up to two pairs, weights for some of the other factors."""
     order = draw(st.permutations(NAMES))
     values: dict[str, Any] = {"pair": []}
@@ -89,11 +89,11 @@ def laws(draw: st.DrawFn) -> Law:
         values["pair"].append({"factors": names, "weights": table.tolist()})
     for name in order[: draw(st.integers(0, len(order)))]:
         values[name] = {"weights": draw(weights_of(FACTORS[NAMES.index(name)].bins))}
-    return Law.from_json(values)
+    return Distribution.from_json(values)
 
 
-def test_a_file_states_its_law_exactly(file: Path) -> None:
-    law = Law.read(file)
+def test_a_file_states_its_distribution_exactly(file: Path) -> None:
+    distribution = Distribution.read(file)
     hues = 1 + 2 * np.eye(12)
     hues[0, 2], hues[11, 11] = 0, 5
     one, even = np.array([1, 1, 2, 4]) / 8, np.full(12, 1 / 12)
@@ -101,27 +101,36 @@ def test_a_file_states_its_law_exactly(file: Path) -> None:
         "a,bc,d,e,f->abcdef", even, hues.T / hues.sum(), one, np.array([1, 1, 0, 1]) / 3,
         np.full(6, 1 / 6),
     )  # fmt: skip
-    np.testing.assert_allclose(law.expected(), expected.ravel(), rtol=1e-13, atol=0)
-    assert law.expected().shape == (NUM_BINS,)
-    assert math.fsum(law.expected()) == pytest.approx(1, abs=1e-12)
-    assert law.bins == 12 * 143 * 4 * 3 * 6 == int((law.expected() > 0).sum())
-    np.testing.assert_allclose(law.marginal("object_hue", "wall_hue"), hues / hues.sum())
-    np.testing.assert_allclose(law.marginal("shape", "scale"), np.outer([1, 1, 0, 1], one) / 3)
-    assert str(law).startswith("scale, shape weighted; wall_hue coupled with object_hue (")
+    np.testing.assert_allclose(distribution.expected(), expected.ravel(), rtol=1e-13, atol=0)
+    assert distribution.expected().shape == (NUM_BINS,)
+    assert math.fsum(distribution.expected()) == pytest.approx(1, abs=1e-12)
+    assert distribution.bins == 12 * 143 * 4 * 3 * 6 == int((distribution.expected() > 0).sum())
+    np.testing.assert_allclose(distribution.marginal("object_hue", "wall_hue"), hues / hues.sum())
+    np.testing.assert_allclose(
+        distribution.marginal("shape", "scale"), np.outer([1, 1, 0, 1], one) / 3
+    )
+    assert str(distribution).startswith("scale, shape weighted; wall_hue coupled with object_hue (")
 
 
 @settings(max_examples=40, deadline=None)
-@given(law=laws())
-def test_a_law_survives_json_and_text_to_the_last_bit(law: Law) -> None:
-    for other in (Law.from_json(json.loads(json.dumps(law.to_json()))), Law.from_text(law.text)):
-        assert other == law
-        assert (other.digest, hash(other), other.text) == (law.digest, hash(law), law.text)
-        np.testing.assert_array_equal(other.expected(), law.expected())
-        np.testing.assert_array_equal(other.factors(3, 0, 50), law.factors(3, 0, 50))
-        assert law.difference(other) is None
+@given(distribution=distributions())
+def test_a_distribution_survives_json_and_text_to_the_last_bit(distribution: Distribution) -> None:
+    for other in (
+        Distribution.from_json(json.loads(json.dumps(distribution.to_json()))),
+        Distribution.from_text(distribution.text),
+    ):
+        assert other == distribution
+        assert (other.digest, hash(other), other.text) == (
+            distribution.digest,
+            hash(distribution),
+            distribution.text,
+        )
+        np.testing.assert_array_equal(other.expected(), distribution.expected())
+        np.testing.assert_array_equal(other.factors(3, 0, 50), distribution.factors(3, 0, 50))
+        assert distribution.difference(other) is None
 
 
-def test_equal_laws_are_equal_however_they_are_written() -> None:
+def test_equal_distributions_are_equal_however_they_are_written() -> None:
     assert weighted(scale=[1, 1, 2, 4]) == weighted(scale=[0.1, 0.1, 0.2, 0.4])
     assert weighted(scale=[1, 1, 2, 4]) == weighted(scale=[3, 3, 6, 12], shape=[2, 2, 2, 2])
     assert weighted(scale=[1, 1, 2, 4]) != weighted(scale=[1, 1, 2, 4.001])
@@ -129,71 +138,80 @@ def test_equal_laws_are_equal_however_they_are_written() -> None:
     table = np.arange(48.0).reshape(4, 12) + 1
     assert paired("scale", "floor_hue", table) == paired("floor_hue", "scale", table.T)
     assert (
-        paired("wall_hue", "object_hue", FLAT) == weighted(shape=[3, 3, 3, 3]) == Law.from_text("")
+        paired("wall_hue", "object_hue", FLAT)
+        == weighted(shape=[3, 3, 3, 3])
+        == Distribution.from_text("")
     )
-    assert Law.from_text("").uniform
-    assert (Law.from_text("").text, str(Law.from_text(""))) == ("", "uniform")
+    assert Distribution.from_text("").uniform
+    assert (Distribution.from_text("").text, str(Distribution.from_text(""))) == ("", "uniform")
 
 
-def test_the_uniform_law_gives_the_uniform_factors_bit_for_bit() -> None:
-    law = weighted(scale=[5, 5, 5, 5])
+def test_the_uniform_distribution_gives_the_uniform_factors_bit_for_bit() -> None:
+    distribution = weighted(scale=[5, 5, 5, 5])
     for seed, start in ((0, 0), (7, 12_345), (2**63 - 1, 10**9)):
         np.testing.assert_array_equal(
-            law.factors(seed, start, start + 500), uniform_factors(seed, start, start + 500)
+            distribution.factors(seed, start, start + 500),
+            uniform_factors(seed, start, start + 500),
         )
     np.testing.assert_array_equal(
-        law.factors_at(3, [9, MAX_IMAGE - 1]), uniform_factors_at(3, [9, MAX_IMAGE - 1])
+        distribution.factors_at(3, [9, MAX_IMAGE - 1]), uniform_factors_at(3, [9, MAX_IMAGE - 1])
     )
 
 
 @settings(max_examples=40, deadline=None)
-@given(law=laws(), seed=st.integers(0, 2**63 - 1), start=st.integers(0, 10**12))
-def test_a_sample_depends_on_seed_and_index_alone(law: Law, seed: int, start: int) -> None:
-    whole = law.factors(seed, start, start + 40)
-    cut = [law.factors(seed, start + a, start + b) for a, b in ((0, 1), (1, 17), (17, 40))]
+@given(distribution=distributions(), seed=st.integers(0, 2**63 - 1), start=st.integers(0, 10**12))
+def test_a_sample_depends_on_seed_and_index_alone(
+    distribution: Distribution, seed: int, start: int
+) -> None:
+    whole = distribution.factors(seed, start, start + 40)
+    cut = [distribution.factors(seed, start + a, start + b) for a, b in ((0, 1), (1, 17), (17, 40))]
     np.testing.assert_array_equal(np.concatenate(cut), whole)
     rows = np.random.default_rng(0).permutation(40)
-    np.testing.assert_array_equal(law.factors_at(seed, start + rows), whole[rows])
-    same = law.factors(seed, start, start + 40)[:, [u.axes[0] for u in law.units if u.uniform]]
-    free = uniform_factors(seed, start, start + 40)[:, [u.axes[0] for u in law.units if u.uniform]]
+    np.testing.assert_array_equal(distribution.factors_at(seed, start + rows), whole[rows])
+    same = distribution.factors(seed, start, start + 40)[
+        :, [u.axes[0] for u in distribution.units if u.uniform]
+    ]
+    free = uniform_factors(seed, start, start + 40)[
+        :, [u.axes[0] for u in distribution.units if u.uniform]
+    ]
     np.testing.assert_array_equal(same, free)  # what has no weights does not move
 
 
 @settings(max_examples=40, deadline=None)
-@given(law=laws())
-def test_no_sample_lies_where_the_law_has_none(law: Law) -> None:
-    factors = law.factors(1, 0, 2_000)
-    assert (law.expected()[joint_bins(factors)] > 0).all()
+@given(distribution=distributions())
+def test_no_sample_lies_where_the_distribution_has_none(distribution: Distribution) -> None:
+    factors = distribution.factors(1, 0, 2_000)
+    assert (distribution.expected()[joint_bins(factors)] > 0).all()
     for column, factor in enumerate(FACTORS):
         assert factor.low <= factors[:, column].min() <= factors[:, column].max() <= factor.high
 
 
 def test_ends_of_the_unit_interval_stay_inside_of_possible_bins() -> None:
-    law = weighted(
+    distribution = weighted(
         scale=[0, 1, 3, 0], shape=[0, 1, 0, 0], floor_hue=[0, 7] + [0] * 9 + [3],
         orientation=[0, 0, 1 / 3, 1 / 3, 1 / 3, 0],
     )  # fmt: skip
     ends = [0.0, 2.0**-53, 0.25, np.nextafter(0.25, 0), 0.7, 1 / 3, 2 / 3, 1 - 2.0**-53]
     unit = np.stack(np.meshgrid(*[ends] * 6), axis=-1).reshape(-1, 6)[::7]
-    assert (law.expected()[joint_bins(law._from_unit(unit))] > 0).all()
+    assert (distribution.expected()[joint_bins(distribution._from_unit(unit))] > 0).all()
 
 
 def test_an_independent_inversion_gives_the_same_values() -> None:
-    law = weighted(scale=[1, 0, 2, 5])
+    distribution = weighted(scale=[1, 0, 2, 5])
     unit = (uniform_factors(5, 0, 300)[:, 3] - 1).tolist()
     expected = np.interp(unit, [0, 0.125, 0.375, 1], [1, 1.25, 1.75, 2])
     jump = (np.array(unit) >= 0.125) & (np.array(unit) < 0.375)
     expected[jump] = 1.5 + (np.array(unit)[jump] - 0.125)
-    np.testing.assert_allclose(law.factors(5, 0, 300)[:, 3], expected, rtol=0, atol=1e-11)
+    np.testing.assert_allclose(distribution.factors(5, 0, 300)[:, 3], expected, rtol=0, atol=1e-11)
 
 
 @pytest.mark.parametrize("names", [("scale",), ("shape",), ("wall_hue", "object_hue"), NAMES[:4]])
-def test_samples_follow_the_law(file: Path, names: tuple[str, ...]) -> None:
-    law = Law.read(file)
+def test_samples_follow_the_distribution(file: Path, names: tuple[str, ...]) -> None:
+    distribution = Distribution.read(file)
     n = 400_000 if len(names) == 4 else 50_000
     axes = [NAMES.index(name) for name in names]
-    q = law.marginal(*names).ravel()
-    found = bin_indices(law.factors(11, 0, n))[:, axes]
+    q = distribution.marginal(*names).ravel()
+    found = bin_indices(distribution.factors(11, 0, n))[:, axes]
     counts = np.bincount(
         np.ravel_multi_index(tuple(found.T), [BIN_SHAPE[axis] for axis in axes]), minlength=q.size
     )
@@ -202,7 +220,7 @@ def test_samples_follow_the_law(file: Path, names: tuple[str, ...]) -> None:
 
 
 def test_within_a_bin_the_factors_are_uniform(file: Path) -> None:
-    factors = Law.read(file).factors(2, 0, 40_000)
+    factors = Distribution.read(file).factors(2, 0, 40_000)
     for column, factor in enumerate(FACTORS):
         if factor.topology != "discrete":
             place = (factors[:, column] - factor.low) / factor.period * factor.bins
@@ -265,7 +283,7 @@ BAD = [
 def test_a_bad_file_is_one_line(run: Run, tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "bad.toml"
     path.write_text(text)
-    status, out, err = run("render", tmp_path / "out", "--law", path, "--engine", "torch")
+    status, out, err = run("render", tmp_path / "out", "--distribution", path, "--engine", "torch")
     assert (status, out, err.count("\n")) == (2, "", 1)
     assert err.startswith(f"shapeshd: error: {path}: ")
     assert message in err
@@ -278,15 +296,15 @@ def test_a_missing_or_strange_file_is_one_line(run: Run, tmp_path: Path) -> None
         ("none.toml", "no such file"), (".", "cannot be read"), ("bytes.toml", "cannot be read"),
     ):  # fmt: skip
         for command in (["render", tmp_path / "out"], ["score", "render:0:6000,size=64"]):
-            status, _, err = run(*command, "--law", tmp_path / name)
+            status, _, err = run(*command, "--distribution", tmp_path / name)
             assert (status, err.count("\n")) == (2, 1)
             assert message in err
 
 
-def test_a_text_that_is_no_law_is_refused() -> None:
+def test_a_text_that_is_no_distribution_is_refused() -> None:
     for text in ("{", "[1]", '"scale"', '{"scale":{"weights":[1,2]}}', "[" * 100_000):
         with pytest.raises(UsageError):
-            Law.from_text(text)
+            Distribution.from_text(text)
 
 
 def test_the_least_share_is_allowed() -> None:
@@ -296,45 +314,55 @@ def test_the_least_share_is_allowed() -> None:
 
 
 def test_samplings(file: Path) -> None:
-    law = Law.read(file)
-    sampling = make_sampling("uniform", seed=4, law=law)
-    assert isinstance(sampling, LawSampling)
-    assert (sampling.name, sampling.seed, sampling.law) == ("law", 4, law.text)
-    np.testing.assert_array_equal(sampling.factors(5, 9), law.factors(4, 5, 9))
-    assert isinstance(make_sampling("uniform", law=weighted(scale=[2, 2, 2, 2])), UniformSampling)
+    distribution = Distribution.read(file)
+    sampling = make_sampling("uniform", seed=4, distribution=distribution)
+    assert isinstance(sampling, DistributionSampling)
+    assert (sampling.name, sampling.seed, sampling.distribution) == (
+        "distribution",
+        4,
+        distribution.text,
+    )
+    np.testing.assert_array_equal(sampling.factors(5, 9), distribution.factors(4, 5, 9))
+    assert isinstance(
+        make_sampling("uniform", distribution=weighted(scale=[2, 2, 2, 2])), UniformSampling
+    )
     for name in ("grid", "table"):
-        with pytest.raises(UsageError, match=r"--law|--factors"):
-            make_sampling(name, law=law)
+        with pytest.raises(UsageError, match=r"--distribution|--factors"):
+            make_sampling(name, distribution=distribution)
 
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small set of the law; tests must not change it."""
+    """A small set of the distribution; tests must not change it."""
     home = tmp_path_factory.mktemp("drawn")
-    (home / "law.toml").write_text(TEXT)
+    (home / "distribution.toml").write_text(TEXT)
     render_small(
-        home / "data", engine="torch", sampling=LawSampling(Law.read(home / "law.toml"), 3)
+        home / "data",
+        engine="torch",
+        sampling=DistributionSampling(Distribution.read(home / "distribution.toml"), 3),
     )
     return home / "data"
 
 
-def arguments(out: Path, law: Path | None, *more: object) -> list[object]:
+def arguments(out: Path, distribution: Path | None, *more: object) -> list[object]:
     size = ("--engine", "torch", "--size", 32, "--shard-size", 20, "--seed", 3, "--jobs", 1)
-    given = () if law is None else ("--law", law)
+    given = () if distribution is None else ("--distribution", distribution)
     return ["render", out, *size, *given, "--backend", "threading", *more]
 
 
-def test_a_set_of_a_law_is_drawn_recorded_and_verified(run: Run, file: Path, drawn: Path) -> None:
-    law = Law.read(file)
+def test_a_set_of_a_distribution_is_drawn_recorded_and_verified(
+    run: Run, file: Path, drawn: Path
+) -> None:
+    distribution = Distribution.read(file)
     labels = []
     for path in list_shards(drawn):
         with h5py.File(path) as shard:
             labels.append(shard["labels"][()])
-            assert shard.attrs["law"].decode() == law.text
-            assert shard.attrs["sampling"].decode() == "law"
-    np.testing.assert_array_equal(np.concatenate(labels), law.factors(3, 0, 50))
+            assert shard.attrs["distribution"].decode() == distribution.text
+            assert shard.attrs["sampling"].decode() == "distribution"
+    np.testing.assert_array_equal(np.concatenate(labels), distribution.factors(3, 0, 50))
     manifest = load_manifest(drawn)
-    assert manifest.provenance.law == law.text
+    assert manifest.provenance.distribution == distribution.text
     assert provenance_of(drawn) == provenance_of(list_shards(drawn)[0]) == manifest.provenance
     assert provenance_of(drawn / "dataset.h5") == manifest.provenance
     result = verify_dataset(drawn)
@@ -342,9 +370,9 @@ def test_a_set_of_a_law_is_drawn_recorded_and_verified(run: Run, file: Path, dra
     assert check(result, "labels").passed
     status, out, _ = run("info", drawn)
     assert status == 0
-    assert f"law {law}, seed 3" in out
+    assert f"distribution {distribution}, seed 3" in out
     status, out, _ = run("info", drawn, "--json")
-    assert json.loads(out)["provenance"]["law"] == law.text
+    assert json.loads(out)["provenance"]["distribution"] == distribution.text
 
 
 def test_a_resumed_set_is_that_of_one_run(
@@ -358,26 +386,28 @@ def test_a_resumed_set_is_that_of_one_run(
     ]
 
 
-def test_another_law_is_refused_and_the_difference_named(
+def test_another_distribution_is_refused_and_the_difference_named(
     run: Run, drawn: Path, file: Path, tmp_path: Path
 ) -> None:
     other = tmp_path / "other.toml"
     other.write_text(TEXT.replace("[1, 1, 2, 4]", "[1, 1, 2, 5]"))
     status, _, err = run(*arguments(drawn, other, "--count", 50))
     assert (status, err.count("\n")) == (2, 1)
-    assert "its law is scale, shape weighted" in err
+    assert "its distribution is scale, shape weighted" in err
     assert "scale [0.125, 0.125, 0.25, 0.5], not [0.1111, 0.1111, 0.2222, 0.5556]" in err
     status, _, err = run(*arguments(drawn, None, "--count", 50))
     assert (status, err.count("\n")) == (2, 1)
-    assert "its sampling is 'law', not 'uniform'; use" in err
+    assert "its sampling is 'distribution', not 'uniform'; use" in err
     for name in ("grid", "table"):
         more = ("--factors", file) if name == "table" else ()
-        status, _, err = run("render", tmp_path / "x", "--law", file, "--sampling", name, *more)
+        status, _, err = run(
+            "render", tmp_path / "x", "--distribution", file, "--sampling", name, *more
+        )
         assert (status, err.count("\n")) == (2, 1)
-        assert f"--law has no meaning with --sampling {name}" in err
+        assert f"--distribution has no meaning with --sampling {name}" in err
 
 
-def test_a_uniform_law_is_no_law(run: Run, tmp_path: Path) -> None:
+def test_a_uniform_distribution_is_no_distribution(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "flat.toml"
     path.write_text("scale.weights = [2, 2, 2, 2]")
     assert run(*arguments(tmp_path / "a", path, "--count", 3))[0] == 0
@@ -385,46 +415,68 @@ def test_a_uniform_law_is_no_law(run: Run, tmp_path: Path) -> None:
     a, b = (list_shards(tmp_path / name)[0] for name in "ab")
     assert a.read_bytes() == b.read_bytes()
     with h5py.File(a) as shard:
-        assert "law" not in shard.attrs  # sets made before there were laws, byte for byte
-    assert "law" not in json.loads((tmp_path / "a" / "manifest.json").read_text())["provenance"]
-    assert read_header(a).provenance.law == ""
+        assert (
+            "distribution" not in shard.attrs
+        )  # sets made before there were distributions, byte for byte
+    assert (
+        "distribution"
+        not in json.loads((tmp_path / "a" / "manifest.json").read_text())["provenance"]
+    )
+    assert read_header(a).provenance.distribution == ""
 
 
-def test_verify_finds_labels_of_another_law(tmp_path: Path) -> None:
-    law = weighted(shape=[1, 1, 0, 1])
+def test_verify_finds_labels_of_another_distribution(tmp_path: Path) -> None:
+    distribution = weighted(shape=[1, 1, 0, 1])
     wrong = weighted(shape=[3, 1, 0, 1]).factors(0, 0, 4_000)
-    data = make_noise_set(tmp_path / "data", wrong, sampling="law", law=law.text)
+    data = make_noise_set(
+        tmp_path / "data", wrong, sampling="distribution", distribution=distribution.text
+    )
     result = verify_dataset(data)
     assert "labels are not those of the sampling" in problems(result, "labels")
     assert "shape: p = " in problems(result, "uniformity")
-    assert "not of the law" in problems(result, "uniformity")
+    assert "not of the distribution" in problems(result, "uniformity")
 
 
-def test_verify_finds_labels_where_the_law_has_none(tmp_path: Path) -> None:
-    law = weighted(shape=[1, 1, 0, 1])
+def test_verify_finds_labels_where_the_distribution_has_none(tmp_path: Path) -> None:
+    distribution = weighted(shape=[1, 1, 0, 1])
     data = make_noise_set(
-        tmp_path / "data", uniform_factors(0, 0, 100), sampling="law", law=law.text
+        tmp_path / "data",
+        uniform_factors(0, 0, 100),
+        sampling="distribution",
+        distribution=distribution.text,
     )
     assert "shape: 2" in problems(verify_dataset(data), "uniformity")
-    assert "images lie where the law has none" in problems(verify_dataset(data), "uniformity")
+    assert "images lie where the distribution has none" in problems(
+        verify_dataset(data), "uniformity"
+    )
 
 
 def test_verify_tests_coupled_pairs(file: Path, tmp_path: Path) -> None:
-    law = Law.read(file)
-    good = make_noise_set(tmp_path / "good", law.factors(0, 0, 4_000), sampling="law", law=law.text)
+    distribution = Distribution.read(file)
+    good = make_noise_set(
+        tmp_path / "good",
+        distribution.factors(0, 0, 4_000),
+        sampling="distribution",
+        distribution=distribution.text,
+    )
     found = check(verify_dataset(good), "uniformity")
     assert found.passed
     assert "wall_hue x object_hue" in found.values["p_values"]
     rng = np.random.default_rng(0)
-    labels = law.factors(0, 0, 4_000)
+    labels = distribution.factors(0, 0, 4_000)
     labels[:, 1] = rng.permutation(labels[:, 1])  # margins kept
-    bad = make_noise_set(tmp_path / "bad", labels, sampling="law", law=law.text)
+    bad = make_noise_set(
+        tmp_path / "bad", labels, sampling="distribution", distribution=distribution.text
+    )
     assert "wall_hue x object_hue: p = " in problems(verify_dataset(bad), "uniformity")
 
 
-def test_a_damaged_law_is_said(tmp_path: Path) -> None:
+def test_a_damaged_distribution_is_said(tmp_path: Path) -> None:
     data = make_noise_set(
-        tmp_path / "data", uniform_factors(0, 0, 100), sampling="law", law='{"scale":[1]}'
+        tmp_path / "data",
+        uniform_factors(0, 0, 100),
+        sampling="distribution",
+        distribution='{"scale":[1]}',
     )
     result = verify_dataset(data)
     assert check(result, "labels").passed is False

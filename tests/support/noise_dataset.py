@@ -44,7 +44,7 @@ def write_noise_dataset(
     return images, labels
 
 
-def write_foreign(path: Path, count: int = 30, size: int = 16, **storage: object) -> None:
+def write_pretrained(path: Path, count: int = 30, size: int = 16, **storage: object) -> None:
     """Write a file like 3dshapes.h5; `storage` is h5py's, such as chunks and compression."""
     with h5py.File(path, "w") as file:
         file.create_dataset("images", data=noise_images(count, size, 1), **storage)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from shapeshd.benchmark.recognizer.evaluate import accuracy as measure_accuracy
 from shapeshd.benchmark.scoring.examples import choose_examples
-from shapeshd.benchmark.statistics.bin_counts import occupancy
+from shapeshd.benchmark.statistics.bin_counts import bin_counts
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.decomposition import decompose
 from shapeshd.benchmark.statistics.references import detection_limit, ideal_sampler, memorizer
@@ -134,7 +134,7 @@ def _measured(kind: str) -> dict[str, Any]:
         "seed": 0,
         "fit": fit.to_json(),
         "decomposition": parts.to_json(),
-        "occupancy": occupancy(counts).to_json(),
+        "bin_counts": bin_counts(counts).to_json(),
         "references": [ideal_sampler().to_json(), real, memorizer(500_000).to_json()],
         "detection_limit": detection_limit(n).to_json(),
         "attenuation": {
@@ -152,7 +152,7 @@ def _measured(kind: str) -> dict[str, Any]:
         "examples": {"file": "examples.npz"},
         "verdict": {
             "passed": passed,
-            "text": "The samples agree with the uniform law as far as 20,000 can tell."
+            "text": "The samples agree with the uniform distribution as far as 20,000 can tell."
             if passed
             else f"The distribution is wrong. {parts.summary()}",
         },

@@ -14,7 +14,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from scipy import stats
 
 from shapeshd.benchmark.report.formatting import MINUS, bin_name, factor_name, percent
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.factors import FACTORS, NAMES, SHAPES, Factor, FloatArray
 from shapeshd.scene.text import hue_to_srgb
 
@@ -39,13 +39,17 @@ def band(samples: int, probability: float) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def expected_shares(law: Law | None, factor: Factor) -> FloatArray:
-    """Return the probabilities of a factor's bins under a law; None is the uniform one."""
-    return np.full(factor.bins, 1 / factor.bins) if law is None else law.marginal(factor.name)
+def expected_shares(distribution: Distribution | None, factor: Factor) -> FloatArray:
+    """Return the probabilities of a factor's bins under a distribution; None is the uniform one."""
+    return (
+        np.full(factor.bins, 1 / factor.bins)
+        if distribution is None
+        else distribution.marginal(factor.name)
+    )
 
 
 def _ratio(counts: Sequence[int], shares: FloatArray) -> FloatArray:
-    """Return observed / expected samples; NaN where the law has none."""
+    """Return observed / expected samples; NaN where the distribution has none."""
     expected = sum(counts) * shares
     with np.errstate(invalid="ignore", divide="ignore"):
         ratio: FloatArray = np.where(shares > 0, np.array(counts) / expected, np.nan)
@@ -61,10 +65,13 @@ def _noise(samples: int, shares: FloatArray) -> FloatArray:
 
 
 def marginals_figure(
-    marginals: Mapping[str, Sequence[int]], guilty: set[str], w: float, law: Law | None = None
+    marginals: Mapping[str, Sequence[int]],
+    significant: set[str],
+    w: float,
+    distribution: Distribution | None = None,
 ) -> Figure:
     """Draw for each factor the ratio of observed to expected samples in its bins."""
-    shares = {f.name: expected_shares(law, f) for f in FACTORS}
+    shares = {f.name: expected_shares(distribution, f) for f in FACTORS}
     columns = 3 if w > NARROW else 2
     rows = len(FACTORS) // columns
     figure = new_figure(w, 2.05 * rows)
@@ -75,7 +82,7 @@ def marginals_figure(
     reach = 1.15 * max(*away, 1.6 * max(noise))
     for place, factor in enumerate(FACTORS):
         axes = figure.add_subplot(rows, columns, place + 1)
-        _marginal(axes, factor, ratios[factor.name], factor.name in guilty, w > NARROW)
+        _marginal(axes, factor, ratios[factor.name], factor.name in significant, w > NARROW)
         for index, (low, high) in enumerate(bands[factor.name].T):
             left = -0.6 if index == 0 else index - 0.5
             right = factor.bins - 0.4 if index == factor.bins - 1 else index + 0.5
@@ -91,11 +98,11 @@ def marginals_figure(
     return figure
 
 
-def _marginal(axes: Any, factor: Factor, ratio: FloatArray, guilty: bool, wide: bool) -> None:
-    places, colour = np.arange(factor.bins), ORANGE if guilty else BLUE
+def _marginal(axes: Any, factor: Factor, ratio: FloatArray, significant: bool, wide: bool) -> None:
+    places, colour = np.arange(factor.bins), ORANGE if significant else BLUE
     axes.vlines(places, 1, ratio, color=colour, lw=2.2, alpha=0.65, zorder=2)
     axes.plot(places, ratio, "o", color=colour, ms=4.2, zorder=3)
-    weight = "bold" if guilty else "normal"
+    weight = "bold" if significant else "normal"
     axes.set_title(factor_name(factor.name), loc="left", fontweight=weight, color=INK)
     axes.set_xlim(-0.6, factor.bins - 0.4)
     bare(axes, "bottom")
@@ -132,12 +139,12 @@ def _edge(factor: Factor, edge: int) -> str:
 def dependence(counts: Any, joint: FloatArray | None = None) -> FloatArray:
     """Return observed samples of a pair's cells / expected from its two own marginals.
 
-    NaN where a row or a column holds no sample at all, or where the law has none.
+    NaN where a row or a column holds no sample at all, or where the distribution has none.
 
     Args:
         counts: the pair's table.
-        joint: its probabilities under a law that couples the factors; what is expected is then
-            coupled likewise.
+        joint: its probabilities under a distribution that couples the factors; what is expected is
+            then coupled likewise.
     """
     table = np.asarray(counts, dtype=np.float64)
     expected = np.multiply.outer(table.sum(axis=1), table.sum(axis=0)) / table.sum()
@@ -160,18 +167,23 @@ def _ratio_scale(tables: Sequence[FloatArray]) -> tuple[Normalize, list[float]]:
     return Normalize(-reach, reach), sorted({1 / tick for tick in ticks} | set(ticks))
 
 
-def coupling(law: Law | None, factors: Sequence[str]) -> FloatArray | None:
-    """Return the table of a pair that the law couples; None of others."""
-    coupled = law is not None and any(unit.names == tuple(factors) for unit in law.pairs)
-    return law.marginal(*factors) if law is not None and coupled else None
+def coupling(distribution: Distribution | None, factors: Sequence[str]) -> FloatArray | None:
+    """Return the table of a pair that the distribution couples; None of others."""
+    coupled = distribution is not None and any(
+        unit.names == tuple(factors) for unit in distribution.pairs
+    )
+    return distribution.marginal(*factors) if distribution is not None and coupled else None
 
 
 def pairs_figure(
-    pairs: Sequence[Mapping[str, Any]], guilty: set[str], w: float, law: Law | None = None
+    pairs: Sequence[Mapping[str, Any]],
+    significant: set[str],
+    w: float,
+    distribution: Distribution | None = None,
 ) -> Figure:
     """Draw what each pair of factors does beyond its two marginals: 15 small heat maps."""
     tables = {
-        tuple(pair["factors"]): dependence(pair["counts"], coupling(law, pair["factors"]))
+        tuple(pair["factors"]): dependence(pair["counts"], coupling(distribution, pair["factors"]))
         for pair in pairs
     }
     scale, ticks = _ratio_scale(list(tables.values()))
@@ -182,7 +194,7 @@ def pairs_figure(
         column, row = NAMES.index(a), NAMES.index(b) - 1
         axes = figure.add_subplot(grid[row, column])
         _heat(axes, table.T, scale)
-        accused = f"{a} x {b}" in guilty
+        accused = f"{a} x {b}" in significant
         for side in axes.spines.values():
             side.set(visible=True, color=ORANGE if accused else RULE, lw=2.4 if accused else 0.7)
         axes.set_xticks([])
@@ -197,9 +209,11 @@ def pairs_figure(
     return figure
 
 
-def pair_figure(pair: Mapping[str, Any], width: float, law: Law | None = None) -> Figure:
+def pair_figure(
+    pair: Mapping[str, Any], width: float, distribution: Distribution | None = None
+) -> Figure:
     """Draw one pair enlarged: its ratios in figures, its bins named."""
-    table = dependence(pair["counts"], coupling(law, pair["factors"]))
+    table = dependence(pair["counts"], coupling(distribution, pair["factors"]))
     scale, _ = _ratio_scale([table])
     across, down = (FACTORS[NAMES.index(name)] for name in pair["factors"])
     if across.bins < down.bins:

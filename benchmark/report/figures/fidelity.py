@@ -1,4 +1,4 @@
-"""The figure that sets distribution against image quality."""
+"""The figure that sets distribution against image fidelity."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from shapeshd.benchmark.report.table import REAL, reference_rows, source_row
 
 from .style import BLUE, FAINT, GREY, NARROW, bare, log_ticks, new_figure
 
-CORNERS = ("right and real", "pretty, wrong law", "diverse but bad", "bad and wrong")
+CORNERS = ("right and real", "pretty, wrong distribution", "diverse but bad", "bad and wrong")
 """What the four fields mean: below left, below right, above left, above right."""
 
 _LEAST = 0.05  # levels of 255: what is less is drawn there, as the axis has no 0
 
 
-def quality_figure(result: Mapping[str, Any], width: float) -> Figure:
+def fidelity_figure(result: Mapping[str, Any], width: float) -> Figure:
     """Draw reduced chi-square against the residual, for the source and for real images.
 
     Args:

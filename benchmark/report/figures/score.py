@@ -51,21 +51,21 @@ def score_figure(rows: Sequence[Row], width: float) -> Figure:
 
 
 def decomposition_figure(decomposition: Mapping[str, Any], width: float) -> Figure:
-    """Draw all parts of the divergence with their intervals, guilty ones marked."""
+    """Draw all parts of the divergence with their intervals, significant ones marked."""
     parts = decomposition["parts"]
     figure = new_figure(width, 0.8 + 0.215 * len(parts))
     axes = figure.add_subplot()
     places = np.arange(len(parts))[::-1]
     axes.axvline(0, color=FAINT, lw=0.8)
     for part, place in zip(parts, places, strict=True):
-        delta, colour = part["delta"], ORANGE if part["guilty"] else GREY
+        delta, colour = part["delta"], ORANGE if part["significant"] else GREY
         axes.plot([delta["low"], delta["high"]], [place] * 2, color=colour, lw=2, alpha=0.6)
-        marker = "D" if part["guilty"] else "o"
+        marker = "D" if part["significant"] else "o"
         axes.plot(delta["reported"], place, marker, color=colour, ms=5, mec="white", mew=0.5)
     axes.set_yticks(places, [part_name(part["factors"]) for part in parts])
     for label, part in zip(axes.get_yticklabels(), parts, strict=True):
-        label.set_fontweight("bold" if part["guilty"] else "normal")
-        label.set_color(ORANGE if part["guilty"] else INK)
+        label.set_fontweight("bold" if part["significant"] else "normal")
+        label.set_color(ORANGE if part["significant"] else INK)
     axes.set_ylim(-0.7, len(parts) - 0.3)
     high = max(part["delta"]["high"] for part in parts)
     axes.set_xlim(-0.02 * high or -0.001, 1.05 * high or 0.01)
@@ -81,37 +81,37 @@ def decomposition_figure(decomposition: Mapping[str, Any], width: float) -> Figu
     return figure
 
 
-def occupancy_figure(series: Sequence[tuple[str, Mapping[str, Any]]], width: float) -> Figure:
+def bin_counts_figure(series: Sequence[tuple[str, Mapping[str, Any]]], width: float) -> Figure:
     """Draw how many bins hold exactly j samples, and the binomial expectation.
 
     Args:
-        series: name and `Occupancy.to_json()` of each source; where their expectations differ
+        series: name and `Bin counts.to_json()` of each source; where their expectations differ
             (they have different sizes), each is drawn.
         width: inches.
     """
     figure = new_figure(width, 3.1 if width > NARROW else 3.0)
     axes = figure.add_subplot()
-    last = max(_last(occupancy) for _, occupancy in series)
-    several = len({tuple(occupancy["expected"]) for _, occupancy in series}) > 1
+    last = max(_last(bin_counts) for _, bin_counts in series)
+    several = len({tuple(bin_counts["expected"]) for _, bin_counts in series}) > 1
     drawn: list[tuple[float, ...]] = []
-    for (name, occupancy), colour in zip(series, _colours(len(series)), strict=True):
-        expected = tuple(occupancy["expected"])
+    for (name, bin_counts), colour in zip(series, _colours(len(series)), strict=True):
+        expected = tuple(bin_counts["expected"])
         if expected not in drawn:
             label = "binomial expectation"
             if several:
-                label += f" at {_mean(occupancy)} samples per bin"
+                label += f" at {_mean(bin_counts)} samples per bin"
             line = colour if several else INK
             shown = np.array([value if value >= _SHOWN_TAIL else np.nan for value in expected])
             axes.plot(shown, "-", color=line, lw=1.1, label=label)
             if len(shown) < 30:
                 axes.plot(shown, "_", color=line, ms=13, mew=1.3)
             drawn.append(expected)
-        observed = np.array([value or np.nan for value in occupancy["observed"]], dtype=float)
+        observed = np.array([value or np.nan for value in bin_counts["observed"]], dtype=float)
         size = 4 if len(observed) < 30 else 2.6
         axes.plot(observed, "o", color=colour, ms=size, label=_short(name, 40))
-        if occupancy["observed_beyond"]:
-            axes.plot(last + 1, occupancy["observed_beyond"], ">", color=colour, ms=6)
-    beyond = any(occupancy["observed_beyond"] for _, occupancy in series)
+        if bin_counts["observed_beyond"]:
+            axes.plot(last + 1, bin_counts["observed_beyond"], ">", color=colour, ms=6)
+    beyond = any(bin_counts["observed_beyond"] for _, bin_counts in series)
     axes.set_yscale("log")
     axes.set_ylim(0.6, None)
     low, high = axes.get_ylim()
@@ -129,24 +129,24 @@ def _colours(number: int) -> list[str]:
     return [LINES[index % len(LINES)] for index in range(number)]
 
 
-def _last(occupancy: Mapping[str, Any]) -> int:
+def _last(bin_counts: Mapping[str, Any]) -> int:
     """Return the largest j that is worth to be shown."""
-    observed, expected = np.array(occupancy["observed"]), np.array(occupancy["expected"])
-    if occupancy["observed_beyond"]:
+    observed, expected = np.array(bin_counts["observed"]), np.array(bin_counts["expected"])
+    if bin_counts["observed_beyond"]:
         return len(observed) - 1
     return int(np.flatnonzero((observed > 0) | (expected >= _SHOWN_TAIL)).max())
 
 
-def _mean(occupancy: Mapping[str, Any]) -> str:
+def _mean(bin_counts: Mapping[str, Any]) -> str:
     """Return the samples per bin, as the expectation gives them."""
-    expected = np.array(occupancy["expected"])
+    expected = np.array(bin_counts["expected"])
     return number(float(np.arange(len(expected)) @ expected / expected.sum()))
 
 
 def _amount(part: Mapping[str, Any]) -> str:
     value = brief(part["delta"])
     share = part["share"]
-    return f"{value} ({percent(max(share, 0.0), 0)})" if part["guilty"] and share else value
+    return f"{value} ({percent(max(share, 0.0), 0)})" if part["significant"] and share else value
 
 
 def _short(text: str, length: int) -> str:

@@ -14,7 +14,7 @@ from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.dataset.manifest import provenance_of
 from shapeshd.dataset.render_spec import parse_rendered
 from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.images.numbered import NumberedImages
 from shapeshd.support.distributed import core_count
 
@@ -25,14 +25,16 @@ class DatasetImages(NumberedImages):
     Args:
         dataset: without a transform.
         name: what the user called it.
-        law: from which its factors were drawn; None if it is not known.
+        distribution: from which its factors were drawn; None if it is not known.
     """
 
     kind = "dataset"
 
-    def __init__(self, dataset: ShapesHD, name: str, law: Law | None = None) -> None:
+    def __init__(
+        self, dataset: ShapesHD, name: str, distribution: Distribution | None = None
+    ) -> None:
         super().__init__(name, len(dataset))
-        self.law = law
+        self.distribution = distribution
         self._dataset = dataset
         self._pool: ThreadPoolExecutor | None = None
 
@@ -75,7 +77,11 @@ class DatasetImages(NumberedImages):
         spec = parse_rendered(self.name)
         return {
             **({} if spec is None else {"seed": spec.seed, "device": spec.device}),
-            **({"law": str(self.law)} if self.law is not None and not self.law.uniform else {}),
+            **(
+                {"distribution": str(self.distribution)}
+                if self.distribution is not None and not self.distribution.uniform
+                else {}
+            ),
             "first_index": spans[0].start,
             "last_index": spans[-1].stop - 1,
             "dtype": "uint8",
@@ -99,14 +105,14 @@ def open_own_dataset(text: str | Path, *, options: SourceOptions, name: str) -> 
     """
     options.allow(source=name, what="a dataset")
     dataset = open_dataset(text)
-    return DatasetImages(dataset, name, _law_of(text))
+    return DatasetImages(dataset, name, _distribution_of(text))
 
 
-def _law_of(text: str | Path) -> Law | None:
-    """Return the law that a dataset records; None where it records none."""
+def _distribution_of(text: str | Path) -> Distribution | None:
+    """Return the distribution that a dataset records; None where it records none."""
     if isinstance(text, str) and parse_rendered(text) is not None:
-        return Law.from_text("")
+        return Distribution.from_text("")
     provenance = provenance_of(Path(text))
-    if provenance is None or provenance.sampling not in ("uniform", "law"):
+    if provenance is None or provenance.sampling not in ("uniform", "distribution"):
         return None
-    return Law.from_text(provenance.law)
+    return Distribution.from_text(provenance.distribution)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.images.decode import MAX_PIXELS
@@ -61,7 +61,7 @@ class ArrayImages(NumberedImages):
         self._part = read
         self._close = close
         self._said = said
-        self._form = ImageForm(options, name=name)
+        self._form = ImageFormat(options, name=name)
         try:
             self._form.learn(self._read_part(0, min(LEARN_FROM, shape[0])))
         except BaseException:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.labels import Labels, choose_labels, refuse_labels
 from shapeshd.benchmark.sources.latents import MAX_SEEDS, sample_seeds
 from shapeshd.benchmark.sources.networks.generator import (
@@ -107,7 +107,7 @@ class PipelineBatches:
             "steps": steps,
             "trusted": trusted,
         }
-        self._form = ImageForm(_image_options(pipeline, options, name), name=name)
+        self._form = ImageFormat(_image_options(pipeline, options, name), name=name)
         try:
             pipeline.set_progress_bar_config(disable=True)
             self._pipeline: Any = pipeline.to(device)

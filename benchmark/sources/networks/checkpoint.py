@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.labels import Labels
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import UsageError
@@ -95,7 +95,7 @@ def network_source(
         seed=seed,
         device=device,
         batch=options.batch,
-        form=ImageForm(replace(options, range="symmetric", layout="nchw"), name=name),
+        form=ImageFormat(replace(options, range="symmetric", layout="nchw"), name=name),
         facts=facts,
         labels=labels,
     )

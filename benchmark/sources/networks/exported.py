@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import ShapesHDError, UsageError
 
@@ -70,7 +70,7 @@ def open_exported(
         seed=seed,
         device=place,
         batch=_choose_batch(network.batches, options.batch, name),
-        form=ImageForm(options, name=name),
+        form=ImageFormat(options, name=name),
     )
     return GeneratorSource(name, KIND, batches)
 

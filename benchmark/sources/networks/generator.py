@@ -1,4 +1,4 @@
-"""What all networks share: latents go in by batches, images come out through `ImageForm`.
+"""What all networks share: latents go in by batches, images come out through `ImageFormat`.
 
 Batches are cut at multiples of their length from sample 0 on and always made whole, however
 the range that is asked for is cut. So a network sees the same latents side by side in a run
@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.labels import Labels
 from shapeshd.benchmark.sources.latents import MAX_DIM, check_samples, normal_latents
 from shapeshd.benchmark.sources.options import SourceOptions
@@ -119,7 +119,7 @@ class NetworkBatches:
 
     Args:
         network: float32 (batch, latent_dim) on `device`, and labels if there are any -> images,
-            as `ImageForm` takes them.
+            as `ImageFormat` takes them.
         name: what the user called it, for messages.
         latent_dim: components of a latent.
         seed: of the latents.
@@ -139,7 +139,7 @@ class NetworkBatches:
         seed: int,
         device: torch.device,
         batch: int,
-        form: ImageForm,
+        form: ImageFormat,
         facts: Mapping[str, Any] | None = None,
         labels: Labels | None = None,
     ) -> None:
@@ -203,7 +203,7 @@ def _closed(*given: Tensor) -> Tensor:
 def check_batch(images: Any, count: int, name: str) -> Any:
     """Return `images` if it is a tensor or an array of `count` images.
 
-    Whatever else is wrong with its shape is left to `ImageForm`, which knows more of it.
+    Whatever else is wrong with its shape is left to `ImageFormat`, which knows more of it.
 
     Raises:
         ShapesHDError: naming what was returned.

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from shapeshd.benchmark.caller_state import seed_randomness
-from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.latents import normal_latents, sample_seeds
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.sources.subprocess.user_function import SEEDS
@@ -74,7 +74,7 @@ class CallableBatches:
         self._function, self._takes, self._name = function, takes, name
         self._latent_dim, self._seed = latent_dim, check_seed(seed)
         self._device, self._dtype = device, dtype
-        self._form = ImageForm(options, name=name)
+        self._form = ImageFormat(options, name=name)
         self._learned = False
 
     def make(self, numbers: range) -> Iterator[Tensor]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.labels import refuse_labels
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
@@ -70,7 +70,7 @@ def open_onnx(
         seed=seed,
         device=place,
         batch=network.batch or options.batch,
-        form=ImageForm(options, name=name),
+        form=ImageFormat(options, name=name),
         labels=labels,
     )
     return GeneratorSource(name, KIND, batches)

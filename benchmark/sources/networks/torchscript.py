@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.labels import Labels, choose_labels, refuse_labels, stated_classes
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import ShapesHDError, UsageError
@@ -62,7 +62,7 @@ def open_torchscript(
         seed=seed,
         device=place,
         batch=options.batch,
-        form=ImageForm(options, name=name),
+        form=ImageFormat(options, name=name),
         labels=_labels(module, options, name),
     )
     return GeneratorSource(name, KIND, network)

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.networks.generator import usable_device
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import ShapesHDError, UsageError
@@ -105,7 +105,7 @@ class _Worker:
         self._seed: int = order["seed"]
         self._batch = options.batch
         self._device = usable_device(order["device"])
-        self._form = ImageForm(options, name=self._name)
+        self._form = ImageFormat(options, name=self._name)
         self._learned = False
         self._memory: int = order["memory"]
         self._slots: np.ndarray[Any, np.dtype[np.uint8]] | None = None

@@ -29,7 +29,7 @@ class Domain(Protocol):
     feature_dim: int
 
     @property
-    def known_law(self) -> bool:
+    def known_distribution(self) -> bool:
         """See above."""
         ...
 
@@ -83,7 +83,7 @@ class Domain(Protocol):
         ...
 
     def score(self, generator: nn.Module, samples: int, seed: int) -> dict[str, Any]:
-        """Return the goodness of fit of a generator's samples; only with a known law."""
+        """Return the goodness of fit of a generator's samples; only with a known distribution."""
         ...
 
     def save_generator(self, path: Path, generator: nn.Module, card: dict[str, Any]) -> None:

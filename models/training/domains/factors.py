@@ -103,7 +103,7 @@ class FactorDiscriminator(nn.Module):
 class FactorDomain:
     """See `Domain`; the data are drawn from the run's seed."""
 
-    known_law = True
+    known_distribution = True
     why_no_score = None
     feature_dim = WIDTH
 

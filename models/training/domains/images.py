@@ -71,7 +71,7 @@ class ImageDomain:
             )
         self.feature_dim = config.images.feature_dim
         self.why_no_score = self._data.why_no_score or self._too_small()
-        self.known_law = self.why_no_score is None
+        self.known_distribution = self.why_no_score is None
         self._recognizer: Recognizer | None = None
 
     def describe(self) -> dict[str, Any]:

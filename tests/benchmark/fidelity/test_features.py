@@ -298,4 +298,4 @@ def test_a_network_that_gives_no_vectors(tmp_path: Path, recognizer: Recognizer)
     path = tmp_path / "net.pt"
     torch.jit.script(Picture()).save(str(path))
     with pytest.raises(ShapesHDError, match="does not give a vector for each image"):
-        foreign_features.load_foreign("vgg", path, trust=True)
+        foreign_features.load_pretrained("vgg", path, trust=True)

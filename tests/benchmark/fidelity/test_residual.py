@@ -270,13 +270,13 @@ def jpeg(images: Tensor) -> Tensor:
     found = []
     for image in images.permute(0, 2, 3, 1).numpy():
         buffer = io.BytesIO()
-        Image.fromarray(image).save(buffer, "JPEG", quality=40)
+        Image.fromarray(image).save(buffer, "JPEG", fidelity=40)
         found.append(torch.from_numpy(np.array(Image.open(buffer))).permute(2, 0, 1))
     return torch.stack(found)
 
 
 def swapped(images: Tensor) -> Tensor:
-    """Red and blue exchanged: every hue is mirrored, so the law of the hues stays uniform."""
+    """Red and blue exchanged: every hue is mirrored, so the hues stay uniform."""
     return images.flip(1)
 
 

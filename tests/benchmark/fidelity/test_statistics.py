@@ -1,4 +1,4 @@
-"""Statistics of image quality against SciPy, brute force, closed forms and torch-fidelity."""
+"""Statistics of image fidelity against SciPy, brute force, closed forms and torch-fidelity."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_frechet_does_not_lose_digits_far_from_zero() -> None:
 
 
 def test_bias_of_frechet_is_taken_away_and_the_intervals_hold() -> None:
-    """40 pairs of sets of known laws: the mean of all values, and the true distance."""
+    """40 pairs of sets of known distributions: the mean of all values, and the true distance."""
     wide = 1.3
     truth = 20 * 0.3**2
     found = [frechet_distance(normal(300, 20, i, wide), normal(300, 20, 1000 + i), i)
@@ -139,7 +139,7 @@ def test_kernel_distance_is_torch_fidelitys() -> None:
     assert kernel_distance(first, second).value == pytest.approx(expected, rel=1e-9)
 
 
-def test_kernel_distance_of_equal_laws_is_zero_in_the_mean_and_in_the_interval() -> None:
+def test_kernel_distance_of_equal_distributions_is_zero_in_the_mean_and_in_the_interval() -> None:
     found = [kernel_distance(normal(150, 8, i), normal(150, 8, 500 + i), i) for i in range(60)]
     values = np.array([one.value for one in found])
     assert (values < 0).any()

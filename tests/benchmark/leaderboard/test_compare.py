@@ -45,7 +45,7 @@ def test_json(folders: dict[str, Path], run: Run) -> None:
     found = json.loads(out)
     assert [entry["name"] for entry in found["results"]] == ["full.pt", "tilted.pt"]
     assert found["results"][1]["divergence"] == simulated("tilted")["fit"]["divergence"]
-    assert found["results"][1]["guilty"] == ["scale"]
+    assert found["results"][1]["significant"] == ["scale"]
     assert [entry["rank"] for entry in found["results"]] == [1, 2]
     assert [entry["not_told_from"] for entry in found["results"]] == [[], []]
     assert len(found["warnings"]) == 2

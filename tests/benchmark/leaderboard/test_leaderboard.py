@@ -48,7 +48,7 @@ MODELS = st.lists(
 
 
 def z_test(a: tuple[float, float], b: tuple[float, float]) -> float:
-    """The p-value of a pair, by SciPy's normal law."""
+    """The p-value of a pair, by SciPy's normal distribution."""
     if a[0] == b[0]:
         return 1.0
     error = math.hypot(a[1], b[1])
@@ -56,7 +56,7 @@ def z_test(a: tuple[float, float], b: tuple[float, float]) -> float:
 
 
 def holm(models: list[tuple[float, float]], level: float) -> set[tuple[int, int]]:
-    """Pairs that are told apart, as Holm wrote it down: the smallest p-value first."""
+    """Pairs that are significantly different, as Holm wrote it down: the smallest p-value first."""
     pairs = list(itertools.combinations(range(len(models)), 2))
     ordered = sorted(pairs, key=lambda pair: z_test(models[pair[0]], models[pair[1]]))
     apart: set[tuple[int, int]] = set()
@@ -78,7 +78,7 @@ def test_pairs_and_ranks_against_holms_own_words(models: list[tuple[float, float
     for row, value in enumerate(values):
         better = [b for b in range(len(values)) if values[b] < value and (row, b) in expected]
         assert found[row] == 1 + len(better)
-    for a, b in expected:  # so those of equal rank are never told apart
+    for a, b in expected:  # so those of equal rank are never significantly different
         assert (found[a] < found[b]) == (values[a] < values[b])
         assert found[a] != found[b]
 
@@ -94,11 +94,11 @@ def test_known_ranks() -> None:
 
 
 def test_equally_good_models_are_rarely_split() -> None:
-    """Of 150 tables of four models of one law, about 5% are split, ideal or not."""
+    """Of 150 tables of four models of one distribution, about 5% are split, ideal or not."""
     rng = np.random.default_rng(5)
     tilt = np.repeat([1.3, 1.1, 0.9, 0.7], NUM_BINS // 4) / NUM_BINS
-    for law in (np.full(NUM_BINS, 1 / NUM_BINS), tilt):
-        drawn = (read_histogram(rng.multinomial(20_000, law)) for _ in range(60))
+    for distribution in (np.full(NUM_BINS, 1 / NUM_BINS), tilt):
+        drawn = (read_histogram(rng.multinomial(20_000, distribution)) for _ in range(60))
         fits = [divergence_statistic(one.counts, one.weights).estimate() for one in drawn]
         values = np.array([fit.value for fit in fits])
         errors = np.array([fit.standard_error for fit in fits])
@@ -114,16 +114,24 @@ def result(kind: str, **changes: Any) -> dict[str, Any]:
     return simulated(kind, **changes)
 
 
-def test_what_lies_outside_of_the_law_comes_last_and_laws_are_ranked_apart() -> None:
-    law = {"text": "scale 1,0", "digest": "aa", "bins": 2, "probabilities": {}, "misread": None}
+def test_what_lies_outside_of_the_distribution_comes_last_and_distributions_are_ranked_apart() -> (
+    None
+):
+    distribution = {
+        "text": "scale 1,0",
+        "digest": "aa",
+        "bins": 2,
+        "probabilities": {},
+        "measurement_error": None,
+    }
     wrong = {"samples": 10, "share": 0.1, "wrong": True}
     found = places(
         [
             result("unbiased"),
             result("everything"),
             result("unbiased", outside=wrong),
-            result("everything", law=law),
-            result("tilted", law=law),
+            result("everything", distribution=distribution),
+            result("tilted", distribution=distribution),
         ]
     )
     assert [place.rank for place in found] == [1, 2, 3, 2, 1]
@@ -145,7 +153,7 @@ FIDELITY = {
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of results, one of which has an awkward name and image quality."""
+    """A folder of results, one of which has an awkward name and image fidelity."""
     root = tmp_path_factory.mktemp("many")
     run = {"seconds": 3.0, "images_per_second": 10.0, "device": "cpu", "world_size": 1,
            "resumed": False}  # fmt: skip
@@ -252,7 +260,7 @@ def test_entries_say_what_their_results_said(folder: Path, run: Run, tmp_path: P
         for key in ("rank", "divergence", "reduced_chi_square", "samples"):
             assert old[key] == new[key]
         assert not old["fidelity"] or new["fidelity"] == {**old["fidelity"], "command": None}
-        assert old["guilty"][:5] == new["guilty"]
+        assert old["significant"][:5] == new["significant"]
     assert Page((tmp_path / "x.html").read_text(encoding="utf-8")).problems == []
     again = compare([board])
     row = again.leaderboard_rows()[2]
@@ -298,7 +306,7 @@ def test_commands_without_their_output() -> None:
     assert command_words(None) is None
 
 
-def test_scenes_and_quality_that_differ_are_told(tmp_path: Path) -> None:
+def test_scenes_and_fidelity_that_differ_are_told(tmp_path: Path) -> None:
     here = {"sha256": "11" * 32, "renderer": "twin", "trained_on": None, "installed": None}
     other = {**here, "trained_on": "22" * 32, "installed": False}
     fewer = {**FIDELITY, "settings": {**FIDELITY["settings"], "images": 400}}  # type: ignore[dict-item]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from shapeshd.benchmark.recognizer.evaluate import SHOWN_BLUNDERS, accuracy, evaluate
+from shapeshd.benchmark.recognizer.evaluate import SHOWN_GROSS_ERRORS, accuracy, evaluate
 from shapeshd.errors import UsageError
 from shapeshd.factors import FACTORS, NAMES, FloatArray, uniform_factors
 
@@ -23,7 +23,7 @@ def changed(**values: float) -> FloatArray:
     return row
 
 
-def misread(truth: FloatArray, seed: int) -> FloatArray:
+def measurement_error(truth: FloatArray, seed: int) -> FloatArray:
     """Errors of all sizes, the values inside of their ranges as a recognizer gives them."""
     random = np.random.default_rng(seed)
     found = truth.copy()
@@ -57,15 +57,15 @@ def error_by_hand(column: int, truth: float, found: float) -> float:
 
 def test_the_accuracy_against_loops() -> None:
     truth = uniform_factors(2, 0, 1500)
-    found = misread(truth, 0)
+    found = measurement_error(truth, 0)
     result = accuracy(truth, found)
     right = [True] * 1500
-    blundered = [False] * 1500
+    gross = [False] * 1500
     for column, factor in enumerate(FACTORS):
         row = result.factors[column]
         assert row.name == factor.name
         errors, table = [], Counter()
-        border = blunders = 0
+        border = gross_errors = 0
         for image in range(1500):
             a, b = truth[image, column], found[image, column]
             pair = bin_by_hand(column, a), bin_by_hand(column, b)
@@ -75,18 +75,18 @@ def test_the_accuracy_against_loops() -> None:
             far = abs(error) > factor.period / factor.bins / 2
             if factor.topology == "discrete":
                 far = pair[0] != pair[1]
-            blunders += far
+            gross_errors += far
             border += pair[0] != pair[1] and not far
             right[image] &= pair[0] == pair[1]
-            blundered[image] |= far
+            gross[image] |= far
         assert row.confusion.shape == (factor.bins, factor.bins)
         assert dict(table) == {
             (a, b): row.confusion[a, b] for a, b in zip(*np.nonzero(row.confusion), strict=True)
         }
         assert row.accuracy == pytest.approx(sum(table[i, i] for i in range(12)) / 1500)
-        assert (row.border_errors, row.blunders) == (border, blunders)
+        assert (row.border_errors, row.gross_errors) == (border, gross_errors)
         assert border > 0 or factor.topology == "discrete"
-        assert blunders > 0
+        assert gross_errors > 0
         if factor.topology == "discrete":
             assert row.mean_absolute_error is row.bias is row.unit is row.largest_error is None
             continue
@@ -101,20 +101,20 @@ def test_the_accuracy_against_loops() -> None:
         assert row.unit == ("degree" if by == 360 or factor.unit == "degree" else factor.unit)
     assert result.images == 1500
     assert result.joint_accuracy == pytest.approx(sum(right) / 1500)
-    assert result.blunders == sum(blundered)
+    assert result.gross_errors == sum(gross)
 
 
 def test_a_perfect_reading() -> None:
     truth = uniform_factors(3, 0, 200)
     result = accuracy(truth, truth.copy())
-    assert (result.joint_accuracy, result.blunders, result.worst) == (1.0, 0, ())
+    assert (result.joint_accuracy, result.gross_errors, result.worst) == (1.0, 0, ())
     assert all(factor.accuracy == 1 for factor in result.factors)
     assert all(not factor.largest_error for factor in result.factors)
     assert sum(factor.border_errors for factor in result.factors) == 0
 
 
 @pytest.mark.parametrize(
-    ("name", "truth", "found", "right", "border", "blunder"),
+    ("name", "truth", "found", "right", "border", "gross_error"),
     [
         # a bin of a hue is 1/12 = 0.0833 of a turn
         ("floor_hue", 0.0830, 0.0836, False, 1, 0),
@@ -138,16 +138,16 @@ def test_a_perfect_reading() -> None:
         ("shape", 0.0, 3.0, False, 0, 1),
     ],
 )
-def test_errors_at_borders_and_blunders(
-    name: str, truth: float, found: float, right: bool, border: int, blunder: int
+def test_errors_at_borders_and_gross_errors(
+    name: str, truth: float, found: float, right: bool, border: int, gross_error: int
 ) -> None:
     result = accuracy(changed(**{name: truth}), changed(**{name: found}))
     row = next(factor for factor in result.factors if factor.name == name)
-    assert (row.accuracy == 1, row.border_errors, row.blunders) == (right, border, blunder)
-    assert (result.joint_accuracy == 1, result.blunders) == (right, blunder)
-    assert len(result.worst) == blunder
+    assert (row.accuracy == 1, row.border_errors, row.gross_errors) == (right, border, gross_error)
+    assert (result.joint_accuracy == 1, result.gross_errors) == (right, gross_error)
+    assert len(result.worst) == gross_error
     others = [factor for factor in result.factors if factor.name != name]
-    assert all(factor.accuracy == 1 and not factor.blunders for factor in others)
+    assert all(factor.accuracy == 1 and not factor.gross_errors for factor in others)
 
 
 def test_a_hue_s_error_is_the_short_way_and_in_degrees() -> None:
@@ -160,9 +160,9 @@ def test_a_hue_s_error_is_the_short_way_and_in_degrees() -> None:
     assert row.largest_error == pytest.approx(0.05 * 360)
 
 
-def test_an_image_with_two_blunders_counts_once() -> None:
+def test_an_image_with_two_gross_errors_counts_once() -> None:
     result = accuracy(BASE, changed(shape=0.0, scale=1.9))
-    assert result.blunders == 1
+    assert result.gross_errors == 1
     assert [(row["image"], row["factor"]) for row in result.worst] == [(0, "shape"), (0, "scale")]
 
 
@@ -174,8 +174,8 @@ def test_the_worst_come_first_and_not_all_are_shown() -> None:
     found[4, 4] = 0.0
     found[7, 1] = 0.05  # half a turn
     result = accuracy(truth, found)
-    assert result.blunders == 30
-    assert len(result.worst) == SHOWN_BLUNDERS
+    assert result.gross_errors == 30
+    assert len(result.worst) == SHOWN_GROSS_ERRORS
     assert result.worst[0] == {"image": 4, "factor": "shape", "true": 2.0, "recognised": 0.0}
     assert (result.worst[1]["image"], result.worst[1]["factor"]) == (7, "wall_hue")
     assert [row["image"] for row in result.worst[2:]] == list(range(29, 11, -1))
@@ -183,12 +183,12 @@ def test_the_worst_come_first_and_not_all_are_shown() -> None:
 
 def test_the_json_is_json_and_says_the_same() -> None:
     truth = uniform_factors(2, 0, 300)
-    result = accuracy(truth, misread(truth, 1))
+    result = accuracy(truth, measurement_error(truth, 1))
     values = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert list(values["factors"]) == list(NAMES)
     assert values["images"] == 300
     assert values["joint_accuracy"] == result.joint_accuracy
-    assert values["blunders"]["count"] == result.blunders
+    assert values["gross_errors"]["count"] == result.gross_errors
     assert values["border_errors"] == sum(factor.border_errors for factor in result.factors)
     for factor in result.factors:
         row = values["factors"][factor.name]
@@ -205,7 +205,7 @@ def test_what_cannot_be_compared(shapes: tuple[tuple[int, int], tuple[int, int]]
 
 def test_batches_make_one_accuracy() -> None:
     truth = uniform_factors(2, 0, 100)
-    found = misread(truth, 1)
+    found = measurement_error(truth, 1)
     images = torch.arange(100)
 
     def recognizer(batch: torch.Tensor) -> FloatArray:

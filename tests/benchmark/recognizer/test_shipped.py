@@ -15,7 +15,7 @@ from shapeshd.benchmark.sources.registry import open_source
 from shapeshd.factors import NUM_BINS, joint_bins, uniform_factors
 from shapeshd.raytracer.tracer import trace_images
 from shapeshd.render.povray import render_images
-from tests.experiments.truth.distributions import LAWS
+from tests.experiments.truth.distributions import DISTRIBUTIONS
 
 LARGEST = 8 * 2**20  # bytes
 IMAGES = {"lite": 600, "hd": 80}
@@ -28,7 +28,7 @@ def test_reads_povray_as_the_card_says(name: str) -> None:
     rendered = np.stack(list(render_images(factors, recognizer.size)))
     found = accuracy(factors, recognizer(torch.from_numpy(rendered).permute(0, 3, 1, 2)))
     claimed = recognizer.card["accuracy"]
-    assert found.blunders == 0
+    assert found.gross_errors == 0
     share = claimed["joint_accuracy"]
     spread = 4 * np.sqrt(share * (1 - share) / len(factors))
     assert abs(found.joint_accuracy - share) <= spread
@@ -47,7 +47,7 @@ def test_card(name: str) -> None:
     found, data = card["accuracy"], card["training"]["data"]
     assert found["images"] >= 10_000
     assert found["joint_accuracy"] >= 0.97
-    assert found["blunders"]["count"] == 0
+    assert found["gross_errors"]["count"] == 0
     assert all(factor["accuracy"] >= 0.99 for factor in found["factors"].values())
     limits = {"floor_hue": 0.2, "wall_hue": 0.2, "object_hue": 0.2, "scale": 0.003,
               "orientation": 0.1}  # fmt: skip
@@ -55,23 +55,23 @@ def test_card(name: str) -> None:
         assert found["factors"][factor]["mean_absolute_error"] <= limit
     assert data["seed"] != found["data"]["seed"]
     floor = card["noise_floor"]
-    assert floor["divergence"]["low"] == 0  # real images are not told from the law
+    assert floor["divergence"]["low"] == 0  # real images are not told from the distribution
     assert floor["seed"] not in (data["seed"], found["data"]["seed"])
 
 
 def test_a_known_fault_is_found(tmp_path: Path) -> None:
-    law = LAWS["demo"]()
-    factors = law.draw(3, 0, 6_000)
+    distribution = DISTRIBUTIONS["demo"]()
+    factors = distribution.draw(3, 0, 6_000)
     np.save(tmp_path / "images.npy", trace_images(factors, 64).numpy())
     with open_source(str(tmp_path / "images.npy")) as source:
         result = score(source, load_recognizer("lite"), tmp_path / "out")
     assert result is not None
     divergence = result["fit"]["divergence"]
-    assert divergence["low"] <= law.divergence <= divergence["high"]
-    named = [part["name"] for part in result["decomposition"]["parts"] if part["guilty"]]
+    assert divergence["low"] <= distribution.divergence <= divergence["high"]
+    named = [part["name"] for part in result["decomposition"]["parts"] if part["significant"]]
     assert set(named[:2]) == {"scale", "wall_hue x object_hue"}
     assert not result["verdict"]["passed"]
     counts = np.load(tmp_path / "out" / "histogram.npy")
     truth = np.bincount(joint_bins(factors), minlength=NUM_BINS)
-    misread = np.abs(counts - truth).sum() / 2
-    assert misread <= 0.04 * len(factors)
+    measurement_error = np.abs(counts - truth).sum() / 2
+    assert measurement_error <= 0.04 * len(factors)

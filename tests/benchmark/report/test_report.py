@@ -114,7 +114,7 @@ def test_the_terminal_table(kind: str) -> None:
         assert words in text
     assert wording.with_interval(result["fit"]["divergence"]) in text
     for part in result["decomposition"]["parts"]:
-        if part["guilty"]:
+        if part["significant"]:
             assert f"  {wording.part_name(part['factors'])} " in text
 
 

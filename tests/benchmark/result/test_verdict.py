@@ -1,4 +1,4 @@
-"""Verdicts on histograms whose law is known."""
+"""Verdicts on histograms whose distribution is known."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_an_unbiased_source_passes(n: int) -> None:
     for known in (None, accuracy()):
         passed, text = judged(drawn(np.ones(BIN_SHAPE), n, 1), known)
         assert passed
-        assert text.startswith("No deviation from the uniform law is seen")
+        assert text.startswith("No deviation from the uniform distribution is seen")
         assert f"{n:,} samples" in text
 
 
@@ -83,11 +83,11 @@ def test_a_pair_is_named_and_few_words_suffice_for_many() -> None:
     assert " more." in text
 
 
-def test_the_recognizers_own_errors_are_not_blamed_on_the_source() -> None:
+def test_the_recognizers_own_errors_are_not_attributed_on_the_source() -> None:
     """What 0.5% more images at one end of the scale make of 3.3 million samples."""
     density = on_axes([1.005, 1, 1, 0.995], 3)
     counts = drawn(density, PROTOCOL)
-    assert [part.name for part in decompose(counts).guilty] == ["scale"]
+    assert [part.name for part in decompose(counts).significant] == ["scale"]
     assert not judged(counts)[0]  # of a recognizer without errors it is a fault
     wrong = 1 - accuracy()["factors"]["scale"]["accuracy"]
     assert 0.003 < wrong < 0.02
@@ -105,7 +105,7 @@ def test_a_deviation_of_all_bins_within_the_errors() -> None:
     assert "D is within the recognizer's errors" in text
 
 
-def test_a_larger_deviation_is_blamed_all_the_same() -> None:
+def test_a_larger_deviation_is_attributed_all_the_same() -> None:
     assert not judged(drawn(on_axes([1.1, 1, 1, 0.9], 3), PROTOCOL), accuracy())[0]
 
 

@@ -14,7 +14,7 @@ from shapeshd.factors import BIN_SHAPE, NUM_BINS, bin_indices
 from tests.support.simulated_results import FakeRecognizer, Sampled, examples, histogram
 
 
-def test_fullest_and_emptiest_cells_of_the_guilty_factor() -> None:
+def test_fullest_and_emptiest_cells_of_the_significant_factor() -> None:
     found = examples("tilted")
     assert str(found["part"]) == "scale"
     table = histogram("tilted").reshape(BIN_SHAPE).sum(axis=(0, 1, 2, 4, 5))

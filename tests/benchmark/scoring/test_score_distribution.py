@@ -1,4 +1,4 @@
-"""Scores against a known law other than the uniform one, from the histogram to the report."""
+"""Scores against a known distribution, from the histogram to the report."""
 
 from __future__ import annotations
 
@@ -33,14 +33,19 @@ from shapeshd.benchmark.statistics.chi_square import (
 )
 from shapeshd.benchmark.statistics.coupled import decompose_under
 from shapeshd.benchmark.statistics.histogram import min_samples, read_histogram
-from shapeshd.benchmark.statistics.measurement_error import Misread, Outside, law_of, split_outside
+from shapeshd.benchmark.statistics.measurement_error import (
+    MeasurementError,
+    Outside,
+    distribution_of,
+    split_outside,
+)
 from shapeshd.cli import score_run
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, FACTORS, NAMES, NUM_BINS, IntArray, joint_bins
-from shapeshd.scene.sampling import LawSampling, UniformSampling
+from shapeshd.scene.sampling import DistributionSampling, UniformSampling
 from tests.conftest import render_small
-from tests.experiments.truth.known_distributions import LAWS, faults, with_fault
+from tests.experiments.truth.known_distributions import DISTRIBUTIONS, faults, with_fault
 from tests.support.fake_scores import ReadsWritten, Written
 from tests.support.html_check import Page
 from tests.support.simulated_results import (
@@ -62,11 +67,11 @@ def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Drawn(Written):
-    """A source of a law, which may put every so-many-th sample elsewhere."""
+    """A source of a distribution, which may put every so-many-th sample elsewhere."""
 
-    def __init__(self, law: Law, *, stray: int = 0, **settings: Any) -> None:
+    def __init__(self, distribution: Distribution, *, stray: int = 0, **settings: Any) -> None:
         super().__init__(**settings)
-        self.drawn, self.stray = law, stray
+        self.drawn, self.stray = distribution, stray
 
     def bins(self, start: int, stop: int) -> IntArray:
         found = joint_bins(self.drawn.factors(self.seed, start, stop))
@@ -76,8 +81,10 @@ class Drawn(Written):
         return found
 
 
-def no_spheres() -> Law:
-    return Law.from_json({"shape": {"weights": [1, 2, 0, 1]}, "scale": {"weights": [1, 1, 2, 4]}})
+def no_spheres() -> Distribution:
+    return Distribution.from_json(
+        {"shape": {"weights": [1, 2, 0, 1]}, "scale": {"weights": [1, 1, 2, 4]}}
+    )
 
 
 def perfect_confusions() -> dict[str, Any]:
@@ -88,17 +95,19 @@ def perfect_confusions() -> dict[str, Any]:
     return {"factors": tables, "joint_accuracy": 1.0}
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_the_chi_square_is_scipys(name: str) -> None:
-    law = LAWS[name]()
-    q = law.expected()
-    counts = np.random.default_rng(0).multinomial(400_000, with_fault(law, faults(law)[1]))
+    distribution = DISTRIBUTIONS[name]()
+    q = distribution.expected()
+    counts = np.random.default_rng(0).multinomial(
+        400_000, with_fault(distribution, faults(distribution)[1])
+    )
     fit = goodness_of_fit(counts, q)
     possible = q > 0
     expected = stats.chisquare(counts[possible], 400_000 * q[possible])
     assert fit.chi_square == pytest.approx(expected.statistic, rel=1e-9)
-    assert fit.bins == law.bins == possible.sum()
-    assert fit.degrees_of_freedom == law.bins - 1
+    assert fit.bins == distribution.bins == possible.sum()
+    assert fit.degrees_of_freedom == distribution.bins - 1
     n, d = fit.samples, fit.divergence.value
     inverse = (counts[possible] / q[possible]).sum() / n
     assert fit.chi_square == pytest.approx((n - 1) * d + inverse - 1)
@@ -112,25 +121,26 @@ def test_the_p_value_is_scipys_where_no_bin_is_rare() -> None:
     assert fit.p_value == pytest.approx(found.pvalue, rel=0.02)
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_the_reduced_chi_square_of_an_ideal_sampler_is_1(name: str) -> None:
-    law, rng = LAWS[name](), np.random.default_rng(2)
-    q = law.expected()
+    distribution, rng = DISTRIBUTIONS[name](), np.random.default_rng(2)
+    q = distribution.expected()
     histograms = [read_histogram(counts, q) for counts in rng.multinomial(8_000, q, 40)]
-    reduced = np.array([chi_square(one) / (law.bins - 1) for one in histograms])
+    reduced = np.array([chi_square(one) / (distribution.bins - 1) for one in histograms])
     estimates = [divergence_statistic(h.counts, h.weights).estimate() for h in histograms]
     predictions = [predict(*pair) for pair in zip(histograms, estimates, strict=True)]
     predicted = np.array([found.reduced_chi_square.value for found in predictions])
     for values in (reduced, predicted):
         assert abs(values.mean() - 1) < 4 * values.std() / math.sqrt(len(values))
-    # One run at 20 per bin scatters as X^2 does: its exact variance, not that of the uniform law.
-    m, k = 20 * law.bins, law.bins
+    # One run at 20 per bin scatters as X^2 does: its exact variance, not that of the uniform
+    # distribution.
+    m, k = 20 * distribution.bins, distribution.bins
     spread = (2 * (k - 1) + ((1 / q[q > 0]).sum() - k**2 - 2 * k + 2) / m) / (k - 1) ** 2
     assert predictions[0].run_deviation == pytest.approx(math.sqrt(spread), rel=1e-9)
 
 
-def test_the_fewest_samples_scatter_alike_under_every_law() -> None:
-    """Var D_hat is 2 (k - 1) / (n (n - 1)), whatever the law, so the rule counts bins alone."""
+def test_the_fewest_samples_scatter_alike_under_every_distribution() -> None:
+    """Var D_hat is 2 (k - 1) / (n (n - 1)), whatever the distribution: the rule counts bins."""
     q = np.array([0.4, 0.3, 0.2, 0.05, 0.05])
     rng = np.random.default_rng(3)
     counts = rng.multinomial(50, q, 40_000)
@@ -140,158 +150,194 @@ def test_the_fewest_samples_scatter_alike_under_every_law() -> None:
 
 
 def test_what_lies_outside_is_counted_and_left_out() -> None:
-    law = no_spheres()
-    counts = np.random.default_rng(4).multinomial(9_000, law.expected())
-    clean, none = split_outside(counts, law)
+    distribution = no_spheres()
+    counts = np.random.default_rng(4).multinomial(9_000, distribution.expected())
+    clean, none = split_outside(counts, distribution)
     np.testing.assert_array_equal(clean, counts)
     assert (none.samples, none.share, none.surely, none.wrong) == (0, 0.0, 0.0, False)
     dirty = counts.copy()
-    for place, extra in zip(np.flatnonzero(law.expected() == 0)[[7, 900]], (5, 7), strict=True):
+    for place, extra in zip(
+        np.flatnonzero(distribution.expected() == 0)[[7, 900]], (5, 7), strict=True
+    ):
         dirty[place] += extra
-    clean, some = split_outside(dirty, law)
+    clean, some = split_outside(dirty, distribution)
     np.testing.assert_array_equal(clean, counts)
     assert (some.samples, some.bins, some.share) == (12, 2, 12 / 9_012)
     low = stats.binomtest(12, 9_012).proportion_ci(0.95, "exact").low
     assert some.surely == pytest.approx(low)
     assert some.wrong  # nothing explains them
     assert not Outside(12, 2, 12 / 9_012, explained=0.001, surely=low).wrong
-    with pytest.raises(UsageError, match=r"but its probability under the law is 0"):
-        goodness_of_fit(dirty, law.expected())
+    with pytest.raises(UsageError, match=r"but its probability under the distribution is 0"):
+        goodness_of_fit(dirty, distribution.expected())
 
 
-def test_a_misread_law_is_that_of_misread_images() -> None:
+def test_a_misread_distribution_is_that_of_misread_images() -> None:
     """The factors of many images, each moved by the confusions at random, fill the same bins."""
-    law, found = no_spheres(), json.loads(json.dumps(accuracy()))
+    distribution, found = no_spheres(), json.loads(json.dumps(accuracy()))
     found["factors"]["shape"]["confusion"] = [
         [90, 5, 5, 0],
         [0, 95, 5, 0],
         [0, 0, 9, 0],
         [0, 9, 0, 91],
     ]
-    misread = Misread.of(law, found)
-    assert misread is not None
-    assert math.fsum(misread.read) == pytest.approx(1)
-    assert misread.outside == pytest.approx(0.25 * 0.05 + 0.5 * 0.05)
-    shape = law.marginal("shape") @ np.array([[0.9, 0.05, 0.05, 0], [0, 0.95, 0.05, 0],
+    measurement_error = MeasurementError.of(distribution, found)
+    assert measurement_error is not None
+    assert math.fsum(measurement_error.read) == pytest.approx(1)
+    assert measurement_error.outside == pytest.approx(0.25 * 0.05 + 0.5 * 0.05)
+    shape = distribution.marginal("shape") @ np.array([[0.9, 0.05, 0.05, 0], [0, 0.95, 0.05, 0],
                                               [0, 0, 1, 0], [0, 0.09, 0, 0.91]])  # fmt: skip
     inside = shape[[0, 1, 3]] / shape[[0, 1, 3]].sum()
     expected = (inside**2 / [0.25, 0.5, 0.25]).sum() - 1
-    assert misread.divergence("shape") == pytest.approx(expected)
-    assert misread.divergence() >= misread.divergence("shape")
-    assert Misread.of(law, None) is None
-    perfect = Misread.of(law, perfect_confusions())
+    assert measurement_error.divergence("shape") == pytest.approx(expected)
+    assert measurement_error.divergence() >= measurement_error.divergence("shape")
+    assert MeasurementError.of(distribution, None) is None
+    perfect = MeasurementError.of(distribution, perfect_confusions())
     assert perfect is not None
     assert (perfect.outside, perfect.divergence()) == (0.0, pytest.approx(0, abs=1e-9))
 
 
-def test_a_good_source_passes_and_its_law_is_recorded(tmp_path: Path) -> None:
-    law = no_spheres()
+def test_a_good_source_passes_and_its_distribution_is_recorded(tmp_path: Path) -> None:
+    distribution = no_spheres()
     reader = ReadsWritten(accuracy=accuracy(), noise_floor=noise_floor())
-    result = score(Drawn(law), reader, tmp_path / "out", samples=FEW, law=law)
+    result = score(
+        Drawn(distribution), reader, tmp_path / "out", samples=FEW, distribution=distribution
+    )
     assert result is not None
     stored = json.loads((tmp_path / "out" / "result.json").read_text(), parse_constant=pytest.fail)
     assert stored == json.loads(json.dumps(result))
-    assert law_of(stored) == law
-    assert stored["law"]["digest"] == law.digest
-    assert stored["law"]["misread"]["divergence"] < 0.01
+    assert distribution_of(stored) == distribution
+    assert stored["distribution"]["digest"] == distribution.digest
+    assert stored["distribution"]["measurement_error"]["divergence"] < 0.01
     counts = np.load(tmp_path / "out" / "histogram.npy")
-    fit = goodness_of_fit(counts, law.expected())
+    fit = goodness_of_fit(counts, distribution.expected())
     assert stored["fit"] == json.loads(json.dumps(fit.to_json()))
-    parts = decompose_under(counts, law)
+    parts = decompose_under(counts, distribution)
     assert stored["decomposition"] == json.loads(json.dumps(parts.to_json()))
     assert stored["verdict"]["passed"]
-    assert "No deviation from the law is seen" in stored["verdict"]["text"]
+    assert "No deviation from the distribution is seen" in stored["verdict"]["text"]
     names = [row["name"] for row in stored["references"]]
-    assert names == ["ideal sampler", "the law as it is read", "memorizer of 500,000 images"]
-    assert stored["references"][2]["divergence"] == pytest.approx((law.bins - 1) / 500_000)
-    assert stored["attenuation"] is None  # its formula is that of the uniform law
+    assert names == [
+        "ideal sampler",
+        "the distribution as it is read",
+        "memorizer of 500,000 images",
+    ]
+    assert stored["references"][2]["divergence"] == pytest.approx((distribution.bins - 1) / 500_000)
+    assert stored["attenuation"] is None  # its formula is that of the uniform distribution
     text = describe(stored)
     assert all(len(line) <= WIDTH for line in text.splitlines())
-    assert str(law) in text
+    assert str(distribution) in text
     page = Page(write_report(stored, tmp_path / "out").read_text())
     assert page.problems == []
-    assert f"compared with the law {law} on {law.bins:,} bins" in page.text
-    assert law.digest in page.text
+    assert (
+        f"compared with the distribution {distribution} on {distribution.bins:,} bins" in page.text
+    )
+    assert distribution.digest in page.text
     assert "nan" not in page.text.lower().split()
     assert read_result(tmp_path / "out") == stored
 
 
-def test_the_uniform_law_tests_what_no_law_tests(tmp_path: Path) -> None:
-    flat = Law.from_json({"scale": {"weights": [2, 2, 2, 2]}})
-    one = score(Written(), ReadsWritten(), tmp_path / "a", samples=FEW, law=flat)
+def test_the_uniform_distribution_tests_what_no_distribution_tests(tmp_path: Path) -> None:
+    flat = Distribution.from_json({"scale": {"weights": [2, 2, 2, 2]}})
+    one = score(Written(), ReadsWritten(), tmp_path / "a", samples=FEW, distribution=flat)
     other = score(Written(), ReadsWritten(), tmp_path / "b", samples=FEW)
     assert one is not None and other is not None
     for result in (one, other):
         for changing in ("created", "run"):
             del result[changing]
     assert one == other
-    assert (one["law"], one["outside"]) == (None, None)
-    again = score(Written(), ReadsWritten(), tmp_path / "b", samples=FEW, law=flat)
+    assert (one["distribution"], one["outside"]) == (None, None)
+    again = score(Written(), ReadsWritten(), tmp_path / "b", samples=FEW, distribution=flat)
     assert again is not None
     assert again["fit"] == one["fit"]
 
 
-def test_a_source_of_another_law_fails_and_the_factor_is_named(tmp_path: Path) -> None:
-    law = LAWS["coupled"]()
-    tilted = Law.from_json({**law.to_json(), "scale": {"weights": [1, 1, 1, 4]}})
-    result = score(Drawn(tilted), ReadsWritten(), tmp_path / "out", samples=FEW, law=law)
+def test_a_source_of_another_distribution_fails_and_the_factor_is_named(tmp_path: Path) -> None:
+    distribution = DISTRIBUTIONS["coupled"]()
+    tilted = Distribution.from_json({**distribution.to_json(), "scale": {"weights": [1, 1, 1, 4]}})
+    result = score(
+        Drawn(tilted), ReadsWritten(), tmp_path / "out", samples=FEW, distribution=distribution
+    )
     assert result is not None
     assert not result["verdict"]["passed"]
     assert "What is wrong: scale" in result["verdict"]["text"]
-    assert [p["name"] for p in result["decomposition"]["parts"] if p["guilty"]] == ["scale"]
+    assert [p["name"] for p in result["decomposition"]["parts"] if p["significant"]] == ["scale"]
     exact = 4 * (3 * 1 + 16) / 49 - 1
     assert result["fit"]["divergence"]["low"] <= exact <= result["fit"]["divergence"]["high"]
 
 
-def test_samples_where_the_law_has_none_fail_a_source(tmp_path: Path) -> None:
-    law = no_spheres()
-    source = Drawn(law, stray=50)
-    result = score(source, ReadsWritten(), tmp_path / "out", samples=FEW, law=law)
+def test_samples_where_the_distribution_has_none_fail_a_source(tmp_path: Path) -> None:
+    distribution = no_spheres()
+    source = Drawn(distribution, stray=50)
+    result = score(source, ReadsWritten(), tmp_path / "out", samples=FEW, distribution=distribution)
     assert result is not None
     assert result["outside"]["samples"] == 120
     assert (result["samples"], result["fit"]["samples"]) == (FEW, FEW - 120)
     assert not result["verdict"]["passed"]
-    text = "120 samples (2.0%) lie where the law has none, so that D is infinite"
+    text = "120 samples (2.0%) lie where the distribution has none, so that D is infinite"
     assert text in result["verdict"]["text"]
-    assert "120 of 6,000 samples lie where the law has none: D is infinite" in describe(result)
+    assert "120 of 6,000 samples lie where the distribution has none: D is infinite" in describe(
+        result
+    )
     page = write_report(result, tmp_path / "out").read_text()
-    assert "120 of 6,000 samples lie where the law has none: D is infinite" in page
+    assert "120 of 6,000 samples lie where the distribution has none: D is infinite" in page
     comparison = compare([tmp_path / "out"])
     assert any("D is infinite" in warning for warning in comparison.warnings)
 
 
 def test_what_errors_explain_is_no_fault(tmp_path: Path) -> None:
-    law, found = no_spheres(), json.loads(json.dumps(accuracy()))
+    distribution, found = no_spheres(), json.loads(json.dumps(accuracy()))
     found["factors"]["shape"]["confusion"][0] = [92, 0, 8, 0]  # some cubes are read as spheres
     result = score(
-        Drawn(law, stray=50), ReadsWritten(accuracy=found), tmp_path / "out", samples=FEW, law=law
+        Drawn(distribution, stray=50),
+        ReadsWritten(accuracy=found),
+        tmp_path / "out",
+        samples=FEW,
+        distribution=distribution,
     )
     assert result is not None
     assert result["outside"]["explained"] == pytest.approx(0.02)
     assert result["verdict"]["passed"]
-    assert "Left out: 120 samples where the law has none" in result["verdict"]["text"]
+    assert "Left out: 120 samples where the distribution has none" in result["verdict"]["text"]
 
 
-def test_too_few_inside_of_the_law_is_one_line(tmp_path: Path) -> None:
-    spheres = Law.from_json({"shape": {"weights": [0, 0, 1, 0]}})
-    cubes = Law.from_json({"shape": {"weights": [1, 0, 0, 0]}})
-    with pytest.raises(UsageError, match=r"^6,000 of 6,000 samples lie where the law has none"):
-        score(Drawn(cubes), ReadsWritten(), tmp_path / "out", samples=FEW, law=spheres)
+def test_too_few_inside_of_the_distribution_is_one_line(tmp_path: Path) -> None:
+    spheres = Distribution.from_json({"shape": {"weights": [0, 0, 1, 0]}})
+    cubes = Distribution.from_json({"shape": {"weights": [1, 0, 0, 0]}})
+    with pytest.raises(
+        UsageError, match=r"^6,000 of 6,000 samples lie where the distribution has none"
+    ):
+        score(Drawn(cubes), ReadsWritten(), tmp_path / "out", samples=FEW, distribution=spheres)
 
 
-def test_a_narrow_law_takes_fewer_samples(tmp_path: Path) -> None:
-    law = Law.from_json({"shape": {"weights": [0, 0, 1, 0]}, "scale": {"weights": [1, 3, 0, 0]}})
-    needed = min_samples(law.bins)
-    assert law.bins == NUM_BINS // 8
+def test_a_narrow_distribution_takes_fewer_samples(tmp_path: Path) -> None:
+    distribution = Distribution.from_json(
+        {"shape": {"weights": [0, 0, 1, 0]}, "scale": {"weights": [1, 3, 0, 0]}}
+    )
+    needed = min_samples(distribution.bins)
+    assert distribution.bins == NUM_BINS // 8
     assert needed < 2_100
-    result = score(Drawn(law), ReadsWritten(), tmp_path / "out", samples=needed, law=law)
+    result = score(
+        Drawn(distribution),
+        ReadsWritten(),
+        tmp_path / "out",
+        samples=needed,
+        distribution=distribution,
+    )
     assert result is not None
     assert "shape" not in {p["name"] for p in result["decomposition"]["parts"]}
-    with pytest.raises(UsageError, match=rf"{needed - 1} samples are too few for {law.bins} bins"):
-        score(Drawn(law), ReadsWritten(), tmp_path / "x", samples=needed - 1, law=law)
+    with pytest.raises(
+        UsageError, match=rf"{needed - 1} samples are too few for {distribution.bins} bins"
+    ):
+        score(
+            Drawn(distribution),
+            ReadsWritten(),
+            tmp_path / "x",
+            samples=needed - 1,
+            distribution=distribution,
+        )
     few = Written(count=100)
     with pytest.raises(UsageError, match=r"has 100 images, too few to test 20,736 bins"):
-        score(few, ReadsWritten(), tmp_path / "y", law=law)
+        score(few, ReadsWritten(), tmp_path / "y", distribution=distribution)
 
 
 def test_the_protocol_follows_the_number_of_bins(tmp_path: Path) -> None:
@@ -299,31 +345,44 @@ def test_the_protocol_follows_the_number_of_bins(tmp_path: Path) -> None:
         name: {"weights": [1] + [0] * (bins - 1)}
         for name, bins in zip(NAMES, BIN_SHAPE, strict=True)
     }
-    law = Law.from_json(
+    distribution = Distribution.from_json(
         {**one, "wall_hue": {"weights": [1] * 12}, "scale": {"weights": [1, 1, 2, 4]}}
     )
-    result = score(Drawn(law), ReadsWritten(), tmp_path / "out", protocol="chi2-20k", law=law)
+    result = score(
+        Drawn(distribution),
+        ReadsWritten(),
+        tmp_path / "out",
+        protocol="chi2-20k",
+        distribution=distribution,
+    )
     assert result is not None
     assert (result["samples"], result["protocol"]) == (20 * 48, "chi2-20k")
     with pytest.raises(UsageError, match="everything into one bin"):
-        score(Drawn(law), ReadsWritten(), tmp_path / "x", law=Law.from_json(one))
+        score(
+            Drawn(distribution),
+            ReadsWritten(),
+            tmp_path / "x",
+            distribution=Distribution.from_json(one),
+        )
 
 
-def test_the_bar_estimates_under_the_law() -> None:
-    law, tally = no_spheres(), Tally()
-    assert counting._estimate(tally, law) == ""
-    tally.add(0, Drawn(law, stray=100).bins(0, FEW))
-    inside, outside = split_outside(tally.counts, law)
-    value = goodness_of_fit(inside, law.expected()).prediction.reduced_chi_square
+def test_the_bar_estimates_under_the_distribution() -> None:
+    distribution, tally = no_spheres(), Tally()
+    assert counting._estimate(tally, distribution) == ""
+    tally.add(0, Drawn(distribution, stray=100).bins(0, FEW))
+    inside, outside = split_outside(tally.counts, distribution)
+    value = goodness_of_fit(inside, distribution.expected()).prediction.reduced_chi_square
     assert outside.samples == FEW // 100
-    assert counting._estimate(tally, law).startswith(f"chi2_nu(20k) {value.reported:.3g} [")
+    assert counting._estimate(tally, distribution).startswith(
+        f"chi2_nu(20k) {value.reported:.3g} ["
+    )
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_the_prediction_holds_what_the_protocol_gives(name: str) -> None:
-    """Of an ideal sampler that is 1, though the law's weights make its offset uncertain."""
-    law, rng = LAWS[name](), np.random.default_rng(6)
-    q, held = law.expected(), 0
+    """Of an ideal sampler that is 1, though the weights make its offset uncertain."""
+    distribution, rng = DISTRIBUTIONS[name](), np.random.default_rng(6)
+    q, held = distribution.expected(), 0
     for counts in rng.multinomial(8_000, q, 40):
         histogram = read_histogram(counts, q)
         divergence = divergence_statistic(histogram.counts, histogram.weights).estimate()
@@ -334,64 +393,91 @@ def test_the_prediction_holds_what_the_protocol_gives(name: str) -> None:
     assert held >= 35
 
 
-def test_a_run_with_another_law_is_refused(tmp_path: Path) -> None:
-    law, other = no_spheres(), LAWS["coupled"]()
-    score(Drawn(law), ReadsWritten(), tmp_path / "out", samples=FEW, law=law)
+def test_a_run_with_another_distribution_is_refused(tmp_path: Path) -> None:
+    distribution, other = no_spheres(), DISTRIBUTIONS["coupled"]()
+    score(
+        Drawn(distribution),
+        ReadsWritten(),
+        tmp_path / "out",
+        samples=FEW,
+        distribution=distribution,
+    )
     for wrong in (other, None):
-        with pytest.raises(UsageError, match=rf"another score, with law \"{law.digest[:8]}"):
-            score(Drawn(law), ReadsWritten(), tmp_path / "out", samples=7_000, law=wrong)
-    more = score(Drawn(law), ReadsWritten(), tmp_path / "out", samples=7_000, law=law)
+        with pytest.raises(
+            UsageError, match=rf"another score, with distribution \"{distribution.digest[:8]}"
+        ):
+            score(
+                Drawn(distribution),
+                ReadsWritten(),
+                tmp_path / "out",
+                samples=7_000,
+                distribution=wrong,
+            )
+    more = score(
+        Drawn(distribution),
+        ReadsWritten(),
+        tmp_path / "out",
+        samples=7_000,
+        distribution=distribution,
+    )
     assert more is not None
     assert more["samples"] == 7_000
 
 
 def test_the_command_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    law = no_spheres()
-    path = tmp_path / "law.toml"
+    distribution = no_spheres()
+    path = tmp_path / "distribution.toml"
     path.write_text("shape.weights = [1, 2, 0, 1]\nscale.weights = [1, 1, 2, 4]\n")
-    monkeypatch.setattr(score_run, "open_source", lambda *_, **__: Drawn(law))
+    monkeypatch.setattr(score_run, "open_source", lambda *_, **__: Drawn(distribution))
     monkeypatch.setattr(score_run, "load_recognizer", lambda *_: ReadsWritten())
     more = ("--samples", FEW, "--device", "cpu", "--out", tmp_path / "out")
-    status, out, _ = run("score", "drawn", "--law", path, *more, "--json")
+    status, out, _ = run("score", "drawn", "--distribution", path, *more, "--json")
     assert status == 0
-    assert json.loads(out)["law"]["digest"] == law.digest
+    assert json.loads(out)["distribution"]["digest"] == distribution.digest
     status, out, err = run("score", "drawn", *more)
     assert (status, out, err.count("\n")) == (2, "", 2)  # the recognizer is noted first
-    assert f'another score, with law "{law.digest[:8]}' in err
+    assert f'another score, with distribution "{distribution.digest[:8]}' in err
 
 
-def test_laws_are_named_side_by_side(tmp_path: Path) -> None:
-    law = no_spheres()
-    for name, source, tested in (("a", Drawn(law), law), ("b", Written(), None)):
-        score(source, ReadsWritten(), tmp_path / name, samples=FEW, law=tested)
+def test_distributions_are_named_side_by_side(tmp_path: Path) -> None:
+    distribution = no_spheres()
+    for name, source, tested in (("a", Drawn(distribution), distribution), ("b", Written(), None)):
+        score(source, ReadsWritten(), tmp_path / name, samples=FEW, distribution=tested)
     both = compare([tmp_path / "a", tmp_path / "b"])
-    warning = f"they were tested against different laws: the law {law}, the uniform law"
-    swapped = f"they were tested against different laws: the uniform law, the law {law}"
+    known, other = f"the distribution {distribution}", "the uniform distribution"
+    warning = f"they were tested against different distributions: {known}, {other}"
+    swapped = f"they were tested against different distributions: {other}, {known}"
     assert {warning, swapped} & set(both.warnings)
-    assert {row["law"] for row in both.to_json()["results"]} == {law.digest, None}
+    assert {row["distribution"] for row in both.to_json()["results"]} == {distribution.digest, None}
     names = [row["name"] for row in both.rows() if not row["own"]]
-    assert len(names) == len(set(names)) == 4  # each law has its own references
+    assert len(names) == len(set(names)) == 4  # each distribution has its own references
     assert write_comparison(both, tmp_path / "both.html").is_file()
     alone = describe_comparison(compare([tmp_path / "a"]))
-    assert f"tested against the law {law}" in alone
-    assert "law" not in describe_comparison(compare([tmp_path / "b"]))
+    assert f"tested against the distribution {distribution}" in alone
+    assert "distribution" not in describe_comparison(compare([tmp_path / "b"]))
 
 
-def test_results_without_a_law_are_read_as_before(tmp_path: Path) -> None:
+def test_results_without_a_distribution_are_read_as_before(tmp_path: Path) -> None:
     old = simulated("tilted")
-    assert "law" not in old
+    assert "distribution" not in old
     (tmp_path / "result.json").write_text(json.dumps(old))
     assert compare([tmp_path / "result.json"]).warnings == ()
     assert describe(old)
-    assert law_of(old) is None
+    assert distribution_of(old) is None
 
 
-def test_examples_follow_the_law() -> None:
-    law = Law.from_json({"scale": {"weights": [1, 1, 1, 7]}, "shape": {"weights": [1, 1, 0, 1]}})
-    tilted = law.expected().reshape(BIN_SHAPE) * np.array([1, 1, 3, 1]).reshape(1, 1, 1, 4, 1, 1)
+def test_examples_follow_the_distribution() -> None:
+    distribution = Distribution.from_json(
+        {"scale": {"weights": [1, 1, 1, 7]}, "shape": {"weights": [1, 1, 0, 1]}}
+    )
+    tilted = distribution.expected().reshape(BIN_SHAPE) * np.array([1, 1, 3, 1]).reshape(
+        1, 1, 1, 4, 1, 1
+    )
     counts = np.random.default_rng(5).multinomial(20_000, (tilted / tilted.sum()).ravel())
-    source, parts = Sampled(counts), decompose_under(counts, law)
-    found = choose_examples(counts, source.first_seen, parts, source, FakeRecognizer(), law)  # type: ignore[arg-type]
+    source, parts = Sampled(counts), decompose_under(counts, distribution)
+    found = choose_examples(
+        counts, source.first_seen, parts, source, FakeRecognizer(), distribution
+    )  # type: ignore[arg-type]
     assert str(found["part"]) == "scale"
     full = found["bins"][found["kind"] == "part-full"]
     assert full[0, 3] == 2  # the third is too full, though the fourth holds more
@@ -400,21 +486,23 @@ def test_examples_follow_the_law() -> None:
     assert (joint[:, 4] != 2).all()  # spheres are not missing
 
 
-def test_figures_know_the_law() -> None:
-    law = LAWS["coupled"]()
-    joint = law.marginal("wall_hue", "object_hue")
+def test_figures_know_the_distribution() -> None:
+    distribution = DISTRIBUTIONS["coupled"]()
+    joint = distribution.marginal("wall_hue", "object_hue")
     counts = np.rint(1e6 * joint)
     np.testing.assert_allclose(dependence(counts, joint), 1, rtol=1e-3)
     assert dependence(counts).max() > 2
     for axis, name in enumerate(NAMES):
-        np.testing.assert_allclose(expected_shares(law, FACTORS[axis]), law.marginal(name))
+        np.testing.assert_allclose(
+            expected_shares(distribution, FACTORS[axis]), distribution.marginal(name)
+        )
 
 
 @pytest.fixture(scope="module")
-def narrow() -> Law:
+def narrow() -> Distribution:
     """Large spheres and cubes, whose walls like the colour of their floors."""
     table = (1 + 4 * np.eye(12)).tolist()
-    return Law.from_json(
+    return Distribution.from_json(
         {"shape": {"weights": [1, 0, 2, 0]}, "scale": {"weights": [0, 0, 0, 1]},
          "orientation": {"weights": [0, 1, 1, 1, 1, 0]},
          "pair": [{"factors": ["floor_hue", "wall_hue"], "weights": table}]}
@@ -422,24 +510,29 @@ def narrow() -> Law:
 
 
 @pytest.fixture(scope="module")
-def narrow_set(narrow: Law, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def narrow_set(narrow: Distribution, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("narrow") / "data"
     count = min_samples(narrow.bins) + 500
     render_small(
-        out, engine="torch", size=64, count=count, shard_size=1_000, sampling=LawSampling(narrow, 8)
+        out,
+        engine="torch",
+        size=64,
+        count=count,
+        shard_size=1_000,
+        sampling=DistributionSampling(narrow, 8),
     )
     return out
 
 
-def test_rendered_images_of_a_law_pass_against_it(
-    narrow: Law, narrow_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_rendered_images_of_a_distribution_pass_against_it(
+    narrow: Distribution, narrow_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """From the law to pixels to the recognizer and back."""
+    """From the distribution to pixels to the recognizer and back."""
     with open_source(str(narrow_set)) as source:
-        assert source.describe()["law"] == str(narrow)
+        assert source.describe()["distribution"] == str(narrow)
         count = source.count
         assert count is not None
-        result = score(source, load_recognizer("lite"), tmp_path / "out", law=narrow)
+        result = score(source, load_recognizer("lite"), tmp_path / "out", distribution=narrow)
     assert result is not None
     assert "was rendered with" not in capsys.readouterr().err
     assert (result["samples"], result["fit"]["bins"]) == (count, narrow.bins)
@@ -452,30 +545,31 @@ def test_rendered_images_of_a_law_pass_against_it(
     assert np.abs(seen - drawn).sum() / 2 < 0.05 * count  # misread at borders
 
 
-def test_a_set_of_another_law_is_remarked(
-    narrow: Law, narrow_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_set_of_another_distribution_is_remarked(
+    narrow: Distribution, narrow_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with open_source(str(narrow_set)) as opened:
-        recorded = opened.law  # type: ignore[attr-defined]
+        recorded = opened.distribution  # type: ignore[attr-defined]
     assert recorded == narrow
     source = Written(name="set")
-    source.law = recorded  # type: ignore[attr-defined]
+    source.distribution = recorded  # type: ignore[attr-defined]
     score(source, ReadsWritten(), tmp_path / "a", samples=FEW)
     err = capsys.readouterr().err
     assert (
-        f"set: is tested against the uniform law, but was rendered with another law, {narrow}"
-        in err
+        f"set: is tested against the uniform distribution, but was rendered with another "
+        f"distribution, {narrow}" in err
     )
-    assert "give it with --law" in err
-    source.law = Law.from_text("")  # type: ignore[attr-defined]
+    assert "give it with --distribution" in err
+    source.distribution = Distribution.from_text("")  # type: ignore[attr-defined]
     score(source, ReadsWritten(), tmp_path / "b", samples=FEW)
     assert "was rendered with" not in capsys.readouterr().err
-    law = no_spheres()
-    drawn = Drawn(law)
-    drawn.law = Law.from_text("")  # type: ignore[attr-defined]
-    score(drawn, ReadsWritten(), tmp_path / "c", samples=FEW, law=law)
+    distribution = no_spheres()
+    drawn = Drawn(distribution)
+    drawn.distribution = Distribution.from_text("")  # type: ignore[attr-defined]
+    score(drawn, ReadsWritten(), tmp_path / "c", samples=FEW, distribution=distribution)
     assert (
-        f"against the law {law}, but was rendered with uniform factors" in capsys.readouterr().err
+        f"against the distribution {distribution}, but was rendered with uniform factors"
+        in capsys.readouterr().err
     )
 
 
@@ -483,5 +577,5 @@ def test_what_other_datasets_record(tmp_path: Path) -> None:
     render_small(tmp_path / "flat", engine="torch", size=16, count=3, sampling=UniformSampling(1))
     for text, uniform in ((str(tmp_path / "flat"), True), ("render:0:5,size=16", True)):
         with open_source(text) as source:
-            assert source.law.uniform == uniform  # type: ignore[attr-defined]
-            assert "law" not in source.describe()
+            assert source.distribution.uniform == uniform  # type: ignore[attr-defined]
+            assert "distribution" not in source.describe()

@@ -147,7 +147,7 @@ def test_more_images_measure_only_what_is_missing(tmp_path: Path) -> None:
     check_equal(out, tmp_path / "once")
 
 
-def test_more_samples_keep_the_quality(tmp_path: Path) -> None:
+def test_more_samples_keep_the_fidelity(tmp_path: Path) -> None:
     out = tmp_path / "out"
     run(out, Grainy())
     before = entry(out)
@@ -156,7 +156,7 @@ def test_more_samples_keep_the_quality(tmp_path: Path) -> None:
     assert json.loads((out / "result.json").read_text())["samples"] == SAMPLES + 500
     assert (out / "quality.npz").exists()
     assert {**after, "verdict": None} == {**before, "verdict": None}
-    assert after["verdict"]["quality"] == before["verdict"]["quality"]
+    assert after["verdict"]["fidelity"] == before["verdict"]["fidelity"]
 
 
 class Killed(BaseException):
@@ -340,7 +340,7 @@ class GrainyRepeated(Grainy, Repeated):
 
 
 CASES = {
-    "right and real": (Written, "Distribution and image quality are both right"),
+    "right and real": (Written, "Distribution and image fidelity are both right"),
     "diverse but bad": (Grainy, "Diverse but bad: the distribution is right, the images are not"),
     "pretty but collapsed": (Repeated, "Pretty but collapsed: each image is as close"),
     "bad and wrong": (GrainyRepeated, "Neither is right: the distribution is wrong, D = "),
@@ -364,7 +364,7 @@ def test_the_verdict_tells_the_four_cases_apart(cases: dict[str, Path], name: st
     assert found["name"] == name
     assert found["text"].startswith(CASES[name][1])
     assert found["distribution"] is (name in ("right and real", "diverse but bad"))
-    assert found["quality"] is (name in ("right and real", "pretty but collapsed"))
+    assert found["fidelity"] is (name in ("right and real", "pretty but collapsed"))
 
 
 def test_pretty_but_biased_is_not_called_collapsed() -> None:
@@ -439,18 +439,18 @@ def test_no_pictures_are_no_reason_to_lose_the_numbers(
     assert not (tmp_path / "out" / "quality.npz").exists()
 
 
-def test_real_images_are_of_the_tested_law(tmp_path: Path) -> None:
-    from shapeshd.distribution import Law
+def test_real_images_are_of_the_tested_distribution(tmp_path: Path) -> None:
+    from shapeshd.distribution import Distribution
 
-    law = Law.from_json({"shape": {"weights": [1, 0, 0, 1]}})
-    quality = measure.Fidelity(
-        FEW, Means(), WritesFactors("", 64, torch.device("cpu")), ReadsWritten(), 64, law  # type: ignore[arg-type]
+    distribution = Distribution.from_json({"shape": {"weights": [1, 0, 0, 1]}})
+    fidelity = measure.Fidelity(
+        FEW, Means(), WritesFactors("", 64, torch.device("cpu")), ReadsWritten(), 64, distribution  # type: ignore[arg-type]
     )  # fmt: skip
-    factors = quality._real.factors(0, 200)
+    factors = fidelity._real.factors(0, 200)
     assert set(factors[:, 4]) == {0, 3}
     uniform = measure.Fidelity(
         FEW, Means(), WritesFactors("", 64, torch.device("cpu")), ReadsWritten(), 64  # type: ignore[arg-type]
     )  # fmt: skip
     np.testing.assert_array_equal(uniform._real.factors(0, 9), uniform_factors(REAL_SEED, 0, 9))
-    assert uniform.settings["law"] is None
-    assert quality.settings["law"] == law.digest
+    assert uniform.settings["distribution"] is None
+    assert fidelity.settings["distribution"] == distribution.digest

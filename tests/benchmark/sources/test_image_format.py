@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import ShapesHDError, UsageError
 
@@ -35,7 +35,7 @@ def encode(pixels, range):
 
 
 def form(**options):
-    return ImageForm(SourceOptions(**options), name="x")
+    return ImageFormat(SourceOptions(**options), name="x")
 
 
 @pytest.mark.parametrize("range", ["uint8", "unit", "symmetric"])

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import optimize, special, stats
 
-from shapeshd.benchmark.statistics.bin_counts import empty_bins, occupancy
+from shapeshd.benchmark.statistics.bin_counts import bin_counts, empty_bins
 from shapeshd.benchmark.statistics.chi_square import (
     PROTOCOL,
     chi_square,
@@ -38,7 +38,7 @@ UNIFORM = np.full(NUM_BINS, 1 / NUM_BINS)
 Floats = np.ndarray
 
 
-def laws(k: int) -> st.SearchStrategy[Floats]:
+def distributions(k: int) -> st.SearchStrategy[Floats]:
     """Probabilities of k bins, none below about 0.02."""
     return st.lists(st.floats(0.1, 2), min_size=k, max_size=k).map(
         lambda values: np.array(values) / sum(values)
@@ -68,16 +68,16 @@ def draw(n: int, p: Floats, seed: int) -> Floats:
 
 @given(counts=histograms(), data=st.data())
 def test_chi_square_is_scipys(counts: Floats, data: st.DataObject) -> None:
-    law = data.draw(laws(len(counts)))
+    distribution = data.draw(distributions(len(counts)))
     n = counts.sum()
-    histogram = read_histogram(counts, law)
+    histogram = read_histogram(counts, distribution)
     assert chi_square(histogram) == pytest.approx(
-        stats.chisquare(counts, n * law).statistic, rel=1e-9, abs=1e-9
+        stats.chisquare(counts, n * distribution).statistic, rel=1e-9, abs=1e-9
     )
 
 
 @given(counts=histograms())
-def test_p_value_is_scipys_for_the_uniform_law(counts: Floats) -> None:
+def test_p_value_is_scipys_for_the_uniform_distribution(counts: Floats) -> None:
     histogram = read_histogram(counts, bins=len(counts))
     expected = stats.chisquare(counts)
     x2 = chi_square(histogram)
@@ -94,16 +94,18 @@ def test_identity_of_chi_square_and_divergence(counts: Floats) -> None:
 
 
 @given(counts=histograms(), data=st.data())
-def test_identity_for_any_law(counts: Floats, data: st.DataObject) -> None:
-    law = data.draw(laws(len(counts)))
+def test_identity_for_any_distribution(counts: Floats, data: st.DataObject) -> None:
+    distribution = data.draw(distributions(len(counts)))
     n = int(counts.sum())
-    estimate = divergence_statistic(counts, 1 / law).value
-    expected = (n - 1) * estimate + (counts / law).sum() / n - 1
-    assert chi_square(read_histogram(counts, law)) == pytest.approx(expected, rel=1e-9, abs=1e-9)
+    estimate = divergence_statistic(counts, 1 / distribution).value
+    expected = (n - 1) * estimate + (counts / distribution).sum() / n - 1
+    assert chi_square(read_histogram(counts, distribution)) == pytest.approx(
+        expected, rel=1e-9, abs=1e-9
+    )
 
 
 @settings(max_examples=15, deadline=None)
-@given(p=laws(3), q=laws(3), n=st.integers(4, 9))
+@given(p=distributions(3), q=distributions(3), n=st.integers(4, 9))
 def test_estimate_and_variance_are_unbiased_over_all_outcomes(p: Floats, q: Floats, n: int) -> None:
     found = [(divergence_statistic(c, 1 / q), mass) for c, mass in outcomes(n, p)]
     mean = sum(mass * statistic.value for statistic, mass in found)
@@ -140,7 +142,7 @@ def test_u_statistic_is_brute_force_over_tuples(samples: list[int], seed: int) -
 
 
 def test_variance_is_the_formula_of_power_sums() -> None:
-    """k^2 [4 (n - 2) (S3 - S2^2) + 2 (S2 - S2^2)] / (n (n - 1)) for the uniform law."""
+    """k^2 [4 (n - 2) (S3 - S2^2) + 2 (S2 - S2^2)] / (n (n - 1)) for the uniform distribution."""
     p = np.array([0.4, 0.3, 0.2, 0.1])
     k, n = 4, 6
     s2, s3 = (p**2).sum(), (p**3).sum()
@@ -214,7 +216,7 @@ def test_perfectly_even_counts() -> None:
 
 
 def test_interval_of_one_factor_is_the_noncentral_chi_squares() -> None:
-    """Near the law n D_hat + k - 1 is a noncentral chi-square variable of mean n D + k - 1."""
+    """Near the null n D_hat + k - 1 is a noncentral chi-square variable of mean n D + k - 1."""
     n, k = 50_000, 12
     tilt = 1 + 0.05 * np.cos(2 * np.pi * np.arange(k) / k)
     counts = draw(n, tilt / k, 8)
@@ -254,8 +256,8 @@ def test_interval_covers_sources_of_known_divergence(strength: float) -> None:
 @settings(max_examples=60, deadline=None)
 @given(counts=histograms(most=200), data=st.data())
 def test_interval_is_sane(counts: Floats, data: st.DataObject) -> None:
-    law = data.draw(laws(len(counts)))
-    statistic = divergence_statistic(counts, 1 / law)
+    distribution = data.draw(distributions(len(counts)))
+    statistic = divergence_statistic(counts, 1 / distribution)
     estimate = statistic.estimate()
     assert 0 <= estimate.low <= estimate.high
     assert estimate.low <= estimate.reported + 1e-9
@@ -296,7 +298,7 @@ def test_p_value_of_rare_bins_is_calibrated() -> None:
     assert np.mean(stats.chi2.sf(x2, 799) < 0.05) > 0.12
 
 
-def test_prediction_for_another_law() -> None:
+def test_prediction_for_another_distribution() -> None:
     """The prediction, held against the mean of full runs."""
     rng = np.random.default_rng(11)
     k = 60
@@ -317,10 +319,10 @@ def test_prediction_for_another_law() -> None:
 
 @given(counts=histograms(), data=st.data())
 def test_order_of_bins_does_not_matter(counts: Floats, data: st.DataObject) -> None:
-    law = data.draw(laws(len(counts)))
+    distribution = data.draw(distributions(len(counts)))
     order = np.array(data.draw(st.permutations(range(len(counts)))))
-    a = divergence_statistic(counts, 1 / law).estimate()
-    b = divergence_statistic(counts[order], 1 / law[order]).estimate()
+    a = divergence_statistic(counts, 1 / distribution).estimate()
+    b = divergence_statistic(counts[order], 1 / distribution[order]).estimate()
     assert a.to_json() == pytest.approx(b.to_json(), rel=1e-6, abs=1e-9)
 
 
@@ -374,7 +376,7 @@ def test_a_small_kullback_leibler_is_seen_as_documented(mean: float) -> None:
 
 
 @pytest.mark.parametrize("n", [400, 1_600])
-def test_kullback_leibler_is_unbiased_under_the_law(n: int) -> None:
+def test_kullback_leibler_is_unbiased_under_the_distribution(n: int) -> None:
     rng = np.random.default_rng(14)
     q = rng.dirichlet(np.full(800, 4.0))
     found = [kullback_leibler(read_histogram(rng.multinomial(n, q), q)) for _ in range(400)]
@@ -394,7 +396,7 @@ def test_kullback_leibler_of_a_known_source() -> None:
     assert sparse == pytest.approx(true, rel=0.2)
 
 
-@given(q=laws(5), n=st.integers(4, 60))
+@given(q=distributions(5), n=st.integers(4, 60))
 def test_total_variation_of_an_ideal_sampler(q: Floats, n: int) -> None:
     j = np.arange(n + 1)
     expected = sum(
@@ -417,7 +419,7 @@ def test_empty_bins() -> None:
 
 def test_figure_2_follows_the_binomial() -> None:
     n = 20 * NUM_BINS
-    figure = occupancy(draw(n, UNIFORM, 20))
+    figure = bin_counts(draw(n, UNIFORM, 20))
     assert sum(figure.observed) == NUM_BINS
     assert sum(j * bins for j, bins in enumerate(figure.observed)) == n
     j = np.arange(len(figure.observed))
@@ -427,9 +429,9 @@ def test_figure_2_follows_the_binomial() -> None:
     assert (residual**2 / np.array(figure.expected)[enough]).mean() < 2.5
 
 
-def test_figure_2_of_another_law_and_a_short_one() -> None:
+def test_figure_2_of_another_distribution_and_a_short_one() -> None:
     q = np.array([0.1, 0.1, 0.3, 0.5])
-    figure = occupancy([1, 1, 4, 14], q, length=3)
+    figure = bin_counts([1, 1, 4, 14], q, length=3)
     assert figure.observed == (0, 2, 0)
     assert figure.observed_beyond == 2
     for j in range(3):
@@ -490,11 +492,11 @@ def test_too_few_samples_are_refused_saying_how_many_it_takes() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "law", "message"),
+    ("counts", "distribution", "message"),
     [
         ([1, -2, 3], [0.2, 0.3, 0.5], "bin 1 holds -2"),
-        ([1, 2], [0.2, 0.3, 0.5], "2 bins, but the law has 3"),
-        ([1, 2, 3], None, "3 bins, but the law has 165888"),
+        ([1, 2], [0.2, 0.3, 0.5], "2 bins, but the distribution has 3"),
+        ([1, 2, 3], None, "3 bins, but the distribution has 165888"),
         ([0, 0, 0], [0.2, 0.3, 0.5], "holds no sample"),
         ([1.0, 2.0, 3.0], [0.2, 0.3, 0.5], "counts must be integers, not float64"),
         ([True, False, True], [0.2, 0.3, 0.5], "counts must be integers, not bool"),
@@ -512,9 +514,9 @@ def test_too_few_samples_are_refused_saying_how_many_it_takes() -> None:
         ([5, 4, 3], [0.2, 0.3, 0.5], "12 samples are too few for 3 bins: at least 21"),
     ],
 )
-def test_what_means_nothing_is_refused(counts: object, law: object, message: str) -> None:
+def test_what_means_nothing_is_refused(counts: object, distribution: object, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        goodness_of_fit(counts, law)  # type: ignore[arg-type]
+        goodness_of_fit(counts, distribution)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 
@@ -525,7 +527,7 @@ def test_what_means_nothing_is_refused(counts: object, law: object, message: str
         lambda: detection_limit(1),
         lambda: detection_limit(100, level=0.0),
         lambda: detection_limit(100, power=1.0),
-        lambda: occupancy([30, 30], bins=2, length=0),
+        lambda: bin_counts([30, 30], bins=2, length=0),
         lambda: divergence_statistic(np.array([1, 2]), np.array([2.0, 2.0])),
         lambda: read_histogram([5], bins=1),
     ],
@@ -538,7 +540,7 @@ def test_arguments_out_of_range_are_refused(call: object) -> None:
 def test_results_are_json() -> None:
     counts = draw(20_000, UNIFORM, 23)
     fit = goodness_of_fit(counts)
-    for result in (fit, occupancy(counts), memorizer(9), ideal_sampler(), detection_limit(9_999)):
+    for result in (fit, bin_counts(counts), memorizer(9), ideal_sampler(), detection_limit(9_999)):
         text = json.dumps(result.to_json(), allow_nan=False)
         assert json.loads(text)
     assert fit.to_json()["divergence"]["reported"] == fit.divergence.reported

@@ -1,4 +1,4 @@
-"""The split of the divergence under a law that couples factors, against brute force."""
+"""The split of the divergence under a distribution that couples factors, against brute force."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from shapeshd.benchmark.statistics.coupled import (
     statistic,
 )
 from shapeshd.benchmark.statistics.decomposition import decompose, independence_p_value
-from shapeshd.distribution import Law, Unit
+from shapeshd.distribution import Distribution, Unit
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS
 from tests.experiments.truth.known_distributions import (
-    LAWS,
-    NULL_LAWS,
+    DISTRIBUTIONS,
+    NULL_DISTRIBUTIONS,
     RESULTS,
     exact_terms,
     faults,
@@ -36,9 +36,11 @@ from tests.experiments.truth.known_distributions import (
 )
 
 
-def law_of_pair(table: Any, first: str = "scale", second: str = "orientation") -> Law:
+def distribution_of_pair(
+    table: Any, first: str = "scale", second: str = "orientation"
+) -> Distribution:
     rows = np.asarray(table, dtype=float).tolist()
-    return Law.from_json({"pair": [{"factors": [first, second], "weights": rows}]})
+    return Distribution.from_json({"pair": [{"factors": [first, second], "weights": rows}]})
 
 
 def block_of(table: Any) -> Block:
@@ -114,8 +116,10 @@ def test_a_term_is_the_mean_over_pairs_of_samples(table: np.ndarray, seed: int) 
 
 def test_a_pair_that_is_a_product_is_two_factors() -> None:
     scale, angle = [1.0, 2, 3, 4], [1.0, 1, 2, 2, 3, 3]
-    pair = law_of_pair(np.outer(scale, angle))
-    single = Law.from_json({"scale": {"weights": scale}, "orientation": {"weights": angle}})
+    pair = distribution_of_pair(np.outer(scale, angle))
+    single = Distribution.from_json(
+        {"scale": {"weights": scale}, "orientation": {"weights": angle}}
+    )
     p = with_fault(single, faults(single)[3])
     counts = sampled(p, 20_000, 1)
     one, other = decompose_under(counts, pair), decompose_under(counts, single)
@@ -133,13 +137,13 @@ def test_a_pair_that_is_a_product_is_two_factors() -> None:
     assert rest == pytest.approx(other.part("rest").delta.value, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_the_parts_add_up_to_the_divergence(name: str) -> None:
-    law = LAWS[name]()
-    counts = sampled(with_fault(law, faults(law)[1]), 10_000, 2)
-    found = decompose_under(counts, law)
+    distribution = DISTRIBUTIONS[name]()
+    counts = sampled(with_fault(distribution, faults(distribution)[1]), 10_000, 2)
+    found = decompose_under(counts, distribution)
     assert found.total.value == pytest.approx(
-        goodness_of_fit(counts, law.expected()).divergence.value, abs=1e-10
+        goodness_of_fit(counts, distribution.expected()).divergence.value, abs=1e-10
     )
     assert sum(part.delta.value for part in found.parts) == pytest.approx(found.total.value)
     names = [part.name for part in found.parts]
@@ -150,16 +154,16 @@ def test_the_parts_add_up_to_the_divergence(name: str) -> None:
         assert found.part(a, b).factors == (a, b)
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_exact_terms_are_those_of_an_independent_projection(name: str) -> None:
     """With counts that are the probabilities times a large number, noise is small."""
-    law = LAWS[name]()
+    distribution = DISTRIBUTIONS[name]()
     n = 2_000_000_000
-    for fault in faults(law)[3:]:
-        p = with_fault(law, fault)
+    for fault in faults(distribution)[3:]:
+        p = with_fault(distribution, fault)
         counts = np.rint(n * p).astype(np.int64)
-        terms = exact_terms(p, law)
-        found = decompose_under(counts, law)
+        terms = exact_terms(p, distribution)
+        found = decompose_under(counts, distribution)
         assert {part.name for part in found.parts} == set(terms)
         for part in found.parts:
             assert part.delta.value == pytest.approx(terms[part.name][0], abs=2e-4)
@@ -167,8 +171,10 @@ def test_exact_terms_are_those_of_an_independent_projection(name: str) -> None:
 
 
 def test_divergences_of_margins_are_the_sums_of_their_terms() -> None:
-    law = LAWS["coupled"]()
-    found = decompose_under(sampled(with_fault(law, faults(law)[2]), 30_000, 3), law)
+    distribution = DISTRIBUTIONS["coupled"]()
+    found = decompose_under(
+        sampled(with_fault(distribution, faults(distribution)[2]), 30_000, 3), distribution
+    )
 
     def terms(*names: str) -> float:
         inside = [part for part in found.parts if part.factors and set(part.factors) <= set(names)]
@@ -181,37 +187,43 @@ def test_divergences_of_margins_are_the_sums_of_their_terms() -> None:
 
 
 def test_the_moved_margin_of_a_partner_is_not_accused() -> None:
-    law = LAWS["coupled"]()
-    p = with_fault(law, faults(law)[2])  # of the wall alone; the object's histogram follows
-    found = decompose_under(sampled(p, 100_000, 4), law)
+    distribution = DISTRIBUTIONS["coupled"]()
+    p = with_fault(
+        distribution, faults(distribution)[2]
+    )  # of the wall alone; the object's histogram follows
+    found = decompose_under(sampled(p, 100_000, 4), distribution)
     wall, partner = found.part("wall_hue"), found.part("object_hue")
-    assert wall.guilty
-    assert not partner.guilty
+    assert wall.significant
+    assert not partner.significant
     assert partner.divergence is not None
     assert partner.divergence.low > 0  # its own histogram is off
-    assert [part.name for part in found.guilty] == ["wall_hue"]
+    assert [part.name for part in found.significant] == ["wall_hue"]
 
 
 def test_factors_known_from_each_other_share_the_blame() -> None:
-    law = law_of_pair(np.eye(4), "scale", "shape")
-    found = decompose_under(sampled(with_fault(law, faults(law)[0]), 20_000, 5), law)
-    assert not found.guilty
-    tilted = law.expected().reshape(BIN_SHAPE) * np.array([1, 1, 1, 2.0]).reshape(1, 1, 1, 4, 1, 1)
-    found = decompose_under(sampled((tilted / tilted.sum()).ravel(), 20_000, 5), law)
-    assert {part.name for part in found.guilty} == {"scale", "shape"}
+    distribution = distribution_of_pair(np.eye(4), "scale", "shape")
+    found = decompose_under(
+        sampled(with_fault(distribution, faults(distribution)[0]), 20_000, 5), distribution
+    )
+    assert not found.significant
+    tilted = distribution.expected().reshape(BIN_SHAPE) * np.array([1, 1, 1, 2.0]).reshape(
+        1, 1, 1, 4, 1, 1
+    )
+    found = decompose_under(sampled((tilted / tilted.sum()).ravel(), 20_000, 5), distribution)
+    assert {part.name for part in found.significant} == {"scale", "shape"}
     assert found.part("scale").delta.value == pytest.approx(found.part("shape").delta.value)
     assert found.part("scale", "shape").delta.value == pytest.approx(0, abs=1e-9)
 
 
 def test_two_margins_alone_are_no_fault_of_the_pair() -> None:
     """p = q s(a) t(b) has a term beyond sums, which the fitted table explains."""
-    law = law_of_pair(1 + 3 * np.eye(12), "wall_hue", "object_hue")
+    distribution = distribution_of_pair(1 + 3 * np.eye(12), "wall_hue", "object_hue")
     wave = 1 + 0.8 * np.cos(2 * np.pi * np.arange(12) / 12)
-    table = law.expected().reshape(BIN_SHAPE) * wave.reshape(1, 12, 1, 1, 1, 1)
+    table = distribution.expected().reshape(BIN_SHAPE) * wave.reshape(1, 12, 1, 1, 1, 1)
     table = table * wave.reshape(1, 1, 12, 1, 1, 1)
     p = (table / table.sum()).ravel()
-    found = decompose_under(sampled(p, 100_000, 6), law)
-    assert {part.name for part in found.guilty} == {"wall_hue", "object_hue"}
+    found = decompose_under(sampled(p, 100_000, 6), distribution)
+    assert {part.name for part in found.significant} == {"wall_hue", "object_hue"}
     pair = found.part("wall_hue", "object_hue")
     assert pair.delta.low > 0.01
     assert pair.delta.low < pair.explained < pair.delta.high
@@ -245,7 +257,7 @@ def test_under_a_product_it_is_pearsons_test_of_independence(seed: int) -> None:
     assert found == pytest.approx(stats.chi2_contingency(kept, correction=False).pvalue, abs=1e-6)
 
 
-def test_the_dependence_test_has_its_level_under_the_law() -> None:
+def test_the_dependence_test_has_its_level_under_the_distribution() -> None:
     rng = np.random.default_rng(8)
     table = 1 + 6 * np.eye(12)
     block = Block.of(Unit((1, 2), table / table.sum()))
@@ -256,84 +268,92 @@ def test_the_dependence_test_has_its_level_under_the_law() -> None:
 
 
 def test_a_faultless_source_is_seldom_accused() -> None:
-    law = LAWS["twice-coupled"]()
+    distribution = DISTRIBUTIONS["twice-coupled"]()
     rng = np.random.default_rng(9)
     accused = [
-        bool(decompose_under(counts, law).guilty)
-        for counts in rng.multinomial(6_000, law.expected(), 20)
+        bool(decompose_under(counts, distribution).significant)
+        for counts in rng.multinomial(6_000, distribution.expected(), 20)
     ]
     assert sum(accused) <= 4
 
 
 def test_a_factor_with_one_bin_has_no_part() -> None:
-    for law in (
-        Law.from_json({"shape": {"weights": [0, 0, 1, 0]}}),
-        Law.from_json({
+    for distribution in (
+        Distribution.from_json({"shape": {"weights": [0, 0, 1, 0]}}),
+        Distribution.from_json({
             "shape": {"weights": [0, 0, 1, 0]},
             "pair": [{"factors": ["scale", "wall_hue"], "weights": np.ones((4, 12)).tolist()}],
         }),
-        law_of_pair(1 + np.eye(4), "scale", "shape"),
+        distribution_of_pair(1 + np.eye(4), "scale", "shape"),
     ):  # fmt: skip
-        found = decompose_under(sampled(law.expected(), 6_000, 10), law)
+        found = decompose_under(sampled(distribution.expected(), 6_000, 10), distribution)
         named = {name for part in found.parts for name in part.factors}
-        assert named == {*NAMES} - ({"shape"} if not law.pairs else set())
+        assert named == {*NAMES} - ({"shape"} if not distribution.pairs else set())
 
 
 def test_one_block_is_all_of_the_divergence() -> None:
     one = {n: {"weights": [1] + [0] * (b - 1)} for n, b in zip(NAMES, BIN_SHAPE, strict=True)}
-    law = Law.from_json({**one, "scale": {"weights": [1, 1, 2, 4]}})
-    tilted = law.expected().reshape(BIN_SHAPE) * np.array([2, 1, 1, 1]).reshape(1, 1, 1, 4, 1, 1)
-    found = decompose_under(sampled((tilted / tilted.sum()).ravel(), 5_000, 1), law)
-    assert [part.name for part in found.guilty] == ["scale"]
+    distribution = Distribution.from_json({**one, "scale": {"weights": [1, 1, 2, 4]}})
+    tilted = distribution.expected().reshape(BIN_SHAPE) * np.array([2, 1, 1, 1]).reshape(
+        1, 1, 1, 4, 1, 1
+    )
+    found = decompose_under(sampled((tilted / tilted.sum()).ravel(), 5_000, 1), distribution)
+    assert [part.name for part in found.significant] == ["scale"]
     assert found.part("scale").delta.value == pytest.approx(found.total.value)
     assert found.part("rest").delta.value == 0
 
 
 def test_what_it_refuses() -> None:
-    law = Law.from_json({"shape": {"weights": [1, 1, 0, 1]}})
-    pair = law_of_pair(np.triu(np.ones((4, 4))), "scale", "shape")
+    distribution = Distribution.from_json({"shape": {"weights": [1, 1, 0, 1]}})
+    pair = distribution_of_pair(np.triu(np.ones((4, 4))), "scale", "shape")
     ones = np.ones(NUM_BINS, np.int64)
     one_bin = {
         name: {"weights": [1] + [0] * (bins - 1)}
         for name, bins in zip(NAMES, BIN_SHAPE, strict=True)
     }
-    with pytest.raises(UsageError, match=r"its probability under the law is 0"):
-        decompose_under(ones, law)
+    with pytest.raises(UsageError, match=r"its probability under the distribution is 0"):
+        decompose_under(ones, distribution)
     with pytest.raises(UsageError, match=r"62208 samples lie in bins whose probability"):
         decompose_under(ones, pair)
-    with pytest.raises(UsageError, match=r"the histogram has 5 bins, but the law has 165888"):
+    with pytest.raises(
+        UsageError, match=r"the histogram has 5 bins, but the distribution has 165888"
+    ):
         decompose_under([1, 2, 3, 4, 5], pair)
     with pytest.raises(UsageError, match=r"500 samples are too few for 103680 bins"):
         decompose_under(sampled(pair.expected(), 500, 0), pair)
     with pytest.raises(UsageError, match=r"everything into one bin"):
-        decompose_under(ones, Law.from_json(one_bin))
+        decompose_under(ones, Distribution.from_json(one_bin))
     assert decompose_under(ones, None) == decompose(ones)
-    assert decompose_under(ones, Law.from_text("")) == decompose(ones)
+    assert decompose_under(ones, Distribution.from_text("")) == decompose(ones)
 
 
-def test_the_recovery_under_laws(capsys: pytest.CaptureFixture[str]) -> None:
-    law = LAWS["coupled"]()
+def test_the_recovery_under_distributions(capsys: pytest.CaptureFixture[str]) -> None:
+    distribution = DISTRIBUTIONS["coupled"]()
     options = argparse.Namespace(samples=20_000, sources=6, named=2)
-    row = measure("coupled", law, faults(law)[3], options)
+    row = measure("coupled", distribution, faults(distribution)[3], options)
     assert row["divergence"] == pytest.approx(row["mean"], abs=5 * row["standard_error"])
     assert (row["held"] >= 4, row["named"], row["faultless_accused"]) == (True, 2, 0)
-    assert row["guilty"] == ["wall_hue x orientation"]
+    assert row["significant"] == ["wall_hue x orientation"]
     # Under a uniform factor the density's own mean square is the divergence.
     tilt = np.linspace(0.5, 1.5, 6)
     weights = np.array([1, 2, 3, 3, 2, 1]) / 12
-    tilted = with_fault(law, faults(law)[1])
-    exact = exact_terms(tilted, law)["orientation"][0]
+    tilted = with_fault(distribution, faults(distribution)[1])
+    exact = exact_terms(tilted, distribution)["orientation"][0]
     assert exact == pytest.approx(weights @ tilt**2 / (weights @ tilt) ** 2 - 1)
 
 
 def test_the_recorded_recovery_is_whole() -> None:
-    """``python -m tests.experiments.truth.known_distributions`` wrote it: all faults, all laws."""
+    """``tests.experiments.truth.known_distributions`` wrote it: all faults, all distributions."""
     recorded = json.loads(RESULTS.read_text())
     rows, sources = recorded["rows"], recorded["sources"]
     assert sources == 200
-    assert recorded["laws"] == {name: make().text for name, make in NULL_LAWS.items()}
-    wanted = [(name, fault.name) for name, make in LAWS.items() for fault in faults(make())]
-    assert [(row["law"], row["fault"]) for row in rows] == wanted
+    assert recorded["distributions"] == {
+        name: make().text for name, make in NULL_DISTRIBUTIONS.items()
+    }
+    wanted = [
+        (name, fault.name) for name, make in DISTRIBUTIONS.items() for fault in faults(make())
+    ]
+    assert [(row["distribution"], row["fault"]) for row in rows] == wanted
     for what in ("held", "prediction_held"):
         held = [row[what] for row in rows]
         assert sum(held) >= 0.94 * sources * len(rows)

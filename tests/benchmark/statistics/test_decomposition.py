@@ -23,12 +23,12 @@ from shapeshd.benchmark.statistics.decomposition import (
     independence_p_value,
 )
 from shapeshd.benchmark.statistics.interactions import Interactions
-from shapeshd.benchmark.statistics.product_distribution import read_product_law
+from shapeshd.benchmark.statistics.product_distribution import read_product_distribution
 from shapeshd.benchmark.statistics.u_statistic import u_statistic
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS
 
-from .test_chi_square import laws, outcomes
+from .test_chi_square import distributions, outcomes
 
 Floats = np.ndarray
 
@@ -38,25 +38,25 @@ def on_axis(values: object, axis: int, ndim: int = 6) -> Floats:
 
 
 def sample(density: Floats, n: int, seed: int) -> Floats:
-    """Draw n samples of a density relative to the uniform law."""
+    """Draw n samples of a density relative to the uniform distribution."""
     p = np.broadcast_to(density, BIN_SHAPE).ravel()
     return np.random.default_rng(seed).multinomial(n, p / p.sum())
 
 
-def divergence(p: Floats, law: tuple[Floats, ...], axes: tuple[int, ...]) -> float:
+def divergence(p: Floats, distribution: tuple[Floats, ...], axes: tuple[int, ...]) -> float:
     """D_S by its definition."""
     others = tuple(axis for axis in range(p.ndim) if axis not in axes)
-    q = functools.reduce(np.multiply.outer, [law[axis] for axis in axes])
+    q = functools.reduce(np.multiply.outer, [distribution[axis] for axis in axes])
     return float((p.sum(axis=others) ** 2 / q).sum() - 1)
 
 
-def truth(p: Floats, law: tuple[Floats, ...]) -> dict[tuple[int, ...], float]:
+def truth(p: Floats, distribution: tuple[Floats, ...]) -> dict[tuple[int, ...], float]:
     """Delta of all parts; the key () is the rest."""
     axes = tuple(range(p.ndim))
-    parts = {(axis,): divergence(p, law, (axis,)) for axis in axes}
+    parts = {(axis,): divergence(p, distribution, (axis,)) for axis in axes}
     for a, b in itertools.combinations(axes, 2):
-        parts[a, b] = divergence(p, law, (a, b)) - parts[a,] - parts[b,]
-    parts[()] = divergence(p, law, axes) - sum(parts.values())
+        parts[a, b] = divergence(p, distribution, (a, b)) - parts[a,] - parts[b,]
+    parts[()] = divergence(p, distribution, axes) - sum(parts.values())
     return parts
 
 
@@ -68,7 +68,7 @@ def deltas(found: Decomposition) -> dict[str, float]:
 
 
 @settings(max_examples=4, deadline=None)
-@given(p=laws(8), a=laws(2), b=laws(2), c=laws(2))
+@given(p=distributions(8), a=distributions(2), b=distributions(2), c=distributions(2))
 def test_terms_and_variances_are_unbiased_over_all_outcomes(
     p: Floats, a: Floats, b: Floats, c: Floats
 ) -> None:
@@ -90,7 +90,7 @@ def test_terms_and_variances_are_unbiased_over_all_outcomes(
 @settings(max_examples=20, deadline=None)
 @given(
     counts=st.lists(st.integers(0, 5), min_size=24, max_size=24),
-    marginals=st.tuples(laws(2), laws(3), laws(2), laws(2)),
+    marginals=st.tuples(distributions(2), distributions(3), distributions(2), distributions(2)),
     uniform=st.booleans(),
 )
 def test_terms_are_those_of_their_kernels(
@@ -99,7 +99,7 @@ def test_terms_are_those_of_their_kernels(
     """The whole matrix h(x, y) of 24 x 24 bins, written down."""
     shape = (2, 3, 2, 2)
     if uniform:
-        marginals = read_product_law(None, shape).marginals
+        marginals = read_product_distribution(None, shape).marginals
     table = np.array(counts).reshape(shape) + 1
     terms = Interactions(table, tuple(1 / q for q in marginals))
     bins = list(np.ndindex(*shape))
@@ -129,7 +129,7 @@ def test_terms_are_those_of_their_kernels(
 @settings(max_examples=30, deadline=None)
 @given(
     counts=st.lists(st.integers(0, 400), min_size=12, max_size=12),
-    marginals=st.tuples(laws(2), laws(3), laws(2)),
+    marginals=st.tuples(distributions(2), distributions(3), distributions(2)),
 )
 def test_parts_add_up(counts: list[int], marginals: tuple[Floats, ...]) -> None:
     table = np.array(counts).reshape(2, 3, 2) + 10
@@ -194,7 +194,7 @@ def test_holm_lies_between_the_raw_and_bonferronis(values: list[float]) -> None:
 def test_a_tilted_factor_is_named() -> None:
     tilt = 1 + 0.3 * np.cos(2 * np.pi * np.arange(12) / 12)
     found = decompose(sample(on_axis(tilt, 1), 100_000, 3))
-    assert [part.name for part in found.guilty] == ["wall_hue"]
+    assert [part.name for part in found.significant] == ["wall_hue"]
     part = found.part("wall_hue")
     assert part.delta.low < 0.3**2 / 2 < part.delta.high
     assert part is found.parts[0]
@@ -207,7 +207,7 @@ def test_a_coupled_pair_is_named_and_its_factors_are_not() -> None:
     checks = 1 + 0.4 * (-1.0) ** (np.arange(4)[:, None] + np.arange(6))
     density = checks.reshape(1, 1, 1, 1, 4, 6)
     found = decompose(sample(density, 100_000, 4))
-    assert [part.name for part in found.guilty] == ["shape x orientation"]
+    assert [part.name for part in found.significant] == ["shape x orientation"]
     assert found.part("orientation", "shape").delta.low < 0.16
     assert found.part("orientation", "shape").delta.high > 0.16
     assert "shape with orientation" in found.summary()
@@ -218,7 +218,7 @@ def test_two_tilted_factors_are_no_fault_of_the_pair() -> None:
     shapes, scales = np.array([1.6, 1.2, 0.8, 0.4]), np.array([0.5, 0.5, 1.5, 1.5])
     density = on_axis(shapes, 4) * on_axis(scales, 3)
     found = decompose(sample(density, 300_000, 5))
-    assert {part.name for part in found.guilty} == {"shape", "scale"}
+    assert {part.name for part in found.significant} == {"shape", "scale"}
     pair = found.part("scale", "shape")
     assert pair.delta.low > 0
     assert pair.delta.value == pytest.approx(0.2 * 0.25, rel=0.05)
@@ -230,7 +230,7 @@ def test_many_tilted_factors_are_no_fault_of_the_rest() -> None:
     for axis, bins in enumerate(BIN_SHAPE):
         density = density * on_axis(np.linspace(0.3, 1.7, bins), axis)
     found = decompose(sample(density, 300_000, 6))
-    assert {part.name for part in found.guilty} == set(NAMES)
+    assert {part.name for part in found.significant} == set(NAMES)
     rest = found.part(REST)
     assert rest.delta.low > 0.05
     assert rest.explained == pytest.approx(rest.delta.value, rel=0.2)
@@ -247,19 +247,19 @@ def test_what_no_pair_shows_is_the_rests(kind: str) -> None:
         signs = [on_axis((-1.0) ** np.arange(bins), axis) for axis, bins in enumerate(BIN_SHAPE)]
         density = 1 + 0.5 * signs[0] * signs[3] * signs[5]
     found = decompose(sample(density, 100_000, 18))
-    assert found.guilty[0].name == REST
+    assert found.significant[0].name == REST
     if kind == "triple":  # the margins of the others are off, too, if only a little
-        assert len(found.guilty) == 1
+        assert len(found.significant) == 1
     assert "three factors and more" in found.summary()
     p = np.asarray(np.broadcast_to(density, BIN_SHAPE) / np.broadcast_to(density, BIN_SHAPE).sum())
-    true = truth(p, read_product_law(None, BIN_SHAPE).marginals)[()]
+    true = truth(p, read_product_distribution(None, BIN_SHAPE).marginals)[()]
     rest = found.part(REST)
     assert rest.delta.low < true < rest.delta.high
 
 
 def test_an_ideal_sampler_is_not_accused() -> None:
     """At most 5% of them; 25 seeds, of which 4 may be."""
-    accused = [decompose(sample(np.ones(1), 20_000, seed)).guilty for seed in range(25)]
+    accused = [decompose(sample(np.ones(1), 20_000, seed)).significant for seed in range(25)]
     assert sum(map(bool, accused)) <= 4
     clean = decompose(sample(np.ones(1), 20_000, 100))
     assert clean.summary().startswith("No factor")
@@ -269,30 +269,32 @@ def test_explained_rest_is_that_of_independent_blocks() -> None:
     rng = np.random.default_rng(9)
     blocks = [rng.dirichlet(np.full(6, 5.0)), rng.dirichlet(np.full(4, 5.0)), [0.3, 0.7]]
     p = functools.reduce(np.multiply.outer, [np.ravel(block) for block in blocks])
-    parts = truth(p.reshape(2, 3, 2, 2, 2), read_product_law(None, (2, 3, 2, 2, 2)).marginals)
+    parts = truth(
+        p.reshape(2, 3, 2, 2, 2), read_product_distribution(None, (2, 3, 2, 2, 2)).marginals
+    )
     mains = [parts[axis,] for axis in range(5)]
     pairs = {key: value for key, value in parts.items() if len(key) == 2}
     assert explained_rest(mains, pairs) == pytest.approx(parts[()], rel=1e-9)
     assert explained_rest([0.0] * 5, dict.fromkeys(pairs, 0.0)) == 0
 
 
-# Other laws.
+# Other distributions.
 
 
-def test_a_product_law_in_all_its_forms() -> None:
+def test_a_product_distribution_in_all_its_forms() -> None:
     rng = np.random.default_rng(10)
     marginals = [rng.dirichlet(np.full(bins, 6.0)) for bins in BIN_SHAPE]
     joint = functools.reduce(np.multiply.outer, marginals)
     counts = rng.multinomial(100_000, joint.ravel())
     found = decompose(counts, marginals)
-    assert not found.guilty
-    for law in (joint, joint.ravel()):
-        other = decompose(counts.reshape(BIN_SHAPE), law)
+    assert not found.significant
+    for distribution in (joint, joint.ravel()):
+        other = decompose(counts.reshape(BIN_SHAPE), distribution)
         assert deltas(other) == pytest.approx(deltas(found), abs=1e-9)
-    assert {part.name for part in decompose(counts).guilty} == set(NAMES)
+    assert {part.name for part in decompose(counts).significant} == set(NAMES)
 
 
-def test_interval_covers_under_a_product_law() -> None:
+def test_interval_covers_under_a_product_distribution() -> None:
     rng = np.random.default_rng(11)
     shape, names = (4, 5, 3), ("a", "b", "c")
     marginals = [rng.dirichlet(np.full(bins, 6.0)) for bins in shape]
@@ -312,14 +314,14 @@ def test_interval_covers_under_a_product_law() -> None:
 
 def test_values_of_probability_zero_drop_out() -> None:
     counts = np.random.default_rng(12).integers(20, 90, (3, 2, 4))
-    law = [[0.2, 0.3, 0.5], [0.5, 0.5], [0.25] * 4]
+    distribution = [[0.2, 0.3, 0.5], [0.5, 0.5], [0.25] * 4]
     names = ("a", "b", "c")
     wide = decompose(
         np.insert(counts, 1, 0, axis=0),
-        [[0.2, 0, 0.3, 0.5], *law[1:]],
+        [[0.2, 0, 0.3, 0.5], *distribution[1:]],
         shape=(4, 2, 4), names=names,
     )  # fmt: skip
-    assert wide == decompose(counts, law, shape=(3, 2, 4), names=names)
+    assert wide == decompose(counts, distribution, shape=(3, 2, 4), names=names)
 
 
 def test_order_of_factors_and_of_their_values_does_not_matter() -> None:
@@ -341,7 +343,7 @@ def test_collapse_to_one_bin() -> None:
     found = decompose(counts)
     assert found.part("scale").delta.value == pytest.approx(3)
     assert found.part("floor_hue", "shape").delta.value == pytest.approx(33)
-    assert {part.name for part in found.guilty} == set(NAMES)
+    assert {part.name for part in found.significant} == set(NAMES)
     json.dumps(found.to_json(), allow_nan=False)
 
 
@@ -349,12 +351,12 @@ def test_collapse_to_one_bin() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counts", "law", "message"),
+    ("counts", "distribution", "message"),
     [
         (np.ones((3, 4), dtype=int), None, "12 bins, but the factors have 8"),
         (np.ones(8, dtype=int), None, "8 samples are too few for 8 bins: at least"),
         (np.ones(8), None, "counts must be integers"),
-        (np.full(8, 90), np.ones(9) / 9, "law has 9 bins, but the factors have 8"),
+        (np.full(8, 90), np.ones(9) / 9, "distribution has 9 bins, but the factors have 8"),
         (np.full(8, 90), [[0.5, 0.5], [0.5, 0.5]], "2, 2 bins for its factors"),
         (np.full(8, 90), [[0.5, 0.5], [0.5, 0.6], [0.5, 0.5]], "sum up to 1.1"),
         (np.full(8, 90), [[0.5, 0.5], [1, 0], [0.5, 0.5]], "bin 1 of b holds 360 samples"),
@@ -363,9 +365,9 @@ def test_collapse_to_one_bin() -> None:
         (np.full(8, 90), "uniform", "probabilities must be numbers"),
     ],
 )
-def test_what_means_nothing_is_refused(counts: Floats, law: object, message: str) -> None:
+def test_what_means_nothing_is_refused(counts: Floats, distribution: object, message: str) -> None:
     with pytest.raises(UsageError, match=message) as caught:
-        decompose(counts, law, shape=(2, 2, 2), names=("a", "b", "c"))  # type: ignore[arg-type]
+        decompose(counts, distribution, shape=(2, 2, 2), names=("a", "b", "c"))  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
 
 

@@ -1,11 +1,11 @@
-"""Can a trained network tell the twin's images from POV-Ray's?
+"""Can a trained network tell the ray tracer's images from POV-Ray's?
 
     python tests/parity/classifier.py [--count 20000] [--epochs 6] [--json FILE]
         [--control RAYS]
 
 Renders `count` scenes at 64 pixels with both, trains a network on four fifths of the scenes and
 asks it about the rest: half right is guessing, more than 52% would be a difference. As
-a control, ``--control 2`` gives the twin 2 x 2 rays for a pixel on an edge where POV-Ray has
+a control, ``--control 2`` gives the ray tracer 2 x 2 rays for a pixel on an edge where POV-Ray has
 3 x 3: the same network must then find out.
 """
 
@@ -46,7 +46,7 @@ class Network(nn.Module):
         self.head = nn.Linear(2 * widths[-1], 1)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Float (n, 3, H, W) in [-1, 1] -> logits (n,): above 0 for the twin."""
+        """Float (n, 3, H, W) in [-1, 1] -> logits (n,): above 0 for the ray tracer."""
         features = self.features(images)
         return self.head(torch.cat([features.mean((2, 3)), features.amax((2, 3))], 1)).squeeze(1)
 
@@ -80,7 +80,7 @@ def train(rendered: Tensor, traced: Tensor, epochs: int) -> nn.Module:
 
 
 def truth(pairs: int) -> Tensor:
-    """Labels of a batch: 0 for POV-Ray's images, which come first, and 1 for the twin's."""
+    """Labels of a batch: 0 for POV-Ray's images, which come first, and 1 for the ray tracer's."""
     return torch.arange(2 * pairs).ge(pairs).float()
 
 
@@ -99,7 +99,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=20_000, help="scenes, rendered by both")
     parser.add_argument("--epochs", type=int, default=6)
-    parser.add_argument("--control", type=int, help="rays along a side in the twin, not 3")
+    parser.add_argument("--control", type=int, help="rays along a side in the ray tracer, not 3")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     factors = uniform_factors(_SEED, 0, options.count)
@@ -113,7 +113,7 @@ def main() -> None:
     error = 1.96 * math.sqrt(0.25 / tested)
     print(
         f"right on {found:.2%} of {tested:,} images of scenes it never saw "
-        f"(guessing: 50% +- {error:.2%}); the twin had {depth} x {depth} rays"
+        f"(guessing: 50% +- {error:.2%}); the ray tracer had {depth} x {depth} rays"
     )
     if options.json:
         result = {

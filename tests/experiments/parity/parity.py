@@ -1,4 +1,4 @@
-"""How close the twin's pixels are to POV-Ray's: figures over many scenes, and a picture.
+"""How close the ray tracer's pixels are to POV-Ray's: figures over many scenes, and a picture.
 
     python tests/parity/parity.py [--random64 5000] [--random256 1000] [--dtype float32]
         [--json FILE] [--sheet FILE.png] [--worst FILE.png]

@@ -3,7 +3,7 @@
 Sources of known divergence, of several kinds, are drawn at random; n samples of each are
 counted, and every interval (of the divergence and of all its 22 parts) is held against the
 truth. The result is benchmark/results/coverage.json. Beside it: how often a faultless part is
-accused, and how often the guilty one is named. Takes seven minutes on one core.
+accused, and how often the significant one is named. Takes seven minutes on one core.
 
 benchmark/results/coverage-1000.json holds closer looks, with the first 200 sources the same:
 --kinds tilted mixed --samples 100000 332000 --sources 1000
@@ -69,8 +69,8 @@ def dropped(rng: Rng) -> tuple[Table, set[str]]:
     for axis in chosen:
         where[axis] = int(rng.integers(BIN_SHAPE[axis]))
     table[tuple(where)] = 0
-    guilty = [NAMES[axis] for axis in chosen]
-    return table, {*guilty, " x ".join(guilty)}  # the same name if it is one
+    significant = [NAMES[axis] for axis in chosen]
+    return table, {*significant, " x ".join(significant)}  # the same name if it is one
 
 
 def memorised(rng: Rng) -> tuple[Table, set[str]]:
@@ -89,13 +89,13 @@ def noise(rng: Rng) -> tuple[Table, set[str]]:
 def mixed(rng: Rng) -> tuple[Table, set[str]]:
     """All factors tilted a little, two pairs coupled, noise: as a trained model may be."""
     table = noise(rng)[0] ** 0.3
-    guilty = {REST}
+    significant = {REST}
     for axis in ALL:
         table = table * spread(np.exp(0.1 * rng.standard_normal(BIN_SHAPE[axis])), (axis,))
-        guilty.add(NAMES[axis])
+        significant.add(NAMES[axis])
     for _ in range(2):
         table = table * coupled(rng)[0]
-    return table, guilty | {f"{a} x {b}" for a, b in itertools.combinations(NAMES, 2)}
+    return table, significant | {f"{a} x {b}" for a, b in itertools.combinations(NAMES, 2)}
 
 
 KINDS: tuple[Callable[[Rng], tuple[Table, set[str]]], ...] = (
@@ -136,7 +136,7 @@ def measure(kind: Callable[[Rng], tuple[Table, set[str]]], n: int, sources: int)
     accused = named = could = 0
     for index in range(sources):
         rng = np.random.default_rng([KINDS.index(kind), n, index])
-        table, guilty = kind(rng)
+        table, significant = kind(rng)
         p = np.asarray(table / table.sum())
         found = decompose(rng.multinomial(n, p.ravel()))
         wanted = truth(p)
@@ -144,9 +144,9 @@ def measure(kind: Callable[[Rng], tuple[Table, set[str]]], n: int, sources: int)
         for name, estimate in estimates.items():
             true = wanted[name]
             covered.setdefault(group(name), []).append(estimate.low <= true <= estimate.high)
-        names = {part.name for part in found.guilty}
+        names = {part.name for part in found.significant}
         accused += any(wanted[name] == 0 for name in names)
-        detectable = {name for name in guilty if wanted[name] > DETECTABLE}
+        detectable = {name for name in significant if wanted[name] > DETECTABLE}
         could += bool(detectable)
         named += bool(detectable & names)
         divergences.append(wanted["total"])
@@ -195,11 +195,11 @@ def main() -> None:
             rows.append(row)
             cells = [f"{row['coverage'][name]['share']:.1%}" for name in
                      ("total", "main effects", "pairs", REST)]  # fmt: skip
-            guilty = row["sources_with_the_guilty_part_named"]
+            significant = row["sources_with_the_guilty_part_named"]
             print(
                 f"| {row['kind']} | {n:,} | {row['divergence'][1]:.3g} | {' | '.join(cells)} "
                 f"| {row['sources_with_a_faultless_part_accused']:.1%} "
-                f"| {'-' if guilty is None else f'{guilty:.0%}'} |",
+                f"| {'-' if significant is None else f'{significant:.0%}'} |",
                 flush=True,
             )
     options.out.parent.mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,11 @@
 """Does 100,000 samples' prediction hold? ``python -m tests.experiments.speed.protocol``
 
 The whole protocol, 20 samples for each of 165,888 bins, runs through `score` on a source whose
-law is known exactly. Its images carry the bin and the place in it of every factor in their first
-pixels, and the recognizer reads them there: what is tested is the counting and the statistics,
-3,317,760 images long, and not the networks. Then independent runs of 100,000 samples predict
-the protocol's reduced chi-square; their intervals are held against its exact expectation and
-against what the full run gave. Takes a few minutes on one core.
+distribution is known exactly. Its images carry the bin and the place in it of every factor in their
+first pixels, and the recognizer reads them there: what is tested is the counting and the
+statistics, 3,317,760 images long, and not the networks. Then independent runs of 100,000 samples
+predict the protocol's reduced chi-square; their intervals are held against its exact expectation
+and against what the full run gave. Takes a few minutes on one core.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from shapeshd.benchmark.scoring.score import score
 from shapeshd.benchmark.statistics.chi_square import PER_BIN, PROTOCOL
 from shapeshd.factors import BIN_SHAPE, NUM_BINS, FloatArray, bin_indices, from_unit
 from tests import ROOT
-from tests.experiments.truth.distributions import LAWS, Law, uniform_numbers
+from tests.experiments.truth.distributions import DISTRIBUTIONS, Distribution, uniform_numbers
 
 OUT = ROOT / "benchmark" / "results" / "protocol.json"
 SIDE = 32  # the smallest that a score accepts
@@ -40,14 +40,14 @@ class Carrier:
     kind = "carrier"
     count: int | None = None
 
-    def __init__(self, law: Law, seed: int) -> None:
-        self.name = law.name
-        self._law, self._seed = law, seed
+    def __init__(self, distribution: Distribution, seed: int) -> None:
+        self.name = distribution.name
+        self._distribution, self._seed = distribution, seed
 
     def images(self, start: int, stop: int) -> Tensor:
-        """Return uint8 (n, 3, SIDE, SIDE); image i depends on (law, seed, i) alone."""
+        """Return uint8 (n, 3, SIDE, SIDE); image i depends on (distribution, seed, i) alone."""
         unit = uniform_numbers(self._seed, start, stop)
-        joint = self._law.bins(unit[:, 0])
+        joint = self._distribution.bins(unit[:, 0])
         images = np.zeros((stop - start, 3 * SIDE * SIDE), dtype=np.uint8)
         images[:, :6] = np.stack(np.unravel_index(joint, BIN_SHAPE), axis=1)
         images[:, 6:12] = unit[:, 1:7] * _STEPS
@@ -81,37 +81,37 @@ class CarriedFactors:
         return from_unit((written[:, :6] + place) / BIN_SHAPE)
 
 
-def check_carrier(law: Law) -> None:
-    """Raise unless what is read lies in the bins that the law drew."""
-    images = Carrier(law, _FULL_SEED).images(0, 4096)
-    bins = law.bins(uniform_numbers(_FULL_SEED, 0, 4096)[:, 0])
+def check_carrier(distribution: Distribution) -> None:
+    """Raise unless what is read lies in the bins that the distribution drew."""
+    images = Carrier(distribution, _FULL_SEED).images(0, 4096)
+    bins = distribution.bins(uniform_numbers(_FULL_SEED, 0, 4096)[:, 0])
     read = bin_indices(CarriedFactors()(images))
     assert (np.ravel_multi_index(tuple(read.T), BIN_SHAPE) == bins).all()
 
 
-def run(law: Law, seed: int, samples: int | None, folder: Path) -> dict[str, Any]:
-    """Score a law, by the protocol or with so many samples."""
+def run(distribution: Distribution, seed: int, samples: int | None, folder: Path) -> dict[str, Any]:
+    """Score a distribution, by the protocol or with so many samples."""
     protocol = PROTOCOL if samples is None else None
-    source, reader = Carrier(law, seed), CarriedFactors()
+    source, reader = Carrier(distribution, seed), CarriedFactors()
     result = score(source, reader, folder, samples=samples, protocol=protocol, seed=seed)
     assert result is not None
     return result
 
 
-def measure(law: Law, options: argparse.Namespace, work: Path) -> dict[str, Any]:
+def measure(distribution: Distribution, options: argparse.Namespace, work: Path) -> dict[str, Any]:
     """Run the protocol once and the short runs by their seeds."""
-    check_carrier(law)
+    check_carrier(distribution)
     full_samples = PER_BIN * NUM_BINS
-    expected = law.reduced_chi_square(full_samples)
+    expected = distribution.reduced_chi_square(full_samples)
     began = time.perf_counter()
-    full = run(law, _FULL_SEED, options.full, work / f"{law.name}-full")
+    full = run(distribution, _FULL_SEED, options.full, work / f"{distribution.name}-full")
     seconds = time.perf_counter() - began
     fit = full["fit"]
     # At 20 samples per bin this is the reduced chi-square itself, but for its floor of 1.
     observed = fit["prediction"]["reduced_chi_square"]["reported"]
     rows = []
     for seed in range(_FIRST_SEED, _FIRST_SEED + options.seeds):
-        part = run(law, seed, options.samples, work / f"{law.name}-{seed}")
+        part = run(distribution, seed, options.samples, work / f"{distribution.name}-{seed}")
         predicted = part["fit"]["prediction"]["reduced_chi_square"]
         low, high = predicted["low"], predicted["high"]
         rows.append(
@@ -126,9 +126,9 @@ def measure(law: Law, options: argparse.Namespace, work: Path) -> dict[str, Any]
         )
     errors = [row["predicted"] - expected for row in rows]
     return {
-        "law": law.name,
-        "fault": law.text,
-        "divergence": law.divergence,
+        "distribution": distribution.name,
+        "fault": distribution.text,
+        "divergence": distribution.divergence,
         "expected_reduced_chi_square": expected,
         "full_run": {
             "samples": full["samples"],
@@ -136,9 +136,11 @@ def measure(law: Law, options: argparse.Namespace, work: Path) -> dict[str, Any]
             "p_value": fit["p_value"],
             "divergence": fit["divergence"],
             "holds_divergence": (
-                fit["divergence"]["low"] <= law.divergence <= fit["divergence"]["high"]
+                fit["divergence"]["low"] <= distribution.divergence <= fit["divergence"]["high"]
             ),
-            "guilty": [part["name"] for part in full["decomposition"]["parts"] if part["guilty"]],
+            "significant": [
+                part["name"] for part in full["decomposition"]["parts"] if part["significant"]
+            ],
             "seconds": round(seconds, 1),
             "images_per_second": full["run"]["images_per_second"],
         },
@@ -166,7 +168,7 @@ def report(row: dict[str, Any]) -> str:
     full, short = row["full_run"], row["prediction"]
     divergence = full["divergence"]
     return (
-        f"| {row['law']} | {row['divergence']:.4g} "
+        f"| {row['distribution']} | {row['divergence']:.4g} "
         f"| {divergence['reported']:.4g} [{divergence['low']:.4g}, {divergence['high']:.4g}] "
         f"| {row['expected_reduced_chi_square']:.4f} | {full['reduced_chi_square']:.4f} "
         f"| {short['mean']:.4f}, {short['mean_width']:.2f} wide "
@@ -178,19 +180,21 @@ def report(row: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--laws", nargs="+", choices=list(LAWS), default=["unbiased", "mixture"])
+    parser.add_argument(
+        "--distributions", nargs="+", choices=list(DISTRIBUTIONS), default=["unbiased", "mixture"]
+    )
     parser.add_argument("--samples", type=int, default=100_000, help="of a short run")
     parser.add_argument("--seeds", type=int, default=20, help="short runs")
     parser.add_argument("--full", type=int, help="samples of the full run, to try this out")
     parser.add_argument("--out", type=Path, nargs="?", const=OUT, help=f"JSON; alone: {OUT.name}")
     options = parser.parse_args()
     rows = []
-    print("| law | D | D of the full run | expected chi2 | full run | predicted, mean "
+    print("| distribution | D | D of the full run | expected chi2 | full run | predicted, mean "
           "| holds expected | holds full run | full run, s |")  # fmt: skip
     print("|---|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory(prefix="shapeshd-protocol-") as work:
-        for name in options.laws:
-            rows.append(measure(LAWS[name](), options, Path(work)))
+        for name in options.distributions:
+            rows.append(measure(DISTRIBUTIONS[name](), options, Path(work)))
             print(report(rows[-1]), flush=True)
     if options.out:
         options.out.parent.mkdir(parents=True, exist_ok=True)

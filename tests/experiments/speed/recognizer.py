@@ -221,7 +221,7 @@ def compare(options: argparse.Namespace) -> dict[str, Any]:
                 "parameters": sum(values.numel() for values in one.network.parameters()),
                 "config": one.config.to_json(),
                 "loss": one.loss,
-                "accuracy": {**reached, "blunders": reached["blunders"]["count"]},
+                "accuracy": {**reached, "gross_errors": reached["gross_errors"]["count"]},
                 "training_images_per_s": options.batch / statistics.median(one.seconds),
                 "training_seconds": round(sum(one.seconds), 1),
                 "inference_images_per_s": statistics.median(rates),
@@ -263,7 +263,7 @@ def report(found: dict[str, Any]) -> str:
             cells.append(f"{factor['accuracy']:.2%}{off}")
         unit = rows[0]["accuracy"]["factors"][name]["unit"]
         line(name.replace("_", " ") + (f" ({unit})" if unit else ""), cells)
-    line("blunders", [f"{row['accuracy']['blunders']:,}" for row in rows])
+    line("gross_errors", [f"{row['accuracy']['gross_errors']:,}" for row in rows])
     for key, what in (("training", "training, img/s"), ("inference", "inference, img/s")):
         line(what, [f"{row[f'{key}_images_per_s']:,.0f}" for row in rows])
     return "\n".join(lines)

@@ -4,10 +4,10 @@
         [--json FILE]
 
 The pipeline is `shapeshd.render_images`: as many POV-Ray processes as keep the cores busy, with
-nothing written. The twin finds its batch by itself first; then both take turns, so that
+nothing written. The ray tracer finds its batch by itself first; then both take turns, so that
 neither has the quieter minutes. Memory is what tracing adds at its peak, the images included.
 On a GPU, the bandwidth is that of a copy on the device in the same run, and the fraction of it
-that the twin reaches counts the bytes that its passes over tensors read and write.
+that the ray tracer reaches counts the bytes that its passes over tensors read and write.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Laws of factors that are biased on purpose, so that their divergence is known exactly.
 
-A law is a table of probabilities over the joint bins; within a bin the factors are uniform. So
-D = k sum p^2 - 1 and the term of every part follow from the table, without a sample. One law
-remembers single images instead of bins: each sample repeats one of them.
+A distribution is a table of probabilities over the joint bins; within a bin the factors are
+uniform. So D = k sum p^2 - 1 and the term of every part follow from the table, without a sample.
+One distribution remembers single images instead of bins: each sample repeats one of them.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ _DOMAIN = 77  # upper word of Philox's key: far from that of the dataset's facto
 
 
 @dataclass(frozen=True, eq=False)
-class Law:
-    """A law of factors.
+class Distribution:
+    """A distribution of factors.
 
     Attributes:
         name: of its kind.
         text: what is wrong with it.
         p: probabilities of the joint bins, shape (k,), total 1.
-        guilty: parts that are to be named.
+        significant: parts that are to be named.
         remembered: factors (N, 6) of the images that it repeats; None if it draws new ones.
     """
 
     name: str
     text: str
     p: FloatArray
-    guilty: tuple[str, ...]
+    significant: tuple[str, ...]
     remembered: FloatArray | None = None
 
     @property
@@ -88,7 +88,7 @@ class Law:
         return from_unit(within(bins, unit[:, 1:7]))
 
     def bins(self, unit: FloatArray) -> IntArray:
-        """Return the joint bins at which the law's distribution function reaches `unit`."""
+        """Return the joint bins at which the cumulative distribution reaches `unit`."""
         if self.remembered is not None:
             rows = (unit * len(self.remembered)).astype(np.int64)
             return joint_bins(self.remembered)[rows]
@@ -159,69 +159,71 @@ def _noise(wanted: float, seed: int) -> FloatArray:
     return _strength(lambda strength: np.exp(strength * normal), wanted, 2.0)
 
 
-def _unbiased() -> Law:
-    return Law("unbiased", "none", np.full(NUM_BINS, 1 / NUM_BINS), ())
+def _unbiased() -> Distribution:
+    return Distribution("unbiased", "none", np.full(NUM_BINS, 1 / NUM_BINS), ())
 
 
-def _weak_tilt() -> Law:
-    return Law("weak-tilt", "scale tilted", _table(_tilt(3, 0.02), 3), ("scale",))
+def _weak_tilt() -> Distribution:
+    return Distribution("weak-tilt", "scale tilted", _table(_tilt(3, 0.02), 3), ("scale",))
 
 
-def _tilted() -> Law:
-    return Law("tilt", "scale tilted", _table(_tilt(3, 0.1), 3), ("scale",))
+def _tilted() -> Distribution:
+    return Distribution("tilt", "scale tilted", _table(_tilt(3, 0.1), 3), ("scale",))
 
 
-def _strong_tilt() -> Law:
+def _strong_tilt() -> Distribution:
     text = "orientation tilted strongly"
-    return Law("strong-tilt", text, _table(_tilt(5, 1.0), 5), ("orientation",))
+    return Distribution("strong-tilt", text, _table(_tilt(5, 1.0), 5), ("orientation",))
 
 
-def _rare_hue() -> Law:
+def _rare_hue() -> Distribution:
     text = "objects of four hues are rare"
-    return Law("rare-hue", text, _table(_rarer(2, range(4, 8), 0.3), 2), ("object_hue",))
+    return Distribution("rare-hue", text, _table(_rarer(2, range(4, 8), 0.3), 2), ("object_hue",))
 
 
-def _coupled() -> Law:
+def _coupled() -> Distribution:
     text = "wall and object share their hue too often"
-    return Law("coupled", text, _table(_same_hue(0.3), 1, 2), ("wall_hue x object_hue",))
+    return Distribution("coupled", text, _table(_same_hue(0.3), 1, 2), ("wall_hue x object_hue",))
 
 
-def _no_spheres() -> Law:
-    return Law("dropped", "no spheres", _table(np.array([1.0, 1, 0, 1]), 4), ("shape",))
+def _no_spheres() -> Distribution:
+    return Distribution("dropped", "no spheres", _table(np.array([1.0, 1, 0, 1]), 4), ("shape",))
 
 
-def _shape_angle() -> Law:
+def _shape_angle() -> Distribution:
     text = "the shape decides how objects are turned"
     table = _table(_shape_and_angle(0.05), 4, 5)
-    return Law("shape-angle", text, table, ("shape x orientation",))
+    return Distribution("shape-angle", text, table, ("shape x orientation",))
 
 
-def _noisy() -> Law:
+def _noisy() -> Distribution:
     density = _noise(0.5, seed=1)
-    return Law("noise", "every bin is more or less frequent", density / density.sum(), (REST,))
+    return Distribution(
+        "noise", "every bin is more or less frequent", density / density.sum(), (REST,)
+    )
 
 
-def _memorised() -> Law:
+def _memorised() -> Distribution:
     factors = uniform_factors(4_242, 0, REMEMBERED)
     counts = np.bincount(joint_bins(factors), minlength=NUM_BINS)
     text = f"repeats {REMEMBERED:,} images"
-    return Law("memorised", text, counts / REMEMBERED, (REST,), factors)
+    return Distribution("memorised", text, counts / REMEMBERED, (REST,), factors)
 
 
-def _mixture() -> Law:
+def _mixture() -> Distribution:
     table = _table(_tilt(3, 0.03), 3) * _table(_same_hue(0.1), 1, 2) * _noise(0.1, seed=2)
-    guilty = ("wall_hue x object_hue", REST, "scale")
+    significant = ("wall_hue x object_hue", REST, "scale")
     text = "scale tilted, wall and object coupled, noise"
-    return Law("mixture", text, table / table.sum(), guilty)
+    return Distribution("mixture", text, table / table.sum(), significant)
 
 
-def _demo() -> Law:
+def _demo() -> Distribution:
     table = _table(_tilt(3, 0.4), 3) * _table(_same_hue(0.6), 1, 2)
     text = "large objects preferred, wall and object share their hue too often"
-    return Law("demo", text, table / table.sum(), ("wall_hue x object_hue", "scale"))
+    return Distribution("demo", text, table / table.sum(), ("wall_hue x object_hue", "scale"))
 
 
-LAWS: dict[str, Callable[[], Law]] = {
+DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {
     "unbiased": _unbiased,
     "weak-tilt": _weak_tilt,
     "tilt": _tilted,
@@ -235,4 +237,4 @@ LAWS: dict[str, Callable[[], Law]] = {
     "mixture": _mixture,
     "demo": _demo,
 }
-"""What makes each law, by its name."""
+"""What makes each distribution, by its name."""

@@ -138,7 +138,10 @@ def check(result: dict[str, Any], samples: int) -> None:
 
 
 def row_of(model: Model, result: dict[str, Any]) -> str:
-    fit, wrong = result["fit"], [p["name"] for p in result["decomposition"]["parts"] if p["guilty"]]
+    fit, wrong = (
+        result["fit"],
+        [p["name"] for p in result["decomposition"]["parts"] if p["significant"]],
+    )
     return (
         f"| {model.title} | {result['source']['kind']} | {with_interval(fit['divergence'])} "
         f"| {', '.join(wrong[:2]) or 'nothing'} | {result['run']['images_per_second']:g} |"

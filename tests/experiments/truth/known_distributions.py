@@ -1,12 +1,12 @@
-"""Known faults under laws that are not uniform.
+"""Known faults under distributions that are not uniform.
 
     python -m tests.experiments.truth.known_distributions
 
-Samples are drawn from a law times a density that is wrong on purpose, and tested against the law.
-No image is made: histograms are drawn at once. Of every law and fault --sources histograms tell
-how often the interval holds the D put in, and --named of them which parts are named; of every law
-itself, how often a source without fault is accused, with as few samples as are allowed. Everything
-is in benchmark/results/law-recovery.json.
+Samples are drawn from a distribution times a density that is wrong on purpose, and tested against
+the distribution. No image is made: histograms are drawn at once. Of every distribution and fault
+--sources histograms tell how often the interval holds the D put in, and --named of them which parts
+are named; of every distribution itself, how often a source without fault is accused, with as few
+samples as are allowed. Everything is in benchmark/results/distribution-recovery.json.
 """
 
 from __future__ import annotations
@@ -32,15 +32,16 @@ from shapeshd.benchmark.statistics.chi_square import (
 from shapeshd.benchmark.statistics.coupled import decompose_under
 from shapeshd.benchmark.statistics.decomposition import REST
 from shapeshd.benchmark.statistics.histogram import min_samples, read_histogram
-from shapeshd.distribution import Law
+from shapeshd.distribution import Distribution
 from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray
 from tests import ROOT
 
-RESULTS = ROOT / "benchmark" / "results" / "law-recovery.json"
+RESULTS = ROOT / "benchmark" / "results" / "distribution-recovery.json"
 SEED = 30
 ROUNDING = 1e-9  # of a term that is 0
 HEADER = (
-    "| law | fault | D put in | D found, mean | intervals that hold it | right parts named "
+    "| distribution | fault | D put in | D found, mean | intervals that hold it "
+    "| right parts named "
     "|\n|---|---|---|---|---|---|"
 )
 
@@ -50,55 +51,55 @@ def turned(steps: int) -> FloatArray:
     return np.roll(np.eye(12), steps, axis=1)
 
 
-def weighted() -> Law:
-    return Law.from_json(
+def weighted() -> Distribution:
+    return Distribution.from_json(
         {"scale": {"weights": [1, 1, 2, 4]}, "shape": {"weights": [1, 2, 0, 1]},
          "object_hue": {"weights": [4] * 3 + [1] * 9}}
     )  # fmt: skip
 
 
-def coupled() -> Law:
+def coupled() -> Distribution:
     pair = {"factors": ["wall_hue", "object_hue"], "weights": (1 + 6 * turned(0)).tolist()}
-    return Law.from_json({"pair": [pair], "orientation": {"weights": [1, 2, 3, 3, 2, 1]}})
+    return Distribution.from_json({"pair": [pair], "orientation": {"weights": [1, 2, 3, 3, 2, 1]}})
 
 
-def twice_coupled() -> Law:
+def twice_coupled() -> Distribution:
     holes = (1 + 2 * turned(1)) * (1 - turned(6))  # opposite hues never meet
     sizes = [[3, 1, 1, 1], [1, 3, 1, 0], [1, 1, 3, 1], [1, 1, 0, 3]]
     pairs = [
         {"factors": ["floor_hue", "wall_hue"], "weights": holes.tolist()},
         {"factors": ["scale", "shape"], "weights": sizes},
     ]
-    return Law.from_json({"pair": pairs, "object_hue": {"weights": [10] * 3 + [1] * 9}})
+    return Distribution.from_json({"pair": pairs, "object_hue": {"weights": [10] * 3 + [1] * 9}})
 
 
-def rare() -> Law:
-    return Law.from_json(
+def rare() -> Distribution:
+    return Distribution.from_json(
         {"scale": {"weights": [1, 1, 1, 1000]}, "shape": {"weights": [1, 1, 1, 50]}}
     )
 
 
-LAWS: dict[str, Callable[[], Law]] = {
+DISTRIBUTIONS: dict[str, Callable[[], Distribution]] = {
     "weighted": weighted,
     "coupled": coupled,
     "twice-coupled": twice_coupled,
 }
-NULL_LAWS = {**LAWS, "rare": rare}
+NULL_DISTRIBUTIONS = {**DISTRIBUTIONS, "rare": rare}
 
 
 @dataclass(frozen=True, eq=False)
 class Fault:
-    """A density over the law, and the parts that are to be named.
+    """A density over the distribution, and the parts that are to be named.
 
     Attributes:
         name: of its kind.
         density: an array that broadcasts to `BIN_SHAPE`, >= 0.
-        guilty: names of parts.
+        significant: names of parts.
     """
 
     name: str
     density: FloatArray
-    guilty: tuple[str, ...]
+    significant: tuple[str, ...]
 
 
 def on_axes(values: Any, *names: str) -> FloatArray:
@@ -107,8 +108,8 @@ def on_axes(values: Any, *names: str) -> FloatArray:
     return np.asarray(values, dtype=np.float64).reshape(shape)
 
 
-def faults(law: Law) -> list[Fault]:
-    """Return faults of every kind; a pair of the law is hit in each of its three ways."""
+def faults(distribution: Distribution) -> list[Fault]:
+    """Return faults of every kind; a pair of the distribution is hit in each of its three ways."""
     noise = np.random.default_rng(SEED).standard_normal(BIN_SHAPE)
     wave = np.cos(2 * np.pi * np.arange(12) / 12)
     product = np.multiply.outer(wave, np.linspace(-1, 1, 6))
@@ -121,7 +122,7 @@ def faults(law: Law) -> list[Fault]:
               on_axes(1 + 0.7 * product, "wall_hue", "orientation"), ("wall_hue x orientation",)),
         Fault("every bin more or less frequent", np.exp(0.6 * noise), (REST,)),
     ]  # fmt: skip
-    for pair in law.pairs:
+    for pair in distribution.pairs:
         sizes = [BIN_SHAPE[axis] for axis in pair.axes]
         place = np.add.outer(np.arange(sizes[0]), 2 * np.arange(sizes[1]))
         density = 1 + 0.5 * np.cos(2 * np.pi * place / sizes[0])
@@ -131,23 +132,25 @@ def faults(law: Law) -> list[Fault]:
     return found
 
 
-def with_fault(law: Law, fault: Fault) -> FloatArray:
+def with_fault(distribution: Distribution, fault: Fault) -> FloatArray:
     """Return the probabilities of the joint bins, (k,)."""
-    table = law.expected().reshape(BIN_SHAPE) * fault.density
+    table = distribution.expected().reshape(BIN_SHAPE) * fault.density
     return (table / table.sum()).ravel()
 
 
-def exact_terms(p: FloatArray, law: Law) -> dict[str, tuple[float, float]]:
+def exact_terms(p: FloatArray, distribution: Distribution) -> dict[str, tuple[float, float]]:
     """Return the term of every part, and that by which it is tried, by projections.
 
     The functions of one factor, and sums of them, are projected on by weighted least squares, on
     the table of densities; `benchmark.coupled` has kernels for it instead.
     """
-    units = [unit for unit in law.units if (unit.table > 0).sum() > 1]
-    density = np.divide(p, law.expected(), where=law.expected() > 0, out=np.zeros_like(p))
+    units = [unit for unit in distribution.units if (unit.table > 0).sum() > 1]
+    density = np.divide(
+        p, distribution.expected(), where=distribution.expected() > 0, out=np.zeros_like(p)
+    )
     axes = [axis for unit in units for axis in unit.axes]
     others = tuple(axis for axis in range(6) if axis not in axes)
-    table = (density * law.expected()).reshape(BIN_SHAPE).sum(axis=others)
+    table = (density * distribution.expected()).reshape(BIN_SHAPE).sum(axis=others)
     kept = sorted(axes)
     table = table.transpose([kept.index(axis) for axis in axes])
     table = table.reshape([unit.table.size for unit in units])
@@ -209,14 +212,16 @@ def _projections(unit: Any, cells: Any) -> list[Any]:
     return [*parts, (unit.names, left, left)]
 
 
-def measure(name: str, law: Law, fault: Fault, options: argparse.Namespace) -> dict[str, Any]:
+def measure(
+    name: str, distribution: Distribution, fault: Fault, options: argparse.Namespace
+) -> dict[str, Any]:
     """Draw histograms of one fault and hold what is found against what was put in."""
-    p, q = with_fault(law, fault), law.expected()
+    p, q = with_fault(distribution, fault), distribution.expected()
     true = float((p[q > 0] ** 2 / q[q > 0]).sum()) - 1
-    terms = exact_terms(p, law)
-    rng = np.random.default_rng([SEED, sorted(LAWS).index(name), len(fault.name)])
+    terms = exact_terms(p, distribution)
+    rng = np.random.default_rng([SEED, sorted(DISTRIBUTIONS).index(name), len(fault.name)])
     found, held, predicted, right, accused = [], 0, 0, 0, 0
-    k = law.bins
+    k = distribution.bins
     inverse = float((p[q > 0] / q[q > 0]).sum())
     expected = (((20 * k - 1) * true) + inverse - 1) / (k - 1)
     for source in range(options.sources):
@@ -228,28 +233,30 @@ def measure(name: str, law: Law, fault: Fault, options: argparse.Namespace) -> d
         held += estimate.low <= true + ROUNDING and true <= estimate.high
         predicted += forecast.low <= expected + ROUNDING and expected <= forecast.high
         if source < options.named:
-            named = {part.name for part in decompose_under(counts, law).guilty}
-            right += set(fault.guilty) <= named
+            named = {part.name for part in decompose_under(counts, distribution).significant}
+            right += set(fault.significant) <= named
             accused += any(terms[one][1] < ROUNDING for one in named)
     return {
-        "law": name,
+        "distribution": name,
         "fault": fault.name,
         "divergence": true if true > ROUNDING else 0.0,
         "mean": float(np.mean(found)),
         "standard_error": float(np.std(found) / np.sqrt(len(found))),
         "held": held,
         "prediction_held": predicted,
-        "guilty": list(fault.guilty),
-        "guilty_terms": [terms[one][0] for one in fault.guilty],
+        "significant": list(fault.significant),
+        "guilty_terms": [terms[one][0] for one in fault.significant],
         "named": right,
         "faultless_accused": accused,
     }
 
 
-def without_fault(name: str, law: Law, options: argparse.Namespace) -> dict[str, Any]:
-    """Test ideal samplers of a law with the fewest samples that are allowed."""
-    q, n = law.expected(), min_samples(law.bins)
-    rng = np.random.default_rng([SEED, 99, sorted(NULL_LAWS).index(name)])
+def without_fault(
+    name: str, distribution: Distribution, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Test ideal samplers of a distribution with the fewest samples that are allowed."""
+    q, n = distribution.expected(), min_samples(distribution.bins)
+    rng = np.random.default_rng([SEED, 99, sorted(NULL_DISTRIBUTIONS).index(name)])
     above, small, reduced, errors = 0, 0, [], []
     for _ in range(options.sources):
         histogram = read_histogram(rng.multinomial(n, q), q)
@@ -257,11 +264,11 @@ def without_fault(name: str, law: Law, options: argparse.Namespace) -> dict[str,
         x2 = chi_square(histogram)
         above += estimate.low > 0
         small += chi_square_p_value(x2, histogram) < 0.05
-        reduced.append(x2 / (law.bins - 1))
+        reduced.append(x2 / (distribution.bins - 1))
         errors.append(estimate.value)
     return {
-        "law": name,
-        "bins": law.bins,
+        "distribution": name,
+        "bins": distribution.bins,
         "samples": n,
         "rarest_bin": float(q[q > 0].min()),
         "interval_above_0": above,
@@ -273,9 +280,9 @@ def without_fault(name: str, law: Law, options: argparse.Namespace) -> dict[str,
 
 
 def row_of(row: dict[str, Any], options: argparse.Namespace) -> str:
-    named = f"{row['named']} of {options.named}" if row["guilty"] else "\N{EN DASH}"
+    named = f"{row['named']} of {options.named}" if row["significant"] else "\N{EN DASH}"
     return (
-        f"| {row['law']} | {row['fault']} | {row['divergence']:.4f} | {row['mean']:.4f} ± "
+        f"| {row['distribution']} | {row['fault']} | {row['divergence']:.4f} | {row['mean']:.4f} ± "
         f"{row['standard_error']:.4f} | {row['held']} of {options.sources} | {named} |"
     )
 
@@ -283,25 +290,27 @@ def row_of(row: dict[str, Any], options: argparse.Namespace) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--samples", type=int, default=20_000, help="of each histogram")
-    parser.add_argument("--sources", type=int, default=200, help="histograms of a law and fault")
+    parser.add_argument(
+        "--sources", type=int, default=200, help="histograms of a distribution and fault"
+    )
     parser.add_argument("--named", type=int, default=10, help="of these, whose parts are tried")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     began = time.perf_counter()
-    ideal = [without_fault(name, make(), options) for name, make in NULL_LAWS.items()]
+    ideal = [without_fault(name, make(), options) for name, make in NULL_DISTRIBUTIONS.items()]
     rows = []
     print(HEADER)
-    for name, make in LAWS.items():
-        law = make()
-        for fault in faults(law):
-            rows.append(measure(name, law, fault, options))
+    for name, make in DISTRIBUTIONS.items():
+        distribution = make()
+        for fault in faults(distribution):
+            rows.append(measure(name, distribution, fault, options))
             print(row_of(rows[-1], options), flush=True)
     values = {
         "command": "python -m tests.experiments.truth.known_distributions",
         "samples": options.samples,
         "sources": options.sources,
         "named_of": options.named,
-        "laws": {name: make().text for name, make in NULL_LAWS.items()},
+        "distributions": {name: make().text for name, make in NULL_DISTRIBUTIONS.items()},
         "ideal": ideal,
         "rows": rows,
     }

@@ -2,11 +2,11 @@
 
     python -m tests.experiments.truth.recovery [--images 20000] [--size 64]
 
-Factors are drawn from laws that are wrong on purpose (see laws.py), written as a table, rendered
-as `shapeshd render --factors` does it, and the *images* are scored. The divergence that the
-score finds is held against the exact one of the law; so are the parts that it names. Beside it
-stands the divergence of the drawn factors themselves: what the score would find if the
-recognizer never erred.
+Factors are drawn from distributions that are wrong on purpose (see distributions.py), written as a
+table, rendered as `shapeshd render --factors` does it, and the *images* are scored. The divergence
+that the score finds is held against the exact one of the distribution; so are the parts that it
+names. Beside it stands the divergence of the drawn factors themselves: what the score would find if
+the recognizer never erred.
 
 The table is printed for the README; everything is in benchmark/results/recovery-SIZE.json.
 With --keep, what is rendered stays, and another run renders only what is missing.
@@ -38,7 +38,7 @@ from shapeshd.scene.sampling import make_sampling
 from shapeshd.support.progress import note
 from tests import ROOT
 
-from .distributions import LAWS, Law
+from .distributions import DISTRIBUTIONS, Distribution
 
 RESULTS = ROOT / "benchmark" / "results"
 SEED = 20
@@ -48,20 +48,20 @@ HEADER = (
 )
 
 
-def write_table(law: Law, count: int, path: Path) -> FloatArray:
-    """Write the law's first `count` rows of factors, every digit of them, and return them."""
-    factors = law.draw(SEED, 0, count)
+def write_table(distribution: Distribution, count: int, path: Path) -> FloatArray:
+    """Write the first `count` rows of factors, every digit of them, and return them."""
+    factors = distribution.draw(SEED, 0, count)
     np.savetxt(path, factors, fmt="%.17g", delimiter=",", header=",".join(NAMES), comments="")
     return factors
 
 
-def render(law: Law, folder: Path, options: argparse.Namespace) -> FloatArray:
-    """Render the law's images into `folder`, unless they are there; return their factors."""
+def render(distribution: Distribution, folder: Path, options: argparse.Namespace) -> FloatArray:
+    """Render the images into `folder`, unless they are there; return their factors."""
     count = options.images
     if folder.exists():
         count = max(count, load_manifest(folder).count)
     table = folder.with_suffix(".csv")
-    factors = write_table(law, count, table)
+    factors = write_table(distribution, count, table)
     plan = plan_render(
         folder,
         make_sampling("table", table=table),
@@ -77,18 +77,18 @@ def interval(estimate: dict[str, Any]) -> list[float]:
     return [estimate["reported"], estimate["low"], estimate["high"]]
 
 
-def names_fit(named: list[str], law: Law) -> bool:
+def names_fit(named: list[str], distribution: Distribution) -> bool:
     """Whether what was named is what is wrong: all of it, and nothing that is in order."""
-    true = law.parts()
-    return set(law.guilty) <= set(named) and all(true[name] > 0 for name in named)
+    true = distribution.parts()
+    return set(distribution.significant) <= set(named) and all(true[name] > 0 for name in named)
 
 
 def measure(
-    law: Law, work: Path, recognizer: Recognizer, options: argparse.Namespace
+    distribution: Distribution, work: Path, recognizer: Recognizer, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """Render one law, score its images and compare."""
-    folder = work / f"{law.name}-{options.engine}-{options.size}"
-    factors = render(law, folder, options)
+    """Render one distribution, score its images and compare."""
+    folder = work / f"{distribution.name}-{options.engine}-{options.size}"
+    factors = render(distribution, folder, options)
     drawn = goodness_of_fit(np.bincount(joint_bins(factors), minlength=NUM_BINS))
     out = work / f"{folder.name}-score"
     if out.exists():  # of an earlier run, whose programs may have been other ones
@@ -98,15 +98,15 @@ def measure(
     assert result is not None
     found = result["fit"]["divergence"]
     kept = (result["attenuation"] or {}).get("of_this_source") or 1.0
-    named = [part["name"] for part in result["decomposition"]["parts"] if part["guilty"]]
-    true = law.divergence
+    named = [part["name"] for part in result["decomposition"]["parts"] if part["significant"]]
+    true = distribution.divergence
     of_factors = drawn.divergence
     return {
-        "law": law.name,
-        "fault": law.text,
+        "distribution": distribution.name,
+        "fault": distribution.text,
         "images": options.images,
         "divergence": true,
-        "parts": {name: term for name, term in law.parts().items() if term > 0},
+        "parts": {name: term for name, term in distribution.parts().items() if term > 0},
         "of_factors": [of_factors.reported, of_factors.low, of_factors.high],
         "of_images": interval(found),
         "holds": found["low"] <= true <= found["high"],
@@ -114,23 +114,23 @@ def measure(
         "attenuation": kept,
         "corrected": [value / kept for value in interval(found)],
         "corrected_holds": found["low"] / kept <= true <= found["high"] / kept,
-        "guilty": list(law.guilty),
+        "significant": list(distribution.significant),
         "named": named,
-        "names_fit": names_fit(named, law),
+        "names_fit": names_fit(named, distribution),
         "terms": {
             part["name"]: interval(part["delta"])
             for part in result["decomposition"]["parts"]
-            if part["guilty"] or part["name"] in law.guilty
+            if part["significant"] or part["name"] in distribution.significant
         },
         "p_value": result["fit"]["p_value"],
         "predicted_reduced_chi_square": interval(result["fit"]["prediction"]["reduced_chi_square"]),
-        "expected_reduced_chi_square": law.reduced_chi_square(20 * NUM_BINS),
+        "expected_reduced_chi_square": distribution.reduced_chi_square(20 * NUM_BINS),
         "verdict": result["verdict"],
-        "misread_at_least": misread(out, factors),
+        "misread_at_least": measurement_error(out, factors),
     }
 
 
-def misread(out: Path, factors: FloatArray) -> float:
+def measurement_error(out: Path, factors: FloatArray) -> float:
     """Return the least share of images that lie in a bin of the images and not of the factors."""
     seen = np.load(out / "histogram.npy").ravel()
     drawn = np.bincount(joint_bins(factors), minlength=NUM_BINS)
@@ -157,10 +157,12 @@ def row_of(row: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--images", type=int, default=20_000, help="of each law")
+    parser.add_argument("--images", type=int, default=20_000, help="of each distribution")
     parser.add_argument("--size", type=int, default=64, help="width and height, pixels")
     parser.add_argument("--engine", choices=["povray", "torch"], default="povray")
-    parser.add_argument("--kinds", nargs="+", choices=list(LAWS), default=list(LAWS))
+    parser.add_argument(
+        "--kinds", nargs="+", choices=list(DISTRIBUTIONS), default=list(DISTRIBUTIONS)
+    )
     parser.add_argument("--recognizer", help="lite, hd or a path; by default by the size")
     parser.add_argument("--device", default="cpu", help="where the recognizer computes")
     parser.add_argument("--jobs", type=int, help="shards side by side; by default all cores")
@@ -177,7 +179,7 @@ def main() -> None:
         work.mkdir(parents=True, exist_ok=True)
         for kind in options.kinds:
             note(f"{kind}: {options.images:,} images of {options.size} pixels")
-            rows.append(measure(LAWS[kind](), work, recognizer, options))
+            rows.append(measure(DISTRIBUTIONS[kind](), work, recognizer, options))
             note(row_of(rows[-1]))
             write(out, rows, recognizer, options)
     print(HEADER)

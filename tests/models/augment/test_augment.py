@@ -273,8 +273,9 @@ def angles(turns: np.ndarray) -> np.ndarray:
     return Rotation.from_matrix(turns).as_rotvec() @ np.ones(3) / math.sqrt(3) / math.pi
 
 
-# By name: what is read off the matrices (n, ...) of images g and of colours c, and its law.
-LAWS: dict[str, tuple[Callable[..., np.ndarray], str, tuple[float, float]]] = {
+# By name: what is read off the matrices (n, ...) of images g and of colours c, and its
+# distribution.
+DISTRIBUTIONS: dict[str, tuple[Callable[..., np.ndarray], str, tuple[float, float]]] = {
     "translate": (lambda g, c, size: g[:, :2, 2] / size, "uniform", (-0.125, 0.25)),
     "scale": (lambda g, c, size: np.log2(g[:, [0, 1], [0, 1]]), "norm", (0, 0.2)),
     # Two uniform angles make one.
@@ -288,12 +289,12 @@ LAWS: dict[str, tuple[Callable[..., np.ndarray], str, tuple[float, float]]] = {
 }
 
 
-@pytest.mark.parametrize("name", LAWS)
+@pytest.mark.parametrize("name", DISTRIBUTIONS)
 def test_strengths_have_the_papers_distributions(name: str) -> None:
-    read, law, arguments = LAWS[name]
+    read, distribution, arguments = DISTRIBUTIONS[name]
     values = read(*drawn(name)).reshape(MANY, -1)
     for column in values.T:
-        assert stats.kstest(column, law, args=arguments).pvalue > LEAST_P_VALUE
+        assert stats.kstest(column, distribution, args=arguments).pvalue > LEAST_P_VALUE
     if name in ("translate", "shift"):
         assert abs(np.corrcoef(values.T)[0, 1]) < 0.06
     elif values.shape[1] > 1:  # one number makes all
@@ -460,7 +461,7 @@ def test_filter_is_scipys_along_both_axes() -> None:
         np.testing.assert_allclose(after, wanted, atol=1e-10)
 
 
-def test_gains_have_the_papers_law() -> None:
+def test_gains_have_the_papers_distribution() -> None:
     """At a small p a single octave is changed, by 2^N(0, 1) before the power is kept."""
     gains = draw(20 * MANY, (32, 32), 0.02, AugmentConfig(("filter",)), generator()).gains.numpy()
     power = np.array([10, 1, 1, 1]) / 13

@@ -33,7 +33,7 @@ from shapeshd.factors import uniform_factors
 from shapeshd.models.data.images import ImageData, batches, open_training_images, to_float, to_uint8
 from shapeshd.scene.sampling import GridSampling
 from tests.conftest import render_small
-from tests.support.noise_dataset import noise_images, write_foreign, write_noise_dataset
+from tests.support.noise_dataset import noise_images, write_noise_dataset, write_pretrained
 
 SIZE = 16
 # Height and width: as they are, to be cut (odd, even), to be averaged, to be interpolated.
@@ -194,7 +194,12 @@ def test_rendered_images_and_their_factors(source: Source) -> None:
     assert torch.equal(data.batch(rows), wanted)
     factors = data.factors(rows)
     np.testing.assert_array_equal(factors, uniform_factors(3, 10, 74)[rows])
-    assert (len(data), data.size, data.known_law, data.why_no_score) == (64, 32, True, None)
+    assert (len(data), data.size, data.known_distribution, data.why_no_score) == (
+        64,
+        32,
+        True,
+        None,
+    )
     half = open_training_images(spec, 16).batch(rows)
     blocks = wanted.numpy().reshape(3, 3, 16, 2, 16, 2).mean((3, 5))
     np.testing.assert_array_equal(half, np.floor(blocks + 0.5))
@@ -220,7 +225,7 @@ def test_a_dataset_in_each_of_its_forms(source: Source, part: str, start: int, c
     np.testing.assert_array_equal(data.factors(rows), factors[rows])
     said = data.describe()
     assert (said["images"], said["seed"], said["start"]) == (count, 0, start)
-    assert data.known_law
+    assert data.known_distribution
     assert data.name == (Path(part).name or "noise")
 
 
@@ -232,10 +237,11 @@ def test_pictures_have_no_factors_and_say_what_is_done(source: Source, kind: str
     path = source(kind)
     assert isinstance(path, Path)
     data = open_training_images(path, SIZE)
-    assert not data.known_law
+    assert not data.known_distribution
     assert data.factors([0]) is None
     assert data.why_no_score == (
-        f"{path.name}: is no dataset of shapeshd, so there are no factors whose law is known"
+        f"{path.name}: is no dataset of shapeshd, so there are no factors whose "
+        "distribution is known"
     )
     said = data.describe()
     assert said == {
@@ -262,13 +268,13 @@ def test_how_a_dataset_is_resized_is_said(source: Source) -> None:
         )
 
 
-def test_a_file_like_3dshapes_has_factors_of_an_unknown_law(tmp_path: Path) -> None:
-    write_foreign(tmp_path / "3dshapes.h5")
+def test_a_file_like_3dshapes_has_factors_of_an_unknown_distribution(tmp_path: Path) -> None:
+    write_pretrained(tmp_path / "3dshapes.h5")
     data = open_training_images(tmp_path / "3dshapes.h5", None)
     np.testing.assert_array_equal(data.factors([7, 2]), uniform_factors(1, 0, 30)[[7, 2]])
-    assert not data.known_law
+    assert not data.known_distribution
     assert data.why_no_score == (
-        "3dshapes.h5: does not say how its factors were drawn, so their law is not known"
+        "3dshapes.h5: does not say how its factors were drawn, so their distribution is not known"
     )
     assert data.describe()["seed"] is None
 
@@ -276,7 +282,7 @@ def test_a_file_like_3dshapes_has_factors_of_an_unknown_law(tmp_path: Path) -> N
 def test_a_grid_is_not_drawn_uniformly(tmp_path: Path) -> None:
     render_small(tmp_path / "grid", sampling=GridSampling(), count=4, size=8, engine="torch")
     data = open_training_images(tmp_path / "grid", None)
-    assert not data.known_law
+    assert not data.known_distribution
     assert data.why_no_score == (
         "grid: its factors are those of a grid or a table, not drawn uniformly"
     )

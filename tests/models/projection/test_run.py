@@ -132,7 +132,7 @@ def test_what_is_misread_in_the_original_is_not_judged() -> None:
     np.testing.assert_array_equal(verdict.judged, expected)
     np.testing.assert_array_equal(verdict.wrong[:, 1], expected[:, 1])
     np.testing.assert_array_equal(verdict.wrong[:, 4], expected[:, 4])
-    assert not verdict.errors.any()  # a blunder says nothing of the others
+    assert not verdict.errors.any()  # a gross error says nothing of the others
     # However badly a card speaks of a recognizer, a bin in the middle is far enough.
     card = {"factors": {name: {"largest_error": 1e3} for name in NAMES if name != "shape"}}
     assert judge_factors(true, true, read, card).wrong[:, 1].all()

@@ -1,6 +1,7 @@
 """Many processes compute what one does: shares of batches, draws, means, and whole trainings.
 
-As a program, ``torchrun --nproc-per-node 2 -m tests.models.training.test_distributed OUT`` is tested.
+As a program, ``torchrun --nproc-per-node 2 -m tests.models.training.test_distributed OUT`` is
+tested.
 """
 
 from __future__ import annotations

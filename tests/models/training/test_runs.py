@@ -239,7 +239,7 @@ def test_a_finished_phase_says_its_result_again(whole: Path, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("known", [True, False])
-def test_images_are_scored_where_their_law_is_known(
+def test_images_are_scored_where_their_distribution_is_known(
     known: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Reader:
@@ -275,9 +275,9 @@ def test_images_are_scored_where_their_law_is_known(
         fit = result["score"]["fit"]
         assert (fit["samples"], result["score"]["recognizer"]) == (5800, "fake")
         low, high = fit["divergence"]["low"], fit["divergence"]["high"]
-        assert low == 0 < high  # the law is met
+        assert low == 0 < high  # the distribution is met
         too_small = tiny_run("images", tmp_path / "small", checks={"final_samples": 5800}).domain
-        assert not too_small.known_law
+        assert not too_small.known_distribution
         assert "16x16 pixels, too few to read the factors" in str(too_small.why_no_score)
     else:
         assert "score" not in result

@@ -23,7 +23,7 @@ from shapeshd.dataset.manifest import MANIFEST_NAME, VIRTUAL_NAME, write_manifes
 from shapeshd.dataset.shards import SHARD_FOLDER, shard_name
 from shapeshd.errors import DamagedShardError, UsageError
 from shapeshd.factors import uniform_factors
-from tests.support.noise_dataset import noise_images, write_foreign, write_noise_dataset
+from tests.support.noise_dataset import noise_images, write_noise_dataset, write_pretrained
 
 COUNT = 23
 
@@ -259,14 +259,14 @@ def test_one_shard_is_a_dataset(folder):
 )
 def test_a_foreign_file_is_read(tmp_path, storage):
     path = tmp_path / "3dshapes.h5"
-    write_foreign(path, **storage)
+    write_pretrained(path, **storage)
     assert_serves(ShapesHD(path), noise_images(30, 16, 1), uniform_factors(1, 0, 30))
 
 
 def test_chunks_without_their_filter_are_read(tmp_path):
     # HDF5 lets a writer skip the filters of a chunk, and leave a chunk out.
     path = tmp_path / "3dshapes.h5"
-    write_foreign(path, count=2, chunks=(1, 16, 16, 3), compression="gzip")
+    write_pretrained(path, count=2, chunks=(1, 16, 16, 3), compression="gzip")
     with h5py.File(path, "r+") as file:
         raw = noise_images(1, 16, 9)
         file["images"].id.write_direct_chunk((0, 0, 0, 0), raw.tobytes(), filter_mask=1)
@@ -410,7 +410,7 @@ def test_no_flipped_bit_reaches_a_pixel(tmp_path, compression):
 
 def test_a_damaged_foreign_file_is_not_ours_to_render(tmp_path):
     path = tmp_path / "3dshapes.h5"
-    write_foreign(path, chunks=(1, 16, 16, 3), compression="gzip")
+    write_pretrained(path, chunks=(1, 16, 16, 3), compression="gzip")
     with h5py.File(path, "r") as file:
         place = file["images"].id.get_chunk_info(3)
     with path.open("r+b") as file:

@@ -1,4 +1,4 @@
-"""The twin against the real POV-Ray, and against itself in other batches and precisions."""
+"""The ray tracer against the real POV-Ray, and against itself in other batches and precisions."""
 
 import itertools
 import subprocess

@@ -1,4 +1,4 @@
-"""`render --engine`: the twin's sets as exact and as safe as POV-Ray's, and never mixed."""
+"""`render --engine`: the ray tracer's sets as exact and as safe as POV-Ray's, and never mixed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from shapeshd.dataset.shards import list_shards, read_header
 from shapeshd.errors import UsageError
 from shapeshd.factors import uniform_factors
 from shapeshd.raytracer.tracer import RayTracer, trace_images
-from shapeshd.render.engines import ENGINES, TWIN_VERSION, Engine, engine_named
+from shapeshd.render.engines import ENGINES, RAYTRACER_VERSION, Engine, engine_named
 from shapeshd.render.plan import estimate, plan_render
 from shapeshd.render.povray import render_images
 from shapeshd.render.run import run_render
@@ -63,12 +63,12 @@ def test_images_are_those_of_the_twin_and_nearly_those_of_povray(traced: Path) -
 
 
 def test_the_version_of_the_twin_follows_its_pixels() -> None:
-    """If this fails, the twin makes other pixels: raise TWIN_VERSION, and write the new digest."""
+    """If this fails, the ray tracer makes other pixels: raise RAYTRACER_VERSION and the digest."""
     digest = hashlib.sha256()
     for options in (RenderOptions(48), RenderOptions(32, None), RenderOptions(24, 0.1, 2)):
         images = RayTracer(options, dtype=torch.float64)(uniform_factors(5, 0, 40))
         digest.update(images.numpy().tobytes())
-    assert (TWIN_VERSION, digest.hexdigest()[:16]) == (1, "a9a33a18d7cdd53f")
+    assert (RAYTRACER_VERSION, digest.hexdigest()[:16]) == (1, "a9a33a18d7cdd53f")
 
 
 def test_the_scene_digest_follows_constants_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,7 +77,7 @@ def test_the_scene_digest_follows_constants_and_version(monkeypatch: pytest.Monk
     constants = scene.constants()
     monkeypatch.setattr("shapeshd.scene.text.constants", lambda: {**constants, "AMBIENT": 0.26})
     digests.add(twin.scene_sha256())
-    monkeypatch.setattr("shapeshd.render.engines.TWIN_VERSION", TWIN_VERSION + 1)
+    monkeypatch.setattr("shapeshd.render.engines.TWIN_VERSION", RAYTRACER_VERSION + 1)
     digests.add(twin.scene_sha256())
     assert len(digests) == 3
 
@@ -256,7 +256,10 @@ def test_provenance_says_the_engine(run: Run, tmp_path: Path) -> None:
         result = json.loads(stdout)
         assert result.get("engine", "torch") == "torch"
     provenance = read_header(list_shards(out)[0]).provenance
-    assert (provenance.engine, provenance.renderer) == ("torch", f"shapeshd twin {TWIN_VERSION}")
+    assert (provenance.engine, provenance.renderer) == (
+        "torch",
+        f"shapeshd twin {RAYTRACER_VERSION}",
+    )
     assert provenance.scene_sha256 == engine_named("torch").scene_sha256()
 
 

@@ -50,7 +50,7 @@ def test_a_label_out_of_range_is_found(tmp_path: Path, value: float) -> None:
     assert "row 7: scale is" in problems(result, "label ranges")
 
 
-def test_p_values_are_those_of_the_chi_square_law(rendered: Path, tmp_path: Path) -> None:
+def test_p_values_are_those_of_the_chi_square_distribution(rendered: Path, tmp_path: Path) -> None:
     labels = uniform_factors(5, 0, 700)
     result = verify_dataset(make_noise_set(tmp_path / "data", labels, seed=5))
     found = check(result, "uniformity")

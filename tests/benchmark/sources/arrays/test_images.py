@@ -26,7 +26,7 @@ from shapeshd.dataset.export import export_dataset
 from shapeshd.dataset.shapes_hd import ShapesHD
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.images.numbered import natural_key
-from tests.support.noise_dataset import noise_images, write_foreign, write_noise_dataset
+from tests.support.noise_dataset import noise_images, write_noise_dataset, write_pretrained
 
 COUNT, SIZE = 23, 16
 IMAGES = noise_images(COUNT, SIZE)
@@ -203,7 +203,7 @@ def test_images_are_taken_as_they_are_seen(tmp_path):
         "0.png": encoded(few),
         "1.png": encoded(opaque),
         "2.png": encoded(picture.rotate(90), exif=sideways),  # 6: turn clockwise to see it
-        "3.jpg": encoded(picture, "JPEG", quality=90),
+        "3.jpg": encoded(picture, "JPEG", fidelity=90),
     }
     with open_source(str(write_zip(tmp_path / "x.zip", members))) as source:
         images = source.images(0, 4).permute(0, 2, 3, 1).numpy()
@@ -606,7 +606,7 @@ def test_a_path_that_looks_like_something_else(tmp_path, monkeypatch):
 
 
 def test_hdf5_without_labels_like_ours_is_read_by_itself(tmp_path):
-    write_foreign(tmp_path / "x.h5", COUNT, SIZE, chunks=(5, SIZE, SIZE, 3), compression="gzip")
+    write_pretrained(tmp_path / "x.h5", COUNT, SIZE, chunks=(5, SIZE, SIZE, 3), compression="gzip")
     with open_source(str(tmp_path / "x.h5")) as source:
         assert source.kind == "dataset"
         mine = source.images(0, COUNT)

@@ -27,7 +27,7 @@ from onnx import TensorProto, helper
 from scipy import stats
 
 import shapeshd.models
-from shapeshd.benchmark.sources.image_format import ImageForm
+from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.latents import normal_latents, sample_seeds
 from shapeshd.benchmark.sources.networks.checkpoint import open_checkpoint
 from shapeshd.benchmark.sources.networks.external_data import (
@@ -206,7 +206,7 @@ def test_range_is_learned_from_the_first_batch_wherever_a_run_starts() -> None:
         return ramp.repeat(2, 1, 1, 1) * (-1 if torch.equal(z, first) else 1)
 
     def opened() -> GeneratorSource:
-        form = ImageForm(SourceOptions(), name="odd")
+        form = ImageFormat(SourceOptions(), name="odd")
         batches = NetworkBatches(
             network,
             name="odd",
