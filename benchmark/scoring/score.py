@@ -99,10 +99,10 @@ def score(
     check_seed(seed)
     task = prepare(source, reader, samples, protocol, distribution)
     chosen, distribution = task.reader, task.distribution
-    fidelity = None
+    measured = None
     if fidelity is not None:
         check_fidelity(fidelity, task.samples)
-        fidelity = open_fidelity(
+        measured = open_fidelity(
             fidelity, features, fidelity_engine, chosen, task.side, distribution, trust=trust
         )
     settings = {
@@ -120,7 +120,7 @@ def score(
     if ranks.first and (remark := rendered_otherwise(source, distribution)):
         note(remark)
     try:
-        return _Run(source, task, folder, seed, fidelity, ranks, command, progress).finish()
+        return _Run(source, task, folder, seed, measured, ranks, command, progress).finish()
     finally:
         folder.close()
 
