@@ -27,9 +27,9 @@ from shapeshd.dataset.contact_sheet import FORMATS, check_output, draw_sheet, sa
 from shapeshd.dataset.export import block_name, encode_png
 from shapeshd.errors import UsageError
 from shapeshd.factors import MAX_IMAGE
+from shapeshd.support.atomic_files import publish, refuse_existing
 from shapeshd.support.checkpoint import SUFFIX
 from shapeshd.support.distributed import core_count
-from shapeshd.support.new_output import publish, refuse_existing
 from shapeshd.support.progress import progress_bar
 
 from .networks.checkpoints import Images, read_generator

@@ -16,7 +16,7 @@ __getattr__, __dir__, _names = lazy_loader.attach(
     __name__,
     submod_attrs={
         "dataset.shapes_hd": ["ShapesHD", "open_dataset"],
-        "distribution": ["Law"],
+        "distribution": ["Distribution"],
         "errors": ["ShapesHDError"],
         "factors": [
             "FACTORS", "Factor", "bin_indices", "check_factors", "joint_bins", "uniform_factors"

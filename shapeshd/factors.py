@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from shapeshd.support.philox import philox
+from shapeshd.support.random_numbers import philox
 
 from .checks import whole_number
 from .errors import UsageError

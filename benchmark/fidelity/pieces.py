@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from shapeshd.errors import ShapesHDError
 from shapeshd.factors import FloatArray
-from shapeshd.support.replace_file import replace_file
+from shapeshd.support.atomic_files import replace_file
 
 
 @dataclass(frozen=True)

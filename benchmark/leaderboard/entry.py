@@ -16,7 +16,7 @@ from typing import Any
 
 from shapeshd.benchmark.result.files import ENTRY_FORMAT
 from shapeshd.errors import UsageError
-from shapeshd.support.replace_file import replace_file
+from shapeshd.support.atomic_files import replace_file
 
 from .comparability import model_name
 from .compare import Comparison

@@ -12,7 +12,7 @@ from typing import Any
 from shapeshd.benchmark.report.figures.score import bin_counts_figure, score_figure
 from shapeshd.benchmark.report.html import both_widths, render_page
 from shapeshd.errors import UsageError
-from shapeshd.support.replace_file import replace_file
+from shapeshd.support.atomic_files import replace_file
 
 from .compare import Comparison
 from .row import FIDELITY

@@ -17,7 +17,7 @@ from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import FloatArray, uniform_factors_at
 from shapeshd.render.engines import engine_named
-from shapeshd.support.order import mixed_seed, shuffled_batches
+from shapeshd.support.random_numbers import mixed_seed, shuffled_batches
 
 EVALUATION_BATCH = 500
 

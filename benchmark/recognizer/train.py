@@ -29,8 +29,8 @@ from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
 from shapeshd.factors import FACTORS, SHAPE
 from shapeshd.support.checkpoint import load_checkpoint, load_weights, save_checkpoint
 from shapeshd.support.interrupts import stop_requested
-from shapeshd.support.order import mixed_seed
 from shapeshd.support.progress import note, progress_bar
+from shapeshd.support.random_numbers import mixed_seed
 from shapeshd.support.run_log import RunLog
 from shapeshd.support.run_state import require_same_settings
 

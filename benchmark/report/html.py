@@ -18,7 +18,7 @@ from shapeshd.benchmark.statistics.measurement_error import (
 )
 from shapeshd.distribution import Distribution
 from shapeshd.factors import FACTORS, NAMES
-from shapeshd.support.replace_file import replace_file
+from shapeshd.support.atomic_files import replace_file
 
 from .fidelity import fidelity_context, load_pictures
 from .figures.factors import (

@@ -44,7 +44,7 @@ from shapeshd.benchmark.statistics.references import (
 )
 from shapeshd.distribution import Distribution
 from shapeshd.factors import BIN_SHAPE, NAMES, IntArray
-from shapeshd.support.replace_file import replace_file
+from shapeshd.support.atomic_files import replace_file
 
 from .files import FORMAT, FORMAT_VERSION, HISTOGRAM
 from .verdict import verdict

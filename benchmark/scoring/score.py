@@ -29,8 +29,8 @@ from shapeshd.distribution import Distribution
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.factors import NUM_BINS, check_seed
 from shapeshd.images.resize import check_image_size
+from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.progress import note
-from shapeshd.support.replace_file import replace_file
 
 from .counting import Reader, count_samples
 from .distributed import Ranks

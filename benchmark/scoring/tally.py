@@ -16,7 +16,7 @@ import numpy as np
 
 from shapeshd.errors import ShapesHDError
 from shapeshd.factors import NUM_BINS, IntArray
-from shapeshd.support.replace_file import replace_file
+from shapeshd.support.atomic_files import replace_file
 
 BLOCK = 4096
 FIRST_SEEN = 4

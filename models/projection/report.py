@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from shapeshd.dataset.contact_sheet import draw_sheet, save_sheet
 from shapeshd.models.training.run_files import RESULT, write_json
-from shapeshd.support.new_output import publish
-from shapeshd.support.replace_file import replace_file
+from shapeshd.support.atomic_files import publish, replace_file
 
 from .run import ProjectionResult
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from shapeshd.errors import UsageError
 from shapeshd.support.distributed import fellow_ended, process_group
-from shapeshd.support.order import mixed_seed
+from shapeshd.support.random_numbers import mixed_seed
 
 _PATIENCE = timedelta(hours=2)
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shapeshd.support.replace_file import replace_file
+from shapeshd.support.atomic_files import replace_file
 
 
 def stored_features(

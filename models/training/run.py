@@ -13,9 +13,9 @@ from shapeshd.errors import UsageError
 from shapeshd.models.config import FACTORS, IMAGES, RING, RunConfig
 from shapeshd.models.config_file import to_toml
 from shapeshd.models.networks.encoder import Encoder
+from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.checkpoint import load_checkpoint, load_weights, read_card
 from shapeshd.support.progress import note
-from shapeshd.support.replace_file import replace_file
 
 from .aae import AAEPhase
 from .distributed import Group

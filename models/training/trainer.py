@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 
 from shapeshd.errors import InterruptedRunError, ShapesHDError, one_line
+from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.batching import NO_MEMORY, says_no_memory
 from shapeshd.support.checkpoint import load_checkpoint, read_card, save_checkpoint
 from shapeshd.support.interrupts import stop_requested
-from shapeshd.support.order import shuffled_batches
 from shapeshd.support.progress import progress_bar
-from shapeshd.support.replace_file import replace_file
+from shapeshd.support.random_numbers import shuffled_batches
 from shapeshd.support.run_log import RunLog
 from shapeshd.support.run_state import require_same_settings
 

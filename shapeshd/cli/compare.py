@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from .value_types import json_option
+from .options import json_option
 
 
 @click.command("compare")

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .dataset_arguments import Dataset
-from .value_types import json_option
+from .options import Dataset, json_option
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec

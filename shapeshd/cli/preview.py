@@ -9,8 +9,7 @@ import click
 
 from shapeshd.errors import UsageError
 
-from .dataset_arguments import Dataset
-from .value_types import json_option
+from .options import Dataset, json_option
 
 if TYPE_CHECKING:
     from shapeshd.dataset.preview import Preview

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .dataset_arguments import Dataset, NewPath
-from .value_types import device_option, json_option
+from .options import Dataset, NewPath, device_option, json_option, pick_device
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec
@@ -72,10 +71,8 @@ def command(
     from shapeshd.models.projection.optimize import ProjectionConfig
     from shapeshd.models.projection.report import SHEET, describe, write_projection
     from shapeshd.models.projection.run import ProjectionOptions, project_images
-    from shapeshd.support.new_output import refuse_existing
+    from shapeshd.support.atomic_files import refuse_existing
     from shapeshd.support.progress import emit, note
-
-    from .device import pick_device
 
     config = ProjectionConfig(**{name: options.pop(name) for name in ("steps", "pool", "seed")})
     device = pick_device(options.pop("device"))

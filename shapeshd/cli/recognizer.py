@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from .dataset_arguments import Dataset
-from .value_types import device_option, engines, json_option
+from .options import Dataset, device_option, engines, json_option
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec

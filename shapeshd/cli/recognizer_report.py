@@ -21,7 +21,7 @@ from shapeshd.errors import UsageError
 from shapeshd.support.checkpoint import load_checkpoint, save_checkpoint
 from shapeshd.support.progress import note
 
-from .device import pick_device
+from .options import pick_device
 
 _SIZES = {"lite": 64, "hd": 256}
 

@@ -7,8 +7,14 @@ from typing import Any
 
 import click
 
-from .dataset_arguments import NewPath
-from .value_types import device_option, json_option, latent_dim_option, latents_option
+from .options import (
+    NewPath,
+    device_option,
+    json_option,
+    latent_dim_option,
+    latents_option,
+    pick_device,
+)
 
 
 @click.command("sample")
@@ -51,8 +57,6 @@ def command(checkpoint: str, out: Path, as_json: bool, **options: Any) -> None:
     from shapeshd.benchmark.sources.registry import SourceOptions
     from shapeshd.models.sample import Choice, draw_samples, open_generator
     from shapeshd.support.progress import emit
-
-    from .device import pick_device
 
     choice = Choice(options["count"], options["start"])
     given = SourceOptions.given(options)

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from .dataset_arguments import NewPath
-from .value_types import device_option, json_option, latent_dim_option, latents_option
+from .options import NewPath, device_option, json_option, latent_dim_option, latents_option
 
 
 @click.command("score")

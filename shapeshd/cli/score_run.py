@@ -16,7 +16,7 @@ from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
 from shapeshd.support.progress import note
 
-from .device import pick_device
+from .options import pick_device
 
 _LONGEST_NAME = 100  # characters; a command may be longer than a folder's name
 

@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .dataset_arguments import Dataset, NewPath
+from .options import Dataset, NewPath, device_option, json_option
 from .train_models import COMMANDS
-from .value_types import device_option, json_option
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec

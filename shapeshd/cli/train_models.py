@@ -10,8 +10,7 @@ import click
 
 from shapeshd.models.methods import ROWS
 
-from .dataset_arguments import Dataset, NewPath
-from .value_types import device_option, json_option
+from .options import Dataset, NewPath, device_option, json_option
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec

@@ -20,7 +20,7 @@ from shapeshd.models.training.run_files import GENERATOR
 from shapeshd.support.distributed import local_number
 from shapeshd.support.progress import emit
 
-from .device import pick_device
+from .options import pick_device
 
 
 def run_training(

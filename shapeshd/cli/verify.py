@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .dataset_arguments import Dataset
-from .value_types import Jobs, engines, json_option
+from .options import Dataset, Jobs, engines, json_option
 
 if TYPE_CHECKING:
     from shapeshd.verify import Verification

@@ -11,14 +11,14 @@ from PIL import ImageDraw, ImageFont
 
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.scene.render_options import Image
-from shapeshd.support.replace_file import replace_file
+from shapeshd.support.atomic_files import replace_file
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
 MAX_PIXELS = 200_000_000
 _LONGEST_SIDE = {"PNG": 2**31 - 1, "JPEG": 65500, "WEBP": 16383}
 _OPTIONS: dict[str, dict[str, Any]] = {
     "PNG": {},
-    "JPEG": {"fidelity": 95, "subsampling": 0},
+    "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True},
 }
 _MARGIN = 16

@@ -26,8 +26,8 @@ import PIL.Image
 from shapeshd.errors import MissingPackageError, UsageError
 from shapeshd.factors import NAMES, SHAPE, FloatArray
 from shapeshd.scene.render_options import Image
+from shapeshd.support.atomic_files import publish, refuse_existing
 from shapeshd.support.distributed import core_count
-from shapeshd.support.new_output import publish, refuse_existing
 from shapeshd.support.progress import progress_bar
 
 from .shapes_hd import ShapesHD

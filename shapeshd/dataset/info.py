@@ -14,7 +14,7 @@ from shapeshd.factors import FACTORS, SHAPES, FloatArray, uniform_factors
 from shapeshd.render.engines import is_scene_installed
 from shapeshd.scene.render_options import RenderOptions
 
-from .hdf5_sources import check_virtual
+from .hdf5_files import check_virtual
 from .manifest import MANIFEST_NAME, manifest_of_what_is_there
 from .render_spec import RenderSpec
 from .shards import open_hdf5, open_shard, read_labels

@@ -22,7 +22,7 @@ import h5py
 
 from shapeshd.errors import DamagedShardError, UsageError
 from shapeshd.factors import FACTORS
-from shapeshd.support.replace_file import replace_file
+from shapeshd.support.atomic_files import replace_file
 
 from .shards import (
     SHARD_FOLDER,

@@ -19,7 +19,7 @@ from torch.utils.data import Dataset
 from shapeshd.factors import FloatArray, IntArray
 from shapeshd.scene.render_options import Image
 
-from .hdf5_sources import OpenFiles, Source, find_files
+from .hdf5_files import OpenFiles, Source, find_files
 from .render_spec import RenderSpec, parse_rendered
 from .rendered import RenderedImages
 

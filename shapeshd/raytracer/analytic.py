@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shapeshd.scene.numbers import MAX_ORIENTATION, Numbers
+from shapeshd.scene.constants import MAX_ORIENTATION, SceneConstants
 
 from .solids import Solid, Vector
 
@@ -75,12 +75,12 @@ Window = tuple[slice, slice]
 
 
 def radiance(
-    numbers: Numbers, solid: Solid, table: Tensor, u: Tensor, v: Tensor, window: Window | None
+    scene: SceneConstants, solid: Solid, table: Tensor, u: Tensor, v: Tensor, window: Window | None
 ) -> Tensor:
     """Trace rays: the light that comes back along each.
 
     Args:
-        numbers: of the scene.
+        scene: its constants.
         solid: the object, one of `SOLIDS`.
         table: (15, ...), a `View` of the images that the rays belong to.
         u: (...), how far right a ray points, per unit of distance.
@@ -92,44 +92,44 @@ def radiance(
         (3, ...), linear RGB in [0, 1].
     """
     view = View.of(table)
-    height = torch.full_like(view.sin, numbers.height)
-    eye = Vector(numbers.distance * view.sin, height, -numbers.distance * view.cos)
+    height = torch.full_like(view.sin, scene.height)
+    eye = Vector(scene.distance * view.sin, height, -scene.distance * view.cos)
     way = Vector(u * view.cos - view.sin, v, u * view.sin + view.cos)
-    light = Vector(*(torch.full_like(view.sin, part) for part in numbers.light))
-    surface = _room(numbers, view, eye, way, light)
+    light = Vector(*(torch.full_like(view.sin, part) for part in scene.light))
+    surface = _room(scene, view, eye, way, light)
     if window is None:
-        surface = _with_object(numbers, solid, view, eye, way, light, surface)
+        surface = _with_object(scene, solid, view, eye, way, light, surface)
     else:
         rows, columns = window
         part = (..., rows, columns)
         ray = Vector(way.x[..., columns], way.y[..., rows, :], way.z[..., columns])
         behind = Surface(*(whole[part] for whole in surface))
-        seen = _with_object(numbers, solid, view, eye, ray, light, behind)
+        seen = _with_object(scene, solid, view, eye, ray, light, behind)
         for whole, changed in zip(surface, seen, strict=True):
             whole[part] = changed
     rise = light.minus(eye)
     square = (way.dot(way) * surface.t - 2 * rise.dot(way)) * surface.t + rise.dot(rise)
     cosine = surface.facing.clamp(min=0) * square.rsqrt()
-    return surface.pigment * _shade(numbers, cosine, surface.sky)
+    return surface.pigment * _shade(scene, cosine, surface.sky)
 
 
-def _room(numbers: Numbers, view: View, eye: Vector, way: Vector, light: Vector) -> Surface:
+def _room(scene: SceneConstants, view: View, eye: Vector, way: Vector, light: Vector) -> Surface:
     """Look into the room without the object."""
-    to_floor = torch.where(way.y < 0, -numbers.height / way.y, math.inf)
+    to_floor = torch.where(way.y < 0, -scene.height / way.y, math.inf)
     right = way.x.sign()
-    to_side = (numbers.room - right * eye.x) / way.x.abs()
-    to_back = (numbers.room - eye.z) / way.z
+    to_side = (scene.room - right * eye.x) / way.x.abs()
+    to_back = (scene.room - eye.z) / way.z
     to_wall = torch.minimum(to_side, to_back)
-    wall = torch.where(to_side < to_back, numbers.room - right * light.x, numbers.room - light.z)
+    wall = torch.where(to_side < to_back, scene.room - right * light.x, scene.room - light.z)
     floor = to_floor < to_wall
     t = torch.minimum(to_floor, to_wall)
-    sky = (t * way.y > numbers.wall_height - numbers.height) & ~floor
+    sky = (t * way.y > scene.wall_height - scene.height) & ~floor
     pigment = torch.where(floor, view.floor, torch.where(sky, view.sky, view.wall))
     return Surface(t, torch.where(floor, light.y, wall), sky, pigment)
 
 
 def _with_object(
-    numbers: Numbers,
+    scene: SceneConstants,
     solid: Solid,
     view: View,
     eye: Vector,
@@ -140,10 +140,10 @@ def _with_object(
     """Put the object in front of `behind`, and its shadow on it."""
     # The solids have scale 1: measure in the object's own unit of length.
     start, lamp = eye.divide(view.scale), light.divide(view.scale)
-    seen = solid(numbers, start, way, lamp)
+    seen = solid(scene, start, way, lamp)
     assert seen.facing is not None
     point = start.along(way, behind.t / view.scale)
-    shadow = solid(numbers, point, lamp.minus(point), None).mask
+    shadow = solid(scene, point, lamp.minus(point), None).mask
     lit = torch.where(shadow, 0.0, behind.facing)
     return Surface(
         t=torch.where(seen.mask, seen.t * view.scale, behind.t),
@@ -153,14 +153,14 @@ def _with_object(
     )
 
 
-def _shade(numbers: Numbers, cosine: Tensor, sky: Tensor) -> Tensor:
+def _shade(scene: SceneConstants, cosine: Tensor, sky: Tensor) -> Tensor:
     """Return the share of its colour that a surface sends back: (...) or (3, ...)."""
-    red, green, blue = numbers.light_colour
+    red, green, blue = scene.light_colour
     if red == green == blue:
-        lit = numbers.ambient + numbers.diffuse * red * cosine
+        lit = scene.ambient + scene.diffuse * red * cosine
         return torch.where(sky, 1.0, lit)
-    colour = cosine.new_tensor(numbers.light_colour).reshape(3, *[1] * cosine.ndim)
-    return torch.where(sky, 1.0, numbers.ambient + numbers.diffuse * colour * cosine)
+    colour = cosine.new_tensor(scene.light_colour).reshape(3, *[1] * cosine.ndim)
+    return torch.where(sky, 1.0, scene.ambient + scene.diffuse * colour * cosine)
 
 
 class Outline(NamedTuple):
@@ -172,7 +172,7 @@ class Outline(NamedTuple):
     top: float
 
 
-def outline(numbers: Numbers, shape: int, scale: float) -> Outline:
+def outline(scene: SceneConstants, shape: int, scale: float) -> Outline:
     """Enclose all that an object up to this scale can change, at any orientation.
 
     That is the object's upright hull and its shadow: on the floor, the hull of the circle
@@ -181,24 +181,22 @@ def outline(numbers: Numbers, shape: int, scale: float) -> Outline:
     Returns:
         Numbers that are infinite if the shadow reaches a wall.
     """
-    reach = scale * numbers.radius * (math.sqrt(2) if shape == 0 else 1)
-    top = scale * numbers.tops[shape]
-    grow = numbers.light[1] / (numbers.light[1] - top)
+    reach = scale * scene.radius * (math.sqrt(2) if shape == 0 else 1)
+    top = scale * scene.tops[shape]
+    grow = scene.light[1] / (scene.light[1] - top)
     angles = np.linspace(0, 2 * math.pi, _CORNERS, endpoint=False)
     circle = np.stack([np.cos(angles), np.sin(angles)]) * reach / math.cos(math.pi / _CORNERS)
-    end = -(grow - 1) * np.array([[numbers.light[0]], [numbers.light[2]]])
+    end = -(grow - 1) * np.array([[scene.light[0]], [scene.light[2]]])
     x, z = np.concatenate([circle, grow * circle + end], axis=1)
     turns = np.radians(np.linspace(-MAX_ORIENTATION, MAX_ORIENTATION, _TURNS))[:, None]
-    depth = numbers.distance - x * np.sin(turns) + z * np.cos(turns)
-    if max(abs(x).max(), z.max()) >= numbers.room or depth.min() <= 0:
+    depth = scene.distance - x * np.sin(turns) + z * np.cos(turns)
+    if max(abs(x).max(), z.max()) >= scene.room or depth.min() <= 0:
         return Outline(-math.inf, math.inf, -math.inf, math.inf)
     u = (x * np.cos(turns) + z * np.sin(turns)) / depth
-    rise, near = top - numbers.height, numbers.distance - reach
+    rise, near = top - scene.height, scene.distance - reach
     return Outline(
         left=float(u.min()),
         right=float(u.max()),
-        bottom=-numbers.height / min(near, depth.min()),
-        top=max(
-            rise / (near if rise > 0 else numbers.distance + reach), -numbers.height / depth.max()
-        ),
+        bottom=-scene.height / min(near, depth.min()),
+        top=max(rise / (near if rise > 0 else scene.distance + reach), -scene.height / depth.max()),
     )

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from shapeshd.factors import SHAPES
-from shapeshd.scene.numbers import Numbers
+from shapeshd.scene.constants import SceneConstants
 
 
 class Vector(NamedTuple):
@@ -55,10 +55,10 @@ class Entry(NamedTuple):
     facing: Tensor | None
 
 
-Solid = Callable[[Numbers, Vector, Vector, Vector | None], Entry]
+Solid = Callable[[SceneConstants, Vector, Vector, Vector | None], Entry]
 """A convex object at scale 1 that stands on the floor at the origin.
 
-Takes the numbers, the lines' origin and way, and the light or None if only the mask is of
+Takes the scene, the lines' origin and way, and the light or None if only the mask is of
 interest.
 """
 
@@ -91,8 +91,8 @@ class _Tube(NamedTuple):
         return (x * light.x + z * light.z) / radius - radius
 
 
-def _cube(numbers: Numbers, origin: Vector, way: Vector, light: Vector | None) -> Entry:
-    radius = numbers.radius
+def _cube(scene: SceneConstants, origin: Vector, way: Vector, light: Vector | None) -> Entry:
+    radius = scene.radius
     in_x, out_x = _slab(-radius, radius, origin.x, way.x)
     in_z, out_z = _slab(-radius, radius, origin.z, way.z)
     in_y, out_y = _slab(0, 2 * radius, origin.y, way.y)
@@ -105,8 +105,8 @@ def _cube(numbers: Numbers, origin: Vector, way: Vector, light: Vector | None) -
     return Entry(mask, t, torch.where(in_y > upright, light.y - 2 * radius, side))
 
 
-def _cylinder(numbers: Numbers, origin: Vector, way: Vector, light: Vector | None) -> Entry:
-    radius, height = numbers.radius, numbers.cylinder_height
+def _cylinder(scene: SceneConstants, origin: Vector, way: Vector, light: Vector | None) -> Entry:
+    radius, height = scene.radius, scene.cylinder_height
     tube = _Tube.of(radius, origin, way)
     in_y, out_y = _slab(0, height, origin.y, way.y)
     t = torch.maximum(tube.enter, in_y)
@@ -135,13 +135,13 @@ def _ball(
     return Entry(mask, t, point.dot(light) / radius - radius)
 
 
-def _sphere(numbers: Numbers, origin: Vector, way: Vector, light: Vector | None) -> Entry:
-    return _ball(numbers.radius, numbers.radius, origin, way, light)
+def _sphere(scene: SceneConstants, origin: Vector, way: Vector, light: Vector | None) -> Entry:
+    return _ball(scene.radius, scene.radius, origin, way, light)
 
 
-def _capsule(numbers: Numbers, origin: Vector, way: Vector, light: Vector | None) -> Entry:
-    radius = numbers.radius
-    low, high = radius, numbers.capsule_height - radius
+def _capsule(scene: SceneConstants, origin: Vector, way: Vector, light: Vector | None) -> Entry:
+    radius = scene.radius
+    low, high = radius, scene.capsule_height - radius
     tube = _Tube.of(radius, origin, way)
     y = origin.y + tube.enter * way.y
     side = (y >= low) & (y <= high) & tube.crosses & (tube.enter > 0)

@@ -20,9 +20,8 @@ from torch import Tensor
 from shapeshd.checks import whole_number
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.factors import NAMES, SHAPE, SHAPES, FloatArray, IntArray, check_factors
-from shapeshd.scene.numbers import Numbers, numbers
+from shapeshd.scene.constants import SceneConstants, hue_to_srgb, scene_constants
 from shapeshd.scene.render_options import RenderOptions
-from shapeshd.scene.text import hue_to_srgb
 from shapeshd.support.batching import NO_MEMORY, BatchSize, free_memory, in_threads, says_no_memory
 
 from .analytic import Window, outline, radiance
@@ -123,14 +122,14 @@ class RayTracer:
         )
         self.dtype = dtype
         self._threads = threads if self.device.type == "cpu" else 1
-        self._numbers = numbers()
+        self._scene = scene_constants()
         self._windows: dict[tuple[int, int], Window] = {}
         self._compile = compile
         self._traces = [self._tracing(solid) for solid in SOLIDS]
         size, antialias = self.options.size, self.options.antialias is not None
         # With antialiasing, a row above the image and a column left of it.
         steps = torch.arange(-1 if antialias else 0, size, dtype=torch.float64, device="cpu") + 0.5
-        unit = 2 * self._numbers.tangent / size
+        unit = 2 * self._scene.tangent / size
         self._line = ((steps - size / 2) * unit).to(self.device, dtype)
         self._offsets = (offsets(self.options.antialias_depth) * unit).to(self.device, dtype)
         self._batch = self._batch_size(batch)
@@ -224,7 +223,7 @@ class RayTracer:
         """Trace images of one shape: floating-point (n, 3, size, size), sRGB in [0, 1]."""
         shape = int(factors[0, SHAPE])
         trace = self._traces[shape]
-        table = _table(self._numbers, factors).to(self.device, self.dtype)
+        table = _table(self._scene, factors).to(self.device, self.dtype)
         # A compiler that fuses everything gains more than a window would save.
         window = None if self._compile else self._window(shape, factors[:, _SCALE].max())
         linear = trace(table[:, :, None, None], self._line, -self._line[:, None], window)
@@ -242,7 +241,7 @@ class RayTracer:
         return _encode(linear).transpose(0, 1)
 
     def _tracing(self, solid: Solid) -> Trace:
-        trace = partial(radiance, self._numbers, solid)
+        trace = partial(radiance, self._scene, solid)
         if not self._compile:
             return trace
         compiled = torch.compile(trace)
@@ -258,7 +257,7 @@ class RayTracer:
         """Return the rows and columns in which an object up to this scale can change a pixel."""
         steps = math.ceil(scale * _SCALE_STEPS)
         if (shape, steps) not in self._windows:
-            left, right, bottom, top = outline(self._numbers, shape, steps / _SCALE_STEPS)
+            left, right, bottom, top = outline(self._scene, shape, steps / _SCALE_STEPS)
             line = self._line.double().cpu().numpy()  # grows to the right; rows go down
             self._windows[shape, steps] = (
                 _interval(line, -top, -bottom),
@@ -314,10 +313,10 @@ def _interval(line: FloatArray, low: float, high: float) -> slice:
     return slice(max(0, int(first) - 1), min(len(line), int(stop) + 1))
 
 
-def _table(numbers: Numbers, factors: FloatArray) -> Tensor:
+def _table(scene: SceneConstants, factors: FloatArray) -> Tensor:
     """Prepare a `View` of n images: float64 (15, n)."""
     angles = np.radians(factors[:, _ORIENTATION])
-    sky = np.broadcast_to(numbers.sky, (len(factors), 3))
+    sky = np.broadcast_to(scene.sky, (len(factors), 3))
     colours = [*(hue_to_srgb(factors[:, NAMES.index(name)]) for name in _HUES), sky]
     lines = [np.sin(angles), np.cos(angles), factors[:, _SCALE]]
     return torch.from_numpy(

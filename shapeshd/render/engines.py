@@ -19,7 +19,7 @@ import numpy as np
 
 from shapeshd.errors import RendererError, UsageError, one_line
 from shapeshd.factors import FloatArray
-from shapeshd.scene import text as scene
+from shapeshd.scene import constants
 from shapeshd.scene.render_options import MIN_SIZE, Image, RenderOptions
 
 from . import povray
@@ -133,7 +133,7 @@ class _Twin(Engine):
         return f"shapeshd twin {RAYTRACER_VERSION}"
 
     def scene_sha256(self) -> str:
-        decisive = {"twin": RAYTRACER_VERSION, "constants": scene.constants()}
+        decisive = {"twin": RAYTRACER_VERSION, "constants": constants.read_constants()}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
     def seconds_per_image(self, size: int) -> float:

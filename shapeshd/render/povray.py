@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from shapeshd.errors import RendererError
 from shapeshd.factors import SHAPES, FloatArray, check_factors
-from shapeshd.scene import text as scene
+from shapeshd.scene import povray_scene
 from shapeshd.scene.render_options import Image, RenderOptions
 from shapeshd.support.distributed import core_count
 
@@ -67,7 +67,7 @@ def scene_digest() -> str:
     """
     digest = hashlib.sha256()
     for shape in range(len(SHAPES)):
-        digest.update(scene.standalone((0.1, 0.4, 0.7, 1.3, shape, -17.0)).encode())
+        digest.update(povray_scene.standalone((0.1, 0.4, 0.7, 1.3, shape, -17.0)).encode())
     for antialias in (0.3, None):
         digest.update(RenderOptions(64, antialias, 3).ini(1).encode())
     return digest.hexdigest()
@@ -195,7 +195,7 @@ class Batch(threading.Thread):
             self._describe(frame)
         place = self._work.relative_to(self._home).as_posix()
         include = f'#include concat("{place}/frame", str(frame_number + {first}, 0, 0), ".inc")\n'
-        (self._work / "batch.pov").write_text(scene.preamble() + include)
+        (self._work / "batch.pov").write_text(povray_scene.preamble() + include)
         (self._work / "batch.ini").write_text(self._options.ini(len(self._factors) - first))
         with (self._work / "messages.txt").open("wb") as messages:
             process = subprocess.Popen(
@@ -217,7 +217,7 @@ class Batch(threading.Thread):
     def _describe(self, frame: int) -> None:
         """Write the scene file of a frame, if there is such a frame."""
         if frame < len(self._factors):
-            text = scene.describe(self._factors[frame])
+            text = povray_scene.describe(self._factors[frame])
             (self._work / f"frame{frame}.inc").write_text(text)
             (self._work / f"frame{frame - self._ahead}.inc").unlink(missing_ok=True)
 

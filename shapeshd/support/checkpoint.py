@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 
-from .replace_file import replace_file
+from .atomic_files import replace_file
 
 SUFFIX = ".safetensors"
 FORMAT = "shapeshd-checkpoint"

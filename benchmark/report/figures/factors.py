@@ -16,7 +16,7 @@ from scipy import stats
 from shapeshd.benchmark.report.formatting import MINUS, bin_name, factor_name, percent
 from shapeshd.distribution import Distribution
 from shapeshd.factors import FACTORS, NAMES, SHAPES, Factor, FloatArray
-from shapeshd.scene.text import hue_to_srgb
+from shapeshd.scene.constants import hue_to_srgb
 
 from .style import BAND, BLUE, FAINT, GREY, INK, NARROW, ORANGE, RULE, bare, new_figure
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.dataset.hdf5_sources import check_virtual
+from shapeshd.dataset.hdf5_files import check_virtual
 from shapeshd.dataset.shards import DAMAGE, shard_number
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.factors import FACTORS

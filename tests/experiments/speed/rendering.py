@@ -28,7 +28,7 @@ import vapory
 
 from shapeshd.factors import uniform_factors
 from shapeshd.render.povray import stream_images
-from shapeshd.scene import text as scene
+from shapeshd.scene import povray_scene
 from shapeshd.scene.render_options import RenderOptions
 
 
@@ -57,7 +57,7 @@ def vapory_loop(first: int, stop: int, size: int, out: str) -> None:
     for row in uniform_factors(0, first, stop):
         images.append(
             vapory.Scene.render(
-                WholeScene(scene.standalone(row)),
+                WholeScene(povray_scene.standalone(row)),
                 width=size,
                 height=size,
                 antialiasing=0.3,

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
 from shapeshd import ShapesHD
-from shapeshd.dataset import hdf5_sources as sources
+from shapeshd.dataset import hdf5_files as sources
 from shapeshd.dataset.manifest import MANIFEST_NAME, VIRTUAL_NAME, write_manifest
 from shapeshd.dataset.shards import SHARD_FOLDER, shard_name
 from shapeshd.errors import DamagedShardError, UsageError

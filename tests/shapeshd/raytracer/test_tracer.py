@@ -15,8 +15,8 @@ from shapeshd.raytracer import tracer as raytracer
 from shapeshd.raytracer.analytic import outline
 from shapeshd.raytracer.solids import SOLIDS
 from shapeshd.raytracer.tracer import RayTracer, trace_images
-from shapeshd.scene import text as scene
-from shapeshd.scene.numbers import numbers
+from shapeshd.scene import constants, povray_scene
+from shapeshd.scene.constants import scene_constants
 from shapeshd.scene.render_options import RenderOptions
 
 HUES = [(0.0,) * 3, (1.0,) * 3, (1 / 3,) * 3, (0.5,) * 3, (0.0, 1 / 3, 2 / 3), (1 / 6, 0.5, 5 / 6)]
@@ -87,8 +87,8 @@ def test_antialiasing_makes_a_difference_that_the_twin_follows() -> None:
 @pytest.fixture
 def other_scene(monkeypatch: pytest.MonkeyPatch):
     """Change lines of ``constants.inc`` for both renderers."""
-    original = scene.template
-    caches = (scene.constants, scene.preamble, numbers)
+    original = constants.template
+    caches = (constants.read_constants, povray_scene.preamble, scene_constants)
 
     def change(**values: str) -> None:
         def template(name: str) -> str:
@@ -99,7 +99,8 @@ def other_scene(monkeypatch: pytest.MonkeyPatch):
                     text = text.replace(before, f"#declare {key} = {value};")
             return text
 
-        monkeypatch.setattr(scene, "template", template)
+        monkeypatch.setattr(constants, "template", template)
+        monkeypatch.setattr(povray_scene, "template", template)
         for cache in caches:
             cache.cache_clear()
 
@@ -238,8 +239,8 @@ def test_the_window_holds_all_that_the_object_changes(shape: int) -> None:
 
 def test_a_window_is_a_part_of_the_image() -> None:
     for shape in range(4):
-        frame = outline(numbers(), shape, 1.0)
-        edge = numbers().tangent
+        frame = outline(scene_constants(), shape, 1.0)
+        edge = scene_constants().tangent
         assert -edge < frame.left < frame.right < edge
         assert -edge < frame.bottom < frame.top < edge
 
@@ -379,6 +380,6 @@ def test_every_solid_can_be_compiled_as_one_graph() -> None:
     table = torch.rand(15, 2, 1, 1) + 1
     for solid in SOLIDS:
         explained = torch._dynamo.explain(analytic.radiance)(
-            numbers(), solid, table, line, -line[:, None], None
+            scene_constants(), solid, table, line, -line[:, None], None
         )
         assert explained.graph_break_count == 0

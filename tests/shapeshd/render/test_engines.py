@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import torch
 
-from shapeshd.cli.value_types import engines
+from shapeshd.cli.options import engines
 from shapeshd.dataset.manifest import load_manifest
 from shapeshd.dataset.shards import list_shards, read_header
 from shapeshd.errors import UsageError
@@ -29,7 +29,7 @@ from shapeshd.render.engines import ENGINES, RAYTRACER_VERSION, Engine, engine_n
 from shapeshd.render.plan import estimate, plan_render
 from shapeshd.render.povray import render_images
 from shapeshd.render.run import run_render
-from shapeshd.scene import text as scene
+from shapeshd.scene import constants
 from shapeshd.scene.render_options import RenderOptions
 from shapeshd.scene.sampling import GridSampling, UniformSampling
 from tests.conftest import COUNT, SEED, SIZE, heed_ctrl_c, render_small
@@ -74,10 +74,10 @@ def test_the_version_of_the_twin_follows_its_pixels() -> None:
 def test_the_scene_digest_follows_constants_and_version(monkeypatch: pytest.MonkeyPatch) -> None:
     twin = engine_named("torch")
     digests = {twin.scene_sha256()}
-    constants = scene.constants()
-    monkeypatch.setattr("shapeshd.scene.text.constants", lambda: {**constants, "AMBIENT": 0.26})
+    changed = {**constants.read_constants(), "AMBIENT": 0.26}
+    monkeypatch.setattr(constants, "read_constants", lambda: changed)
     digests.add(twin.scene_sha256())
-    monkeypatch.setattr("shapeshd.render.engines.TWIN_VERSION", RAYTRACER_VERSION + 1)
+    monkeypatch.setattr("shapeshd.render.engines.RAYTRACER_VERSION", RAYTRACER_VERSION + 1)
     digests.add(twin.scene_sha256())
     assert len(digests) == 3
 

@@ -21,7 +21,7 @@ from shapeshd.errors import RendererError, UsageError
 from shapeshd.factors import uniform_factors
 from shapeshd.render import povray
 from shapeshd.render.povray import render_images, stream_images
-from shapeshd.scene import text as scene
+from shapeshd.scene import povray_scene
 from shapeshd.scene.render_options import RenderOptions
 
 FACTORS = uniform_factors(0, 0, 12)
@@ -35,7 +35,7 @@ def reference() -> np.ndarray:
 def test_batches_equal_one_process_per_image(reference: np.ndarray, tmp_path: Path) -> None:
     """The reference is POV-Ray started by hand for one image, writing a PNG."""
     for index in (0, 5, 11):
-        (tmp_path / "one.pov").write_text(scene.standalone(FACTORS[index]))
+        (tmp_path / "one.pov").write_text(povray_scene.standalone(FACTORS[index]))
         subprocess.run(
             [povray.executable(), "+Ione.pov", "+Oone.png", "+W24", "+H24", "+A0.3", "+AM1",
              "+R3", "-J", "+BS24", "-D"],

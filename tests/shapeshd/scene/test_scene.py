@@ -14,10 +14,10 @@ from PIL import Image
 from shapeshd.errors import ShapesHDError
 from shapeshd.factors import SHAPES, uniform_factors
 from shapeshd.render.povray import executable, render_images
-from shapeshd.scene import text as scene
+from shapeshd.scene import constants, povray_scene
 from tests import ROOT
 
-SCENE = scene.constants()
+SCENE = constants.read_constants()
 
 
 def project(point: np.ndarray, orientation: float) -> tuple[float, float]:
@@ -47,7 +47,7 @@ def row_of(shape: str, scale: float = 1.5, orientation: float = 0.0) -> list[flo
 @pytest.mark.parametrize("hue", [0.0, 0.1, 0.25, 1 / 3, 0.5, 0.77, 0.999])
 def test_hues_are_hsv(hue: float) -> None:
     expected = colorsys.hsv_to_rgb(hue, 1, 1)
-    np.testing.assert_allclose(scene.hue_to_srgb(np.array(hue)), expected, atol=1e-12)
+    np.testing.assert_allclose(constants.hue_to_srgb(np.array(hue)), expected, atol=1e-12)
 
 
 def test_hue_of_a_lit_surface_is_what_one_sees() -> None:
@@ -188,7 +188,7 @@ def test_by_hand_and_by_vapory_are_the_same_image(index: int, tmp_path: Path) ->
 
 def test_a_standalone_scene_is_the_same_image(tmp_path: Path) -> None:
     row = uniform_factors(12, 0, 1)[0]
-    (tmp_path / "one.pov").write_text(scene.standalone(row))
+    (tmp_path / "one.pov").write_text(povray_scene.standalone(row))
     subprocess.run(
         [executable(), "+Ione.pov", "+Oone.png", "+W32", "+H32", "-A", "-D"],
         cwd=tmp_path, check=True, capture_output=True,
@@ -206,7 +206,7 @@ def test_constants_are_read_as_pov_ray_reads_them(tmp_path: Path) -> None:
         for name, value in SCENE.items()
     )
     (tmp_path / "print.pov").write_text(
-        "#version 3.7;\n" + scene.template("constants.inc") + debug + "\ncamera { location -z }\n"
+        f"#version 3.7;\n{constants.template('constants.inc')}{debug}\ncamera {{ location -z }}\n"
     )
     done = subprocess.run(
         [executable(), "+Iprint.pov", "+W4", "+H4", "-F", "-D"],
@@ -225,10 +225,11 @@ def test_constants_are_read_as_pov_ray_reads_them(tmp_path: Path) -> None:
 
 
 def test_a_wrong_line_among_the_constants_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scene, "template", lambda name: "#declare A = 1;\n#declare B = A * 2 + x\n")
-    scene.constants.cache_clear()
+    text = "#declare A = 1;\n#declare B = A * 2 + x\n"
+    monkeypatch.setattr(constants, "template", lambda name: text)
+    constants.read_constants.cache_clear()
     try:
         with pytest.raises(ShapesHDError, match="declare B"):
-            scene.constants()
+            constants.read_constants()
     finally:
-        scene.constants.cache_clear()
+        constants.read_constants.cache_clear()

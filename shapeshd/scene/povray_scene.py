@@ -1,6 +1,6 @@
-"""Factors -> the scene that POV-Ray renders.
+"""Writes the scene of an image in POV-Ray's scene description language (SDL).
 
-The numbers of the scene stand in ``povray_templates/constants.inc`` and its parts (room,
+The constants of the scene stand in ``povray_templates/constants.inc`` and its parts (room,
 light, camera, objects) in the other templates. A scene composes those parts with vapory.
 """
 
@@ -10,7 +10,6 @@ import re
 import warnings
 from collections.abc import Sequence
 from functools import cache
-from importlib import resources
 
 import numpy as np
 
@@ -19,39 +18,13 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")
     import vapory
 
-from shapeshd.errors import ShapesHDError
-from shapeshd.factors import FloatArray
+from .constants import hue_to_srgb, template
 
-_DECLARE = re.compile(r"#declare\s+(\w+)\s*=\s*(<[^>]*>|[^;<]+);")
 _INCLUDE = re.compile(r'^#include "(\w+\.inc)"\n', re.MULTILINE)
 
 
 class Object(vapory.POVRayElement):
     """SDL's ``object { NAME ... }``: a part that the templates declare."""
-
-
-def template(name: str) -> str:
-    """Return the text of the template called `name`."""
-    return (resources.files("shapeshd.povray_templates") / name).read_text(encoding="utf-8")
-
-
-@cache
-def constants() -> dict[str, float | tuple[float, ...]]:
-    """Read the numbers of the scene: name -> number or vector, from ``constants.inc``."""
-    found: dict[str, float | tuple[float, ...]] = {}
-    for line in template("constants.inc").splitlines():
-        code = line.split("//")[0].strip()
-        if not code:
-            continue
-        match = _DECLARE.fullmatch(code)
-        if match is None:
-            raise ShapesHDError(f"constants.inc: not of the form #declare NAME = VALUE;: {line}")
-        name, value = match.groups()
-        if value.startswith("<"):
-            found[name] = tuple(float(part) for part in value[1:-1].split(","))
-        else:
-            found[name] = float(value)
-    return found
 
 
 @cache
@@ -63,13 +36,6 @@ def preamble() -> str:
     """
     head, _, _ = template("scene.pov").partition("#ifndef")
     return _INCLUDE.sub(lambda match: template(match[1]), head)
-
-
-def hue_to_srgb(hues: FloatArray) -> FloatArray:
-    """Convert fully saturated HSV hues (any shape, turns) to sRGB (..., 3) in [0, 1]."""
-    offsets = np.array([0.0, 4.0, 2.0])
-    ramp = np.abs(np.mod(6.0 * np.asarray(hues)[..., None] + offsets, 6.0) - 3.0) - 1.0
-    return np.clip(ramp, 0.0, 1.0)
 
 
 def describe(factors: Sequence[float]) -> str:

@@ -1,13 +1,16 @@
-"""The counter-based generator Philox4x64-10 at many counters at once.
-
-NumPy's generator walks its counters in order; images that are asked for at random need
-theirs from anywhere, without a generator for each.
-"""
+"""Random numbers and orders that depend on a seed and a position alone."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
 
 Words = npt.NDArray[np.uint64]
 
@@ -53,3 +56,34 @@ def _multiply(constant: int, words: Words) -> tuple[Words, Words]:
     carry = ((low * lower) >> _HALF) + (high_lower & _LOW) + (low_upper & _LOW)
     product = high * upper + (high_lower >> _HALF) + (low_upper >> _HALF) + (carry >> _HALF)
     return product, words * np.uint64(constant)
+
+
+def mixed_seed(*numbers: int) -> int:
+    """Return a seed for PyTorch that depends on all of several numbers."""
+    return int(np.random.SeedSequence(list(numbers)).generate_state(1, "uint64")[0] >> 1)
+
+
+def shuffled_batches(
+    count: int, batch: int, first: int, last: int, generator: Callable[[int], torch.Generator]
+) -> Iterator[Tensor]:
+    """Yield the rows of the steps `first` .. `last` - 1: permutations of all data, one an epoch.
+
+    Args:
+        count: rows there are; what does not fill a batch at an epoch's end is left out of it.
+        batch: rows of a step.
+        first: step to begin with.
+        last: one past the last.
+        generator: gives the random numbers of an epoch, on the CPU.
+
+    Yields:
+        int64 (batch,).
+    """
+    import torch
+
+    per_epoch = count // batch
+    known, rows = -1, torch.empty(0)
+    for step in range(first, last):
+        epoch, number = divmod(step, per_epoch)
+        if epoch != known:
+            known, rows = epoch, torch.randperm(count, generator=generator(epoch))
+        yield rows[number * batch : (number + 1) * batch]

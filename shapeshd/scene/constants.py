@@ -1,26 +1,60 @@
-"""The scene's numbers under the names of the formulas, checked to be a scene that has formulas."""
+"""The constants and colours of the scene, read from the templates of POV-Ray.
+
+``povray_templates/constants.inc`` is their only home: POV-Ray includes it, and Python reads it.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from functools import cache
+from importlib import resources
 from typing import Any
 
-from shapeshd.errors import ShapesHDError
-from shapeshd.factors import FACTORS, NAMES
+import numpy as np
 
-from . import text as scene
+from shapeshd.errors import ShapesHDError
+from shapeshd.factors import FACTORS, NAMES, FloatArray
 
 MAX_ORIENTATION = max(abs(FACTORS[-1].low), abs(FACTORS[-1].high))
 """Degrees that the camera turns to either side, at most."""
 
+_DECLARE = re.compile(r"#declare\s+(\w+)\s*=\s*(<[^>]*>|[^;<]+);")
 _LARGEST = FACTORS[NAMES.index("scale")].high
 
 
+def template(name: str) -> str:
+    """Return the text of the template called `name`."""
+    return (resources.files("shapeshd.povray_templates") / name).read_text(encoding="utf-8")
+
+
+@cache
+def read_constants() -> dict[str, float | tuple[float, ...]]:
+    """Read ``constants.inc``: name -> number or vector.
+
+    Raises:
+        ShapesHDError: naming a line that is no declaration of a constant.
+    """
+    found: dict[str, float | tuple[float, ...]] = {}
+    for line in template("constants.inc").splitlines():
+        code = line.split("//")[0].strip()
+        if not code:
+            continue
+        match = _DECLARE.fullmatch(code)
+        if match is None:
+            raise ShapesHDError(f"constants.inc: not of the form #declare NAME = VALUE;: {line}")
+        name, value = match.groups()
+        if value.startswith("<"):
+            found[name] = tuple(float(part) for part in value[1:-1].split(","))
+        else:
+            found[name] = float(value)
+    return found
+
+
 @dataclass(frozen=True)
-class Numbers:
-    """The numbers of the scene that the formulas need, with lengths as in ``constants.inc``.
+class SceneConstants:
+    """The constants that the ray tracer's formulas need, with lengths as in ``constants.inc``.
 
     Args:
         room: half the room's width.
@@ -80,10 +114,10 @@ class Numbers:
 
 
 @cache
-def numbers() -> Numbers:
-    """Read the scene's numbers from the file that POV-Ray includes."""
-    given: Any = scene.constants()
-    return Numbers(
+def scene_constants() -> SceneConstants:
+    """Return the constants of the installed scene; errors as `SceneConstants`."""
+    given: Any = read_constants()
+    return SceneConstants(
         room=given["ROOM_HALF_WIDTH"],
         wall_height=given["WALL_HEIGHT"],
         distance=given["CAMERA_DISTANCE"],
@@ -98,3 +132,10 @@ def numbers() -> Numbers:
         cylinder_height=given["CYLINDER_HEIGHT"],
         capsule_height=given["CAPSULE_HEIGHT"],
     )
+
+
+def hue_to_srgb(hues: FloatArray) -> FloatArray:
+    """Convert fully saturated HSV hues (any shape, turns) to sRGB (..., 3) in [0, 1]."""
+    offsets = np.array([0.0, 4.0, 2.0])
+    ramp = np.abs(np.mod(6.0 * np.asarray(hues)[..., None] + offsets, 6.0) - 3.0) - 1.0
+    return np.clip(ramp, 0.0, 1.0)
