@@ -182,7 +182,7 @@ def find_recognizer(name: str | Path) -> Path:
     """Return the file of a recognizer's weights.
 
     Args:
-        name: ``lite``, ``hd``, a ``.safetensors`` file or its card, or a training's folder.
+        name: ``lite``, ``hd``, a ``.safetensors`` file, or a training's folder.
 
     Raises:
         UsageError: if there is none.
@@ -199,8 +199,8 @@ def find_recognizer(name: str | Path) -> Path:
             f"{path}: no such recognizer; say {' or '.join(SHIPPED)}, or the path of one that "
             "`shapeshd train recognizer` made"
         )
-    if path.suffix not in (SUFFIX, ".json"):
-        raise UsageError(f"{path}: is no recognizer; that is a {SUFFIX} file with its card")
+    if path.suffix != SUFFIX:
+        raise UsageError(f"{path}: is no recognizer; that is a {SUFFIX} file")
     return path
 
 

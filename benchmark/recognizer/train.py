@@ -316,7 +316,7 @@ class RecognizerTraining:
 
     def _resume(self) -> None:
         path = self.out / STATE_NAME
-        if not path.with_suffix(".json").exists():
+        if not path.exists():
             return
         state = load_checkpoint(path, STATE_KIND)
         require_same_settings(self.out, state.card, self._settings)

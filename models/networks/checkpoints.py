@@ -41,7 +41,7 @@ def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[Imag
     """Load a generator to draw images.
 
     Args:
-        path: ``NAME.safetensors``, its card beside it.
+        path: ``NAME.safetensors``.
         device: where to.
 
     Returns:
@@ -87,12 +87,12 @@ def save_generator(path: Path, generator: Generator, card: Mapping[str, Any]) ->
     """Save a generator for `load_generator`.
 
     Args:
-        path: ``NAME.safetensors``; the card goes to ``NAME.json``.
+        path: ``NAME.safetensors``.
         generator: on any device.
         card: what else to say, such as how it was trained; must be fit for JSON.
 
     Returns:
-        The SHA-256 of the tensors' file.
+        The SHA-256 of the tensors.
 
     Raises:
         UsageError: if `path` has another suffix.

@@ -109,7 +109,7 @@ def project_images(
             together, or an argument is impossible.
         ShapesHDError: if something is damaged, or memory is out.
     """
-    if generator.is_dir() or generator.suffix not in (SUFFIX, ".json"):
+    if generator.is_dir() or generator.suffix != SUFFIX:
         raise UsageError(f"{generator}: is no {SUFFIX} file, such as RUN/gan/generator{SUFFIX}")
     began = time.monotonic()
     place = torch.device(device)

@@ -200,7 +200,7 @@ class Trainer:
 
     def _resume(self) -> None:
         path = self.folder / STATE
-        if not path.with_suffix(".json").exists():
+        if not path.exists():
             return
         state = load_checkpoint(path, STATE_KIND)
         require_same_settings(self.folder, state.card, self._settings)

@@ -94,7 +94,7 @@ def _write_card(name: str, result: dict[str, Any]) -> None:
     checkpoint = load_checkpoint(path, KIND)
     measured = {key: value for key, value in result.items() if key != "recognizer"}
     save_checkpoint(path, KIND, checkpoint.tensors, {**checkpoint.card, **measured})
-    note(f"{path.with_suffix('.json')}: card written")
+    note(f"{path}: card written")
 
 
 def describe_accuracy(found: Accuracy, name: str) -> str:

@@ -1,32 +1,54 @@
-"""The one way any network is saved and loaded: safetensors beside a card in JSON.
+"""The one way any network is saved and loaded: one safetensors file that says what it is.
 
-A checkpoint is two files of one stem: ``NAME.safetensors`` holds tensors by name, and
-``NAME.json``, its *card*, says what they are: the kind of network, its configuration, how it
-was made. The card holds the SHA-256 of the tensors' file, so that a pair that does not belong
-together, or is damaged, is noticed. Neither file can run code when it is loaded.
+``NAME.safetensors`` holds tensors by name and, in the format's own metadata, its *card*: the kind
+of network, its configuration, how it was made, and digests by which damage is noticed. Nothing in
+it can run code when it is loaded.
+
+Until version 2 of the format the card was a file of its own, ``NAME.json``. Such a pair is still
+read, and saved as one file.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, Literal
 
 import torch
+from pydantic import BaseModel, ConfigDict, ValidationError
 from torch import Tensor, nn
 
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 
 from .atomic_files import replace_file
+from .schema import first_problem
 
 SUFFIX = ".safetensors"
 FORMAT = "shapeshd-checkpoint"
-FORMAT_VERSION = 1
-_DIGEST = "sha256"
+FORMAT_VERSION = 2
+_METADATA, _CARD, _CARD_DIGEST = "__metadata__", "shapeshd", "shapeshd_sha256"
+_LARGEST_HEADER = 100_000_000  # bytes, as safetensors has it
+
+
+class CheckpointCard(BaseModel):
+    """What the cards of all kinds of checkpoints have in common.
+
+    Attributes:
+        format: `FORMAT`.
+        format_version: 1 of a card in a file of its own, else 2.
+        kind: what it is, such as "recognizer".
+        sha256: of the tensors: of the file that holds them and no card, in hexadecimal digits.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    format: Literal["shapeshd-checkpoint"]
+    format_version: int
+    kind: str
+    sha256: str
 
 
 @dataclass(frozen=True)
@@ -34,10 +56,9 @@ class Checkpoint:
     """A network's tensors and its card.
 
     Attributes:
-        path: the file of the tensors.
+        path: the file.
         tensors: by name, on the CPU.
-        card: what the JSON file holds: ``format``, ``format_version``, ``kind``, ``sha256`` of
-            the tensors' file, and whatever the kind adds.
+        card: the fields of `CheckpointCard`, and whatever the kind adds.
     """
 
     path: Path
@@ -51,27 +72,27 @@ class Checkpoint:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the tensors' file, as 64 hexadecimal digits."""
-        return str(self.card[_DIGEST])
+        """SHA-256 of the tensors; see `CheckpointCard`."""
+        return str(self.card["sha256"])
 
 
 def save_checkpoint(
     path: Path, kind: str, tensors: Mapping[str, Tensor], card: Mapping[str, Any]
 ) -> str:
-    """Write a checkpoint; a reader finds the old pair or the new one, whole.
+    """Write a checkpoint; a reader finds the old one or the new one, whole.
 
     Args:
-        path: ``NAME.safetensors``; the card goes to ``NAME.json``.
+        path: ``NAME.safetensors``.
         kind: what it is, such as "recognizer".
         tensors: by name; on any device, of any layout.
         card: what else to say; must be fit for JSON.
 
     Returns:
-        The SHA-256 of the tensors' file.
+        The SHA-256 of the tensors; it does not depend on the card.
 
     Raises:
         UsageError: if `path` has another suffix.
-        OSError: if it cannot be written; the old pair then stays.
+        OSError: if it cannot be written; the old one then stays.
     """
     from safetensors.torch import save
 
@@ -84,18 +105,21 @@ def save_checkpoint(
     }
     data = save(plain)
     digest = hashlib.sha256(data).hexdigest()
-    head = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, _DIGEST: digest}
-    text = json.dumps({**head, **card, **head}, indent=1) + "\n"
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION, "kind": kind, "sha256": digest}
+    text = json.dumps({**head, **card, **head})
+    start = 8 + int.from_bytes(data[:8], "little")
+    metadata = {_CARD: text, _CARD_DIGEST: hashlib.sha256(text.encode()).hexdigest()}
+    header = _packed({_METADATA: metadata, **json.loads(data[8:start])})
+
+    def write(temporary: Path) -> None:
+        with temporary.open("wb") as file:
+            file.write(header)
+            file.write(memoryview(data)[start:])
+
     path.parent.mkdir(parents=True, exist_ok=True)
-    # The old tensors are kept under another name until the new card stands: between the two
-    # renames `load_checkpoint` finds them there. After an interrupted save they are there already.
-    previous = _spare(path)
-    if _belongs(path):
-        previous.unlink(missing_ok=True)
-        os.link(path, previous)
-    replace_file(path, lambda temporary: temporary.write_bytes(data))
-    replace_file(card_path(path), lambda temporary: temporary.write_text(text, encoding="utf-8"))
-    previous.unlink(missing_ok=True)
+    replace_file(path, write)
+    if _old_card(path) is not None:
+        path.with_suffix(".json").unlink()
     return digest
 
 
@@ -103,31 +127,29 @@ def load_checkpoint(path: Path, kind: str | None = None) -> Checkpoint:
     """Read a checkpoint; nothing in it can run code.
 
     Args:
-        path: ``NAME.safetensors`` or ``NAME.json``.
+        path: ``NAME.safetensors``.
         kind: what it must be; None takes any.
 
     Raises:
         UsageError: if there is none at `path`, it is of another kind, or of a newer format.
-        ShapesHDError: if a file is damaged or the two do not belong together.
+        ShapesHDError: if it is damaged.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    path = path.with_suffix(SUFFIX)
     card = read_card(path)
     if kind is not None and card["kind"] != kind:
         raise UsageError(f"{path}: is a {card['kind']}, not a {kind}")
-    candidates = [candidate for candidate in (path, _spare(path)) if candidate.exists()]
-    if not candidates:
-        raise UsageError(f"{path}: no such file, though its card {card_path(path).name} is there")
-    for candidate in candidates:
-        data = candidate.read_bytes()
-        if hashlib.sha256(data).hexdigest() == card[_DIGEST]:
-            break
-    else:
+    data = path.read_bytes()
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header.pop(_METADATA, None)
+    found = hashlib.sha256(_packed(header))
+    found.update(memoryview(data)[start:])
+    if found.hexdigest() != card["sha256"]:
         raise ShapesHDError(
-            f"{path}: does not hold the tensors that its card {card_path(path).name} describes "
-            "(other SHA-256): copy both files again"
+            f"{path}: does not hold the tensors that its card describes (other SHA-256): copy it "
+            "again"
         )
     try:
         return Checkpoint(path, load(data), card)
@@ -136,23 +158,43 @@ def load_checkpoint(path: Path, kind: str | None = None) -> Checkpoint:
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """Return the card of the checkpoint at `path`; see `load_checkpoint` for the errors."""
-    card = card_path(path)
-    if not card.exists():
-        raise UsageError(f"{card}: no such file" if path.exists() else f"{path}: no such file")
+    """Return the card of the checkpoint at `path`; see `load_checkpoint` for the errors.
+
+    The tensors are not read.
+    """
+    if not path.exists():
+        raise UsageError(f"{path}: no such file")
+    with path.open("rb") as file:
+        metadata = _read_header(file, path).get(_METADATA, {})
+    if _CARD in metadata:
+        text = str(metadata[_CARD]).encode()
+        if hashlib.sha256(text).hexdigest() != metadata.get(_CARD_DIGEST):
+            raise ShapesHDError(f"{path}: its card is damaged (other SHA-256): copy it again")
+        values = json.loads(text)
+    else:
+        values = _old_card(path)
+        if values is None:
+            raise UsageError(f"{path}: is no checkpoint of shapeshd: its metadata hold no card")
     try:
-        values = json.loads(card.read_text(encoding="utf-8"))
-    except (ValueError, UnicodeDecodeError) as error:
-        raise ShapesHDError(f"{card}: no JSON ({one_line(error)})") from None
-    wanted = {"format", "format_version", "kind", _DIGEST}
-    if not isinstance(values, dict) or not wanted <= values.keys() or values["format"] != FORMAT:
-        raise UsageError(f"{card}: no card of a checkpoint of shapeshd")
-    if values["format_version"] != FORMAT_VERSION:
+        card = CheckpointCard.model_validate(values)
+    except ValidationError as error:
+        raise UsageError(f"{path}: its card is none of shapeshd: {first_problem(error)}") from None
+    if card.format_version > FORMAT_VERSION:
         raise UsageError(
-            f"{card}: has format version {values['format_version']}, this program reads "
+            f"{path}: has format version {card.format_version}, this program reads "
             f"{FORMAT_VERSION}: use a newer shapeshd"
         )
-    return values
+    return card.model_dump()
+
+
+def has_card(path: Path) -> bool:
+    """Tell whether a safetensors file is a checkpoint of shapeshd, whole or damaged."""
+    try:
+        with path.open("rb") as file:
+            known = _CARD in _read_header(file, path).get(_METADATA, {})
+    except (OSError, ShapesHDError):
+        known = False
+    return known or _old_card(path) is not None
 
 
 def load_weights(
@@ -186,19 +228,29 @@ def load_weights(
     network.load_state_dict(dict(tensors))
 
 
-def card_path(path: Path) -> Path:
-    """Return where the card of the tensors' file `path` is."""
-    return path.with_suffix(".json")
-
-
-def _spare(path: Path) -> Path:
-    return path.with_name(f".{path.name}.previous")
-
-
-def _belongs(path: Path) -> bool:
-    """Tell whether the tensors at `path` are those that the card beside it describes."""
+def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
+    """Return the header of a safetensors file: tables by a tensor's name, and the metadata."""
+    length = int.from_bytes(file.read(8), "little")
     try:
-        digest = json.loads(card_path(path).read_bytes())[_DIGEST]
-        return bool(hashlib.sha256(path.read_bytes()).hexdigest() == digest)
-    except (OSError, ValueError, KeyError, TypeError):
-        return False
+        header = json.loads(file.read(length)) if length <= _LARGEST_HEADER else None
+    except (ValueError, RecursionError):
+        header = None
+    if not isinstance(header, dict) or not isinstance(header.get(_METADATA, {}), dict):
+        raise ShapesHDError(f"{path}: no safetensors file (its header cannot be read)")
+    return header
+
+
+def _packed(header: Mapping[str, Any]) -> bytes:
+    """Return the beginning of a safetensors file, as that library writes it."""
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _old_card(path: Path) -> dict[str, Any] | None:
+    """Return the card in the file beside `path`, as version 1 of the format had it."""
+    try:
+        values = json.loads(path.with_suffix(".json").read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return None
+    return values if isinstance(values, dict) and values.get("format") == FORMAT else None

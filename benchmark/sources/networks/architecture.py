@@ -19,7 +19,7 @@ from shapeshd.benchmark.sources.stylegan.network_pickle import MAX_BYTES
 from shapeshd.benchmark.sources.stylegan.pickle_data import PickleError
 from shapeshd.benchmark.sources.stylegan.state_dict import build_stylegan2
 from shapeshd.errors import ShapesHDError, UsageError
-from shapeshd.support.checkpoint import card_path
+from shapeshd.support.checkpoint import has_card
 
 from .checkpoint import network_source, require_known_form
 from .dcgan import build_dcgan
@@ -61,10 +61,9 @@ def open_architecture(
             f"{name}: no architecture {options.architecture!r} is known: --architecture is "
             f"{' or '.join(ARCHITECTURES)}"
         )
-    if card_path(path).is_file():
+    if has_card(path):
         raise UsageError(
-            f"{name}: has a card {card_path(path).name} beside it, which says what it is: leave "
-            "out --architecture"
+            f"{name}: has a card of shapeshd, which says what it is: leave out --architecture"
         )
     allow_options(options, name, "a .safetensors file", "architecture", "labels", "classes")
     require_known_form(options, name, f"a {options.architecture} network's")

@@ -1,4 +1,4 @@
-"""A generator of ours: ``NAME.safetensors`` whose card says "generator"."""
+"""A checkpoint of ours whose card says "generator"."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from shapeshd.benchmark.sources.labels import Labels
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import UsageError
 from shapeshd.models.networks.checkpoints import load_generator
-from shapeshd.support.checkpoint import SUFFIX, card_path, read_card
+from shapeshd.support.checkpoint import SUFFIX, has_card, read_card
 
 from .generator import (
     GeneratorSource,
@@ -106,11 +106,11 @@ def _require_generator(path: Path, name: str) -> None:
     path = path.with_suffix(SUFFIX)
     if not path.is_file():
         raise UsageError(f"{name}: no such file")
-    if not card_path(path).is_file():
+    if not has_card(path):
         raise UsageError(
-            f"{name}: has no card {card_path(path).name} beside it, so which network its tensors "
-            "belong to is not known: copy the card, too, or, if the network is not of this "
-            "project, write a Python file that loads it (SOURCE file.py:function)"
+            f"{name}: its metadata hold no card of shapeshd, so which network its tensors belong "
+            "to is not known: say --architecture, or write a Python file that loads it (SOURCE "
+            "file.py:function)"
         )
     kind = read_card(path)["kind"]
     if kind != CARD_KIND:

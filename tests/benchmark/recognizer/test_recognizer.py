@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import save
 from torch import Tensor
 
 from shapeshd.benchmark.recognizer import recognizer as module
@@ -28,7 +28,7 @@ from shapeshd.benchmark.recognizer.recognizer import (
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import FACTORS, SHAPE, FloatArray, bin_indices, uniform_factors
 from shapeshd.raytracer.tracer import trace_images
-from shapeshd.support.checkpoint import save_checkpoint
+from shapeshd.support.checkpoint import read_card, save_checkpoint
 from tests.support.tiny_training import TINY
 
 HUES = st.one_of(
@@ -197,10 +197,10 @@ def test_any_layout_in_memory_is_read(images: Tensor) -> None:
 def test_saved_and_loaded_it_reads_the_same(tmp_path: Path, images: Tensor) -> None:
     path = saved(tmp_path / "recognizer.safetensors", note="x")
     expected = Recognizer(network(), "mine")(images)
-    for name in (path, str(path), path.with_suffix(".json"), tmp_path):
+    for name in (path, str(path), tmp_path):
         found = load_recognizer(name)
         np.testing.assert_array_equal(found(images), expected)
-        assert found.digest == hashlib.sha256(path.read_bytes()).hexdigest()
+        assert found.digest == hashlib.sha256(save(network().state_dict())).hexdigest()
         assert (found.name, found.size, found.device.type) == (str(name), 64, "cpu") or (
             name == tmp_path and found.name == str(path)
         )
@@ -243,8 +243,7 @@ def test_another_kind_of_network(tmp_path: Path) -> None:
 
 def test_cards_that_do_not_fit_the_weights(tmp_path: Path) -> None:
     path = saved(tmp_path / "r.safetensors")
-    card = path.with_suffix(".json")
-    values = json.loads(card.read_text())
+    tensors, values = network().state_dict(), read_card(path)
     cases = [
         ({**values["network"], "width": 16}, "has the shape"),
         ({**values["network"], "blocks": [1, 1, 2]}, "lacks the tensor"),
@@ -255,11 +254,11 @@ def test_cards_that_do_not_fit_the_weights(tmp_path: Path) -> None:
         (None, "network"),
     ]
     for broken, words in cases:
-        card.write_text(json.dumps({**values, "network": broken}))
+        save_checkpoint(path, KIND, tensors, {**values, "network": broken})
         with pytest.raises(UsageError, match=words) as caught:
             load_recognizer(path)
         assert "\n" not in str(caught.value)
     del values["network"]
-    card.write_text(json.dumps(values))
+    save_checkpoint(path, KIND, tensors, values)
     with pytest.raises(UsageError, match="has no entry 'network'"):
         load_recognizer(path)

@@ -22,7 +22,7 @@ from shapeshd.models import (
     read_generator,
     save_generator,
 )
-from shapeshd.support.checkpoint import card_path, load_checkpoint, save_checkpoint
+from shapeshd.support.checkpoint import load_checkpoint, save_checkpoint
 
 SMALL = GeneratorConfig(
     size=16, latent_dim=5, style_dim=7, mapping_layers=2, channel_base=64, channel_max=8
@@ -307,7 +307,7 @@ def test_bad_checkpoints(tmp_path: Path) -> None:
     load_generator(path)
     path.write_bytes(path.read_bytes()[:-1] + b"\x01")
     assert "SHA-256" in refusal(path)
-    card_path(path).unlink()
+    path.unlink()
     with pytest.raises(UsageError, match="no such file"):
         load_generator(path)
 

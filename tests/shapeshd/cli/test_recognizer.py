@@ -122,9 +122,9 @@ def test_a_card_s_figures_are_repeated_exactly(run: Run, own: Path, engine: str)
 
 
 def test_a_card_is_written_only_when_asked(run: Run, own: Path) -> None:
-    before = (own / "recognizer.json").read_bytes()
+    before = (own / "recognizer.safetensors").read_bytes()
     assert run("recognizer", "evaluate", own, "render:9:5,size=64", "--json")[0] == 0
-    assert (own / "recognizer.json").read_bytes() == before
+    assert (own / "recognizer.safetensors").read_bytes() == before
 
 
 def test_the_card_of_a_shipped_one_is_not_overwritten(
@@ -133,17 +133,16 @@ def test_the_card_of_a_shipped_one_is_not_overwritten(
     """And this is said at once, not after the evaluation."""
     from shapeshd.benchmark.recognizer import recognizer
 
-    for suffix in (".safetensors", ".json"):
-        shutil.copy(tiny / f"recognizer{suffix}", tmp_path / f"lite{suffix}")
+    shutil.copy(tiny / "recognizer.safetensors", tmp_path / "lite.safetensors")
     monkeypatch.setattr(recognizer, "WEIGHTS", tmp_path)
-    before = (tmp_path / "lite.json").read_bytes()
+    before = (tmp_path / "lite.safetensors").read_bytes()
     spec = "render:9:5,size=64"
     assert run("recognizer", "evaluate", "lite", spec)[0] == 0
     status, stdout, stderr = run("recognizer", "evaluate", "lite", spec, "--write-card")
     assert (status, stdout) == (2, "")
     assert "the card of the shipped lite stays as it is" in one_line(stderr)
     assert "read by" not in stderr
-    assert (tmp_path / "lite.json").read_bytes() == before
+    assert (tmp_path / "lite.safetensors").read_bytes() == before
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Checkpoints: what is written comes back, damage is one line, and a kill leaves a pair."""
+"""Checkpoints: what is written comes back, damage is one line, and a kill leaves a whole file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ import json
 import os
 import pickle
 import struct
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,19 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 
 from shapeshd.errors import ShapesHDError, UsageError
-from shapeshd.support import checkpoint
-from shapeshd.support.checkpoint import load_checkpoint, load_weights, read_card, save_checkpoint
+from shapeshd.support.checkpoint import (
+    FORMAT,
+    FORMAT_VERSION,
+    has_card,
+    load_checkpoint,
+    load_weights,
+    read_card,
+    save_checkpoint,
+)
 
 TENSORS = {"a": torch.arange(6.0).view(2, 3), "b": torch.tensor([1, -1])}
 
@@ -36,6 +42,17 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "net.safetensors"
 
 
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """As version 1 of the format had it: a card in a file beside the tensors."""
+    path = tmp_path / "old.safetensors"
+    save_file(TENSORS, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    head = {"format": FORMAT, "format_version": 1, "kind": "recognizer", "sha256": digest}
+    path.with_suffix(".json").write_text(json.dumps({**head, "note": "hello"}))
+    return path
+
+
 def refused(path: Path, kind: str | None = "recognizer") -> ShapesHDError:
     with pytest.raises(ShapesHDError) as caught:
         load_checkpoint(path, kind)
@@ -44,9 +61,15 @@ def refused(path: Path, kind: str | None = "recognizer") -> ShapesHDError:
     return caught.value
 
 
-def change_card(path: Path, **values: Any) -> None:
+def change_pair(path: Path, **values: Any) -> None:
     card = path.with_suffix(".json")
     card.write_text(json.dumps({**json.loads(card.read_text()), **values}))
+
+
+def with_card(path: Path, text: str) -> None:
+    """Write tensors and a card that says `text`, its digest right."""
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    save_file(TENSORS, path, {"shapeshd": text, "shapeshd_sha256": digest})
 
 
 @pytest.mark.parametrize(
@@ -79,13 +102,29 @@ def test_not_a_number_and_subnormal_values_stay(tmp_path: Path) -> None:
     assert torch.equal(found.view(torch.int32), bits)
 
 
-def test_the_card_says_what_was_given_and_the_digest(path: Path) -> None:
+def test_the_card_says_what_was_given_and_the_digest_of_the_tensors(path: Path) -> None:
     found = load_checkpoint(path, "recognizer")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = hashlib.sha256(save(TENSORS)).hexdigest()
     assert found.digest == digest == read_card(path)["sha256"]
     assert (found.kind, found.card["note"], found.path) == ("recognizer", "hello", path)
-    assert load_checkpoint(path.with_suffix(".json")).digest == digest
-    assert sorted(file.name for file in path.parent.iterdir()) == ["net.json", "net.safetensors"]
+    assert [file.name for file in path.parent.iterdir()] == ["net.safetensors"]
+    assert save_checkpoint(path, "recognizer", TENSORS, {"note": "another"}) == digest
+    assert has_card(path)
+
+
+def test_the_same_checkpoint_is_the_same_file(path: Path) -> None:
+    before = path.read_bytes()
+    save_checkpoint(path, "recognizer", TENSORS, {"note": "hello"})
+    assert path.read_bytes() == before
+
+
+def test_odd_names_and_no_tensors(tmp_path: Path) -> None:
+    path = tmp_path / "net.safetensors"
+    for tensors in ({}, {'\u00e9\n\x7f"\\': torch.zeros(2), "\U0001f600": torch.ones(1)}):
+        digest = save_checkpoint(path, "any", tensors, {"\u00e9": "\u2028"})
+        found = load_checkpoint(path)
+        assert digest == found.digest == hashlib.sha256(save(tensors)).hexdigest()
+        assert (found.tensors.keys(), found.card["\u00e9"]) == (tensors.keys(), "\u2028")
 
 
 def test_a_card_cannot_change_what_the_head_says(tmp_path: Path) -> None:
@@ -113,76 +152,103 @@ def test_a_pickle_under_its_name_does_not_run(path: Path, tmp_path: Path) -> Non
             return os.mkdir, (str(tmp_path / "it-ran"),)
 
     data = pickle.dumps(Bomb())
-    for payload in (data, data + b"\0" * 100):
+    torch.save({"a": Bomb()}, path.with_name("b"))
+    for payload in (data, data + b"\0" * 100, path.with_name("b").read_bytes()):
         path.write_bytes(payload)
-        change_card(path, sha256=hashlib.sha256(payload).hexdigest())
         assert "no safetensors file" in str(refused(path))
-    torch.save({"a": Bomb()}, path)
-    change_card(path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
-    assert "no safetensors file" in str(refused(path))
+        assert not has_card(path)
     assert not (tmp_path / "it-ran").exists()
 
 
-def test_no_flipped_byte_of_the_tensors_goes_unnoticed(path: Path) -> None:
+@pytest.mark.parametrize("which", ["path", "pair"])
+def test_no_flipped_byte_goes_unnoticed(which: str, request: pytest.FixtureRequest) -> None:
+    path: Path = request.getfixturevalue(which)
     whole = path.read_bytes()
     for position in range(len(whole)):
-        data = bytearray(whole)
-        data[position] ^= 1
-        path.write_bytes(data)
-        assert "copy both files again" in str(refused(path))
+        for bit in (1, 32):
+            data = bytearray(whole)
+            data[position] ^= bit
+            path.write_bytes(data)
+            refused(path)
 
 
 def test_a_shortened_file_is_damaged(path: Path) -> None:
-    os.truncate(path, 40)
-    assert refused(path).exit_code == 1
-
-
-def test_a_pair_of_two_checkpoints_does_not_go_together(path: Path) -> None:
-    save_checkpoint(path.with_name("other.safetensors"), "recognizer", filled(1), {})
-    path.with_name("other.safetensors").replace(path)
-    assert "other SHA-256" in str(refused(path))
+    whole = path.read_bytes()
+    for length in (0, 5, 8, 40, len(whole) - 1):
+        path.write_bytes(whole[:length])
+        assert refused(path).exit_code == 1
 
 
 @pytest.mark.parametrize(
     ("text", "status", "words"),
     [
-        ("", 1, "no JSON"),
-        ("{", 1, "no JSON"),
-        ("[1]", 2, "no card"),
-        ("3", 2, "no card"),
-        ('{"format": "shapeshd-checkpoint"}', 2, "no card"),
-        ('{"format": "x", "format_version": 1, "kind": "a", "sha256": ""}', 2, "no card"),
+        ("[1]", 2, "card"),
+        ("3", 2, "card"),
+        ('{"format": "shapeshd-checkpoint"}', 2, "format_version"),
+        ('{"format": "x", "format_version": 1, "kind": "a", "sha256": ""}', 2, "format"),
+        ('{"format": "shapeshd-checkpoint", "format_version": 2, "kind": 3, "sha256": ""}', 2,
+         "kind"),
     ],
-)
-def test_a_damaged_or_foreign_card(path: Path, text: str, status: int, words: str) -> None:
-    path.with_suffix(".json").write_text(text)
+)  # fmt: skip
+def test_a_foreign_card(path: Path, text: str, status: int, words: str) -> None:
+    with_card(path, text)
     error = refused(path)
     assert words in str(error)
     assert error.exit_code == status
 
 
-def test_a_card_that_is_no_text(path: Path) -> None:
-    path.with_suffix(".json").write_bytes(b"\xff\xfe\x00{")
-    assert "no JSON" in str(refused(path))
+def test_a_damaged_card_is_noticed(path: Path) -> None:
+    save_file(TENSORS, path, {"shapeshd": "{", "shapeshd_sha256": "0"})
+    assert refused(path).exit_code == 1
 
 
-def test_what_is_missing_is_named(path: Path, tmp_path: Path) -> None:
+def test_tensors_of_another_program(path: Path) -> None:
+    save_file(TENSORS, path)
+    assert "no card" in str(refused(path))
+    assert not has_card(path)
+    path.with_suffix(".json").write_text('{"model_type": "bert"}')
+    assert "no card" in str(refused(path))
+    assert not has_card(path)
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
     nowhere = tmp_path / "nowhere.safetensors"
     assert str(refused(nowhere)) == f"{nowhere}: no such file"
-    path.rename(tmp_path / "aside")
-    assert str(refused(path)) == f"{path}: no such file, though its card net.json is there"
-    (tmp_path / "aside").rename(path)
-    path.with_suffix(".json").unlink()
-    assert str(refused(path)) == f"{path.with_suffix('.json')}: no such file"
+    assert not has_card(nowhere)
 
 
 def test_a_newer_format_and_another_kind(path: Path) -> None:
     assert str(refused(path, "generator")) == f"{path}: is a recognizer, not a generator"
-    change_card(path, format_version=2)
+    with_card(path, json.dumps({**read_card(path), "format_version": 3}))
     error = refused(path)
-    assert "format version 2" in str(error)
+    assert "format version 3" in str(error)
     assert "newer shapeshd" in str(error)
     assert error.exit_code == 2
+
+
+def test_an_older_pair_is_read_and_saved_as_one_file(pair: Path) -> None:
+    old = load_checkpoint(pair, "recognizer")
+    assert (old.card["note"], has_card(pair)) == ("hello", True)
+    assert torch.equal(old.tensors["a"], TENSORS["a"])
+    assert save_checkpoint(pair, old.kind, old.tensors, old.card) == old.digest
+    new = load_checkpoint(pair, "recognizer")
+    assert (new.card["note"], new.card["format_version"]) == ("hello", FORMAT_VERSION)
+    assert [file.name for file in pair.parent.iterdir()] == ["old.safetensors"]
+
+
+def test_an_older_pair_that_does_not_go_together(pair: Path) -> None:
+    save_file({"a": torch.ones(4)}, pair)
+    assert "other SHA-256" in str(refused(pair))
+    change_pair(pair, format="x")
+    assert "no card" in str(refused(pair))
+    pair.with_suffix(".json").write_text("{")
+    assert "no card" in str(refused(pair))
+
+
+def test_another_program_s_json_beside_it_stays(path: Path) -> None:
+    path.with_suffix(".json").write_text('{"model_type": "bert"}')
+    save_checkpoint(path, "recognizer", TENSORS, {})
+    assert path.with_suffix(".json").exists()
 
 
 def test_another_suffix_is_refused(tmp_path: Path) -> None:
@@ -191,107 +257,42 @@ def test_another_suffix_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_a_card_that_is_not_fit_for_json_leaves_the_old_pair(path: Path) -> None:
+def test_a_card_that_is_not_fit_for_json_leaves_the_old_one(path: Path) -> None:
     before = load_checkpoint(path).digest
     with pytest.raises(TypeError):
         save_checkpoint(path, "recognizer", filled(1), {"bad": object()})
     assert load_checkpoint(path).digest == before
 
 
-SAVE_AND_DIE = """
-import os, sys
-from pathlib import Path
-import torch
-from shapeshd.support.checkpoint import save_checkpoint
+def test_wherever_a_save_dies_the_old_one_or_the_new_one_is_whole(
+    pair: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Killed(BaseException):
+        pass
 
-replace = Path.replace
-def die_at_the_card(source, target):
-    if target.suffix == ".json":
-        os._exit(9)
-    return replace(source, target)
+    def die(*_: Any, **__: Any) -> None:
+        raise Killed
 
-Path.replace = die_at_the_card
-save_checkpoint(Path(sys.argv[1]), "any", {"a": torch.full((4,), 2.0)}, {"value": 2})
-"""
-
-
-def whole_pair(path: Path) -> float:
-    found = load_checkpoint(path, "any")
-    value = float(found.card["value"])
-    assert torch.equal(found.tensors["a"], torch.full((4,), value))
-    return value
+    for call, kept in (("replace", "hello"), ("unlink", "new")):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(Path, call, die)
+            save_checkpoint(pair, "recognizer", filled(1), {"note": "new"})
+        found = load_checkpoint(pair, "recognizer")
+        assert found.card["note"] == kept
+        assert torch.equal(found.tensors["a"], filled(1)["a"] if kept == "new" else TENSORS["a"])
 
 
-class Killed(BaseException):
-    pass
-
-
-def die_at(monkeypatch: pytest.MonkeyPatch, number: int) -> None:
-    """Let the process "die" at the `number`-th change of the folder from now on."""
-    calls = 0
-
-    def watched(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any, **named: Any) -> Any:
-            nonlocal calls
-            calls += 1
-            if calls > number:  # nothing can be tidied up any more, either
-                raise Killed
-            return real(*arguments, **named)
-
-        return call
-
-    monkeypatch.setattr(Path, "replace", watched(Path.replace))
-    monkeypatch.setattr(Path, "unlink", watched(Path.unlink))
-    monkeypatch.setattr(os, "link", watched(os.link))
-
-
-def test_a_process_that_dies_between_the_two_renames_leaves_the_old_pair(tmp_path: Path) -> None:
-    path = tmp_path / "net.safetensors"
-    save_checkpoint(path, "any", filled(1), {"value": 1})
-    before = path.read_bytes()
-    command = [sys.executable, "-c", SAVE_AND_DIE, str(path)]
-    assert subprocess.run(command, check=False).returncode == 9
-    assert path.read_bytes() != before
-    assert whole_pair(path) == 1
-    save_checkpoint(path, "any", filled(3), {"value": 3})
-    assert whole_pair(path) == 3
-
-
-def test_any_row_of_interrupted_saves_leaves_a_whole_pair(tmp_path: Path) -> None:
-    """Wherever a save dies, and where the next one dies after it."""
-    for first in range(6):
-        for second in range(6):
-            path = tmp_path / f"{first}{second}" / "net.safetensors"
-            save_checkpoint(path, "any", filled(0), {"value": 0})
-            known = {0.0}
-            for value, number in ((1, first), (2, second)):
-                with pytest.MonkeyPatch.context() as patch:
-                    die_at(patch, number)
-                    try:
-                        save_checkpoint(path, "any", filled(value), {"value": value})
-                    except Killed:
-                        known |= {value}
-                    else:
-                        known = {value}
-                found = whole_pair(path)
-                assert found in known
-                known = {found}
-            save_checkpoint(path, "any", filled(3), {"value": 3})
-            assert whole_pair(path) == 3
-            assert not path.with_name(f".{path.name}.previous").exists()
-
-
-def test_a_full_disk_leaves_the_old_pair(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_the_old_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
         save_checkpoint(path, "recognizer", filled(1), {})
     monkeypatch.undo()
     assert torch.equal(load_checkpoint(path).tensors["a"], TENSORS["a"])
     save_checkpoint(path, "recognizer", filled(1), {})
-    assert sorted(file.name for file in path.parent.iterdir()) == ["net.json", "net.safetensors"]
+    assert [file.name for file in path.parent.iterdir()] == ["net.safetensors"]
 
 
 def test_weights_must_agree_name_by_name(path: Path) -> None:

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from shapeshd.benchmark.sources.latents import normal_latents
 from shapeshd.benchmark.sources.registry import SourceOptions, open_source
 from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.support.checkpoint import save_checkpoint
 from tests.support.network_pickles import saved, tiny_generator
 
 BATCH = 4
@@ -240,10 +241,10 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
     ):
         with pytest.raises(UsageError, match=message):
             opened(path, "dcgan", **options)
-    with pytest.raises(UsageError, match=r"has no card g\.json beside it"):
+    with pytest.raises(UsageError, match="no card of shapeshd"):
         opened(path, None)
-    path.with_suffix(".json").write_text("{}")
-    with pytest.raises(UsageError, match=r"has a card g\.json beside it, which says what it is"):
+    save_checkpoint(path, "generator", dcgan(), {})
+    with pytest.raises(UsageError, match="has a card of shapeshd"):
         opened(path, "dcgan")
 
 

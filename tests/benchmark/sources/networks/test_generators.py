@@ -24,6 +24,7 @@ import psutil
 import pytest
 import torch
 from onnx import TensorProto, helper
+from safetensors.torch import save_file
 from scipy import stats
 
 import shapeshd.models
@@ -475,8 +476,8 @@ def test_checkpoint_of_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     save_checkpoint(tmp_path / "r.safetensors", "recognizer", network.state_dict(), {})
     with pytest.raises(UsageError, match="holds a recognizer, not a generator"):
         opened(tmp_path / "r.safetensors")
-    path.with_suffix(".json").unlink()
-    with pytest.raises(UsageError, match=r"G: has no card g\.json"):
+    save_file(network.state_dict(), path)
+    with pytest.raises(UsageError, match=r"G: .*no card of shapeshd"):
         opened()
 
 
