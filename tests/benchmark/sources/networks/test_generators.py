@@ -27,9 +27,9 @@ from onnx import TensorProto, helper
 from safetensors.torch import save_file
 from scipy import stats
 
-import shapeshd.models
 from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.latents import normal_latents, sample_seeds
+from shapeshd.benchmark.sources.networks import checkpoint
 from shapeshd.benchmark.sources.networks.checkpoint import open_checkpoint
 from shapeshd.benchmark.sources.networks.external_data import (
     DATA_LOCATION,
@@ -457,9 +457,7 @@ def test_checkpoint_of_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     network = Tanh().eval()
     path = tmp_path / "g.safetensors"
     save_checkpoint(path, "generator", network.state_dict(), {})
-    monkeypatch.setattr(
-        shapeshd.models, "load_generator", lambda path, device: (network, DIM), raising=False
-    )
+    monkeypatch.setattr(checkpoint, "load_generator", lambda path, device: (network, DIM))
 
     def opened(path: Path = path, **options: Any) -> GeneratorSource:
         return open_checkpoint(
