@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from shapeshd.support.random_numbers import philox
+from shapeshd.support.random_numbers import draws_at
 
 from .checks import whole_number
 from .errors import UsageError
@@ -126,9 +126,8 @@ def unit_numbers_at(seed: int, indices: npt.ArrayLike) -> FloatArray:
     images = np.asarray(indices, dtype=np.int64)
     if images.size and not 0 <= images.min() <= images.max() < MAX_IMAGE:
         raise UsageError(f"the index of an image must be at least 0 and below {MAX_IMAGE}")
-    own = np.arange(1, _COUNTERS_PER_IMAGE + 1, dtype=np.uint64)  # NumPy counts before it draws
-    counters = np.uint64(_COUNTERS_PER_IMAGE) * images.astype(np.uint64)[:, None] + own
-    return _from_draws(philox(seed, counters).reshape(len(images), 4 * _COUNTERS_PER_IMAGE))
+    counters = (_COUNTERS_PER_IMAGE * image for image in images.tolist())
+    return _from_draws(draws_at(seed, counters, 4 * _COUNTERS_PER_IMAGE))
 
 
 def _from_draws(draws: npt.NDArray[np.uint64]) -> FloatArray:

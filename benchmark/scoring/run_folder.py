@@ -8,14 +8,16 @@ samples can be added later.
 
 from __future__ import annotations
 
-import fcntl
 import json
 import uuid
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
+
+from filelock import FileLock, Timeout
 
 from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPORT, RESULT
 from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.support.workspace import NO_LOCKS
 
 from .distributed import Ranks
 from .tally import Tally
@@ -41,7 +43,7 @@ class RunFolder:
     def __init__(self, out: Path, settings: dict[str, Any], ranks: Ranks) -> None:
         self.out, self._settings, self._ranks = out, settings, ranks
         self._work = out / _WORK
-        self._lock: IO[bytes] | None = None
+        self._lock = FileLock(self._work / "lock", timeout=0)
         try:
             self._take()
         except BaseException:
@@ -86,11 +88,13 @@ class RunFolder:
                     f"{self.out}: holds other files, such as {foreign[0]}; choose another --out"
                 )
         self._work.mkdir(parents=True, exist_ok=True)
-        self._lock = (self._work / "lock").open("ab")
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+            self._lock.acquire()
+        except Timeout:
             raise ShapesHDError(f"{self.out}: another score is at work in this folder") from None
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
         for path in self._work.glob(".tally-*"):  # of a run that was killed while it wrote
             path.unlink()
 
@@ -153,8 +157,7 @@ class RunFolder:
 
     def close(self) -> None:
         """Let others into the folder."""
-        if self._lock is not None:
-            self._lock.close()
+        self._lock.release()
 
 
 def _shown(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -12,50 +12,30 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-Words = npt.NDArray[np.uint64]
-
-# Salmon et al. 2011, "Parallel random numbers: as easy as 1, 2, 3", table 2.
-_ROUNDS = 10
-_MULTIPLIERS = (0xD2E7470EE14C6C93, 0xCA5A826395121157)
-_WEYL = (0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B)
-_HALF = np.uint64(32)
-_LOW = np.uint64(2**32 - 1)
+_COUNTERS = 2**256  # of Philox, which wrap around
 
 
-def philox(key: int, counters: Words) -> Words:
-    """Return the four 64-bit words that each counter gives.
+def draws_at(key: int, counters: Iterable[int], count: int) -> npt.NDArray[np.uint64]:
+    """Return the 64-bit numbers that NumPy's Philox draws after each of several counters.
+
+    It costs 2.4 us a counter, where reading an image costs 280 us and tracing one on a CPU 1 ms.
 
     Args:
-        key: in [0, 2^64 - 1].
-        counters: uint64, any shape; the upper 192 bits of a counter are 0.
+        key: of the generator, in [0, 2^64 - 1].
+        counters: n whole numbers, in any order.
+        count: numbers to draw after each; a multiple of 4, as one counter gives four.
 
     Returns:
-        uint64, the shape of `counters` with an axis of 4 added, as
-        ``np.random.Philox(key=key, counter=counter - 1).random_raw(4)`` gives them.
+        uint64 (n, count); row i is what
+        ``np.random.Philox(key=key, counter=counters[i]).random_raw(count)`` gives.
     """
-    zero = np.zeros_like(counters)
-    words = (counters, zero, zero, zero)
-    keys = (key, 0)
-    for _ in range(_ROUNDS):
-        high, low = zip(*map(_multiply, _MULTIPLIERS, words[::2]), strict=True)
-        words = (
-            high[1] ^ words[1] ^ np.uint64(keys[0]),
-            low[1],
-            high[0] ^ words[3] ^ np.uint64(keys[1]),
-            low[0],
-        )
-        keys = ((keys[0] + _WEYL[0]) % 2**64, (keys[1] + _WEYL[1]) % 2**64)
-    return np.stack(words, axis=-1)
-
-
-def _multiply(constant: int, words: Words) -> tuple[Words, Words]:
-    """Return the upper and the lower 64 bits of the products with `constant`."""
-    upper, lower = np.uint64(constant >> 32), np.uint64(constant % 2**32)
-    high, low = words >> _HALF, words & _LOW
-    high_lower, low_upper = high * lower, low * upper
-    carry = ((low * lower) >> _HALF) + (high_lower & _LOW) + (low_upper & _LOW)
-    product = high * upper + (high_lower >> _HALF) + (low_upper >> _HALF) + (carry >> _HALF)
-    return product, words * np.uint64(constant)
+    generator, reached = np.random.Philox(key=key, counter=0), 0
+    rows = [np.empty(0, np.uint64)]
+    for counter in counters:
+        generator.advance((counter - reached) % _COUNTERS)
+        rows.append(generator.random_raw(count))
+        reached = counter + count // 4
+    return np.concatenate(rows).reshape(-1, count)
 
 
 def mixed_seed(*numbers: int) -> int:

@@ -8,9 +8,8 @@ machine to another, their folders are left alone for a day.
 
 from __future__ import annotations
 
-import fcntl
+import errno
 import hashlib
-import os
 import platform
 import shutil
 import time
@@ -19,7 +18,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from filelock import FileLock
+
 WORK_FOLDER = ".work"
+NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
+"""Errors of a file system that has no locks: work goes on without one, and nobody sweeps."""
 _OTHERS_SECONDS = 24 * 3600
 
 
@@ -47,36 +50,31 @@ def sweep_work(dataset: Path) -> None:
 
 
 def _sweep(folder: Path) -> None:
-    lock = os.open(_lock_path(folder), os.O_CREAT | os.O_RDWR, 0o666)
-    try:
+    path = _lock_path(folder)
+    with suppress(OSError):  # in use, or a file system without locks
         ours = f"-{_machine()}-" in folder.name
-        if ours or time.time() - os.fstat(lock).st_mtime > _OTHERS_SECONDS:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            _remove(folder)
-    except OSError:
-        pass  # in use, or a file system without locks
-    finally:
-        os.close(lock)
+        if ours or time.time() - path.stat().st_mtime > _OTHERS_SECONDS:
+            with FileLock(path, timeout=0):
+                _remove(folder)
 
 
-def _acquire(folder: Path) -> int:
+def _acquire(folder: Path) -> FileLock:
+    lock = FileLock(_lock_path(folder))
     while True:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            lock = os.open(_lock_path(folder), os.O_CREAT | os.O_RDWR, 0o666)
+            lock.acquire()
         except (FileNotFoundError, FileExistsError):
             continue  # a run that ended just now removed the parent
-        with suppress(OSError):  # without locks in this file system nobody sweeps either
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        with suppress(FileNotFoundError):
-            if _lock_path(folder).stat().st_ino == os.fstat(lock).st_ino:
-                return lock
-        os.close(lock)  # swept between the opening and the locking
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        return lock
 
 
-def _discard(folder: Path, lock: int) -> None:
+def _discard(folder: Path, lock: FileLock) -> None:
     _remove(folder)
-    os.close(lock)
+    lock.release()
     with suppress(OSError):
         folder.parent.rmdir()
 

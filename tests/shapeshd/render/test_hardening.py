@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -104,6 +105,22 @@ def test_runs_that_start_and_end_together_share_the_work_folder(tmp_path: Path) 
     for thread in threads:
         thread.join()
     assert not errors
+    assert not (tmp_path / ".work").exists()
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
+def test_a_file_system_without_locks_will_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with work_folder(tmp_path, "x") as folder:
+        sweep_work(tmp_path)
+        assert folder.is_dir()
+    sweep_work(tmp_path)
     assert not (tmp_path / ".work").exists()
 
 
