@@ -13,21 +13,23 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 import h5py
+from pydantic import TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
 
 from shapeshd.errors import DamagedShardError, UsageError
 from shapeshd.factors import FACTORS
 from shapeshd.support.atomic_files import replace_file
+from shapeshd.support.schema import first_problem
 
 from .shards import (
+    RECORD,
     SHARD_FOLDER,
     Provenance,
-    checked_fields,
     header_of,
     is_shard,
     list_shards,
@@ -37,11 +39,11 @@ from .shards import (
 
 MANIFEST_NAME = "manifest.json"
 VIRTUAL_NAME = "dataset.h5"
-MANIFEST_FORMAT = "3DShapesHD manifest"
-MANIFEST_VERSION = 1
+MANIFEST_FORMAT: Final = "3DShapesHD manifest"
+MANIFEST_VERSION: Final = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=RECORD)
 class ShardEntry:
     """One shard as the manifest lists it; `file` is relative to the dataset folder."""
 
@@ -53,7 +55,7 @@ class ShardEntry:
     labels_sha256: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=RECORD)
 class Manifest:
     """What a dataset folder holds.
 
@@ -61,11 +63,15 @@ class Manifest:
         provenance: what decides the images, equal for all shards.
         count: how many images were asked for.
         shards: the shards that exist, in order.
+        format: of the file.
+        format_version: of the file.
     """
 
     provenance: Provenance
     count: int
     shards: tuple[ShardEntry, ...]
+    format: Literal["3DShapesHD manifest"]
+    format_version: Literal[1]
 
     @property
     def available(self) -> int:
@@ -91,24 +97,34 @@ class Manifest:
     def to_json(self) -> dict[str, Any]:
         """Return the manifest as JSON values."""
         return {
-            "format": MANIFEST_FORMAT,
-            "format_version": MANIFEST_VERSION,
+            "format": self.format,
+            "format_version": self.format_version,
             "complete": self.complete,
             "available": self.available,
-            **dataclasses.asdict(self),
             "provenance": self.provenance.to_json(),
+            "count": self.count,
+            "shards": [dataclasses.asdict(shard) for shard in self.shards],
         }
 
     @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Manifest:
-        """Return the manifest that `to_json` wrote; KeyError or TypeError if it is not one."""
-        if (value["format"], value["format_version"]) != (MANIFEST_FORMAT, MANIFEST_VERSION):
-            raise KeyError(f"format {value['format']!r}, version {value['format_version']!r}")
-        shards = tuple(ShardEntry(**checked_fields(ShardEntry, shard)) for shard in value["shards"])
-        provenance = Provenance(**checked_fields(Provenance, value["provenance"]))
-        if not isinstance(value["count"], int):
-            raise TypeError(f"count is {value['count']!r}")
-        return cls(provenance, value["count"], shards)
+    def read(cls, path: Path) -> Manifest:
+        """Read a file that holds what `to_json` gives.
+
+        Raises:
+            UsageError: in one line that names the field that is wrong.
+            OSError: if the file cannot be read.
+        """
+        try:
+            return _manifest_schema().validate_json(path.read_bytes())
+        except ValidationError as error:
+            raise UsageError(
+                f"{path}: not a manifest of 3DShapesHD ({first_problem(error)})"
+            ) from None
+
+
+@cache
+def _manifest_schema() -> TypeAdapter[Manifest]:
+    return TypeAdapter(Manifest)
 
 
 def scan_shards(dataset: Path, count: int | None = None) -> Manifest:
@@ -146,7 +162,7 @@ def scan_shards(dataset: Path, count: int | None = None) -> Manifest:
         raise UsageError(f"{dataset}: holds no shards of 3DShapesHD")
     if count is None:
         count = max(entry.first_index + entry.count for entry in entries)
-    return Manifest(provenance, count, tuple(entries))
+    return Manifest(provenance, count, tuple(entries), MANIFEST_FORMAT, MANIFEST_VERSION)
 
 
 def load_manifest(dataset: Path) -> Manifest:
@@ -162,12 +178,9 @@ def load_manifest(dataset: Path) -> Manifest:
     if not path.exists():
         return scan_shards(dataset)
     try:
-        manifest = Manifest.from_json(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{path}: not a manifest of 3DShapesHD ({error}); delete it, and it is derived "
-            "from the shards again"
-        ) from None
+        manifest = Manifest.read(path)
+    except UsageError as error:
+        raise UsageError(f"{error}; delete it, and it is derived from the shards again") from None
     for shard in manifest.shards:
         file = dataset / shard.file
         if not file.is_file():
@@ -208,8 +221,7 @@ def manifest_of_what_is_there(path: Path) -> Manifest:
         text = path / MANIFEST_NAME
         if not text.exists():
             raise
-        asked = Manifest.from_json(json.loads(text.read_text(encoding="utf-8"))).count
-        return scan_shards(path, asked)
+        return scan_shards(path, Manifest.read(text).count)
 
 
 def _rescan(dataset: Path, old: Manifest) -> Manifest:

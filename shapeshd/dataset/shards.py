@@ -21,18 +21,21 @@ import json
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import h5py
 import numpy as np
+from pydantic import ConfigDict, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+from pydantic_core import ArgsKwargs
 
 from shapeshd.distribution import Distribution
 from shapeshd.errors import DamagedShardError, MissingPackageError, UsageError, one_line
 from shapeshd.factors import FACTORS, FloatArray
 from shapeshd.scene.render_options import Image
 from shapeshd.support.hdf5_file import SafeFile
+from shapeshd.support.schema import first_problem
 
 FORMAT = "3DShapesHD shard"
 FORMAT_VERSION = 1
@@ -46,11 +49,16 @@ DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, At
 """What h5py raises on damaged bytes."""
 
 
-@dataclass(frozen=True)
+RECORD = ConfigDict(strict=True)
+"""Values of a dataset's records must have the types stated; none is converted."""
+
+
+@dataclass(frozen=True, config=RECORD)
 class Provenance:
     """Everything that decides a dataset's images and how its shards are cut.
 
-    Two shards belong to one dataset only if all of this is equal.
+    Two shards belong to one dataset only if all of this is equal. The names that version 0.1.0
+    wrote before its first release are read, too.
     """
 
     sampling: str
@@ -65,6 +73,13 @@ class Provenance:
     compression: str
     distribution: str = ""
     """`Distribution.text` of sampling "distribution"; "" of others, which do not mention it."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _rename(cls, given: Any) -> Any:
+        if isinstance(given, ArgsKwargs):
+            return ArgsKwargs(given.args, _with_new_names(given.kwargs or {}))
+        return _with_new_names(given) if isinstance(given, dict) else given
 
     def differences(self, other: Provenance) -> list[str]:
         """Name what differs from `other`, one phrase a field."""
@@ -89,6 +104,18 @@ class Provenance:
         return values
 
 
+def _with_new_names(given: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of a `Provenance` with names and values as they are written today."""
+    values = dict(given)
+    if "law" in values:
+        values["distribution"] = values.pop("law")
+    if values.get("sampling") == "law":
+        values["sampling"] = "distribution"
+    if isinstance(renderer := values.get("renderer"), str):
+        values["renderer"] = renderer.replace("shapeshd twin ", "shapeshd ray tracer ")
+    return values
+
+
 def _distribution_difference(mine: str, theirs: str) -> str:
     try:
         one, other = Distribution.from_text(mine), Distribution.from_text(theirs)
@@ -97,9 +124,9 @@ def _distribution_difference(mine: str, theirs: str) -> str:
     return f"distribution is {one}, not {other}: {one.difference(other)}"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=RECORD)
 class ShardHeader:
-    """One shard's attributes: whose it is, where it stands, and its digests."""
+    """One shard's attributes: its dataset, its place there, and its digests."""
 
     provenance: Provenance
     first_index: int
@@ -280,26 +307,6 @@ def _attribute(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def checked_fields(kind: type[Any], values: dict[str, Any]) -> dict[str, Any]:
-    """Pick the fields of the dataclass `kind` from `values`.
-
-    Raises:
-        KeyError: if one without a default is missing.
-        TypeError: if one is of another type than the dataclass says.
-    """
-    kinds: dict[str, Any] = {"str": str, "int": int, "float | None": (float, int, type(None))}
-    kinds["Provenance"] = Provenance
-    fields = {}
-    for field in dataclasses.fields(kind):
-        if field.name not in values and field.default is not dataclasses.MISSING:
-            continue
-        value = values[field.name]
-        if isinstance(value, bool) or not isinstance(value, kinds[str(field.type)]):
-            raise TypeError(f"{field.name} is {value!r}")
-        fields[field.name] = value
-    return fields
-
-
 def damaged(path: Path, what: str, error: Exception | None = None) -> DamagedShardError:
     """Return the error that says what is wrong with a shard and how to mend it."""
     detail = f" ({one_line(error)})" if error else ""
@@ -329,14 +336,16 @@ def header_of(file: h5py.File, path: Path) -> ShardHeader:
                 f"shapeshd (format {FORMAT!r}, version {FORMAT_VERSION}) cannot read or replace"
             )
         attributes["antialias"] = attributes["antialias"] or None
-        provenance = Provenance(**checked_fields(Provenance, attributes))
+        provenance = Provenance(**attributes)
         images, labels = file["images"], file["labels"]
         size, count = provenance.size, int(labels.shape[0])
         form = (images.shape, images.dtype, labels.shape, labels.dtype)
-        attributes |= {"provenance": provenance, "count": count}
-        header = ShardHeader(**checked_fields(ShardHeader, attributes))
+        header = ShardHeader(**{**attributes, "provenance": provenance, "count": count})
     except UsageError:
         raise
+    except ValidationError as error:
+        what = f"is no whole shard of 3DShapesHD ({first_problem(error)})"
+        raise damaged(path, what) from None
     except DAMAGE as error:
         raise damaged(path, "is no whole shard of 3DShapesHD", error) from None
     if form != ((count, size, size, 3), np.dtype("u1"), (count, len(FACTORS)), np.dtype("<f8")):

@@ -119,8 +119,8 @@ class _PovRay(Engine):
         return povray.stream_images(factors, options, work, parallel, home)
 
 
-class _Twin(Engine):
-    """`RayTracer` on the CPU, in float64.
+class _PyTorch(Engine):
+    """The ray tracer in PyTorch, on the CPU and in float64.
 
     How tensors are cut moves its results by some 1e-16, by another arithmetic for the last
     values of a row. That changes a pixel only where a value lies as close to the edge between
@@ -130,9 +130,10 @@ class _Twin(Engine):
     name = "torch"
 
     def renderer(self) -> str:
-        return f"shapeshd twin {RAYTRACER_VERSION}"
+        return f"shapeshd ray tracer {RAYTRACER_VERSION}"
 
     def scene_sha256(self) -> str:
+        # "twin" was the ray tracer's name when the first sets were rendered: digests must stay.
         decisive = {"twin": RAYTRACER_VERSION, "constants": constants.read_constants()}
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()
 
@@ -178,7 +179,7 @@ def is_scene_installed(engine: str, scene_sha256: str) -> bool:
     return engine in _ENGINES and _ENGINES[engine].scene_sha256() == scene_sha256
 
 
-_ENGINES: dict[str, Engine] = {engine.name: engine for engine in (_PovRay(), _Twin())}
+_ENGINES: dict[str, Engine] = {engine.name: engine for engine in (_PovRay(), _PyTorch())}
 ENGINES = tuple(_ENGINES)
 """The names of the engines; the first one is the reference and the default."""
 

@@ -137,7 +137,8 @@ def _read_manifest(path: Path) -> tuple[Manifest | None, dict[str, Any], str]:
     if not path.exists():
         return None, {}, f"{path}: is missing; `shapeshd render` on this dataset writes it anew"
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        return Manifest.from_json(value), value, ""
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return None, {}, f"{path}: not a manifest of 3DShapesHD ({error})"
+        return Manifest.read(path), json.loads(path.read_bytes()), ""
+    except OSError as error:
+        return None, {}, f"{path}: cannot be read ({error})"
+    except UsageError as error:
+        return None, {}, str(error)

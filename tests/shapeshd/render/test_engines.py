@@ -233,11 +233,11 @@ def test_the_twin_needs_no_povray(run: Run, traced: Path, tmp_path: Path) -> Non
     out = tmp_path / "out"
     status, stdout, stderr = run("render", out, *TWIN, "--dry-run")
     assert (status, stderr) == (0, "")
-    assert "50 images of 32x32 in 3 shards by shapeshd twin 1" in stdout
+    assert "50 images of 32x32 in 3 shards by shapeshd ray tracer 1" in stdout
     assert not out.exists()
     status, stdout, stderr = run("render", out, *TWIN)
     assert status == 0, stderr
-    assert "rendered 50 images with shapeshd twin 1" in stdout
+    assert "rendered 50 images with shapeshd ray tracer 1" in stdout
     assert files(out) == files(traced)
     status, stdout, _ = run("verify", out, "--rerender", COUNT, "--json")
     assert status == 0
@@ -258,7 +258,7 @@ def test_provenance_says_the_engine(run: Run, tmp_path: Path) -> None:
     provenance = read_header(list_shards(out)[0]).provenance
     assert (provenance.engine, provenance.renderer) == (
         "torch",
-        f"shapeshd twin {RAYTRACER_VERSION}",
+        f"shapeshd ray tracer {RAYTRACER_VERSION}",
     )
     assert provenance.scene_sha256 == engine_named("torch").scene_sha256()
 

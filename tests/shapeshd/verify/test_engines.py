@@ -118,11 +118,13 @@ def test_the_twin_checks_a_povray_set_without_povray(
 
 def test_another_twin_is_said(copies: dict[str, Path]) -> None:
     for number in range(3):
-        rewrite(shard(copies["torch"], number), renderer="shapeshd twin 0", scene_sha256="0" * 64)
+        rewrite(
+            shard(copies["torch"], number), renderer="shapeshd ray tracer 0", scene_sha256="0" * 64
+        )
     write_manifest(copies["torch"], COUNT)
     found = check(verify_dataset(copies["torch"], rerender=2), "pixels")
     assert found.passed
-    assert "with shapeshd twin 1, but the dataset with shapeshd twin 0" in found.detail
+    assert "with shapeshd ray tracer 1, but the dataset with shapeshd ray tracer 0" in found.detail
     assert "templates are not those" in found.detail
     found = check(verify_dataset(copies["torch"], rerender=2, engine="povray"), "pixels")
     assert len(found.values["installed_differs"]) == 1  # another engine is meant to differ
