@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 
 class ShapesHDError(Exception):
     """Something outside the program is wrong; the message says what and how to mend it.
@@ -39,6 +41,12 @@ class MissingPackageError(ShapesHDError, ImportError):
     def of(cls, package: str, extra: str, purpose: str) -> MissingPackageError:
         """Return the error for `package`, which the extra `extra` installs."""
         return cls(f"{purpose} needs {package}: pip install 'shapeshd[{extra}]'")
+
+
+def require_posix() -> None:
+    """Raise `ShapesHDError` on Windows, which lacks what reading and rendering are built on."""
+    if not hasattr(os, "pread"):
+        raise ShapesHDError("shapeshd runs on Linux and macOS; on Windows use WSL")
 
 
 def one_line(error: BaseException) -> str:

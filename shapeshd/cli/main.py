@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from shapeshd import __version__
-from shapeshd.errors import ShapesHDError, one_line
+from shapeshd.errors import ShapesHDError, one_line, require_posix
 
 _COMMANDS = {
     "render": "Render 3DShapesHD, or go on where a stopped run ended.",
@@ -72,6 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
+        require_posix()
         status = cli.main(given, prog_name="shapeshd", standalone_mode=False)
         sys.stdout.flush()
         sys.exit(status if isinstance(status, int) else 0)

@@ -19,7 +19,13 @@ from typing import Any, NoReturn, Protocol
 import h5py
 import numpy as np
 
-from shapeshd.errors import DamagedShardError, MissingPackageError, UsageError, one_line
+from shapeshd.errors import (
+    DamagedShardError,
+    MissingPackageError,
+    UsageError,
+    one_line,
+    require_posix,
+)
 from shapeshd.factors import FACTORS, FloatArray, IntArray
 from shapeshd.scene.render_options import Image
 
@@ -219,6 +225,7 @@ class ImageFile:
 
 def find_files(path: Path, files: OpenFiles, *, allow_incomplete: bool) -> list[ImageFile]:
     """Return the sources of what `path` names; see `shapeshd.dataset.shapes_hd.ShapesHD`."""
+    require_posix()
     path = path.expanduser().absolute()  # a worker may have another working directory
     if path.is_dir():
         return _find_shards(path, files, allow_incomplete)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import shutil
 import tempfile
 import time
@@ -21,7 +20,7 @@ from shapeshd.dataset.shards import (
     open_shard,
     read_labels,
 )
-from shapeshd.errors import DamagedShardError, ShapesHDError, UsageError
+from shapeshd.errors import DamagedShardError, ShapesHDError, UsageError, require_posix
 from shapeshd.scene.render_options import RenderOptions
 from shapeshd.scene.sampling import Sampling
 from shapeshd.support.workspace import WORK_FOLDER
@@ -120,6 +119,7 @@ def plan_render(
             message names the difference.
         RendererError: if the engine is POV-Ray, and it is missing or too old.
     """
+    require_posix()
     options = options or RenderOptions()
     if count is None:
         count = DEFAULT_COUNT if sampling.length is None else sampling.length
@@ -211,6 +211,8 @@ def estimate(plan: RenderPlan, jobs: int) -> Estimate:
     The time is the CPU time that rendering and writing need, spread over `jobs` cores; the
     size is that of the compressed images.
     """
+    import resource  # of POSIX alone
+
     missing = plan.missing()
     images = sum(missing.values())
     if not images:

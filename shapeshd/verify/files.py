@@ -13,14 +13,14 @@ from shapeshd.dataset.manifest import MANIFEST_NAME, VIRTUAL_NAME
 from shapeshd.dataset.shards import open_hdf5, open_shard, shard_number
 from shapeshd.factors import FACTORS
 
-from .read import Check, Evidence, describe_images, judge
+from .evidence import Check, Evidence, describe_images, outcome
 
 
 def check_digests(evidence: Evidence) -> Check:
     """Every shard can be read whole and holds what its digests say."""
     sound = sum(len(labels) for labels in evidence.labels.values())
     detail = f"{len(evidence.labels)} of {len(evidence.paths)} shards are sound: {sound} images"
-    return judge("digests", detail, evidence.damage)
+    return outcome("digests", detail, evidence.damage)
 
 
 def check_provenance(evidence: Evidence) -> Check:
@@ -39,7 +39,7 @@ def check_provenance(evidence: Evidence) -> Check:
         f"{reference.sampling}{seed}, {reference.size}x{reference.size} pixels, "
         f"{reference.renderer}"
     )
-    return judge("provenance", detail, problems)
+    return outcome("provenance", detail, problems)
 
 
 def check_names(evidence: Evidence) -> Check:
@@ -52,7 +52,7 @@ def check_names(evidence: Evidence) -> Check:
                 f"{path}: starts at image {header.first_index}, but a file of this name "
                 f"at image {wanted}"
             )
-    return judge("file names", f"{len(evidence.headers)} names against the first image", problems)
+    return outcome("file names", f"{len(evidence.headers)} names against the first image", problems)
 
 
 def check_sizes(evidence: Evidence) -> Check:
@@ -65,7 +65,7 @@ def check_sizes(evidence: Evidence) -> Check:
                 f"{path}: holds {header.count} images from {header.first_index} on, not {wanted} "
                 f"(shard size {header.provenance.shard_size}, {evidence.asked} images asked for)"
             )
-    return judge("shard sizes", "every shard but the last is full", problems)
+    return outcome("shard sizes", "every shard but the last is full", problems)
 
 
 def _spans(evidence: Evidence) -> list[tuple[int, int, Path]]:
@@ -101,7 +101,7 @@ def check_coverage(evidence: Evidence) -> Check:
     if reached < evidence.asked:
         missing = describe_images(reached, evidence.asked)
         problems.append(f"{evidence.dataset}: no shard holds the {missing}")
-    return judge("gaps and doubles", f"images 0 to {evidence.asked - 1}, each once", problems)
+    return outcome("gaps and doubles", f"images 0 to {evidence.asked - 1}, each once", problems)
 
 
 def check_manifest(evidence: Evidence) -> Check:
@@ -129,7 +129,7 @@ def check_manifest(evidence: Evidence) -> Check:
     for name, value in manifest.to_json().items():
         if name in ("available", "complete") and evidence.manifest_json.get(name) != value:
             problems.append(f"{where}: its own list of shards means {name} = {value}")
-    return judge("manifest", f"{len(manifest.shards)} entries against the shards", problems)
+    return outcome("manifest", f"{len(manifest.shards)} entries against the shards", problems)
 
 
 def check_virtual(evidence: Evidence) -> Check:
@@ -153,7 +153,7 @@ def check_virtual(evidence: Evidence) -> Check:
                 problems = _virtual_problems(file, evidence)
     except (OSError, RuntimeError, KeyError, AttributeError, ValueError) as error:
         problems = [f"{path}: cannot be read as the whole dataset ({error})"]
-    return judge(VIRTUAL_NAME, f"images and labels of all {count} images", problems)
+    return outcome(VIRTUAL_NAME, f"images and labels of all {count} images", problems)
 
 
 def _virtual_problems(file: h5py.File, evidence: Evidence) -> list[str]:

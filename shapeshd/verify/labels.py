@@ -12,7 +12,7 @@ from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, FACTORS, NAMES, bin_indices, check_factors
 from shapeshd.scene.sampling import Sampling, make_sampling
 
-from .read import Check, Evidence, describe_images, judge
+from .evidence import Check, Evidence, describe_images, outcome
 
 MIN_EXPECTED = 5
 """Expected images per bin below which the chi-square distribution is a poor approximation."""
@@ -56,7 +56,7 @@ def check_ranges(evidence: Evidence) -> Check:
         except UsageError as error:
             problems.append(f"{path}: {error}")
     count = sum(len(labels) for labels in evidence.labels.values())
-    return judge("label ranges", f"six factors of {count} images", problems)
+    return outcome("label ranges", f"six factors of {count} images", problems)
 
 
 def check_labels(evidence: Evidence, sampling: Sampling | None, reason: str) -> Check:
@@ -82,7 +82,7 @@ def check_labels(evidence: Evidence, sampling: Sampling | None, reason: str) -> 
                 f"{first + row}: {NAMES[column]} is {float(labels[row, column])!r}, "
                 f"not {float(expected[row, column])!r}"
             )
-    return judge("labels", f"recomputed bit for bit ({sampling.name})", problems)
+    return outcome("labels", f"recomputed bit for bit ({sampling.name})", problems)
 
 
 def check_uniformity(evidence: Evidence) -> Check:
@@ -138,4 +138,4 @@ def check_uniformity(evidence: Evidence) -> Check:
         for what, p in p_values.items()
         if p * len(p_values) < MIN_P
     ]
-    return judge(name, detail, problems, p_values=p_values, images=len(labels))
+    return outcome(name, detail, problems, p_values=p_values, images=len(labels))

@@ -20,7 +20,7 @@ from shapeshd.scene.render_options import Image, RenderOptions
 from shapeshd.support.distributed import core_count
 from shapeshd.support.progress import progress_bar
 
-from .read import Check, Evidence, judge
+from .evidence import Check, Evidence, outcome
 
 NAME = "pixels"
 TOLERANCE = 1
@@ -70,7 +70,7 @@ def check_pixels(evidence: Evidence, count: int, seed: int, engine: str | None =
     engine = engine or provenance.engine
     if engine not in ENGINES:
         problem = f"engine {engine!r} is unknown here and cannot render its images again"
-        return judge(NAME, "not rendered again", [problem])
+        return outcome(NAME, "not rendered again", [problem])
     try:
         differences = _installed_differences(provenance, engine)
         drawn = _draw(headers, labels, count, seed)
@@ -80,7 +80,7 @@ def check_pixels(evidence: Evidence, count: int, seed: int, engine: str | None =
             else:
                 detail, problems, values = _compare_roughly(drawn, pairs, engine)
     except ShapesHDError as error:
-        return judge(NAME, "the images could not be rendered again", [str(error)])
+        return outcome(NAME, "the images could not be rendered again", [str(error)])
     detail = "; ".join([f"{detail}, drawn with seed {seed}", *differences])
     values |= {
         "engine": engine,
@@ -89,7 +89,7 @@ def check_pixels(evidence: Evidence, count: int, seed: int, engine: str | None =
         "indices": drawn.indices,
         "installed_differs": differences,
     }
-    return judge(NAME, detail, problems, **values)
+    return outcome(NAME, detail, problems, **values)
 
 
 def _draw(

@@ -13,6 +13,9 @@ import pytest
 
 import shapeshd
 from shapeshd.cli import main as cli
+from shapeshd.errors import ShapesHDError
+from shapeshd.render import plan_render
+from shapeshd.scene import UniformSampling
 
 Run = Callable[..., tuple[int, str, str]]
 COMMANDS = ["render", "verify", "info", "preview", "export"]
@@ -30,7 +33,7 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     script = (
         "import sys\nfrom shapeshd.cli.main import main\n"
         f"try:\n    main({arguments!r})\nexcept SystemExit as stop:\n    assert not stop.code\n"
-        "heavy = {'torch', 'h5py', 'numpy', 'pandas', 'joblib', 'scipy', 'vapory'}\n"
+        "heavy = {'torch', 'h5py', 'numpy', 'pandas', 'joblib', 'scipy', 'vapory', 'pydantic'}\n"
         "print('HEAVY', sorted(heavy & set(sys.modules)))\n"
     )
     done = subprocess.run(
@@ -40,7 +43,12 @@ def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_rendering_does_not_import_torch() -> None:
-    script = "import sys, shapeshd.render.run, shapeshd.verify\nassert 'torch' not in sys.modules"
+    script = (
+        "import sys, shapeshd.dataset, shapeshd.render, shapeshd.scene, shapeshd.verify\n"
+        "from shapeshd.dataset import describe_dataset, load_manifest\n"
+        "from shapeshd.render import plan_render, run_render\n"
+        "assert 'torch' not in sys.modules"
+    )
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
@@ -63,6 +71,26 @@ def test_all_public_names_are_there() -> None:
         assert getattr(shapeshd, name) is not None
     with pytest.raises(AttributeError, match="nonsense"):
         _ = shapeshd.nonsense
+
+
+@pytest.mark.parametrize("arguments", [["--version"], ["render", "out"]])
+def test_windows_is_refused_in_one_line(
+    run: Run, monkeypatch: pytest.MonkeyPatch, arguments: list[str]
+) -> None:
+    monkeypatch.delattr(os, "pread")
+    status, stdout, stderr = run(*arguments)
+    assert (status, stdout) == (1, "")
+    assert "Windows" in stderr and "WSL" in stderr and len(stderr.splitlines()) == 1
+
+
+def test_reading_and_rendering_are_refused_on_windows(
+    rendered: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(os, "pread")
+    with pytest.raises(ShapesHDError, match="Windows"):
+        shapeshd.ShapesHD(rendered)
+    with pytest.raises(ShapesHDError, match="Windows"):
+        plan_render(tmp_path / "out", UniformSampling())
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["--nonsense"], ["render"], ["info"]])

@@ -134,8 +134,10 @@ def test_a_shard_of_another_dataset_is_found(data: Path) -> None:
         ({"available": 49}, "available = 50"),
         ({"complete": False}, "complete = True"),
         ({"shards": []}, "is not in manifest.json"),
-        ({"format": "other"}, "not a manifest"),
-        ({"shards": 3}, "not a manifest"),
+        ({"format": "other"}, "format"),
+        ({"format_version": 2}, "format_version"),
+        ({"shards": 3}, "shards"),
+        ({"count": "many"}, "count"),
     ],
 )
 def test_a_wrong_manifest_is_found(data: Path, change: dict[str, Any], said: str) -> None:
@@ -154,6 +156,16 @@ def test_a_wrong_entry_of_the_manifest_is_found(data: Path, field: str) -> None:
     path.write_text(json.dumps(value))
     result = verify_dataset(data)
     assert f"{shard(data, 1)}: {field} is" in problems(result, "manifest")
+
+
+def test_what_is_wrong_in_a_manifest_is_named_in_one_line(run: Run, data: Path) -> None:
+    path = data / "manifest.json"
+    value = json.loads(path.read_text())
+    value["provenance"]["seed"] = "zero"
+    path.write_text(json.dumps(value))
+    status, _, stderr = run("export", data, data.parent / "out", "--format", "folder")
+    assert status == 2
+    assert str(path) in stderr and "provenance.seed" in stderr and len(stderr.splitlines()) == 1
 
 
 def test_a_missing_manifest_is_found(data: Path) -> None:

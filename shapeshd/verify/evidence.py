@@ -39,7 +39,7 @@ class Check:
     values: dict[str, Any] = field(default_factory=dict)
 
 
-def judge(name: str, detail: str, problems: list[str], **values: Any) -> Check:
+def outcome(name: str, detail: str, problems: list[str], **values: Any) -> Check:
     """Return a check that was made; it failed if there are problems."""
     return Check(name, not problems, detail, tuple(problems), values)
 
