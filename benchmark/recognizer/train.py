@@ -13,26 +13,24 @@ from __future__ import annotations
 
 import copy
 import math
-import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from shapeshd.checks import whole_number
 from shapeshd.dataset.shapes_hd import ShapesHD
-from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
+from shapeshd.errors import UsageError
 from shapeshd.factors import FACTORS, SHAPE
-from shapeshd.support.checkpoint import load_checkpoint, load_weights, save_checkpoint
-from shapeshd.support.interrupts import stop_requested
-from shapeshd.support.progress import note, progress_bar
+from shapeshd.support.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from shapeshd.support.progress import note
 from shapeshd.support.random_numbers import mixed_seed
-from shapeshd.support.run_log import RunLog
-from shapeshd.support.run_state import require_same_settings
+from shapeshd.support.training_loop import ResumableTraining
+from shapeshd.support.training_state import move_average, restore_tensors, state_tensors
 
 from .data import Origin, check_split, ordered_batches, training_batches
 from .degradation import degrade
@@ -40,10 +38,6 @@ from .evaluate import Accuracy, evaluate
 from .network import NetworkConfig, Reading, RecognitionNetwork
 from .recognizer import FILE_NAME, KIND, Recognizer, encode_factors, find_recognizer
 
-STATE_NAME = "training.safetensors"
-STATE_KIND = "recognizer-training"
-_SAVE_SECONDS = 60.0
-_LOG_STEPS = 50
 _WIDTHS = [factor.period / factor.bins for factor in FACTORS]
 _ENTRY = "geometry.enter.weight"
 _GEOMETRY = 2.0  # scale and orientation are the hardest to read: they weigh more
@@ -146,8 +140,8 @@ def total_loss(losses: Mapping[str, Tensor]) -> Tensor:
     ).sum()
 
 
-class RecognizerTraining:
-    """A run: its networks, its optimizer, its folder.
+class RecognizerTraining(ResumableTraining):
+    """Trains a recognizer in its folder.
 
     Args:
         dataset: the images, of the network's size.
@@ -157,11 +151,16 @@ class RecognizerTraining:
         config: how.
         device: where.
         start_from: a recognizer whose weights are taken over, as far as they fit.
+        workers: processes that read images.
 
     Raises:
         UsageError: if an argument is impossible, or `out` holds another run.
         ShapesHDError: if the state in `out` is damaged.
     """
+
+    state_file = "training.safetensors"
+    save_seconds = 60.0
+    memory_names = "--batch"
 
     def __init__(
         self,
@@ -172,21 +171,21 @@ class RecognizerTraining:
         config: TrainingConfig,
         device: str | torch.device = "cpu",
         start_from: str | Path | None = None,
+        workers: int = 0,
     ) -> None:
-        self.config, self.origin, self.out = config, origin, out
+        self.config, self.origin = config, origin
         self.device = torch.device(device)
-        self._dataset = dataset
+        self._dataset, self._workers = dataset, workers
         self._left = check_split(len(dataset), config.held_out, config.batch)
         torch.manual_seed(config.seed)
         self.network = RecognitionNetwork(network)
-        self._settings: dict[str, Any] = {
+        settings = {
             "network": network.to_json(),
             "config": config.to_json(),
             "data": origin.to_json(),
-            "start_from": None,
+            "start_from": None if start_from is None else _take_over(self.network, start_from),
         }
-        if start_from is not None:
-            self._settings["start_from"] = _take_over(self.network, start_from)
+        super().__init__(out, settings, name="recognizer", steps=config.steps, batch=config.batch)
         self.network.to(self.device).to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(self.network)
         self._optimizer = torch.optim.AdamW(
@@ -195,148 +194,80 @@ class RecognizerTraining:
             betas=(0.9, 0.99),
             weight_decay=config.weight_decay,
         )
-        self.step, self.seconds = 0, 0.0
-        self._resume()
-        self._log = RunLog(out / "log.jsonl", self.step)
+        self.resume()
 
-    @property
-    def finished(self) -> bool:
-        """Whether all steps have been taken."""
-        return self.step >= self.config.steps
-
-    def run(self, *, workers: int = 0, progress: bool = False) -> Accuracy:
+    def run(self, *, progress: bool = False) -> Accuracy:
         """Train to the end, save the recognizer, and evaluate it on the held-out images.
 
         Args:
-            workers: processes that read images.
             progress: show a bar on stderr.
 
         Raises:
             InterruptedRunError: if SIGINT or SIGTERM came; the state is saved.
             ShapesHDError: if the loss is no longer a number, or images cannot be read.
         """
-        config, started = self.config, time.monotonic() - self.seconds
-        batches = training_batches(
-            self._dataset, self._left, config.batch, config.seed, self.step, config.steps, workers
-        )
-        saved = time.monotonic()
-        losses: dict[str, Tensor] = {}
-        with stop_requested() as stop, progress_bar(config.images, "train", shown=progress) as bar:
-            bar.n = bar.initial = self.step * config.batch  # so that the rate is this run's
-            for images, factors in batches:
-                losses = self._take_step(images, factors)
-                self.seconds = time.monotonic() - started
-                bar.update(config.batch)
-                if self.step % _LOG_STEPS == 0:
-                    values = self._check(losses)
-                    bar.set_postfix_str(f"loss {values['loss']:.3f}", refresh=False)
-                    self._log.write(step=self.step, seconds=round(self.seconds, 2), **values)
-                if stop.is_set():
-                    self._check(losses)
-                    self.save_state()
-                    raise InterruptedRunError(
-                        f"interrupted after {self.step:,} of {config.steps:,} steps; the same "
-                        "command goes on from there"
-                    )
-                if time.monotonic() - saved > _SAVE_SECONDS:
-                    self._check(losses)
-                    self.save_state()
-                    saved = time.monotonic()
-        if losses:
-            self._check(losses)
-            self.save_state()
-        return self._finish()
+        self.take_steps(progress=progress)
+        note("reading the held-out images")
+        recognizer = Recognizer(self.average, str(self.folder), device=self.device)
+        first, last = self._left, len(self._dataset)
+        result = evaluate(recognizer, ordered_batches(self._dataset, first, last))
+        data = {**self.origin.to_json(), "images": last - first, "held_out_from": first}
+        card = {
+            "network": self.network.config.to_json(),
+            "training": {
+                **self.settings,
+                "data": {**self.origin.to_json(), "images": self._left},
+                "steps": self.step,
+                "images_seen": self.step * self.batch,
+                "seconds": round(self.seconds, 1),
+                "device": self.device.type,
+                "versions": {"torch": torch.__version__},
+            },
+            "accuracy": {**result.to_json(), "data": data},
+        }
+        save_checkpoint(self.folder / FILE_NAME, KIND, self.average.state_dict(), card)
+        return result
 
-    def _take_step(self, images: Tensor, factors: Tensor) -> dict[str, Tensor]:
+    def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        """Yield images, uint8, and their factors."""
         config = self.config
+        return training_batches(
+            self._dataset, self._left, self.batch, config.seed, self.step, self.steps, self._workers
+        )
+
+    def take_step(self, batch: tuple[Tensor, Tensor]) -> dict[str, Tensor]:
+        """Return the loss, and its parts by the factor's name."""
+        config, (images, factors) = self.config, batch
         for group in self._optimizer.param_groups:
             group["lr"] = config.rate_at(self.step)
         generator = torch.Generator().manual_seed(mixed_seed(config.seed, self.step, 1))
         pixels = degrade(images.to(self.device, non_blocking=True), config.degraded, generator)
-        coarse = config.precision == "bf16" and self.step < config.steps * (1 - config.exact)
+        coarse = config.precision == "bf16" and self.step < self.steps * (1 - config.exact)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=coarse):
             reading = self.network(pixels)
         losses = reading_loss(reading, factors.to(self.device, non_blocking=True))
+        loss = total_loss(losses)
         self._optimizer.zero_grad(set_to_none=True)
-        total_loss(losses).backward()
+        loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
         self._optimizer.step()
-        self.step += 1
-        weight = 1 - min(config.average, (1 + self.step) / (10 + self.step))
-        with torch.no_grad():
-            torch._foreach_lerp_(
-                list(self.average.parameters()), list(self.network.parameters()), weight
-            )
-        return {name: loss.detach() for name, loss in losses.items()}
+        move_average(self.average, self.network, config.average, self.step + 1)
+        return {name: part.detach() for name, part in {"loss": loss, **losses}.items()}
 
-    def _check(self, losses: Mapping[str, Tensor]) -> dict[str, float]:
-        total = float(total_loss(losses))
-        if not math.isfinite(total):
-            raise ShapesHDError(
-                f"the loss is {total} after step {self.step:,}: the training has diverged; what "
-                f"was saved before it stays, but begin again with a lower learning rate"
-            )
-        values = {name: round(float(loss), 5) for name, loss in losses.items()}
-        return {"loss": round(total, 5), **values}
+    def trained(self) -> Mapping[str, nn.Module]:
+        """Return the network."""
+        return {"network": self.network}
 
-    def _finish(self) -> Accuracy:
-        note("reading the held-out images")
-        recognizer = Recognizer(self.average, str(self.out), device=self.device)
-        first, last = self._left, len(self._dataset)
-        result = evaluate(recognizer, ordered_batches(self._dataset, first, last))
-        data = {**self.origin.to_json(), "images": last - first, "held_out_from": first}
-        versions = {"torch": torch.__version__}
-        card = {
-            "network": self.network.config.to_json(),
-            "training": {
-                **self._settings,
-                "data": {**self.origin.to_json(), "images": self._left},
-                "steps": self.step,
-                "images_seen": self.step * self.config.batch,
-                "seconds": round(self.seconds, 1),
-                "device": self.device.type,
-                "versions": versions,
-            },
-            "accuracy": {**result.to_json(), "data": data},
-        }
-        save_checkpoint(self.out / FILE_NAME, KIND, self.average.state_dict(), card)
-        return result
+    def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
+        """Return the network, its average and the optimizer's moments."""
+        return state_tensors(self._networks(), {"adam": self._optimizer}), {}
 
-    def save_state(self) -> None:
-        """Save all that is needed to go on."""
-        tensors = {f"network.{key}": value for key, value in self.network.state_dict().items()}
-        tensors |= {f"average.{key}": value for key, value in self.average.state_dict().items()}
-        for (name, _), (_, state) in zip(
-            self.network.named_parameters(), self._optimizer.state_dict()["state"].items(),
-            strict=True,
-        ):  # fmt: skip
-            tensors |= {f"optimizer.{key}.{name}": value for key, value in state.items()}
-        card = {**self._settings, "step": self.step, "seconds": self.seconds}
-        save_checkpoint(self.out / STATE_NAME, STATE_KIND, tensors, card)
+    def restore(self, state: Checkpoint) -> None:
+        """Take over the network, its average and the optimizer's moments."""
+        restore_tensors(self._networks(), {"adam": self._optimizer}, state.tensors, state.path)
 
-    def _resume(self) -> None:
-        path = self.out / STATE_NAME
-        if not path.exists():
-            return
-        state = load_checkpoint(path, STATE_KIND)
-        require_same_settings(self.out, state.card, self._settings)
-        for prefix, network in (("network.", self.network), ("average.", self.average)):
-            load_weights(network, _below(state.tensors, prefix), path)
-        saved = self._optimizer.state_dict()
-        moments = _below(state.tensors, "optimizer.")
-        keys = ("step", "exp_avg", "exp_avg_sq")
-        saved["state"] = {
-            number: {key: moments[f"{key}.{name}"] for key in keys}
-            for number, (name, _) in enumerate(self.network.named_parameters())
-        }
-        self._optimizer.load_state_dict(saved)
-        self.step, self.seconds = state.card["step"], state.card["seconds"]
-
-
-def _below(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
-    return {
-        name[len(prefix) :]: tensor for name, tensor in tensors.items() if name.startswith(prefix)
-    }
+    def _networks(self) -> dict[str, nn.Module]:
+        return {"network": self.network, "average": self.average}
 
 
 def _take_over(network: RecognitionNetwork, name: str | Path) -> str:

@@ -12,8 +12,7 @@ from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.models.config import FACTORS
 from shapeshd.models.config_file import config_from
 from shapeshd.models.networks.encoder import Encoder, EncoderConfig, build_encoder, encoder_config
-from shapeshd.models.training.evaluator import ENCODER_KIND
-from shapeshd.models.training.run_files import ENCODER
+from shapeshd.models.training.run_files import ENCODER, ENCODER_KIND
 from shapeshd.support.checkpoint import load_checkpoint, load_weights, read_card
 
 _TABLES = ("codes", "images")

@@ -1,4 +1,4 @@
-"""How a phase is judged while it trains and at its end: score, posterior, pictures."""
+"""Evaluates a phase while it trains and at its end: score, posterior, sheets of images."""
 
 from __future__ import annotations
 
@@ -8,28 +8,24 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shapeshd.support.checkpoint import save_checkpoint
-
 from .phase import Phase
 from .posterior import posterior_distance
-from .run_files import ENCODER, GENERATOR, SHEETS
 
-ENCODER_KIND = "encoder"
 _BATCH = 4096
 # Samples of a score are drawn with seeds of their own, far from a run's.
 _CHECK_SEED, _FINAL_SEED = 7_000_000, 8_000_000
 
 
-class Judge:
-    """Measures a phase; only the first process does.
+class Evaluator:
+    """Evaluates the averages of a phase's networks; only the first process does.
 
     Args:
-        phase: what is judged: the averages of its networks.
-        folder: of the phase.
+        phase: what is evaluated.
+        sheets: folder of the sheets of images.
     """
 
-    def __init__(self, phase: Phase, folder: Path) -> None:
-        self._phase, self._folder = phase, folder
+    def __init__(self, phase: Phase, sheets: Path) -> None:
+        self._phase, self._sheets = phase, sheets
         self._measured: tuple[int, dict[str, Any]] = (-1, {})  # the last step measured, and what
 
     def check(self, step: int, *, last: bool) -> dict[str, Any]:
@@ -42,7 +38,7 @@ class Judge:
         phase = self._phase
         if not phase.group.first:
             return {}
-        phase.domain.write_sheets(self._folder / SHEETS, step, phase.generator, phase.encoder)
+        phase.domain.write_sheets(self._sheets, step, phase.generator, phase.encoder)
         found = self._posterior(step)
         samples = phase.config.checks.samples
         if phase.domain.known_distribution and samples and not last:
@@ -50,18 +46,10 @@ class Judge:
             found["score"] = _brief(score)
         return found
 
-    def finish(self, step: int, seconds: float, settings: dict[str, Any]) -> dict[str, Any]:
-        """Save the networks, take the last score, and return the result."""
+    def finish(self, step: int) -> dict[str, Any]:
+        """Return what is measured when all steps are taken, ready for JSON."""
         phase, domain = self._phase, self._phase.domain
-        result: dict[str, Any] = {**settings, "steps": step, "seconds": round(seconds, 1)}
-        result["versions"] = {"torch": torch.__version__}
-        result["device"] = phase.device.type
-        domain.save_generator(self._folder / GENERATOR, phase.generator, dict(result))
-        if phase.encoder is not None and phase.name != "gan":
-            save_checkpoint(
-                self._folder / ENCODER, ENCODER_KIND, phase.encoder.state_dict(), dict(result)
-            )
-        result |= self._posterior(step)
+        result = self._posterior(step)
         samples = phase.config.checks.final_samples
         if not domain.known_distribution:
             result["why_no_score"] = domain.why_no_score

@@ -1,7 +1,7 @@
 """What the phases of training share: networks, their averages, optimizers, codes, and state.
 
 Each phase holds its networks and takes one step at a time; what data are, which networks there
-are and how results are judged is the domain's matter. Random numbers are drawn for the whole
+are and how results are evaluated is the domain's matter. Random numbers are drawn for the whole
 batch and cut to this process's part.
 """
 
@@ -10,15 +10,15 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from shapeshd.errors import ShapesHDError
 from shapeshd.models.config import RunConfig, Schedule
 from shapeshd.models.networks.encoder import Encoder
-from shapeshd.support.checkpoint import load_weights
+from shapeshd.support.training_state import move_average, restore_tensors, state_tensors
 
 from .distributed import Draws, Group
 from .domains.domain import Domain
@@ -65,13 +65,13 @@ class Phase:
 
     @property
     def generator(self) -> nn.Module:
-        """The generator that is judged: an average."""
+        """The generator that is evaluated: an average."""
         generator: nn.Module = self.averages["generator"]
         return generator
 
     @property
     def encoder(self) -> Encoder | None:
-        """The encoder that is judged, an average or fixed; None where there is none."""
+        """The encoder that is evaluated, an average or fixed; None where there is none."""
         return self.averages.get("encoder", self.fixed.get("encoder"))
 
     def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
@@ -151,13 +151,8 @@ class Phase:
         """Move the averages towards the networks."""
         half_life = self.schedule.half_life
         kept = 0.5 ** (1 / half_life) if half_life else 0.0
-        kept = min(kept, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, average in self.averages.items():
-                new = self.networks[name]
-                torch._foreach_lerp_(list(average.parameters()), list(new.parameters()), 1 - kept)
-                for old, buffer in zip(average.buffers(), new.buffers(), strict=True):
-                    old.lerp_(buffer, 1 - kept)
+        for name, average in self.averages.items():
+            move_average(average, self.networks[name], kept, step)
 
     def average_of(self, network: _Network) -> _Network:
         """Return a copy that is not trained, to become an average."""
@@ -172,50 +167,27 @@ class Phase:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return all that a later process needs to go on, but for `numbers` and `extra`."""
-        found: dict[str, Tensor] = {}
-        for kind, networks in self._kinds():
-            for name, network in networks.items():
-                for key, value in network.state_dict().items():
-                    found[f"{kind}.{name}.{key}"] = value
-        for name, optimizer in self.optimizers.items():
-            for number, state in optimizer.state_dict()["state"].items():
-                for key, value in state.items():
-                    found[f"optimizer.{name}.{number}.{key}"] = value
-        return found
+        return state_tensors(self._all_networks(), self.optimizers)
 
     def restore(
-        self, tensors: Mapping[str, Tensor], numbers: Mapping[str, float], path: Any
+        self, tensors: Mapping[str, Tensor], numbers: Mapping[str, float], path: Path
     ) -> None:
         """Take over what `tensors` and `numbers` gave; the networks must be the same.
 
         Raises:
             UsageError: naming the first tensor that does not fit.
-            ShapesHDError: if the optimizer's tensors are not there.
+            ShapesHDError: if the optimizers' tensors are those of other parameters.
         """
-        for kind, networks in self._kinds():
-            for name, network in networks.items():
-                prefix = f"{kind}.{name}."
-                own = {k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)}
-                load_weights(network, own, path, prefix)
-        for name, optimizer in self.optimizers.items():
-            saved = optimizer.state_dict()
-            count = sum(len(group["params"]) for group in saved["param_groups"])
-            prefix = f"optimizer.{name}."
-            states: dict[int, dict[str, Tensor]] = {}
-            for key, value in tensors.items():
-                if key.startswith(prefix):
-                    number, _, leaf = key[len(prefix) :].partition(".")
-                    states.setdefault(int(number), {})[leaf] = value
-            if states and not set(states) <= set(range(count)):
-                raise ShapesHDError(f"{path}: holds moments of parameters that are not there")
-            saved["state"] = states
-            optimizer.load_state_dict(saved)
+        restore_tensors(self._all_networks(), self.optimizers, tensors, path)
         self.numbers.update(numbers)
 
-    def _kinds(self) -> Iterable[tuple[str, dict[str, Any]]]:
-        yield "network", self.networks
-        yield "average", self.averages
-        yield "fixed", self.fixed
+    def _all_networks(self) -> dict[str, nn.Module]:
+        kinds = {"network": self.networks, "average": self.averages, "fixed": self.fixed}
+        return {
+            f"{kind}.{name}": network
+            for kind, networks in kinds.items()
+            for name, network in networks.items()
+        }
 
 
 def frozen(network: _Network) -> _Network:

@@ -20,10 +20,9 @@ from shapeshd.support.progress import note
 from .aae import AAEPhase
 from .distributed import Group
 from .domains.domain import Domain
-from .evaluator import ENCODER_KIND
 from .gan import GANPhase
 from .phase import Phase
-from .run_files import CONFIG, ENCODER, FEATURES, GENERATOR
+from .run_files import CONFIG, ENCODER, ENCODER_KIND, FEATURES, GENERATOR
 from .trainer import Trainer
 from .vae import VAEPhase
 
@@ -89,7 +88,7 @@ class TrainingRun:
             replace_file(self.out / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
         if progress and self.group.first and trainer.step:
             steps = phase.schedule.steps
-            done = f"all {steps:,} steps are taken; judged again"
+            done = f"all {steps:,} steps are taken; evaluated again"
             going = f"going on after {trainer.step:,} of {steps:,} steps"
             note(f"{name}: {done if trainer.finished else going}")
         return trainer.run(progress=progress)

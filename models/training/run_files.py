@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Any
 
 CONFIG = "config.toml"
-STATE = "state.safetensors"
-STATE_KIND = "training-state"
-LOG = "log.jsonl"
 RESULT = "result.json"
 ENCODER = "encoder.safetensors"
+ENCODER_KIND = "encoder"
 GENERATOR = "generator.safetensors"
 SHEETS = "sheets"
 FEATURES = "features.npy"

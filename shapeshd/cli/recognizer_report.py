@@ -46,15 +46,16 @@ def train_recognizer(source: Path | RenderSpec, out: Path, options: dict[str, An
         held_out=held_out,
         seed=options["seed"],
     )
-    training = RecognizerTraining(
-        dataset, origin_of(dataset, source), out, network, config, device, options["start_from"]
-    )
-    if training.step:
-        note(f"going on after {training.step:,} of {config.steps:,} steps")
     workers = options["workers"]
     if workers is None:
         workers = 0 if isinstance(source, RenderSpec) else 1
-    return training.run(workers=workers, progress=True)
+    origin, start = origin_of(dataset, source), options["start_from"]
+    training = RecognizerTraining(
+        dataset, origin, out, network, config, device, start, workers=workers
+    )
+    if training.step:
+        note(f"going on after {training.step:,} of {config.steps:,} steps")
+    return training.run(progress=True)
 
 
 def evaluate_recognizer(

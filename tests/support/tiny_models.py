@@ -14,7 +14,6 @@ from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import ShapesHDError
 from shapeshd.models.config import RunConfig
 from shapeshd.models.config_file import config_from
-from shapeshd.models.training import trainer
 from shapeshd.models.training.distributed import Group
 from shapeshd.models.training.run import TrainingRun
 from shapeshd.models.training.trainer import Trainer
@@ -78,7 +77,7 @@ def tiny_run(
 def train_in_process(out: Path, words: Path, domain: str, phase: str, workers: int) -> None:
     """Train as a real process does, slowly; exit as the command line does, its words in a file."""
     torch.set_num_threads(1)  # sums are cut by the number of threads: their last bits differ
-    trainer._SAVE_SECONDS, trainer._LOG_STEPS = 0.0, 1
+    Trainer.save_seconds, Trainer.log_steps = 0.0, 1
     save = Trainer.save
 
     def save_slowly(self: Trainer) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 
-from shapeshd.benchmark.recognizer import train as training
 from shapeshd.benchmark.recognizer.data import open_images, origin_of
 from shapeshd.benchmark.recognizer.network import NetworkConfig
 from shapeshd.benchmark.recognizer.train import RecognizerTraining, TrainingConfig
@@ -38,21 +37,24 @@ def tiny_training(
     source: Path | RenderSpec = SPEC,
     network: NetworkConfig = TINY,
     start_from: Path | None = None,
+    workers: int = 0,
     **changes: Any,
 ) -> RecognizerTraining:
     """Open a short run in `out`."""
     dataset = open_images(source, network.size)
     origin = origin_of(dataset, source)
     config = tiny_config(**changes)
-    return RecognizerTraining(dataset, origin, out, network, config, start_from=start_from)
+    return RecognizerTraining(
+        dataset, origin, out, network, config, start_from=start_from, workers=workers
+    )
 
 
 def main() -> None:
     """Train as a real process does, and exit as the command line does."""
     torch.set_num_threads(1)  # sums are cut by the number of threads: their last bits differ
-    training._SAVE_SECONDS, training._LOG_STEPS = 0.0, 1
+    RecognizerTraining.save_seconds, RecognizerTraining.log_steps = 0.0, 1
     try:
-        tiny_training(Path(sys.argv[1])).run(workers=int(sys.argv[2]))
+        tiny_training(Path(sys.argv[1]), workers=int(sys.argv[2])).run()
     except ShapesHDError as error:
         print(error, file=sys.stderr)
         sys.exit(error.exit_code)

@@ -18,16 +18,20 @@ import pytest
 import torch
 from torch import Tensor
 
-from shapeshd.benchmark.recognizer import train as module
 from shapeshd.benchmark.recognizer.data import training_batches
 from shapeshd.benchmark.recognizer.network import NetworkConfig, Reading
 from shapeshd.benchmark.recognizer.recognizer import FILE_NAME, encode_factors, load_recognizer
-from shapeshd.benchmark.recognizer.train import TrainingConfig, reading_loss, total_loss
+from shapeshd.benchmark.recognizer.train import (
+    RecognizerTraining,
+    TrainingConfig,
+    reading_loss,
+    total_loss,
+)
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
 from shapeshd.factors import NAMES, uniform_factors
 from shapeshd.support.checkpoint import load_checkpoint
-from shapeshd.support.run_log import RunLog
+from shapeshd.support.training_loop import ResumableTraining, RunLog
 from tests import ROOT
 from tests.conftest import heed_ctrl_c
 from tests.support.tiny_training import (
@@ -45,7 +49,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(autouse=True)
 def log_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_LOG_STEPS", 1)
+    monkeypatch.setattr(ResumableTraining, "log_steps", 1)
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +57,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
     """A run that nothing interrupted; tests must not change it."""
     out = tmp_path_factory.mktemp("whole") / "run"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_LOG_STEPS", 1)
+        patch.setattr(ResumableTraining, "log_steps", 1)
         tiny_training(out).run()
     return out
 
@@ -64,7 +68,7 @@ def steps_of(out: Path) -> list[dict[str, Any]]:
 
 def same_run(out: Path, whole: Path) -> None:
     """Compare weights, optimizer and log of two runs, bit for bit."""
-    for name in (FILE_NAME, module.STATE_NAME):
+    for name in (FILE_NAME, RecognizerTraining.state_file):
         ours, theirs = load_checkpoint(out / name), load_checkpoint(whole / name)
         assert ours.tensors.keys() == theirs.tensors.keys()
         for key, tensor in ours.tensors.items():
@@ -141,8 +145,9 @@ def test_the_average_is_the_moving_average(tmp_path: Path) -> None:
     key = "geometry.head.0.weight"
     average = training.network.state_dict()[key].double().clone()
     batches = training_batches(training._dataset, 240, BATCH, 0, 0, 12, 0)
-    for step, (images, factors) in enumerate(batches, 1):
-        training._take_step(images, factors)
+    for step, batch in enumerate(batches, 1):
+        training.take_step(batch)
+        training.step = step
         decay = min(0.5, (1 + step) / (10 + step))
         average = decay * average + (1 - decay) * training.network.state_dict()[key].double()
     torch.testing.assert_close(training.average.state_dict()[key].double(), average, atol=1e-6,
@@ -173,9 +178,9 @@ def test_a_run_that_was_ended_goes_on_bit_for_bit(
         load_recognizer(out)
     with (out / "log.jsonl").open("a") as file:
         file.write('{"step": 9, "lo')  # a kill cuts a line, or leaves those of unsaved steps
-    training = tiny_training(out)
+    training = tiny_training(out, workers=1 if number == signal.SIGKILL else 0)
     assert 7 <= training.step < STEPS
-    training.run(workers=1 if number == signal.SIGKILL else 0)
+    training.run()
     same_run(out, whole)
 
 
@@ -185,17 +190,16 @@ def test_steps_after_the_saved_state_are_taken_again(
     """The state is older than the log: the log has each step once in the end."""
     out = tmp_path / "run"
     training = tiny_training(out)
-    take = training._take_step
+    take = training.take_step
 
-    def dying(images: Tensor, factors: Tensor) -> dict[str, Tensor]:
+    def dying(batch: Any) -> dict[str, Tensor]:
         if training.step == 20:
             raise KeyboardInterrupt
-        losses = take(images, factors)
         if training.step == 12:
-            training.save_state()
-        return losses
+            training.save()
+        return take(batch)
 
-    monkeypatch.setattr(training, "_take_step", dying)
+    monkeypatch.setattr(training, "take_step", dying)
     with pytest.raises(KeyboardInterrupt):
         training.run()
     assert steps_of(out)[-1]["step"] == 20
@@ -249,7 +253,7 @@ def test_a_damaged_state_is_said(whole: Path, tmp_path: Path) -> None:
     import shutil
 
     out = shutil.copytree(whole, tmp_path / "run")
-    os.truncate(out / module.STATE_NAME, 5000)
+    os.truncate(out / RecognizerTraining.state_file, 5000)
     with pytest.raises(ShapesHDError, match="other SHA-256"):
         tiny_training(out)
 
@@ -287,7 +291,7 @@ def test_a_loss_that_diverges_is_said_and_not_saved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_steps: int
 ) -> None:
     """Also where it happens after the last step that is logged."""
-    monkeypatch.setattr(module, "_LOG_STEPS", log_steps)
+    monkeypatch.setattr(ResumableTraining, "log_steps", log_steps)
     training = tiny_training(tmp_path / "run", learning_rate=0.999, warm_up=0, images=BATCH * 20)
     with torch.no_grad():  # so that its first step does it
         for weight in training.network.geometry.head.parameters():
@@ -295,7 +299,7 @@ def test_a_loss_that_diverges_is_said_and_not_saved(
     with pytest.raises(ShapesHDError, match=r"diverged.*lower learning rate") as caught:
         training.run()
     assert "\n" not in str(caught.value)
-    assert not (tmp_path / "run" / module.STATE_NAME).exists()
+    assert not (tmp_path / "run" / RecognizerTraining.state_file).exists()
     assert not (tmp_path / "run" / FILE_NAME).exists()
 
 
@@ -303,33 +307,33 @@ def test_an_interrupt_does_not_save_a_diverged_state(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = tiny_training(tmp_path / "run")
-    monkeypatch.setattr(module, "_LOG_STEPS", 10_000)
-    take = training._take_step
+    monkeypatch.setattr(ResumableTraining, "log_steps", 10_000)
+    take = training.take_step
 
-    def stopping(images: Tensor, factors: Tensor) -> dict[str, Tensor]:
+    def stopping(batch: Any) -> dict[str, Tensor]:
         if training.step == 2:
             with torch.no_grad():
                 training.network.geometry.head[4].weight.fill_(math.nan)
             os.kill(os.getpid(), signal.SIGTERM)
-        return take(images, factors)
+        return take(batch)
 
-    monkeypatch.setattr(training, "_take_step", stopping)
+    monkeypatch.setattr(training, "take_step", stopping)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(ShapesHDError, match="diverged"):
         training.run()
     assert signal.getsignal(signal.SIGTERM) is before
-    assert not (tmp_path / "run" / module.STATE_NAME).exists()
+    assert not (tmp_path / "run" / RecognizerTraining.state_file).exists()
 
 
 def test_an_interrupt_ends_after_a_whole_step(tmp_path: Path) -> None:
     training = tiny_training(tmp_path / "run")
-    take = training._take_step
+    take = training.take_step
 
-    def stopping(images: Tensor, factors: Tensor) -> dict[str, Tensor]:
+    def stopping(batch: Any) -> dict[str, Tensor]:
         os.kill(os.getpid(), signal.SIGTERM)
-        return take(images, factors)
+        return take(batch)
 
-    training._take_step = stopping  # type: ignore[method-assign]
+    training.take_step = stopping  # type: ignore[method-assign]
     with pytest.raises(InterruptedRunError, match="interrupted after 1 of 40 steps") as caught:
         training.run()
     assert caught.value.exit_code == 130
@@ -367,7 +371,7 @@ def test_start_from_takes_the_weights_over(whole: Path, tmp_path: Path) -> None:
     for network in (training.network, training.average):
         for key, tensor in network.state_dict().items():
             assert torch.equal(tensor, old.tensors[key])
-    assert training._settings["start_from"] == old.digest
+    assert training.settings["start_from"] == old.digest
 
 
 def test_start_from_a_recognizer_of_smaller_images(whole: Path, tmp_path: Path) -> None:
@@ -473,10 +477,10 @@ def test_the_log_drops_what_is_not_saved(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "log.jsonl"
     log = RunLog(path, 0)
     for step in (50, 100, 150):
-        log.write(step=step, loss=1.5)
+        log.write(step, 0.0, {"loss": 1.5})
     with path.open("a") as file:
         file.write('not json\n[1]\n{"loss": 3}\n{"step": "x"}\n{"step": 20')
-    RunLog(path, 100).write(step=150, loss=2.0)
+    RunLog(path, 100).write(150, 0.0, {"loss": 2.0})
     rows = [json.loads(line) for line in path.read_text().splitlines()]
     assert [(row["step"], row["loss"]) for row in rows] == [(50, 1.5), (100, 1.5), (150, 2.0)]
     RunLog(path, 0)

@@ -28,9 +28,10 @@ from shapeshd.benchmark.report.figures.style import INK, LINES, WIDE, new_figure
 from shapeshd.models.config_file import load_config
 from shapeshd.models.methods import ROWS
 from shapeshd.models.training.run import TrainingRun
-from shapeshd.models.training.run_files import ENCODER, LOG, RESULT
+from shapeshd.models.training.run_files import ENCODER, RESULT
 from shapeshd.support.checkpoint import load_checkpoint, load_weights
 from shapeshd.support.progress import note
+from shapeshd.support.training_loop import LOG
 from tests import ROOT
 
 RESULTS = ROOT / "benchmark" / "results" / "factors.json"

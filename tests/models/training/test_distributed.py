@@ -22,9 +22,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 from shapeshd.errors import ShapesHDError, UsageError
-from shapeshd.models.training import trainer
 from shapeshd.models.training.distributed import Draws, Group, joined_group
-from shapeshd.models.training.run_files import ENCODER, FEATURES, GENERATOR, LOG, RESULT
+from shapeshd.models.training.run_files import ENCODER, FEATURES, GENERATOR, RESULT
+from shapeshd.models.training.trainer import Trainer
+from shapeshd.support.training_loop import LOG
 from tests import ROOT
 from tests.support.tiny_models import tiny_run
 
@@ -103,7 +104,7 @@ def free_port() -> int:
 
 def main(out: Path) -> None:
     torch.set_num_threads(1)
-    trainer._LOG_STEPS = 1
+    Trainer.log_steps = 1
     with joined_group(CPU) as group:
         said = speak(group)
         (out / f"{group.rank}-{SPEAKS}").write_text(json.dumps(said))
@@ -171,7 +172,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     out, threads = tmp_path_factory.mktemp("one"), torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "_LOG_STEPS", 1)
+        patch.setattr(Trainer, "log_steps", 1)
         for domain in ("factors", "images"):
             run = tiny_run(domain, out / domain)
             for phase in PHASES:

@@ -15,9 +15,10 @@ from scipy.stats import norm
 from torch import Tensor
 
 from shapeshd.models.training.domains.factors import KIND, FactorGenerator
-from shapeshd.models.training.evaluator import ENCODER_KIND, Judge
+from shapeshd.models.training.evaluator import Evaluator
 from shapeshd.models.training.posterior import posterior_distance, sliced_wasserstein
-from shapeshd.models.training.run_files import ENCODER, GENERATOR
+from shapeshd.models.training.run_files import ENCODER, ENCODER_KIND, GENERATOR
+from shapeshd.models.training.trainer import Trainer
 from shapeshd.support.checkpoint import load_checkpoint
 
 from .test_phases import batch_of, new_phase, sample, stir
@@ -96,7 +97,7 @@ def test_the_measurement_is_a_function_of_the_codes() -> None:
     assert posterior_distance(codes, seed=1).sliced != first["sliced"]
 
 
-# The judge
+# The evaluator
 
 
 def test_codes_are_those_of_held_out_data_by_the_average(tmp_path: Path) -> None:
@@ -111,7 +112,7 @@ def test_codes_are_those_of_held_out_data_by_the_average(tmp_path: Path) -> None
         return batches(rows)
 
     phase.domain.batches = watched
-    codes = Judge(phase, tmp_path).codes(5)
+    codes = Evaluator(phase, tmp_path).codes(5)
     assert codes is not None
     assert asked == list(range(100, 117))
     x = torch.cat(list(batches([torch.arange(100, 117)])))
@@ -119,19 +120,21 @@ def test_codes_are_those_of_held_out_data_by_the_average(tmp_path: Path) -> None
     drawn = torch.randn(17, 7, generator=generator)
     expected = sample(phase.averages["encoder"], x, drawn[:, :3], drawn[:, 3:])
     torch.testing.assert_close(codes, expected.detach())
-    torch.testing.assert_close(Judge(phase, tmp_path).codes(5), codes)
+    torch.testing.assert_close(Evaluator(phase, tmp_path).codes(5), codes)
     plain = new_phase("gan", gan={"paired": False, "from_autoencoder": False})
-    assert Judge(plain, tmp_path).codes(0) is None
-    assert "posterior" not in Judge(plain, tmp_path).check(1, last=True)
+    assert Evaluator(plain, tmp_path).codes(0) is None
+    assert "posterior" not in Evaluator(plain, tmp_path).check(1, last=True)
 
 
 def test_what_is_saved_is_the_average(tmp_path: Path) -> None:
     phase = new_phase("aae", checks={"final_samples": 0})
     x, rows = batch_of(phase)
     phase.update(0, x, rows)
-    result = Judge(phase, tmp_path).finish(1, 2.34, {"phase": "aae"})
+    trainer = Trainer(phase, tmp_path, {})
+    trainer.step, trainer.seconds = 1, 2.34
+    result = trainer.save_networks()
     assert (result["steps"], result["seconds"], result["device"]) == (1, 2.3, "cpu")
-    assert "score" not in result
+    assert "score" not in Evaluator(phase, tmp_path).finish(1)
     encoder = load_checkpoint(tmp_path / ENCODER, ENCODER_KIND)
     for key, value in phase.averages["encoder"].state_dict().items():
         assert torch.equal(encoder.tensors[key], value)
@@ -146,14 +149,14 @@ def test_what_is_saved_is_the_average(tmp_path: Path) -> None:
 
 def test_a_check_is_brief_and_the_last_one_leaves_the_score_to_the_end(tmp_path: Path) -> None:
     phase = new_phase("vae", checks={"samples": 6000})
-    judge = Judge(phase, tmp_path)
-    found = judge.check(3, last=False)
+    evaluator = Evaluator(phase, tmp_path)
+    found = evaluator.check(3, last=False)
     score = phase.domain.score(phase.generator, 6000, 7_000_000 + phase.config.seed)
     assert found["score"]["samples"] == 6000
     assert found["score"]["divergence"] == score["fit"]["divergence"]["value"]
     assert found["score"]["empty_bins"] == score["fit"]["empty_bins"]["observed"]
     assert len(found["score"]["parts"]) == len(score["parts"]["parts"])
     assert json.loads(json.dumps(found)) == found
-    assert set(judge.check(3, last=True)) == {"posterior"}
+    assert set(evaluator.check(3, last=True)) == {"posterior"}
     phase.group.rank = 1
-    assert judge.check(3, last=False) == {}
+    assert evaluator.check(3, last=False) == {}

@@ -25,7 +25,6 @@ from shapeshd.errors import InterruptedRunError, MissingPackageError, ShapesHDEr
 from shapeshd.factors import uniform_factors
 from shapeshd.models.config_file import config_from, load_config, to_toml
 from shapeshd.models.methods import ROWS
-from shapeshd.models.training import trainer
 from shapeshd.models.training.aae import AAEPhase
 from shapeshd.models.training.domains import images as image_domain
 from shapeshd.models.training.dry_run import plan_of
@@ -37,18 +36,18 @@ from shapeshd.models.training.run_files import (
     ENCODER,
     FEATURES,
     GENERATOR,
-    LOG,
     RESULT,
     SHEETS,
-    STATE,
-    STATE_KIND,
 )
+from shapeshd.models.training.trainer import Trainer
 from shapeshd.models.training.vae import VAEPhase
 from shapeshd.support.checkpoint import load_checkpoint, read_card
+from shapeshd.support.training_loop import LOG, STATE_KIND
 from tests.support.tiny_models import SPEC, STEPS, tiny, tiny_run, train_in_process
 
 Run = Callable[..., tuple[int, str, str]]
 PHASES = ("vae", "aae", "gan")
+STATE = Trainer.state_file
 
 # Its server has imported everything once, so that a process begins at once.
 processes = multiprocessing.get_context("forkserver")
@@ -62,7 +61,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 @pytest.fixture(autouse=True)
 def log_each_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainer, "_LOG_STEPS", 1)
+    monkeypatch.setattr(Trainer, "log_steps", 1)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +69,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory, one_thread: None) -> Path:
     """Both domains' runs that nothing interrupted; tests must not change them."""
     top = tmp_path_factory.mktemp("whole")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainer, "_LOG_STEPS", 1)
+        patch.setattr(Trainer, "log_steps", 1)
         for domain in ("factors", "images"):
             run = tiny_run(domain, top / domain)
             for phase in PHASES:
@@ -380,7 +379,7 @@ def test_the_log_does_not_tell_where_a_run_was_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stop between two lines of the log, in this process; SIGTERM comes while a step runs."""
-    monkeypatch.setattr(trainer, "_LOG_STEPS", 5)
+    monkeypatch.setattr(Trainer, "log_steps", 5)
     tiny_run("factors", tmp_path / "whole").train("vae")
     update, out = VAEPhase.update, tmp_path / "run"
 
@@ -694,7 +693,7 @@ def test_the_commands_say_what_came_out(tiny_file: Path, tmp_path: Path, run: Ru
     status, words, errors = run("train", "gan", *common, "--json")
     assert status == 0
     assert json.loads(words) == {"gan": json.loads((tmp_path / "run" / "gan" / RESULT).read_text())}
-    assert "gan: all 12 steps are taken; judged again" in errors
+    assert "gan: all 12 steps are taken; evaluated again" in errors
 
 
 def test_a_dry_run_prints_all_and_writes_nothing(tiny_file: Path, tmp_path: Path, run: Run) -> None:

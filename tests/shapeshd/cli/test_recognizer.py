@@ -11,10 +11,10 @@ from typing import Any
 import h5py
 import pytest
 
-from shapeshd.benchmark.recognizer import train as module
 from shapeshd.benchmark.recognizer.data import images_in_common
 from shapeshd.benchmark.recognizer.real_images import noise_floor
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
+from shapeshd.benchmark.recognizer.train import RecognizerTraining
 from shapeshd.dataset.shapes_hd import open_dataset
 from shapeshd.dataset.shards import list_shards
 from shapeshd.errors import UsageError
@@ -281,8 +281,8 @@ def test_a_damaged_shard_ends_a_training_in_one_line(
     with list_shards(data)[0].open("r+b") as raw:
         raw.seek(place.byte_offset + 10)
         raw.write(b"\xff" * 40)
-    monkeypatch.setattr(module, "_SAVE_SECONDS", 1e9)
+    monkeypatch.setattr(RecognizerTraining, "save_seconds", 1e9)
     with pytest.raises(Exception, match=r"shard-000000\.h5") as caught:
-        tiny_training(tmp_path / "run", source=data).run(workers=workers)
+        tiny_training(tmp_path / "run", source=data, workers=workers).run()
     assert type(caught.value).__name__ == "DamagedShardError"
     assert "\n" not in str(caught.value)
