@@ -418,25 +418,22 @@ def poisoned(at: int) -> Callable[..., dict[str, Tensor]]:
 @pytest.mark.parametrize(
     ("at", "words"),
     [
-        (7, "loss is nan at step 9 of phase vae: the training has diverged; what was saved after "
-            "step 6 stays in {folder}, but begin again with a lower vae.learning_rate"),
-        (2, "loss is nan at step 4 of phase vae: the training has diverged; nothing had been "
-            "saved, but begin again with a lower vae.learning_rate"),
+        (7, ["loss is nan", "step 9", "vae.learning_rate", "after step 6 stays in {folder}"]),
+        (2, ["loss is nan", "step 4", "vae.learning_rate", "nothing had been saved"]),
         # The loss of the last step is still a number.
-        (11, "generator.body.first.weight is no longer finite at step 12 of phase vae: the "
-             "training has diverged; what was saved after step 6 stays in {folder}, but begin "
-             "again with a lower vae.learning_rate"),
+        (11, ["generator.body.first.weight", "step 12", "vae.learning_rate", "step 6 stays"]),
     ],
 )  # fmt: skip
 def test_what_is_no_number_ends_a_run_and_is_not_saved(
-    at: int, words: str, whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    at: int, words: list[str], whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "run"
     with monkeypatch.context() as patch:
         patch.setattr(VAEPhase, "update", poisoned(at))
         with pytest.raises(ShapesHDError) as caught:
             tiny_run("factors", out).train("vae")
-    assert str(caught.value) == words.format(folder=out / "vae")
+    assert all(word.format(folder=out / "vae") in str(caught.value) for word in words)
+    assert "\n" not in str(caught.value)
     assert (out / "vae" / STATE).exists() == (at != 2)
     if at != 2:
         state = load_checkpoint(out / "vae" / STATE, STATE_KIND)
@@ -593,7 +590,7 @@ def test_codes_stand_in_rings(whole: Path, tmp_path: Path) -> None:
 def test_a_damaged_state_is_said(whole: Path, tmp_path: Path) -> None:
     out = shutil.copytree(whole / "factors", tmp_path / "run")
     os.truncate(out / "vae" / STATE, 500)
-    with pytest.raises(ShapesHDError, match="other SHA-256"):
+    with pytest.raises(ShapesHDError, match="safetensors"):
         tiny_run("factors", out).train("vae")
 
 
