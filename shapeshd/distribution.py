@@ -1,4 +1,4 @@
-"""A known distribution of the six factors other than the uniform one, from a small TOML file::
+"""Known distributions of the six factors, stated in a small TOML file::
 
     scale.weights = [1, 1, 2, 4]             # one weight for each bin of the factor
     shape.weights = [1, 1, 0, 1]             # no spheres
@@ -7,9 +7,9 @@
     factors = ["wall_hue", "object_hue"]
     weights = [[2, 1, ...], ...]             # a row for each bin of the first
 
-Factors and pairs are independent of each other; what is left out is uniform, and so is every
-factor within a bin. Hence the probabilities of all joint bins are known exactly. Weights are
-numbers >= 0 of any total.
+Factors and pairs are independent of each other. A factor that is left out is uniform, and
+within a bin every factor is uniform. Hence the probabilities of all joint bins are known exactly.
+Weights are numbers >= 0 of any total.
 """
 
 from __future__ import annotations
@@ -51,12 +51,12 @@ _MARGIN = 2.0**-40  # of a bin's width: no value is rounded across the bin's end
 
 
 @dataclass(frozen=True, eq=False)
-class Unit:
-    """One factor, or two that are coupled: what is independent of all others.
+class FactorGroup:
+    """One factor, or a pair of coupled factors; it is independent of all other factors.
 
     Attributes:
-        axes: numbers of the factors in `FACTORS`, ascending.
-        table: probabilities, float64 with an axis for each of the factors, total 1.
+        axes: positions of the factors in `FACTORS`, ascending.
+        table: probabilities of their bins, float64 with an axis for each factor, total 1.
     """
 
     axes: tuple[int, ...]
@@ -75,22 +75,23 @@ class Unit:
 
 @dataclass(frozen=True, eq=False)
 class Distribution:
-    """A distribution under which blocks of one and two factors are independent.
+    """A distribution of the six factors whose joint probabilities are known exactly.
 
-    Two distributions are equal if all their probabilities are.
+    It is a product over groups of one or two factors. Two distributions are equal if all their
+    probabilities are.
 
     Attributes:
-        units: the blocks, ordered by their first factor; every factor stands in one.
+        groups: ordered by their first factor; every factor is in one of them.
     """
 
-    units: tuple[Unit, ...]
+    groups: tuple[FactorGroup, ...]
 
     @classmethod
     def read(cls, path: Path) -> Distribution:
         """Read a TOML file.
 
         Raises:
-            UsageError: in one line, if there is no such file or it states no distribution.
+            UsageError: if there is no such file, or naming the key in it that is wrong.
         """
         values = read_toml(path)
         try:
@@ -105,27 +106,27 @@ class Distribution:
         Raises:
             UsageError: naming the key that is wrong.
         """
-        given: dict[int, Unit] = {}
-        for unit in _stated(values):
-            for axis in unit.axes:
+        given: dict[int, FactorGroup] = {}
+        for group in _stated(values):
+            for axis in group.axes:
                 if axis in given:
                     raise UsageError(f"{NAMES[axis]} is given twice")
-                given[axis] = unit
-        units = []
+                given[axis] = group
+        groups = []
         for axis, bins in enumerate(BIN_SHAPE):
             found = given.get(axis)
             if found is None or found.uniform:  # of a uniform pair, too, each factor for itself
-                units.append(Unit((axis,), np.full(bins, 1 / bins)))
+                groups.append(FactorGroup((axis,), np.full(bins, 1 / bins)))
             elif axis == found.axes[0]:
-                units.append(found)
-        return cls(tuple(units))
+                groups.append(found)
+        return cls(tuple(groups))
 
     @classmethod
     def from_text(cls, text: str) -> Distribution:
-        """Return the distribution whose `text` this is; "" is the uniform distribution.
+        """Return the distribution whose attribute `text` is given; "" is the uniform one.
 
         Raises:
-            UsageError: if it is none.
+            UsageError: if `text` states no distribution.
         """
         try:
             values = json.loads(text or "{}")
@@ -134,15 +135,15 @@ class Distribution:
         return cls.from_json(values)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the probabilities of all that is not uniform, keyed as in the TOML file."""
+        """Return the probabilities of the groups that are not uniform, as in the TOML file."""
         values: dict[str, Any] = {
-            unit.names[0]: {"weights": unit.table.tolist()}
-            for unit in self.weighted
-            if len(unit.axes) == 1
+            group.names[0]: {"weights": group.table.tolist()}
+            for group in self.weighted
+            if len(group.axes) == 1
         }
         if pairs := self.pairs:
             values[_PAIR] = [
-                {"factors": list(unit.names), "weights": unit.table.tolist()} for unit in pairs
+                {"factors": list(group.names), "weights": group.table.tolist()} for group in pairs
             ]
         return values
 
@@ -165,23 +166,23 @@ class Distribution:
         return hash(self.text)
 
     def __str__(self) -> str:
-        """Say in words which factors are not uniform, and the beginning of the digest."""
+        """Name the factors that are not uniform, and give the beginning of the digest."""
         if self.uniform:
             return "uniform"
-        single = [unit.names[0] for unit in self.weighted if len(unit.axes) == 1]
+        single = [group.names[0] for group in self.weighted if len(group.axes) == 1]
         words = [f"{', '.join(single)} weighted"] if single else []
-        words += [" coupled with ".join(unit.names) for unit in self.pairs]
+        words += [" coupled with ".join(group.names) for group in self.pairs]
         return f"{'; '.join(words)} ({self.digest[:8]})"
 
     @property
-    def weighted(self) -> tuple[Unit, ...]:
-        """The units that are not uniform."""
-        return tuple(unit for unit in self.units if not unit.uniform)
+    def weighted(self) -> tuple[FactorGroup, ...]:
+        """The groups that are not uniform."""
+        return tuple(group for group in self.groups if not group.uniform)
 
     @property
-    def pairs(self) -> tuple[Unit, ...]:
-        """The units of two factors."""
-        return tuple(unit for unit in self.units if len(unit.axes) == 2)
+    def pairs(self) -> tuple[FactorGroup, ...]:
+        """The groups of two factors."""
+        return tuple(group for group in self.groups if len(group.axes) == 2)
 
     @property
     def uniform(self) -> bool:
@@ -191,7 +192,7 @@ class Distribution:
     @property
     def bins(self) -> int:
         """Number of joint bins of positive probability."""
-        return math.prod(int((unit.table > 0).sum()) for unit in self.units)
+        return math.prod(int((group.table > 0).sum()) for group in self.groups)
 
     def expected(self) -> FloatArray:
         """Return the probabilities of the joint bins: float64 (`NUM_BINS`,), total 1."""
@@ -200,9 +201,9 @@ class Distribution:
     @functools.cached_property
     def _joint(self) -> FloatArray:
         joint = np.ones((1,) * len(FACTORS))
-        for unit in self.units:
-            shape = [bins if axis in unit.axes else 1 for axis, bins in enumerate(BIN_SHAPE)]
-            joint = joint * unit.table.reshape(shape)
+        for group in self.groups:
+            shape = [bins if axis in group.axes else 1 for axis, bins in enumerate(BIN_SHAPE)]
+            joint = joint * group.table.reshape(shape)
         joint = joint.reshape(NUM_BINS)
         joint.flags.writeable = False
         return joint
@@ -218,9 +219,9 @@ class Distribution:
     def factors(self, seed: int, start: int, stop: int) -> FloatArray:
         """Draw the factors of the images `start` .. `stop` - 1: float64 (stop - start, 6).
 
-        They are a function of (seed, index) alone: the distribution functions are inverted at
-        the six numbers that make uniform factors of the same image. The uniform distribution gives
-        `uniform_factors`, bit for bit. Errors as there.
+        The factors of an image depend on (seed, index) alone: the cumulative distribution
+        functions are inverted at the six numbers that give its uniform factors. The uniform
+        distribution gives `uniform_factors`, bit for bit. Errors as there.
         """
         return self._from_unit(unit_numbers(seed, start, stop))
 
@@ -230,18 +231,18 @@ class Distribution:
 
     def _from_unit(self, unit: FloatArray) -> FloatArray:
         drawn = unit.copy()
-        for block in self.weighted:
-            first, *second = block.axes
-            margin = block.table.reshape(len(block.table), -1).sum(axis=1)
+        for group in self.weighted:
+            first, *second = group.axes
+            margin = group.table.reshape(len(group.table), -1).sum(axis=1)
             bins, drawn[:, first] = _invert(margin[None], np.zeros(1, np.int64), unit[:, first])
             for axis in second:
-                _, drawn[:, axis] = _invert(block.table, bins, unit[:, axis])
+                _, drawn[:, axis] = _invert(group.table, bins, unit[:, axis])
         return from_unit(drawn)
 
     def difference(self, other: Distribution) -> str | None:
         """Name the first factor or pair whose probabilities are not those in `other`."""
-        for mine in self.units:
-            theirs = next(unit for unit in other.units if mine.axes[0] in unit.axes)
+        for mine in self.groups:
+            theirs = next(group for group in other.groups if mine.axes[0] in group.axes)
             if mine.axes != theirs.axes or not np.array_equal(mine.table, theirs.table):
                 found = " and ".join(mine.names if len(mine.axes) > 1 else theirs.names)
                 return f"{found} {_shown(mine)}, not {_shown(theirs)}"
@@ -249,15 +250,15 @@ class Distribution:
 
 
 def _invert(tables: FloatArray, rows: IntArray, unit: FloatArray) -> tuple[IntArray, FloatArray]:
-    """Invert distribution functions of piecewise constant densities.
+    """Invert cumulative distribution functions of piecewise constant densities.
 
     Args:
-        tables: (m, bins) weights >= 0; a row that is used has one above 0.
-        rows: which of them, (n,), or (1,) for all.
+        tables: (m, bins) weights >= 0, a density in each row; a row that is used has one above 0.
+        rows: the row of each number, (n,), or (1,) for one row for all.
         unit: (n,) numbers in [0, 1).
 
     Returns:
-        The bins, int64 (n,), and places in [0, 1) within the range, (n,).
+        The bins, int64 (n,), and positions in [0, 1) within the factor's range, (n,).
     """
     bins = tables.shape[1]
     used = np.maximum(tables.sum(axis=1, keepdims=True), np.finfo(float).tiny)
@@ -274,36 +275,36 @@ def _invert(tables: FloatArray, rows: IntArray, unit: FloatArray) -> tuple[IntAr
     return found, (found + np.clip(within, _MARGIN, 1 - _MARGIN)) / bins
 
 
-def _shown(unit: Unit) -> str:
-    if len(unit.axes) > 1:
-        digest = hashlib.sha256(unit.table.tobytes()).hexdigest()
+def _shown(group: FactorGroup) -> str:
+    if len(group.axes) > 1:
+        digest = hashlib.sha256(group.table.tobytes()).hexdigest()
         return f"coupled by the table {digest[:8]}"
-    if unit.uniform:
+    if group.uniform:
         return "uniform"
-    return f"[{', '.join(f'{share:.4g}' for share in unit.table)}]"
+    return f"[{', '.join(f'{share:.4g}' for share in group.table)}]"
 
 
-def _stated(values: Mapping[str, Any]) -> list[Unit]:
-    """Return the units that a distribution states, each checked by itself."""
+def _stated(values: Mapping[str, Any]) -> list[FactorGroup]:
+    """Return the groups that a distribution states, each checked by itself."""
     if not isinstance(values, Mapping):
         raise UsageError(f"a distribution is a table, not {_kind(values)}")
-    units = []
+    groups = []
     for key, value in values.items():
         if key in NAMES:
             bins = FACTORS[NAMES.index(key)].bins
             weights = _entries(key, value, ("weights",), f"{key}.weights = [{bins} numbers]")[0]
             table = _normalised(f"{key}.weights", _row(f"{key}.weights", weights, bins))
-            units.append(Unit((NAMES.index(key),), table))
+            groups.append(FactorGroup((NAMES.index(key),), table))
         elif key == _PAIR:
             if not isinstance(value, list) or not all(isinstance(pair, dict) for pair in value):
                 raise UsageError("a pair begins with [[pair]], in double brackets")
-            units += [_pair(f"pair {number}", pair) for number, pair in enumerate(value, 1)]
+            groups += [_pair(f"pair {number}", pair) for number, pair in enumerate(value, 1)]
         else:
             raise UsageError(f"unknown key {key!r}: choose {', '.join(NAMES)} or {_PAIR}")
-    return units
+    return groups
 
 
-def _pair(where: str, value: Mapping[str, Any]) -> Unit:
+def _pair(where: str, value: Mapping[str, Any]) -> FactorGroup:
     form = 'factors = ["NAME", "NAME"] and weights = [[...], ...]'
     names, rows = _entries(where, value, ("factors", "weights"), form)
     if not isinstance(names, list) or len(names) != 2:
@@ -328,7 +329,7 @@ def _pair(where: str, value: Mapping[str, Any]) -> Unit:
     for axis, kept in zip(axes, (table.sum(axis=1), table.sum(axis=0)), strict=True):
         if (kept > 0).sum() == 1:
             raise UsageError(f"{where}: only one bin of {NAMES[axis]} is left: nothing is coupled")
-    return Unit(axes, table)
+    return FactorGroup(axes, table)
 
 
 def _entries(where: str, value: Any, keys: Sequence[str], form: str) -> list[Any]:

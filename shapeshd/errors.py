@@ -31,7 +31,7 @@ class InterruptedRunError(ShapesHDError):
 
 
 class RendererError(ShapesHDError):
-    """What renders (POV-Ray, or PyTorch for the ray tracer) is missing, too old, or failed."""
+    """POV-Ray, or PyTorch where it is to trace the images, is missing, too old, or failed."""
 
 
 class MissingPackageError(ShapesHDError, ImportError):

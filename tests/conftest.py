@@ -60,7 +60,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def traced(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same dataset by POV-Ray's twin; tests must not change it."""
+    """The same dataset by the PyTorch ray tracer; tests must not change it."""
     out = tmp_path_factory.mktemp("traced") / "data"
     render_small(out, engine="torch")
     return out

@@ -36,7 +36,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from shapeshd.distribution import Distribution, Unit
+from shapeshd.distribution import Distribution, FactorGroup
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray, IntArray
 
@@ -87,13 +87,13 @@ class Block:
         components: one for a factor, three for a pair; their kernels add up to the unit's.
     """
 
-    unit: Unit
+    unit: FactorGroup
     cells: IntArray
     q: FloatArray
     components: tuple[Component, ...]
 
     @classmethod
-    def of(cls, unit: Unit) -> Block:
+    def of(cls, unit: FactorGroup) -> Block:
         """Return the block of a unit."""
         flat = unit.table.ravel()
         cells = np.flatnonzero(flat)
@@ -145,7 +145,7 @@ def decompose_under(counts: npt.ArrayLike, distribution: Distribution | None) ->
     """
     if distribution is None or distribution.uniform:
         return decompose(counts)
-    blocks = [block for block in map(Block.of, distribution.units) if len(block.q) > 1]
+    blocks = [block for block in map(Block.of, distribution.groups) if len(block.q) > 1]
     if not distribution.pairs and len(blocks) == len(NAMES):
         return decompose(counts, [distribution.marginal(name) for name in NAMES])
     if not blocks:

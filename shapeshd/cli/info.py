@@ -94,7 +94,7 @@ def _origin(found: dict[str, Any]) -> list[tuple[str, str]]:
 def _recipe(found: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("sampling", f"uniform, seed {found['seed']}"),
-        ("engine", f"{found['engine']}, the ray tracer of POV-Ray, on {found['device']}"),
+        ("engine", f"{found['engine']}, the PyTorch ray tracer, on {found['device']}"),
         ("antialiasing", _antialiasing(found)),
     ]
 

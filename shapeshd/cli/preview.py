@@ -40,8 +40,8 @@ def command(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     read), the rows of a table (--factors FILE.csv), or a sweep through each factor (--sweep).
     """
     from shapeshd.dataset.preview import (
-        Choice,
-        Layout,
+        Selection,
+        SheetLayout,
         preview_dataset,
         preview_sweep,
         preview_table,
@@ -49,18 +49,18 @@ def command(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:
     from shapeshd.support.progress import emit
 
     dataset, out = _check_usage(paths, options)
-    layout = Layout(options["columns"], options["thumbnail"], options["labels"])
+    layout = SheetLayout(options["columns"], options["thumbnail"], options["labels"])
     seed = (options["seed"] or 0) if options["random"] else None
     count = 64 if options["count"] is None else options["count"]
-    choice = Choice(count, options["start"] or 0, seed)
+    selection = Selection(count, options["start"] or 0, seed)
     size = 128 if options["size"] is None else options["size"]
     if options["sweep"]:
         result = preview_sweep(out, layout, size)
     elif options["factors"] is not None:
-        result = preview_table(options["factors"], out, choice, layout, size)
+        result = preview_table(options["factors"], out, selection, layout, size)
     else:
         assert dataset is not None
-        result = preview_dataset(dataset, out, choice, layout)
+        result = preview_dataset(dataset, out, selection, layout)
     emit(result.to_json(), _describe(result), as_json=as_json)
 
 

@@ -38,7 +38,7 @@ _MAX_CACHE_BYTES = 256 * 2**20
 _DAMAGE = (*DAMAGE, zlib.error)
 
 
-class Source(Protocol):
+class DatasetPart(Protocol):
     """A part of a dataset: images that follow each other, and their factors."""
 
     count: int
@@ -124,7 +124,7 @@ class ImageFile:
         path: the file.
         count: n.
         image_shape: (H, W, 3).
-        files: keeps the open files of this and other sources.
+        files: keeps the open files of this and other parts.
         first_index: index of the first image in the dataset.
         ours: whether the file is a shard, which ``shapeshd render`` can make anew.
     """
@@ -224,35 +224,43 @@ class ImageFile:
 
 
 def find_files(path: Path, files: OpenFiles, *, allow_incomplete: bool) -> list[ImageFile]:
-    """Return the sources of what `path` names; see `shapeshd.dataset.shapes_hd.ShapesHD`."""
+    """Return the parts of what `path` names; see `shapeshd.dataset.shapes_hd.ShapesHD`."""
     require_posix()
     path = path.expanduser().absolute()  # a worker may have another working directory
     if path.is_dir():
         return _find_shards(path, files, allow_incomplete)
-    if not path.exists():
-        raise UsageError(f"{path}: no such file or folder")
-    try:
-        file = open_hdf5(path)
-    except OSError as error:
-        if shard_number(path) is not None:
-            raise damaged(path, "cannot be opened as HDF5", error) from None
-        detail = one_line(error)
-        raise UsageError(
-            f"{path}: neither a dataset folder nor a whole HDF5 file ({detail})"
-        ) from None
-    with file:
+    with open_file(path) as file:
         if is_shard(file):
             header = header_of(file, path)
             size = header.provenance.size
             return [
                 ImageFile(path, header.count, (size, size, 3), files, header.first_index, ours=True)
             ]
-        count, image_shape = _check_foreign(file, path)
+        count, image_shape = check_form(file, path)
         if file["images"].is_virtual:
             if path.name == VIRTUAL_NAME and list_shards(path.parent):
                 return _find_shards(path.parent, files, allow_incomplete)
             check_virtual(file["images"], path)
     return [ImageFile(path, count, image_shape, files)]
+
+
+def open_file(path: Path) -> h5py.File:
+    """Open an HDF5 file whose content is not known yet.
+
+    Raises:
+        UsageError: if there is no such file, or it is no HDF5 file.
+        DamagedShardError: if its name is a shard's, and it is no HDF5 file.
+    """
+    if not path.is_file():
+        raise UsageError(f"{path}: no such file or folder")
+    try:
+        return open_hdf5(path)
+    except OSError as error:
+        if shard_number(path) is not None:
+            raise damaged(path, "cannot be opened as HDF5", error) from None
+        raise UsageError(
+            f"{path}: neither a dataset folder nor a whole HDF5 file ({one_line(error)})"
+        ) from None
 
 
 def _find_shards(dataset: Path, files: OpenFiles, allow_incomplete: bool) -> list[ImageFile]:
@@ -303,7 +311,12 @@ def _fits(form: _Form, count: int, image_shape: tuple[int, ...]) -> bool:
     )
 
 
-def _check_foreign(file: h5py.File, path: Path) -> tuple[int, tuple[int, int, int]]:
+def check_form(file: h5py.File, path: Path) -> tuple[int, tuple[int, int, int]]:
+    """Return how many images a file like 3dshapes.h5 holds, and their shape (H, W, 3).
+
+    Raises:
+        UsageError: if the file has another form.
+    """
     wanted = "images uint8 (n, H, W, 3) and numbers as labels (n, 6), as 3dshapes.h5 has"
     try:
         form = _describe_form(file)

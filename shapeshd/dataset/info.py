@@ -1,4 +1,4 @@
-"""What a dataset holds and how it was made: a folder, a file like 3dshapes.h5, or no file."""
+"""Describes a dataset: a folder, a file like 3dshapes.h5, or images traced as they are read."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 
-from shapeshd.errors import DamagedShardError, UsageError, one_line
+from shapeshd.errors import DamagedShardError
 from shapeshd.factors import FACTORS, SHAPES, FloatArray, uniform_factors
 from shapeshd.render.engines import is_scene_installed
 from shapeshd.scene.render_options import RenderOptions
 
-from .hdf5_files import check_virtual
+from .hdf5_files import check_form, check_virtual, open_file
 from .manifest import MANIFEST_NAME, manifest_of_what_is_there
 from .render_spec import RenderSpec
-from .shards import open_hdf5, open_shard, read_labels
+from .shards import open_shard, read_labels
 
 _SUMMARISED = 1_000_000
 
@@ -46,58 +45,14 @@ def describe_dataset(path: Path | RenderSpec) -> dict[str, Any]:
     return _describe_folder(path) if path.is_dir() else _describe_file(path)
 
 
-def open_image_file(path: Path) -> h5py.File:
-    """Open one HDF5 file in the form of 3dshapes.h5 for reading.
-
-    It holds ``images``, uint8 (n, H, W, 3), and ``labels``, (n, 6) numbers.
-
-    Raises:
-        UsageError: if there is no such file, or it has another form.
-    """
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file or folder")
+def _describe_file(path: Path) -> dict[str, Any]:
     with suppress(ImportError):
         import hdf5plugin  # noqa: F401 - registers zstd, which such a file may use
-    try:
-        file = open_hdf5(path)
-    except OSError as error:
-        what = one_line(error)
-        raise UsageError(
-            f"{path}: neither a dataset folder nor an HDF5 file that can be read ({what})"
-        ) from None
-    found = {name: file.get(name) for name in ("images", "labels")}
-    forms = {
-        name: (item.shape, item.dtype) if isinstance(item, h5py.Dataset) else None
-        for name, item in found.items()
-    }
-    if _is_image_form(forms["images"], forms["labels"]):
-        if file["images"].is_virtual:
-            check_virtual(file["images"], path)
-        return file
-    names = ", ".join(sorted(file)) or "nothing"
-    file.close()
-    raise UsageError(
-        f"{path}: not in the form of 3dshapes.h5: images (n, H, W, 3) uint8 and labels "
-        f"(n, {len(FACTORS)}) are needed, but it holds {names}"
-    )
-
-
-def _is_image_form(images: Any, labels: Any) -> bool:
-    if images is None or labels is None:
-        return False
-    (shape, dtype), (label_shape, label_dtype) = images, labels
-    return (
-        len(shape) == 4
-        and shape[3] == 3
-        and dtype == np.uint8
-        and label_shape == (shape[0], len(FACTORS))
-        and np.issubdtype(label_dtype, np.number)
-    )
-
-
-def _describe_file(path: Path) -> dict[str, Any]:
-    with open_image_file(path) as file:
+    with open_file(path) as file:
+        count, (height, width, _) = check_form(file, path)
         images = file["images"]
+        if images.is_virtual:
+            check_virtual(images, path)
         try:
             labels = file["labels"][()].astype(np.float64)
         except (OSError, RuntimeError) as error:
@@ -105,9 +60,9 @@ def _describe_file(path: Path) -> dict[str, Any]:
         return {
             "kind": "file",
             "path": str(path),
-            "available": int(images.shape[0]),
-            "height": int(images.shape[1]),
-            "width": int(images.shape[2]),
+            "available": count,
+            "height": height,
+            "width": width,
             "bytes": path.stat().st_size,
             "virtual": bool(images.is_virtual),
             "factors": _describe_factors(labels),

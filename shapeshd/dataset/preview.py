@@ -31,7 +31,7 @@ _FOOT = ("below each image: its number, shape, scale and orientation; hues of fl
 
 
 @dataclass(frozen=True)
-class Choice:
+class Selection:
     """Which images to show.
 
     Args:
@@ -68,7 +68,7 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Layout:
+class SheetLayout:
     """How to draw: images in a row, pixels of the longer side (None: as is), and captions."""
 
     columns: int = 8
@@ -96,7 +96,7 @@ class Preview:
 
 
 def preview_dataset(
-    dataset: Path | RenderSpec, out: Path, choice: Choice, layout: Layout
+    dataset: Path | RenderSpec, out: Path, selection: Selection, layout: SheetLayout
 ) -> Preview:
     """Draw images of `dataset`, whole or not; see `open_dataset` for what it can be.
 
@@ -108,11 +108,11 @@ def preview_dataset(
     images = open_dataset(dataset, allow_incomplete=True)
     if len(images.spans) == 1:  # perhaps a billion: an interval takes no memory
         available: IntArray | range = images.spans[0]
-        chosen = choice.pick(available)
+        chosen = selection.pick(available)
         items = chosen - images.spans[0].start
     else:
         available, first_items = np.unique(images.indices, return_index=True)
-        chosen = choice.pick(available)
+        chosen = selection.pick(available)
         items = first_items[np.searchsorted(available, chosen)]
     labels = images.labels_of(items.tolist()) if layout.labels else None
     sheet = draw_sheet(
@@ -125,7 +125,9 @@ def preview_dataset(
     return _write(sheet, out, chosen, len(available))
 
 
-def preview_table(table: Path, out: Path, choice: Choice, layout: Layout, size: int) -> Preview:
+def preview_table(
+    table: Path, out: Path, selection: Selection, layout: SheetLayout, size: int
+) -> Preview:
     """Render rows of a CSV table of factors with POV-Ray and draw them.
 
     Raises:
@@ -134,7 +136,7 @@ def preview_table(table: Path, out: Path, choice: Choice, layout: Layout, size: 
     """
     check_output(out)
     factors = read_factor_table(table)
-    chosen = choice.pick(np.arange(len(factors)))
+    chosen = selection.pick(np.arange(len(factors)))
     captions = _captions(chosen, factors[chosen], layout)
     sheet = draw_sheet(
         _render(factors[chosen], size),
@@ -146,7 +148,7 @@ def preview_table(table: Path, out: Path, choice: Choice, layout: Layout, size: 
     return _write(sheet, out, chosen, len(factors))
 
 
-def preview_sweep(out: Path, layout: Layout, size: int) -> Preview:
+def preview_sweep(out: Path, layout: SheetLayout, size: int) -> Preview:
     """Render a row for each factor, from end to end, the others held at `SWEEP_DEFAULTS`.
 
     Raises:
@@ -211,7 +213,7 @@ def _render(factors: FloatArray, size: int) -> Iterator[Image]:
 
 
 def _captions(
-    indices: IntArray, labels: FloatArray | None, layout: Layout
+    indices: IntArray, labels: FloatArray | None, layout: SheetLayout
 ) -> list[tuple[str, ...]]:
     if labels is None or not layout.labels:
         return [()] * len(indices)

@@ -21,7 +21,7 @@ _SHOWN = 80
 
 @dataclass(frozen=True)
 class RenderSpec:
-    """The images `start` .. `start` + `count` - 1 of a seed, made by POV-Ray's twin when read.
+    """The images `start` .. `start` + `count` - 1 of a seed, traced when they are read.
 
     Args:
         seed: with an image's index it decides the image, in [0, 2^63 - 1].

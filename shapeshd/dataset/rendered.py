@@ -1,4 +1,4 @@
-"""Images that are made as they are read: a source of a dataset without a disk."""
+"""Images that are traced as they are read: a dataset that is not stored."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _BLOCK_PIXELS = 2**22  # 12.6 MB
 
 
 class RenderedImages:
-    """The images of a seed, each traced by POV-Ray's twin when it is read.
+    """The images of a seed, each traced by the PyTorch ray tracer when it is read.
 
-    Whole batches are traced at once. A process that inherits or unpickles a source makes a
+    Whole batches are traced at once. A process that inherits or unpickles them makes a
     tracer of its own, on first use; threads take turns, as one tracer keeps all cores busy.
 
     Args:

@@ -19,14 +19,14 @@ from torch.utils.data import Dataset
 from shapeshd.factors import FloatArray, IntArray
 from shapeshd.scene.render_options import Image
 
-from .hdf5_files import OpenFiles, Source, find_files
+from .hdf5_files import DatasetPart, OpenFiles, find_files
 from .render_spec import RenderSpec, parse_rendered
 from .rendered import RenderedImages
 
 
 @runtime_checkable
-class BatchSource(Protocol):
-    """A `Source` that makes many images at once; it is then the only one of its dataset."""
+class RenderedPart(Protocol):
+    """A `DatasetPart` that makes many images at once; it is then the only one of its dataset."""
 
     @property
     def block(self) -> int:
@@ -80,15 +80,15 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
     def _begin(
         self,
         name: str,
-        sources: Sequence[Source],
+        parts: Sequence[DatasetPart],
         transform: Callable[[Tensor], Any] | None,
         target_transform: Callable[[Tensor], Any] | None,
     ) -> None:
         self.name = name
         self.transform = transform
         self.target_transform = target_transform
-        self._sources = sources
-        self._starts = list(accumulate((source.count for source in sources), initial=0))
+        self._parts = parts
+        self._starts = list(accumulate((part.count for part in parts), initial=0))
 
     @classmethod
     def rendered(
@@ -105,7 +105,7 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
         transform: Callable[[Tensor], Any] | None = None,
         target_transform: Callable[[Tensor], Any] | None = None,
     ) -> ShapesHD:
-        """Return the images of a seed, made by POV-Ray's twin as they are read.
+        """Return the images of a seed, traced by the PyTorch ray tracer as they are read.
 
         Item i is the image `start` + i of the seed, the one that ``shapeshd render`` draws,
         whatever `count` and the batches are. A batch that a ``DataLoader`` asks for is traced
@@ -129,11 +129,11 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
             UsageError: if an argument is impossible or the device cannot be used.
         """
         spec = RenderSpec(seed, count, size, start, str(device))
-        source = RenderedImages(
+        part = RenderedImages(
             spec, antialias=antialias, antialias_depth=antialias_depth, dtype=dtype
         )
         dataset = cls.__new__(cls)
-        dataset._begin(str(spec), [source], transform, target_transform)
+        dataset._begin(str(spec), [part], transform, target_transform)
         return dataset
 
     def __len__(self) -> int:
@@ -151,8 +151,8 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
     def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
         """Return several items in the order asked for, reading each file in its own order."""
         positions = [self._position(index) for index in indices]
-        if (source := self._batch_source) is not None:
-            images, labels = source.batch(positions)
+        if (part := self._rendered_part) is not None:
+            images, labels = part.batch(positions)
             pairs = zip(images.unbind(), labels.unbind(), strict=True)
             return [self._transformed(image, label) for image, label in pairs]
         pixels: dict[int, Image] = {}
@@ -162,8 +162,8 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
 
     def pixels(self, index: int) -> Image:
         """Read one image as it is stored: a read-only uint8 array of shape (H, W, 3)."""
-        source, row = self._find(self._position(index))
-        return source.image(row)
+        part, row = self._find(self._position(index))
+        return part.image(row)
 
     def read(self, indices: Sequence[int]) -> tuple[list[Image], FloatArray]:
         """Read several images as they are stored, and their labels, to the host's memory.
@@ -174,35 +174,35 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
             images, each as `pixels` gives it, and labels, float64 (n, 6).
         """
         positions = [self._position(index) for index in indices]
-        if (source := self._batch_source) is not None:
-            return source.images(positions), source.factors(positions)
+        if (part := self._rendered_part) is not None:
+            return part.images(positions), part.factors(positions)
         return [self.pixels(position) for position in positions], self.labels_of(positions)
 
     @property
     def block(self) -> int:
         """How many images are best read at a time: one from files, more if they are made."""
-        source = self._batch_source
-        return 1 if source is None else source.block
+        part = self._rendered_part
+        return 1 if part is None else part.block
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
         """The shape of an image before `transform`: (3, H, W)."""
-        height, width, channels = self._sources[0].image_shape
+        height, width, channels = self._parts[0].image_shape
         return channels, height, width
 
     @cached_property
     def labels(self) -> FloatArray:
         """The factors of all images: a read-only float64 array of shape (n, 6)."""
-        labels = np.concatenate([source.labels for source in self._sources])
+        labels = np.concatenate([part.labels for part in self._parts])
         labels.flags.writeable = False
         return labels
 
     def labels_of(self, indices: Sequence[int]) -> FloatArray:
         """Return the factors of some images, float64 (n, 6), without those of all."""
         positions = [self._position(index) for index in indices]
-        if (source := self._batch_source) is not None:
-            return source.factors(positions)
-        found = [source.labels[row] for source, row in map(self._find, positions)]
+        if (part := self._rendered_part) is not None:
+            return part.factors(positions)
+        found = [part.labels[row] for part, row in map(self._find, positions)]
         return np.array(found, dtype=np.float64).reshape(len(found), -1)
 
     @cached_property
@@ -213,14 +213,12 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
     @property
     def spans(self) -> list[range]:
         """What `indices` holds, as intervals in the order of the items."""
-        return [
-            range(source.first_index, source.first_index + source.count) for source in self._sources
-        ]
+        return [range(part.first_index, part.first_index + part.count) for part in self._parts]
 
     @property
-    def _batch_source(self) -> BatchSource | None:
-        first = self._sources[0]
-        return first if isinstance(first, BatchSource) else None
+    def _rendered_part(self) -> RenderedPart | None:
+        first = self._parts[0]
+        return first if isinstance(first, RenderedPart) else None
 
     def _position(self, index: int) -> int:
         position = operator.index(index)
@@ -228,15 +226,15 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
             raise IndexError(f"image {position} of {len(self)} in {self.name}")
         return position % len(self)
 
-    def _find(self, position: int) -> tuple[Source, int]:
-        """Return the source of an item, and its row there."""
+    def _find(self, position: int) -> tuple[DatasetPart, int]:
+        """Return the part of an item, and its row there."""
         number = bisect_right(self._starts, position) - 1
-        return self._sources[number], position - self._starts[number]
+        return self._parts[number], position - self._starts[number]
 
     def _item(self, position: int, pixels: Image) -> tuple[Any, Any]:
-        source, row = self._find(position)
+        part, row = self._find(position)
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)  # a copy can be written to
-        return self._transformed(image, torch.tensor(source.labels[row]))
+        return self._transformed(image, torch.tensor(part.labels[row]))
 
     def _transformed(self, image: Tensor, label: Tensor) -> tuple[Any, Any]:
         return (

@@ -1,4 +1,4 @@
-"""What a ray sees: the scene in closed form, on tensors.
+"""Intersects rays with the scene and shades what they meet, in closed form on tensors.
 
 The scene is a floor, three walls, one convex object, one point light and a level camera, so
 everything that a ray can meet has a formula. Because the camera is level, where a ray meets

@@ -1,8 +1,8 @@
-"""POV-Ray's twin: the same images from the same factors, traced on tensors in closed form.
+"""The PyTorch ray tracer: gives the images that POV-Ray renders, in closed form on tensors.
 
-POV-Ray is the reference, and tests hold the pixels of the ray tracer to its own: all but a few in
-ten million are within 1/255. The ray tracer is many times faster and runs on a GPU too, so it
-serves where images are made as they are read.
+POV-Ray is the reference, and tests compare the two pixel by pixel: all but a few in ten million
+are within 1/255. The ray tracer is many times faster and runs on a GPU, too, so images can be
+traced as they are read.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The engines that render a dataset: POV-Ray, the reference, and the ray tracer in PyTorch.
+"""The engines that render a dataset: POV-Ray, the reference, and the PyTorch ray tracer.
 
-This is the one place that knows what an engine is. Whatever renders asks `engine_named` and
-then speaks of images alone. Neither engine needs what the other one needs: PyTorch is
-imported when the ray tracer traces its first image, and POV-Ray is looked for when it is asked for.
+Callers ask `engine_named` for an engine and need not know which one it is. Neither engine needs
+the other one's program: PyTorch is imported when the first image is traced, and POV-Ray is looked
+for when it is to render.
 """
 
 from __future__ import annotations

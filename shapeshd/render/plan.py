@@ -1,4 +1,4 @@
-"""What a run would render: checked against itself, the machine and the folder; its cost."""
+"""Plans a run: checks what is asked for, and estimates what it will cost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What decides a pixel beside the scene: size and antialiasing."""
+"""The options of rendering: the size of an image, and POV-Ray's antialiasing."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONTRAST_GAMMA = 2.5
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What decides a pixel beside the scene.
+    """Size and antialiasing of images; with the scene, they decide every pixel.
 
     Args:
         size: width and height in pixels, 8 to 2048.

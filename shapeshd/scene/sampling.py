@@ -1,7 +1,6 @@
-"""What to render: i.i.d. factors of a known distribution, 3dshapes' grid, or a table.
+"""Samplings of the factors: i.i.d. from a known distribution, 3dshapes' grid, or a table.
 
-A sampling answers one question, `factors(start, stop)`, and names itself in the
-provenance of every shard.
+A sampling gives the factors of images by their indices; its name is recorded in every shard.
 """
 
 from __future__ import annotations

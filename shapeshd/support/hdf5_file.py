@@ -1,4 +1,4 @@
-"""A file for HDF5 to write to, whose failures stay out of HDF5.
+"""A file object for h5py that keeps failures to write away from the HDF5 library.
 
 The HDF5 library can crash the whole process when it cannot write what it still holds, as on
 a full disk. This file never fails towards HDF5: it remembers the first error, goes on in

@@ -1,4 +1,4 @@
-"""Signs of life on stderr, and results for people or programs on stdout."""
+"""Progress and notes on stderr, results for people or programs on stdout."""
 
 from __future__ import annotations
 

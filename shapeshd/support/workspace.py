@@ -1,4 +1,4 @@
-"""Scratch folders under ``OUT/.work`` that a killed process cannot leave behind for good.
+"""Temporary folders under ``OUT/.work``; those of killed processes are removed by the next run.
 
 Beside every folder NAME stands NAME.lock, locked by its owner for as long as it lives. The
 system frees the lock of a killed process, so the next run can tell what is abandoned. Runs

@@ -1,4 +1,4 @@
-"""Reading a dataset folder for `verify`: all that can be read, and what cannot."""
+"""Reads a dataset folder for the checks: all that can be read, and what cannot."""
 
 from __future__ import annotations
 

@@ -172,7 +172,7 @@ def _compare_exactly(
 
 
 @dataclass
-class Tally:
+class PixelDifferences:
     """By how many levels the values of the images seen so far differ.
 
     Args:
@@ -210,27 +210,27 @@ def _compare_roughly(
     drawn: _Draw, pairs: Iterator[tuple[Image, Image]], engine: str
 ) -> tuple[str, list[str], dict[str, Any]]:
     """Return detail, problems and values: few values may differ by more than `TOLERANCE`."""
-    tally, problems = Tally(), []
+    differences, problems = PixelDifferences(), []
     for path, index, (stored, image) in zip(drawn.paths, drawn.indices, pairs, strict=True):
-        tally.add(_distance(stored, image))
-        if (share := tally.beyond[-1]) > MAX_BEYOND:
+        differences.add(_distance(stored, image))
+        if (share := differences.beyond[-1]) > MAX_BEYOND:
             problems.append(
                 f"{path}: image {index} differs from that of the engine {engine}: {share:.2%} of "
                 f"its values by more than {TOLERANCE}/255, where {MAX_BEYOND:.1%} may"
             )
     values = {
-        "equal": tally.within(0),
-        "within_1": tally.within(TOLERANCE),
-        "within_8": tally.within(_LARGE),
-        "mean_absolute_difference": tally.mean,
-        "worst_index": drawn.indices[tally.worst],
-        "worst_beyond_1": tally.beyond[tally.worst],
+        "equal": differences.within(0),
+        "within_1": differences.within(TOLERANCE),
+        "within_8": differences.within(_LARGE),
+        "mean_absolute_difference": differences.mean,
+        "worst_index": drawn.indices[differences.worst],
+        "worst_beyond_1": differences.beyond[differences.worst],
     }
     detail = (
         f"{len(drawn.rows)} images against the engine {engine}: of their values "
         f"{_percent(values['equal'])} equal, {_percent(values['within_1'])} within "
         f"{TOLERANCE}/255, {_percent(values['within_8'])} within {_LARGE}/255, mean absolute "
-        f"difference {tally.mean:.2g}/255, worst image {values['worst_index']}"
+        f"difference {differences.mean:.2g}/255, worst image {values['worst_index']}"
     )
     return detail, problems, values
 

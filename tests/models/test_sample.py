@@ -21,7 +21,7 @@ from shapeshd.models import Generator, GeneratorConfig, load_generator, save_gen
 from shapeshd.models.data.images import to_uint8
 from shapeshd.models.sample import Choice, draw_samples, open_generator
 from shapeshd.support.atomic_files import publish
-from tests.shapeshd.cli.test_bad_input import check_refusal
+from tests.support.refusals import check_refusal
 
 SIZE, DIM, BATCH = 16, 5, 8
 CONFIG = GeneratorConfig(

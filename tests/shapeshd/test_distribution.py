@@ -1,4 +1,4 @@
-"""Laws of the factors: files, sampling, and datasets that are drawn from one."""
+"""Known distributions of the factors: their files, probabilities and samples."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from shapeshd.dataset.manifest import load_manifest, provenance_of
-from shapeshd.dataset.shards import list_shards, read_header
 from shapeshd.distribution import LEAST_SHARE, Distribution
 from shapeshd.errors import UsageError
 from shapeshd.factors import (
@@ -30,28 +27,10 @@ from shapeshd.factors import (
     uniform_factors,
     uniform_factors_at,
 )
-from shapeshd.scene.sampling import DistributionSampling, UniformSampling, make_sampling
-from shapeshd.verify import verify_dataset
-from tests.conftest import render_small
-from tests.support.damage import check, make_noise_set, problems
+from tests.support.known_distributions import TEXT, paired, weighted
 
 Run = Callable[..., tuple[int, str, str]]
 FLAT = [[1] * 12] * 12
-TEXT = """
-scale.weights = [1, 1, 2, 4]
-shape.weights = [1, 1, 0, 1.0]   # no spheres
-
-[[pair]]
-factors = ["object_hue", "wall_hue"]
-weights = [
-    [3, 1, 0, 1, 1, 1, 1, 1, 1, 1, 1, 1], [1, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1],
-    [1, 1, 3, 1, 1, 1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 3, 1, 1, 1, 1, 1, 1, 1, 1],
-    [1, 1, 1, 1, 3, 1, 1, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 3, 1, 1, 1, 1, 1, 1],
-    [1, 1, 1, 1, 1, 1, 3, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1, 3, 1, 1, 1, 1],
-    [1, 1, 1, 1, 1, 1, 1, 1, 3, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 1, 1],
-    [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 3, 1], [1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 5],
-]
-"""
 
 
 @pytest.fixture
@@ -59,15 +38,6 @@ def file(tmp_path: Path) -> Path:
     path = tmp_path / "distribution.toml"
     path.write_text(TEXT)
     return path
-
-
-def weighted(**factors: list[float]) -> Distribution:
-    return Distribution.from_json({name: {"weights": weights} for name, weights in factors.items()})
-
-
-def paired(first: str, second: str, weights: Any) -> Distribution:
-    table = np.asarray(weights, dtype=float).tolist()
-    return Distribution.from_json({"pair": [{"factors": [first, second], "weights": table}]})
 
 
 def weights_of(bins: int) -> st.SearchStrategy[list[float]]:
@@ -169,10 +139,10 @@ def test_a_sample_depends_on_seed_and_index_alone(
     rows = np.random.default_rng(0).permutation(40)
     np.testing.assert_array_equal(distribution.factors_at(seed, start + rows), whole[rows])
     same = distribution.factors(seed, start, start + 40)[
-        :, [u.axes[0] for u in distribution.units if u.uniform]
+        :, [u.axes[0] for u in distribution.groups if u.uniform]
     ]
     free = uniform_factors(seed, start, start + 40)[
-        :, [u.axes[0] for u in distribution.units if u.uniform]
+        :, [u.axes[0] for u in distribution.groups if u.uniform]
     ]
     np.testing.assert_array_equal(same, free)  # what has no weights does not move
 
@@ -241,41 +211,41 @@ def _pair(weights: str, factors: str = '["scale", "shape"]') -> str:
 
 TABLE = "[[1,2,1,1],[1,1,1,1],[1,1,1,1],[1,1,1,1]]"
 BAD = [
-    ("scale.weights = [1, 1, 1", "cannot be read as TOML"),
-    ("scale.weights = [1, 1, 1]", "scale.weights must hold 4 numbers, one for each bin, not 3"),
-    ("scale.weights = [1, 1, 1, 1, 1]", "scale.weights must hold 4 numbers"),
-    ("scale.weights = []", "scale.weights must hold 4 numbers, one for each bin, not 0"),
-    ("scale.weights = 3", "scale.weights must be a list of 4 numbers, not a number"),
-    ("scale = [1, 1, 1, 1]", "scale must be a table, not a list: write scale.weights = [4 num"),
-    ("scale.wieghts = [1, 1, 1, 1]", "scale: unknown key 'wieghts': write scale.weights"),
-    ("[scale]", "scale: lacks weights: write scale.weights = [4 numbers]"),
-    ("size.weights = [1, 1, 1, 1]", "unknown key 'size': choose floor_hue, wall_hue"),
-    ("scale.weights = [1, 1, nan, 1]", "must hold finite numbers of 0 and more, not nan"),
-    ("scale.weights = [1, 1, inf, 1]", "must hold finite numbers of 0 and more, not inf"),
-    ("scale.weights = [1, 1, -0.5, 1]", "must hold finite numbers of 0 and more, not -0.5"),
-    ("scale.weights = [1, 1, -2, 1]", "must hold finite numbers of 0 and more, not -2"),
-    (f"scale.weights = [1, 1, 1, {10**400}]", "not a number that large"),
+    ("scale.weights = [1, 1, 1", "TOML"),
+    ("scale.weights = [1, 1, 1]", "scale.weights"),
+    ("scale.weights = [1, 1, 1, 1, 1]", "scale.weights"),
+    ("scale.weights = []", "scale.weights"),
+    ("scale.weights = 3", "scale.weights"),
+    ("scale = [1, 1, 1, 1]", "scale.weights"),
+    ("scale.wieghts = [1, 1, 1, 1]", "'wieghts'"),
+    ("[scale]", "scale: lacks weights"),
+    ("size.weights = [1, 1, 1, 1]", "'size'"),
+    ("scale.weights = [1, 1, nan, 1]", "nan"),
+    ("scale.weights = [1, 1, inf, 1]", "inf"),
+    ("scale.weights = [1, 1, -0.5, 1]", "-0.5"),
+    ("scale.weights = [1, 1, -2, 1]", "-2"),
+    (f"scale.weights = [1, 1, 1, {10**400}]", "scale.weights"),
     ("scale.weights = [0, 0, 0.0, 0]", "scale.weights are all 0"),
-    ("scale.weights = [1, 1, true, 1]", "scale.weights must hold numbers, not true or false"),
-    ('scale.weights = [1, 1, "2", 1]', "scale.weights must hold numbers, not a text"),
-    ("scale.weights = [1, 1, 1, 1e-12]", "is too small to be drawn: give 0, or at least 1e-09"),
-    ("scale.weights = [1,1,1,2]\nscale.weights = [1,1,1,3]", "cannot be read as TOML"),
+    ("scale.weights = [1, 1, true, 1]", "scale.weights"),
+    ('scale.weights = [1, 1, "2", 1]', "scale.weights"),
+    ("scale.weights = [1, 1, 1, 1e-12]", "1e-09"),
+    ("scale.weights = [1,1,1,2]\nscale.weights = [1,1,1,3]", "TOML"),
     (f"scale.weights = [1, 1, 1, 2]\n{_pair(TABLE)}", "scale is given twice"),
     (f"{_pair(TABLE)}\n{_pair(TABLE)}", "scale is given twice"),
-    ("pair = 3", "a pair begins with [[pair]], in double brackets"),
-    (_pair(TABLE).replace("[[pair]]", "[pair]"), "a pair begins with [[pair]]"),
-    ("[[pair]]\nfactors = ['scale', 'shape']", "pair 1: lacks weights: write factors"),
-    (_pair(TABLE, '["scale"]'), "pair 1: factors must name two factors"),
-    (_pair(TABLE, '["scale", "size"]'), "pair 1: unknown factor 'size': choose floor_hue"),
-    (_pair(TABLE, '["scale", 4]'), "pair 1: unknown factor 4: choose floor_hue"),
-    (_pair(TABLE, '["scale", "scale"]'), "pair 1: scale cannot be coupled with itself"),
-    (_pair("[1, 2, 3, 4]"), "pair 1: row 1 of weights must be a list of 4 numbers, not a number"),
-    (_pair("[[1, 2, 3, 4]]"), "pair 1: weights must have 4 rows, one for each bin of scale, not 1"),
-    (_pair(TABLE.replace("[1,2,1,1]", "[1,2,1]")), "pair 1: row 1 of weights must hold 4 numbers"),
-    (_pair(TABLE, '["scale", "wall_hue"]'), "pair 1: row 1 of weights must hold 12 numbers"),
+    ("pair = 3", "[[pair]]"),
+    (_pair(TABLE).replace("[[pair]]", "[pair]"), "[[pair]]"),
+    ("[[pair]]\nfactors = ['scale', 'shape']", "pair 1: lacks weights"),
+    (_pair(TABLE, '["scale"]'), "pair 1: factors"),
+    (_pair(TABLE, '["scale", "size"]'), "pair 1: unknown factor 'size'"),
+    (_pair(TABLE, '["scale", 4]'), "pair 1: unknown factor 4"),
+    (_pair(TABLE, '["scale", "scale"]'), "pair 1: scale"),
+    (_pair("[1, 2, 3, 4]"), "pair 1: row 1 of weights"),
+    (_pair("[[1, 2, 3, 4]]"), "pair 1: weights must have 4 rows"),
+    (_pair(TABLE.replace("[1,2,1,1]", "[1,2,1]")), "pair 1: row 1 of weights"),
+    (_pair(TABLE, '["scale", "wall_hue"]'), "pair 1: row 1 of weights must hold 12"),
     (_pair("[[0,0,0,0],[0,0,0,0],[0,0,0,0],[0,0,0,0]]"), "pair 1: weights are all 0"),
-    (_pair("[[1,0,0,0],[1,0,0,0],[1,0,0,0],[1,0,0,0]]"), "only one bin of shape is left"),
-    (_pair(TABLE) + "\nstrength = 3", "pair 1: unknown key 'strength': write factors"),
+    (_pair("[[1,0,0,0],[1,0,0,0],[1,0,0,0],[1,0,0,0]]"), "only one bin of shape"),
+    (_pair(TABLE) + "\nstrength = 3", "pair 1: unknown key 'strength'"),
 ]
 
 
@@ -311,174 +281,3 @@ def test_the_least_share_is_allowed() -> None:
     assert weighted(scale=[1, 1, 1, 4 * LEAST_SHARE]).bins == NUM_BINS
     assert weighted(scale=[1e300, 1e308, 1e308, 1.7e308]).bins == NUM_BINS
     assert weighted(scale=[5e-324, 5e-324, 1e-323, 0]).bins == NUM_BINS * 3 // 4
-
-
-def test_samplings(file: Path) -> None:
-    distribution = Distribution.read(file)
-    sampling = make_sampling("uniform", seed=4, distribution=distribution)
-    assert isinstance(sampling, DistributionSampling)
-    assert (sampling.name, sampling.seed, sampling.distribution) == (
-        "distribution",
-        4,
-        distribution.text,
-    )
-    np.testing.assert_array_equal(sampling.factors(5, 9), distribution.factors(4, 5, 9))
-    assert isinstance(
-        make_sampling("uniform", distribution=weighted(scale=[2, 2, 2, 2])), UniformSampling
-    )
-    for name in ("grid", "table"):
-        with pytest.raises(UsageError, match=r"--distribution|--factors"):
-            make_sampling(name, distribution=distribution)
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small set of the distribution; tests must not change it."""
-    home = tmp_path_factory.mktemp("drawn")
-    (home / "distribution.toml").write_text(TEXT)
-    render_small(
-        home / "data",
-        engine="torch",
-        sampling=DistributionSampling(Distribution.read(home / "distribution.toml"), 3),
-    )
-    return home / "data"
-
-
-def arguments(out: Path, distribution: Path | None, *more: object) -> list[object]:
-    size = ("--engine", "torch", "--size", 32, "--shard-size", 20, "--seed", 3, "--jobs", 1)
-    given = () if distribution is None else ("--distribution", distribution)
-    return ["render", out, *size, *given, "--backend", "threading", *more]
-
-
-def test_a_set_of_a_distribution_is_drawn_recorded_and_verified(
-    run: Run, file: Path, drawn: Path
-) -> None:
-    distribution = Distribution.read(file)
-    labels = []
-    for path in list_shards(drawn):
-        with h5py.File(path) as shard:
-            labels.append(shard["labels"][()])
-            assert shard.attrs["distribution"].decode() == distribution.text
-            assert shard.attrs["sampling"].decode() == "distribution"
-    np.testing.assert_array_equal(np.concatenate(labels), distribution.factors(3, 0, 50))
-    manifest = load_manifest(drawn)
-    assert manifest.provenance.distribution == distribution.text
-    assert provenance_of(drawn) == provenance_of(list_shards(drawn)[0]) == manifest.provenance
-    assert provenance_of(drawn / "dataset.h5") == manifest.provenance
-    result = verify_dataset(drawn)
-    assert result.passed
-    assert check(result, "labels").passed
-    status, out, _ = run("info", drawn)
-    assert status == 0
-    assert f"distribution {distribution}, seed 3" in out
-    status, out, _ = run("info", drawn, "--json")
-    assert json.loads(out)["provenance"]["distribution"] == distribution.text
-
-
-def test_a_resumed_set_is_that_of_one_run(
-    run: Run, file: Path, drawn: Path, tmp_path: Path
-) -> None:
-    out = tmp_path / "data"
-    assert run(*arguments(out, file, "--count", 30))[0] == 0
-    assert run(*arguments(out, file, "--count", 50))[0] == 0
-    assert [p.read_bytes() for p in list_shards(out)] == [
-        p.read_bytes() for p in list_shards(drawn)
-    ]
-
-
-def test_another_distribution_is_refused_and_the_difference_named(
-    run: Run, drawn: Path, file: Path, tmp_path: Path
-) -> None:
-    other = tmp_path / "other.toml"
-    other.write_text(TEXT.replace("[1, 1, 2, 4]", "[1, 1, 2, 5]"))
-    status, _, err = run(*arguments(drawn, other, "--count", 50))
-    assert (status, err.count("\n")) == (2, 1)
-    assert "its distribution is scale, shape weighted" in err
-    assert "scale [0.125, 0.125, 0.25, 0.5], not [0.1111, 0.1111, 0.2222, 0.5556]" in err
-    status, _, err = run(*arguments(drawn, None, "--count", 50))
-    assert (status, err.count("\n")) == (2, 1)
-    assert "its sampling is 'distribution', not 'uniform'; use" in err
-    for name in ("grid", "table"):
-        more = ("--factors", file) if name == "table" else ()
-        status, _, err = run(
-            "render", tmp_path / "x", "--distribution", file, "--sampling", name, *more
-        )
-        assert (status, err.count("\n")) == (2, 1)
-        assert f"--distribution has no meaning with --sampling {name}" in err
-
-
-def test_a_uniform_distribution_is_no_distribution(run: Run, tmp_path: Path) -> None:
-    path = tmp_path / "flat.toml"
-    path.write_text("scale.weights = [2, 2, 2, 2]")
-    assert run(*arguments(tmp_path / "a", path, "--count", 3))[0] == 0
-    assert run(*arguments(tmp_path / "b", None, "--count", 3))[0] == 0
-    a, b = (list_shards(tmp_path / name)[0] for name in "ab")
-    assert a.read_bytes() == b.read_bytes()
-    with h5py.File(a) as shard:
-        assert (
-            "distribution" not in shard.attrs
-        )  # sets made before there were distributions, byte for byte
-    assert (
-        "distribution"
-        not in json.loads((tmp_path / "a" / "manifest.json").read_text())["provenance"]
-    )
-    assert read_header(a).provenance.distribution == ""
-
-
-def test_verify_finds_labels_of_another_distribution(tmp_path: Path) -> None:
-    distribution = weighted(shape=[1, 1, 0, 1])
-    wrong = weighted(shape=[3, 1, 0, 1]).factors(0, 0, 4_000)
-    data = make_noise_set(
-        tmp_path / "data", wrong, sampling="distribution", distribution=distribution.text
-    )
-    result = verify_dataset(data)
-    assert "labels are not those of the sampling" in problems(result, "labels")
-    assert "shape: p = " in problems(result, "uniformity")
-    assert "not of the distribution" in problems(result, "uniformity")
-
-
-def test_verify_finds_labels_where_the_distribution_has_none(tmp_path: Path) -> None:
-    distribution = weighted(shape=[1, 1, 0, 1])
-    data = make_noise_set(
-        tmp_path / "data",
-        uniform_factors(0, 0, 100),
-        sampling="distribution",
-        distribution=distribution.text,
-    )
-    assert "shape: 2" in problems(verify_dataset(data), "uniformity")
-    assert "images lie where the distribution has none" in problems(
-        verify_dataset(data), "uniformity"
-    )
-
-
-def test_verify_tests_coupled_pairs(file: Path, tmp_path: Path) -> None:
-    distribution = Distribution.read(file)
-    good = make_noise_set(
-        tmp_path / "good",
-        distribution.factors(0, 0, 4_000),
-        sampling="distribution",
-        distribution=distribution.text,
-    )
-    found = check(verify_dataset(good), "uniformity")
-    assert found.passed
-    assert "wall_hue x object_hue" in found.values["p_values"]
-    rng = np.random.default_rng(0)
-    labels = distribution.factors(0, 0, 4_000)
-    labels[:, 1] = rng.permutation(labels[:, 1])  # margins kept
-    bad = make_noise_set(
-        tmp_path / "bad", labels, sampling="distribution", distribution=distribution.text
-    )
-    assert "wall_hue x object_hue: p = " in problems(verify_dataset(bad), "uniformity")
-
-
-def test_a_damaged_distribution_is_said(tmp_path: Path) -> None:
-    data = make_noise_set(
-        tmp_path / "data",
-        uniform_factors(0, 0, 100),
-        sampling="distribution",
-        distribution='{"scale":[1]}',
-    )
-    result = verify_dataset(data)
-    assert check(result, "labels").passed is False
-    assert "scale must be a table" in check(result, "labels").detail
-    assert check(result, "uniformity").passed is None

@@ -12,6 +12,8 @@ from shapeshd.dataset.shards import SHARD_FOLDER, Provenance, ShardWriter, shard
 from shapeshd.factors import FloatArray, uniform_factors
 from shapeshd.scene.render_options import Image
 
+COUNT = 23
+
 
 def noise_images(count: int, size: int, seed: int = 0) -> Image:
     return np.random.default_rng(seed).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
@@ -19,7 +21,7 @@ def noise_images(count: int, size: int, seed: int = 0) -> Image:
 
 def write_noise_dataset(
     folder: Path,
-    count: int = 23,
+    count: int = COUNT,
     size: int = 16,
     shard_size: int = 5,
     compression: str = "gzip",
@@ -44,8 +46,31 @@ def write_noise_dataset(
     return images, labels
 
 
-def write_pretrained(path: Path, count: int = 30, size: int = 16, **storage: object) -> None:
+def write_3dshapes_file(path: Path, count: int = 30, size: int = 16, **storage: object) -> None:
     """Write a file like 3dshapes.h5; `storage` is h5py's, such as chunks and compression."""
     with h5py.File(path, "w") as file:
         file.create_dataset("images", data=noise_images(count, size, 1), **storage)
         file.create_dataset("labels", data=uniform_factors(1, 0, count))
+
+
+def shard(folder, number):
+    return folder / SHARD_FOLDER / shard_name(number)
+
+
+def plain_loop(folder):
+    """Read a dataset with nothing but h5py."""
+    images, labels = [], []
+    for path in sorted((folder / SHARD_FOLDER).iterdir()):
+        with h5py.File(path, "r") as file:
+            images.append(file["images"][()])
+            labels.append(file["labels"][()])
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def assert_serves(dataset, images, labels):
+    assert len(dataset) == len(images)
+    np.testing.assert_array_equal(dataset.labels, labels)
+    for index in np.random.default_rng(0).permutation(len(images)):
+        image, label = dataset[index]
+        np.testing.assert_array_equal(image.numpy(), images[index].transpose(2, 0, 1))
+        np.testing.assert_array_equal(label.numpy(), labels[index])

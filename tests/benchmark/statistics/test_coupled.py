@@ -22,7 +22,7 @@ from shapeshd.benchmark.statistics.coupled import (
     statistic,
 )
 from shapeshd.benchmark.statistics.decomposition import decompose, independence_p_value
-from shapeshd.distribution import Distribution, Unit
+from shapeshd.distribution import Distribution, FactorGroup
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS
 from tests.experiments.truth.known_distributions import (
@@ -45,7 +45,7 @@ def distribution_of_pair(
 
 def block_of(table: Any) -> Block:
     table = np.asarray(table, dtype=float)
-    return Block.of(Unit((3, 4), table / table.sum()))
+    return Block.of(FactorGroup((3, 4), table / table.sum()))
 
 
 def sampled(p: np.ndarray, n: int, seed: int) -> np.ndarray:
@@ -80,7 +80,7 @@ def test_halves_of_a_pair_by_hand() -> None:
     """Two factors of two values: all projections are known in closed form."""
     q = np.array([[0.4, 0.1], [0.1, 0.4]])
     p = np.array([[0.5, 0.2], [0.1, 0.2]])
-    block = Block.of(Unit((3, 4), q))
+    block = Block.of(FactorGroup((3, 4), q))
     a, b, both = (component.kernel for component in block.components)
     found = [float(p.ravel() @ kernel @ p.ravel()) for kernel in (a, b, both)]
     main = [(0.7**2 + 0.3**2) / 0.5 - 1, (0.6**2 + 0.4**2) / 0.5 - 1]
@@ -97,7 +97,7 @@ def test_halves_of_a_pair_by_hand() -> None:
 @settings(max_examples=25, deadline=None)
 @given(table=tables(), seed=st.integers(0, 999))
 def test_a_term_is_the_mean_over_pairs_of_samples(table: np.ndarray, seed: int) -> None:
-    block, other = block_of(table), Block.of(Unit((5,), np.array([1, 2, 3, 3, 2, 1]) / 12))
+    block, other = block_of(table), Block.of(FactorGroup((5,), np.array([1, 2, 3, 3, 2, 1]) / 12))
     rng = np.random.default_rng(seed)
     counts = rng.integers(0, 3, (len(block.q), 6))
     counts[0, 0] += 4
@@ -260,7 +260,7 @@ def test_under_a_product_it_is_pearsons_test_of_independence(seed: int) -> None:
 def test_the_dependence_test_has_its_level_under_the_distribution() -> None:
     rng = np.random.default_rng(8)
     table = 1 + 6 * np.eye(12)
-    block = Block.of(Unit((1, 2), table / table.sum()))
+    block = Block.of(FactorGroup((1, 2), table / table.sum()))
     small = 0
     for counts in rng.multinomial(3_000, block.q, 400):
         small += dependence_p_value(counts, fit_margins(counts, block), block) < 0.05

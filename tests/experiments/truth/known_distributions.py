@@ -144,7 +144,7 @@ def exact_terms(p: FloatArray, distribution: Distribution) -> dict[str, tuple[fl
     The functions of one factor, and sums of them, are projected on by weighted least squares, on
     the table of densities; `benchmark.coupled` has kernels for it instead.
     """
-    units = [unit for unit in distribution.units if (unit.table > 0).sum() > 1]
+    units = [unit for unit in distribution.groups if (unit.table > 0).sum() > 1]
     density = np.divide(
         p, distribution.expected(), where=distribution.expected() > 0, out=np.zeros_like(p)
     )

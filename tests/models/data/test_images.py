@@ -33,7 +33,7 @@ from shapeshd.factors import uniform_factors
 from shapeshd.models.data.images import ImageData, batches, open_training_images, to_float, to_uint8
 from shapeshd.scene.sampling import GridSampling
 from tests.conftest import render_small
-from tests.support.noise_dataset import noise_images, write_noise_dataset, write_pretrained
+from tests.support.noise_dataset import noise_images, write_3dshapes_file, write_noise_dataset
 
 SIZE = 16
 # Height and width: as they are, to be cut (odd, even), to be averaged, to be interpolated.
@@ -269,7 +269,7 @@ def test_how_a_dataset_is_resized_is_said(source: Source) -> None:
 
 
 def test_a_file_like_3dshapes_has_factors_of_an_unknown_distribution(tmp_path: Path) -> None:
-    write_pretrained(tmp_path / "3dshapes.h5")
+    write_3dshapes_file(tmp_path / "3dshapes.h5")
     data = open_training_images(tmp_path / "3dshapes.h5", None)
     np.testing.assert_array_equal(data.factors([7, 2]), uniform_factors(1, 0, 30)[[7, 2]])
     assert not data.known_distribution

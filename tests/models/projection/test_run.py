@@ -33,7 +33,7 @@ from shapeshd.models.projection.optimize import Projector, shell
 from shapeshd.models.projection.report import describe
 from shapeshd.models.projection.run import choose_images, peak_ratio, residual, summarise
 from shapeshd.support.checkpoint import read_card, save_checkpoint
-from tests.shapeshd.cli.test_bad_input import check_refusal
+from tests.support.refusals import check_refusal
 
 SIZE, DIM = 32, 6
 CODES = Codes(latent_dim=DIM, noise_dim=3, head_width=8, head_layers=1)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image as PILImage
 
 from shapeshd.dataset.contact_sheet import draw_sheet, save_sheet
-from shapeshd.dataset.preview import SWEEP_DEFAULTS, Choice, sweep_factors
+from shapeshd.dataset.preview import SWEEP_DEFAULTS, Selection, sweep_factors
 from shapeshd.errors import UsageError
 from shapeshd.factors import FACTORS, NAMES, check_factors, uniform_factors
 from shapeshd.render.povray import render_images
@@ -213,7 +213,7 @@ def test_a_picture_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> 
         ("--sweep out.png --count 3", "--count has no meaning"),
         ("--sweep out.png --start 0", "--start has no meaning"),
         ("--sweep out.png --labels", "--labels has no meaning"),
-        ("--sweep out.png --size 4", "size must be between"),
+        ("--sweep out.png --size 4", "size"),
         ("--sweep out.png --columns 0", "--columns"),
         ("data out.png --thumbnail 0", "--thumbnail"),
         ("data out.png --count 0", "--count"),
@@ -244,8 +244,8 @@ def test_wrong_usage(
 
 def test_a_choice_is_among_what_there_is() -> None:
     available = np.array([2, 3, 7, 11])
-    assert Choice(count=2).pick(available).tolist() == [2, 3]
-    assert Choice(count=9, start=4).pick(available).tolist() == [7, 11]
-    assert Choice(count=9, seed=0).pick(available).tolist() == [2, 3, 7, 11]
+    assert Selection(count=2).pick(available).tolist() == [2, 3]
+    assert Selection(count=9, start=4).pick(available).tolist() == [7, 11]
+    assert Selection(count=9, seed=0).pick(available).tolist() == [2, 3, 7, 11]
     with pytest.raises(UsageError, match="there are none"):
-        Choice().pick(np.array([], dtype=np.int64))
+        Selection().pick(np.array([], dtype=np.int64))

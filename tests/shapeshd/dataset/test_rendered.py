@@ -198,13 +198,13 @@ def test_batches_are_on_the_device(factors: Any) -> None:
     ("options", "message"),
     [
         ({"seed": -1}, "seed must be"),
-        ({"seed": 1.5}, "seed must be an integer"),
-        ({"count": 0}, "count must be at least 1"),
-        ({"count": 2.0}, "count must be an integer"),
-        ({"count": True}, "count must be an integer"),
-        ({"start": -1}, "start must be at least 0"),
+        ({"seed": 1.5}, "seed"),
+        ({"count": 0}, "count"),
+        ({"count": 2.0}, "count"),
+        ({"count": True}, "count"),
+        ({"start": -1}, "start"),
         ({"start": MAX_IMAGE - 2, "count": 3}, "at most"),
-        ({"size": 7}, "size must be between"),
+        ({"size": 7}, "size"),
         ({"antialias": 0}, "threshold"),
         ({"antialias_depth": 0}, "depth"),
     ],
@@ -234,7 +234,7 @@ def test_info(run: Run, factors: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert status == 0 and "1,000,000,000, from" in stdout and "of the first 20 images" in stdout
 
 
-def test_what_the_twin_stores_is_what_it_makes_when_read(run: Run, tmp_path: Path) -> None:
+def test_stored_images_are_those_that_are_traced_when_read(run: Run, tmp_path: Path) -> None:
     out = tmp_path / "data"
     assert run("render", out, "--engine", "torch", "--seed", 3, "--count", 9, "--size", 16)[0] == 0
     stored, made = ShapesHD(out), ShapesHD.rendered(3, 0, 9, 16)

@@ -37,7 +37,7 @@ def distances(traced: torch.Tensor, rendered: np.ndarray) -> np.ndarray:
     return np.abs(traced.numpy().astype(np.int16) - rendered.transpose(0, 3, 1, 2))
 
 
-def assert_twins(traced: torch.Tensor, rendered: np.ndarray) -> None:
+def assert_nearly_equal(traced: torch.Tensor, rendered: np.ndarray) -> None:
     differences = distances(traced, rendered)
     assert (differences <= 1).mean() >= 0.9998
     assert (differences <= 8).mean() >= 0.99995
@@ -47,11 +47,11 @@ def assert_twins(traced: torch.Tensor, rendered: np.ndarray) -> None:
 @pytest.mark.parametrize(("size", "count"), [(64, 300), (256, 24)])
 def test_random_scenes_are_those_of_povray(size: int, count: int) -> None:
     factors = uniform_factors(seed=7, start=0, stop=count)
-    assert_twins(trace_images(factors, size), render_images(factors, size))
+    assert_nearly_equal(trace_images(factors, size), render_images(factors, size))
 
 
 def test_extreme_scenes_are_those_of_povray() -> None:
-    assert_twins(trace_images(EXTREMES, 64), render_images(EXTREMES, 64))
+    assert_nearly_equal(trace_images(EXTREMES, 64), render_images(EXTREMES, 64))
 
 
 @pytest.mark.parametrize(
@@ -72,13 +72,13 @@ def test_any_size_and_antialiasing_is_that_of_povray(
 ) -> None:
     factors = uniform_factors(seed=8, start=0, stop=40)
     options = {"antialias": antialias, "antialias_depth": depth}
-    assert_twins(
+    assert_nearly_equal(
         trace_images(factors, size, dtype=torch.float64, **options),
         render_images(factors, size, **options),
     )
 
 
-def test_antialiasing_makes_a_difference_that_the_twin_follows() -> None:
+def test_antialiasing_makes_a_difference_that_the_ray_tracer_follows() -> None:
     factors = uniform_factors(seed=9, start=0, stop=20)
     plain = render_images(factors, 64, antialias=None)
     assert (distances(trace_images(factors, 64), plain) > 8).mean() > 0.01
@@ -128,7 +128,7 @@ def test_a_changed_scene_changes_both(values: dict[str, str], other_scene) -> No
     other_scene(**values)
     after = trace_images(factors, 48)
     assert (before != after).float().mean() > 0.01
-    assert_twins(after, render_images(factors, 48))
+    assert_nearly_equal(after, render_images(factors, 48))
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,7 @@ def test_threads_do_not_change_a_value_or_torch() -> None:
     for threads in (2, 3, 8):
         assert torch.equal(RayTracer(options, threads=threads, batch=9)(factors), wanted)
         assert torch.get_num_threads() == before
-    with pytest.raises(UsageError, match="threads must be at least 1"):
+    with pytest.raises(UsageError, match="threads"):
         RayTracer(options, threads=0)
 
 
@@ -263,7 +263,7 @@ GOOD = [0.5, 0.5, 0.5, 1.5, 2.0, 10.0]
 @pytest.mark.parametrize(
     ("factors", "message"),
     [
-        ([[*GOOD[:3], 2.5, *GOOD[4:]]], "row 0: scale is 2.5, but must be between 1 and 2"),
+        ([[*GOOD[:3], 2.5, *GOOD[4:]]], "row 0: scale is 2.5"),
         ([GOOD, [float("nan"), *GOOD[1:]]], "row 1: floor_hue is nan"),
         ([[*GOOD[:4], 1.5, 0]], "shape is 1.5"),
         ([[*GOOD[:5], float("inf")]], "orientation is inf"),
@@ -288,20 +288,20 @@ def test_wrong_factors(factors: object, message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"size": 7}, "size must be between 8 and 2048"),
+        ({"size": 7}, "size"),
         ({"antialias": 0}, "antialiasing threshold"),
         ({"antialias_depth": 10}, "antialiasing depth"),
         ({"device": "warp"}, "device 'warp' cannot be used"),
         ({"device": "cuda:99"}, "device 'cuda:99' cannot be used"),
         ({"device": "meta"}, "device 'meta' cannot be used"),
-        ({"dtype": torch.float16}, "dtype must be torch.float32 or torch.float64"),
-        ({"batch": 0}, "batch must be at least 1"),
-        ({"batch": 1.5}, "batch must be an integer"),
-        ({"size": 32.0}, "size must be an integer"),
-        ({"size": "32"}, "size must be an integer"),
+        ({"dtype": torch.float16}, "dtype"),
+        ({"batch": 0}, "batch"),
+        ({"batch": 1.5}, "batch"),
+        ({"size": 32.0}, "size"),
+        ({"size": "32"}, "size"),
         ({"antialias": "0.3"}, "antialiasing threshold"),
         ({"antialias": float("nan")}, "antialiasing threshold"),
-        ({"antialias_depth": 2.5}, "antialiasing depth must be an integer"),
+        ({"antialias_depth": 2.5}, "antialiasing depth"),
         ({"device": "mps:9" if torch.cuda.is_available() else "cuda"}, "cannot be used"),
     ],
 )
@@ -335,7 +335,7 @@ def test_too_little_memory_for_one_image_is_an_error(monkeypatch: pytest.MonkeyP
         raise torch.cuda.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr(raytracer, "radiance", crowded)
-    with pytest.raises(ShapesHDError, match="too little free memory to trace even one image"):
+    with pytest.raises(ShapesHDError, match="memory"):
         trace_images([GOOD], 16)
 
 
@@ -371,7 +371,7 @@ assert torch.equal(images, RayTracer(RenderOptions(256))(factors))
 def test_more_images_than_memory_is_one_clear_error() -> None:
     count = 10**7
     factors = np.broadcast_to(np.array(GOOD), (count, 6))
-    with pytest.raises(ShapesHDError, match=r"take .* GB, more than there is on cpu"):
+    with pytest.raises(ShapesHDError, match=r"GB.*cpu"):
         trace_images(factors, 2048)
 
 

@@ -13,8 +13,7 @@ import pytest
 
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
 from tests.conftest import render_small
-
-from .test_run import ARGUMENTS, RENDER, files, named, tree
+from tests.support.render_runs import ARGUMENTS, RENDER, files, named, tree
 
 
 @pytest.mark.parametrize("backend", ["dask", "ray"])
@@ -72,7 +71,7 @@ def test_a_local_dask_cluster_by_its_address(rendered: Path, tmp_path: Path) -> 
     ("arguments", "error", "message"),
     [
         ({"backend": "slurm"}, UsageError, "unknown backend 'slurm'"),
-        ({"jobs": 0}, UsageError, "--jobs must be at least 1"),
+        ({"jobs": 0}, UsageError, "--jobs"),
         ({"cluster": "tcp://127.0.0.1:9"}, UsageError, "--cluster goes with"),
         ({"backend": "dask", "cluster": "nonsense://"}, ShapesHDError, "no Dask scheduler answers"),
         ({"backend": "ray", "cluster": "127.0.0.1:9"}, ShapesHDError, "no Ray cluster answers"),

@@ -27,8 +27,7 @@ from shapeshd.scene.render_options import RenderOptions
 from shapeshd.support.hdf5_file import SafeFile
 from shapeshd.support.workspace import sweep_work, work_folder
 from tests.conftest import render_small
-
-from .test_run import ARGUMENTS, RENDER, files, named
+from tests.support.render_runs import ARGUMENTS, RENDER, files, named
 
 Run = Callable[..., tuple[int, str, str]]
 

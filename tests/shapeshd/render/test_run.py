@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -25,34 +23,7 @@ from shapeshd.render.povray import render_images
 from shapeshd.scene.render_options import RenderOptions
 from shapeshd.scene.sampling import GridSampling, TableSampling
 from tests.conftest import COUNT, SEED, SIZE, heed_ctrl_c, render_small
-
-
-def files(dataset: Path) -> dict[str, str]:
-    """Every file of a dataset folder with the digest of its bytes.
-
-    HDF5 puts the time into a virtual dataset; that file is compared by what it reads.
-    """
-    return {
-        str(path.relative_to(dataset)): hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(dataset.rglob("*"))
-        if path.is_file() and path.name != "dataset.h5"
-    }
-
-
-def contents(dataset: Path) -> tuple[np.ndarray, np.ndarray]:
-    """All images and labels, read with h5py alone."""
-    images, labels = [], []
-    for path in list_shards(dataset):
-        with h5py.File(path) as file:
-            images.append(file["images"][()])
-            labels.append(file["labels"][()])
-    return np.concatenate(images), np.concatenate(labels)
-
-
-def flip_byte(path: Path, position: int) -> None:
-    data = bytearray(path.read_bytes())
-    data[position] ^= 0x10
-    path.write_bytes(data)
+from tests.support.render_runs import ARGUMENTS, RENDER, contents, files, flip_byte, named, tree
 
 
 def test_images_are_those_of_their_factors(rendered: Path) -> None:
@@ -183,28 +154,6 @@ def test_options_reach_the_renderer(tmp_path: Path) -> None:
         contents(tmp_path / "plain")[0],
         render_images(uniform_factors(SEED, 0, 3), 40, antialias=None),
     )
-
-
-RENDER = [sys.executable, "-m", "shapeshd", "render"]
-ARGUMENTS = f"--count {COUNT} --size {SIZE} --shard-size 20 --seed {SEED} --jobs 2".split()
-
-
-def tree(process: psutil.Process) -> list[psutil.Process]:
-    try:
-        return process.children(recursive=True)
-    except psutil.NoSuchProcess:
-        return []
-
-
-def named(processes: list[psutil.Process], word: str) -> list[psutil.Process]:
-    found = []
-    for process in processes:
-        try:
-            if word in " ".join(process.cmdline()):
-                found.append(process)
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
-            continue
-    return found
 
 
 def kill_one(run: subprocess.Popen[bytes], word: str, started: list[psutil.Process]) -> bool:

@@ -26,7 +26,7 @@ from shapeshd.dataset.export import export_dataset
 from shapeshd.dataset.shapes_hd import ShapesHD
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.images.numbered import natural_key
-from tests.support.noise_dataset import noise_images, write_noise_dataset, write_pretrained
+from tests.support.noise_dataset import noise_images, write_3dshapes_file, write_noise_dataset
 
 COUNT, SIZE = 23, 16
 IMAGES = noise_images(COUNT, SIZE)
@@ -606,7 +606,9 @@ def test_a_path_that_looks_like_something_else(tmp_path, monkeypatch):
 
 
 def test_hdf5_without_labels_like_ours_is_read_by_itself(tmp_path):
-    write_pretrained(tmp_path / "x.h5", COUNT, SIZE, chunks=(5, SIZE, SIZE, 3), compression="gzip")
+    write_3dshapes_file(
+        tmp_path / "x.h5", COUNT, SIZE, chunks=(5, SIZE, SIZE, 3), compression="gzip"
+    )
     with open_source(str(tmp_path / "x.h5")) as source:
         assert source.kind == "dataset"
         mine = source.images(0, COUNT)
