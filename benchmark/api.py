@@ -1,8 +1,7 @@
-"""Scores in a program of one's own: whatever makes images goes in, a `Score` comes out."""
+"""`score` for a program of one's own: what makes images goes in, a `Score` comes out."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import fields
@@ -15,20 +14,18 @@ from torch import nn
 
 from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
-from shapeshd.factors import NUM_BINS, IntArray, check_seed, joint_bins
-from shapeshd.images.resize import resized
-from shapeshd.support.progress import note, progress_bar
+from shapeshd.factors import check_seed
 
 from .caller_state import evaluating, kept_randomness, python_words
 from .fidelity.features import DEFAULT as DEFAULT_FEATURES
 from .fidelity.features import FeatureNetwork
+from .fidelity.measure import FidelitySettings
+from .recognizer.reader import Reader
 from .recognizer.recognizer import load_recognizer, shipped_for
-from .result.build import build_result
 from .result.files import HISTOGRAM
 from .result.score import Score
-from .scoring import score as scoring
-from .scoring.counting import Reader, piece_length
-from .scoring.score import Choice, rendered_otherwise
+from .scoring.score import score_in_memory, score_source
+from .scoring.settings import ReaderChoice, ScoreSettings
 from .sources.base import Source
 from .sources.networks.in_process import (
     callable_name,
@@ -94,7 +91,7 @@ def score(
             source; a function cannot be told from another, and needs a new folder.
         protocol: "chi2-20k" for 20 samples per bin, in place of `samples`.
         distribution: that the samples should follow, or its TOML file; by default the uniform one.
-        fidelity: of how many images, the first ones, the quality is measured as well; it takes
+        fidelity: of how many images, the first ones, the fidelity is measured as well; it takes
             `out`. The result's ``fidelity`` says it.
         features: by which they are compared with real ones: "recognizer", "inception:PATH",
             "vgg:PATH", or a `FeatureNetwork`.
@@ -125,24 +122,24 @@ def score(
         stack.enter_context(kept_randomness(place))
         stack.enter_context(evaluating(module_of(generator)))
         source = _opened(generator, stack, options, place, seed, trust, out)
-        settings: dict[str, Any] = {
-            "seed": seed,
-            "distribution": Distribution.read(Path(distribution))
+        settings = ScoreSettings(
+            samples=samples,
+            protocol=protocol,
+            seed=seed,
+            distribution=Distribution.read(Path(distribution))
             if isinstance(distribution, (str, Path))
             else distribution,
-            "progress": progress,
-        }
+            options=options,
+            fidelity=None
+            if fidelity is None
+            else FidelitySettings(fidelity, features, trust=trust),
+        )
         reader = _reader(recognizer, place)
         if out is None:
             if fidelity is not None:
                 raise UsageError("fidelity takes a folder, too: give out")
-            task = scoring.prepare(source, reader, samples, protocol, settings.pop("distribution"))
-            return _score_in_memory(source, task, **settings)
-        result = scoring.score(
-            source, reader, Path(out),
-            samples=samples, protocol=protocol, options=options, fidelity=fidelity,
-            features=features, trust=trust, **settings,
-        )  # fmt: skip
+            return Score(*score_in_memory(source, reader, settings, progress=progress))
+        result = score_source(source, reader, Path(out), settings, progress=progress)
         assert result is not None  # there is one process alone
         return Score(result, np.load(Path(out) / HISTOGRAM, allow_pickle=False))
 
@@ -211,7 +208,7 @@ def _name_in_folder(generator: Any, out: Path) -> str:
     return name
 
 
-def _reader(recognizer: str | Path | Reader | None, device: torch.device) -> Reader | Choice:
+def _reader(recognizer: str | Path | Reader | None, device: torch.device) -> Reader | ReaderChoice:
     if recognizer is None or isinstance(recognizer, (str, Path)):
         return lambda side: load_recognizer(recognizer or shipped_for(side), device)
     if not callable(recognizer) or not hasattr(recognizer, "size"):
@@ -219,39 +216,3 @@ def _reader(recognizer: str | Path | Reader | None, device: torch.device) -> Rea
             f"recognizer must be lite, hd, a path or what load_recognizer gives, not {recognizer!r}"
         )
     return recognizer
-
-
-def _score_in_memory(source: Source, task: scoring.Task, *, seed: int, progress: bool) -> Score:
-    """Score without a folder: nothing is kept of a run that fails."""
-    if remark := rendered_otherwise(source, task.distribution):
-        note(remark)
-    started = time.monotonic()
-    counts = _count(source, task.reader, task.samples, task.side, progress)
-    seconds = time.monotonic() - started
-    run = {
-        "seconds": round(seconds, 2),
-        "images_per_second": round(task.samples / max(seconds, 1e-9), 1),
-        "device": str(task.reader.device),
-        "world_size": 1,
-        "resumed": False,
-        "command": None,
-    }
-    result, _ = build_result(
-        counts, source, task.reader,
-        seed=seed, side=task.side, resized=task.resized, run=run, distribution=task.distribution,
-    )  # fmt: skip
-    result["histogram"]["file"] = None
-    return Score(result, counts)
-
-
-def _count(source: Source, reader: Reader, samples: int, side: int, progress: bool) -> IntArray:
-    """Return the samples in each joint bin, int64 (k,); pieces are cut as `count_samples` does."""
-    counts, piece = np.zeros(NUM_BINS, np.int64), piece_length(side)
-    with progress_bar(samples, "score", shown=progress) as bar:
-        for first in range(0, samples, piece):
-            last = first + piece if source.count is None else min(first + piece, source.count)
-            bins = joint_bins(reader(resized(source.images(first, last), reader.size)))
-            bins = bins[: samples - first]
-            counts += np.bincount(bins, minlength=NUM_BINS)
-            bar.update(len(bins))
-    return counts

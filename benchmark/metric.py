@@ -13,11 +13,11 @@ from torch import Tensor
 from shapeshd.distribution import Distribution
 from shapeshd.errors import MissingPackageError, UsageError
 from shapeshd.factors import NUM_BINS, IntArray, joint_bins
-from shapeshd.images.resize import check_image_size, resized
+from shapeshd.images.resize import check_image_size
 
 from .caller_state import kept_randomness, python_words
+from .recognizer.reader import Reader, count_bins, read_factors
 from .recognizer.recognizer import Recognizer, load_recognizer, shipped_for
-from .scoring.counting import Reader
 from .sources.image_format import ImageFormat
 from .sources.options import RANGES, Layout, Range, SourceOptions
 from .statistics.chi_square import GoodnessOfFit, goodness_of_fit
@@ -121,10 +121,9 @@ class DistributionScore(Metric):
             height, side = levels.shape[-2:]
             reader = self._chosen(side)
             check_image_size(height, side, reader.size, _NAME)
-        bins = torch.from_numpy(joint_bins(reader(resized(levels, reader.size))))
-        counted = torch.bincount(bins, minlength=NUM_BINS).to(self.histogram.device)
+        counted = torch.from_numpy(count_bins([joint_bins(read_factors(levels, reader))]))
         # A new tensor: one made in inference mode cannot be changed outside of it.
-        self.histogram = self.histogram + counted
+        self.histogram = self.histogram + counted.to(self.histogram.device)
 
     def compute(self) -> Tensor:
         """Return the reduced chi-square at 20 samples per bin: shape (), >= 1, or NaN.

@@ -28,8 +28,7 @@ from shapeshd.factors import FloatArray, uniform_factors
 from shapeshd.images.resize import check_image_size, resized
 from shapeshd.raytracer.tracer import trace_images
 
-from .downloads import published_weights
-from .pretrained_features import KINDS, load_pretrained
+from .pretrained_features import KINDS, load_pretrained, published_weights
 
 DEFAULT = "recognizer"
 FORM = "recognizer, inception, vgg, inception:PATH or vgg:PATH"
@@ -110,8 +109,8 @@ def load_features(
     """Return the network that `text` names.
 
     Args:
-        text: "recognizer"; "inception:PATH" or "vgg:PATH", see `foreign_features`; "inception" or
-            "vgg", whose published weights are then downloaded once, see `downloads`.
+        text: "recognizer"; "inception:PATH" or "vgg:PATH", see `pretrained_features`;
+            "inception" or "vgg", whose published weights are then downloaded once.
         recognizer: the one of the score.
         device: where another network computes.
         trust: run code that the file may hold.

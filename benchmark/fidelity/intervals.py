@@ -1,4 +1,8 @@
-"""Error bars of statistics of two sets, from the same statistic with a part left out."""
+"""95% intervals: of statistics of two sets by the jackknife, and of means, medians and shares.
+
+That of a mean is by Student's t, of a median by the order statistics between which it lies
+(exact), of a share by Clopper and Pearson (exact); they are those of independent images.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from shapeshd.benchmark.statistics.u_statistic import CONFIDENCE
 from shapeshd.factors import FloatArray, IntArray
@@ -61,3 +65,25 @@ def jackknife(value: float, left_out: Sequence[float] | FloatArray) -> Interval:
 def student(freedom: float) -> float:
     """Return the factor of a standard error of so many degrees of freedom in a 95% interval."""
     return float(special.stdtrit(freedom, 1 - _TAIL))
+
+
+def mean_interval(values: FloatArray) -> dict[str, float]:
+    """Return ``value``, ``low`` and ``high`` of the mean of (n,) values, n >= 2."""
+    value = float(values.mean())
+    half = student(len(values) - 1) * float(values.std(ddof=1)) / math.sqrt(len(values))
+    return {"value": value, "low": value - half, "high": value + half}
+
+
+def median_interval(values: FloatArray) -> dict[str, float]:
+    """Return ``value``, ``low`` and ``high`` of the median of (n,) values, n >= 6."""
+    ordered = np.sort(values)
+    below = int(stats.binom.ppf((1 - CONFIDENCE) / 2, len(values), 0.5)) - 1
+    below = max(0, below)
+    low, high = float(ordered[below]), float(ordered[-1 - below])
+    return {"value": float(np.median(values)), "low": low, "high": high}
+
+
+def share_interval(count: int, of: int) -> dict[str, float]:
+    """Return ``value``, ``low`` and ``high`` of a share, and its ``count``."""
+    found = stats.binomtest(count, of).proportion_ci(CONFIDENCE, "exact")
+    return {"value": count / of, "low": float(found.low), "high": float(found.high), "count": count}

@@ -1,10 +1,11 @@
-"""The quality of a source's images, beside its score: measured in the same pass over them."""
+"""The fidelity of a source's images, measured in the same pass over them as its score."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,8 +13,8 @@ import numpy as np
 from torch import Tensor
 
 from shapeshd.benchmark.recognizer.data import images_in_common
+from shapeshd.benchmark.recognizer.reader import Reader, piece_length, read_factors
 from shapeshd.benchmark.recognizer.recognizer import Recognizer
-from shapeshd.benchmark.scoring.counting import Reader, piece_length
 from shapeshd.benchmark.scoring.distributed import Ranks
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.checks import whole_number
@@ -22,16 +23,14 @@ from shapeshd.dataset.shapes_hd import open_dataset
 from shapeshd.distribution import Distribution
 from shapeshd.errors import InterruptedRunError, UsageError
 from shapeshd.factors import FloatArray
-from shapeshd.images.resize import resized
 from shapeshd.scene.sampling import make_sampling
 from shapeshd.support.progress import progress_bar
 
 from .compare import MIN_IMAGES, compare_features, theoretical
 from .features import DEFAULT, FeatureNetwork, load_features
-from .pieces import Measured, Pieces
-from .rerender import Renderer
-from .residual import residuals
-from .summary import summarize
+from .measurements import MeasurementFiles, Measurements
+from .rerender import DEFAULT_ENGINE, Renderer
+from .residual import residuals, summarize
 
 REAL_SEED = 1_000_002
 """Of the real images with which a source is compared: no recognizer of ours is trained on it."""
@@ -40,56 +39,63 @@ _VERSION = 1  # raised when other numbers come out of the same images
 _REAL_PER_IMAGE = 2  # two disjoint halves: one to compare with, both for the theoretical row
 
 
-def check_fidelity(images: int, samples: int) -> int:
-    """Return the number of images whose quality is measured.
+@dataclass(frozen=True)
+class FidelitySettings:
+    """What is measured of single images.
 
-    Raises:
-        UsageError: if there are too few, or more than samples.
+    Attributes:
+        images: of how many, the first ones.
+        features: the network by which they are compared with real ones, or its name; see
+            `load_features`.
+        engine: "torch" or "povray", which renders real images and re-renders.
+        trust: whether code in the network's file may run.
     """
-    whole_number("--fidelity", images, MIN_IMAGES)
-    if images > samples:
-        raise UsageError(
-            f"--fidelity {images}: more images than samples ({samples:,}); ask for fewer, or for "
-            "more --samples"
-        )
-    return images
+
+    images: int
+    features: str | FeatureNetwork = DEFAULT
+    engine: str = DEFAULT_ENGINE
+    trust: bool = False
 
 
 def open_fidelity(
-    images: int,
-    features: str | FeatureNetwork,
-    engine: str,
+    settings: FidelitySettings,
+    samples: int,
     reader: Reader,
     side: int,
     distribution: Distribution | None = None,
-    *,
-    trust: bool = False,
 ) -> Fidelity:
-    """Return what measures the quality of images; see `Fidelity`.
+    """Return what measures the fidelity of a source's images.
 
     Args:
-        images: N.
-        features: the network, or its name for `load_features`.
-        engine: "torch" or "povray", which renders real images and re-renders.
+        settings: what is asked for.
+        samples: of the score.
         reader: reads factors; "recognizer" are the features of a `Recognizer`.
         side: width and height of the source's images, pixels.
         distribution: that they should follow.
-        trust: whether code in the network's file may run.
 
     Raises:
-        UsageError: if there is no such network or engine, `reader` has no features, or the
-            recognizer was trained on the real images.
+        UsageError: if there are too few images, or more than samples; there is no such network or
+            engine; `reader` has no features, or was trained on the real images.
         RendererError: if POV-Ray is asked for and missing.
     """
+    whole_number("--fidelity", settings.images, MIN_IMAGES)
+    if settings.images > samples:
+        raise UsageError(
+            f"--fidelity {settings.images}: more images than samples ({samples:,}); ask for fewer, "
+            "or for more --samples"
+        )
+    features = settings.features
     if isinstance(features, str):
         if features == DEFAULT and not hasattr(reader, "features"):
             raise UsageError(
                 f"{reader.name}: has no features to compare images by: give features "
                 "inception:PATH or vgg:PATH"
             )
-        features = load_features(features, cast(Recognizer, reader), reader.device, trust=trust)
-    renderer = Renderer(engine, side, reader.device)
-    return Fidelity(images, features, renderer, reader, side, distribution)
+        features = load_features(
+            features, cast(Recognizer, reader), reader.device, trust=settings.trust
+        )
+    renderer = Renderer(settings.engine, side, reader.device)
+    return Fidelity(settings.images, features, renderer, reader, side, distribution)
 
 
 class Fidelity:
@@ -155,11 +161,11 @@ class Fidelity:
             for path in folder.glob(".*"):  # of a run that was killed while it wrote
                 path.unlink()
         ranks.wait()
-        self.sample = Pieces(folder, "sample", self.images, self._length)
-        self.real = Pieces(folder, "real", _REAL_PER_IMAGE * self.images, self._length)
+        self.sample = MeasurementFiles(folder, "sample", self.images, self._length)
+        self.real = MeasurementFiles(folder, "real", _REAL_PER_IMAGE * self.images, self._length)
 
     def matches(self, entry: object) -> bool:
-        """Whether an entry of a result is what this would measure."""
+        """Tell whether an entry of a result is what this would measure."""
         return isinstance(entry, dict) and entry.get("settings") == self.settings
 
     def exceeded(self, entry: object) -> int | None:
@@ -183,7 +189,7 @@ class Fidelity:
 
     def finish(
         self, source: Source, ranks: Ranks, *, progress: bool = False
-    ) -> tuple[dict[str, Any], Measured] | None:
+    ) -> tuple[dict[str, Any], Measurements] | None:
         """Measure what is missing; all processes must call it.
 
         Returns:
@@ -227,7 +233,7 @@ class Fidelity:
 
     def _fill(
         self,
-        pieces: Pieces,
+        pieces: MeasurementFiles,
         images: Callable[[int], Tensor],
         ranks: Ranks,
         description: str,
@@ -240,11 +246,13 @@ class Fidelity:
         with progress_bar(total, description, shown=shown) as bar:
             for first, last in missing:
                 piece = images(first)
-                factors = self._reader(resized(piece, self._reader.size))
+                factors = read_factors(piece, self._reader)
                 self._measure(pieces, first, piece, factors)
                 bar.update(last - first)
 
-    def _measure(self, pieces: Pieces, first: int, images: Tensor, factors: FloatArray) -> None:
+    def _measure(
+        self, pieces: MeasurementFiles, first: int, images: Tensor, factors: FloatArray
+    ) -> None:
         wanted = pieces.wants(first)
         if not wanted:
             return
@@ -252,4 +260,4 @@ class Fidelity:
         again = self._renderer(factors)
         found = residuals(images.to(again.device), again)
         features = np.asarray(self._features(images), dtype=np.float32)
-        pieces.save(first, Measured(features, factors, found))
+        pieces.save(first, Measurements(features, factors, found))

@@ -70,7 +70,7 @@ def neighbour_statistics(
         if name == "density":
             intervals[name] = _mean(value, errors[name], counts[name])
         else:
-            intervals[name] = share_interval(value, errors[name], counts[name])
+            intervals[name] = wilson_interval(value, errors[name], counts[name])
     return intervals
 
 
@@ -101,7 +101,7 @@ def neighbour_values(generated: FloatArray, real: FloatArray) -> Statistics:
     }
 
 
-def share_interval(share: float, error: float, count: int) -> Interval:
+def wilson_interval(share: float, error: float, count: int) -> Interval:
     """Return the 95% interval of a share whose standard error is known.
 
     Args:
@@ -122,7 +122,7 @@ def share_interval(share: float, error: float, count: int) -> Interval:
 def _mean(value: float, error: float, count: int) -> Interval:
     reach = student(_FREEDOM) * error
     # Not one image inside a ball: as many could be as the share 0 of so many images leaves open.
-    high = value + reach if value > 0 else share_interval(0.0, 0.0, count).high
+    high = value + reach if value > 0 else wilson_interval(0.0, 0.0, count).high
     return Interval(value, max(0.0, value - reach), high)
 
 

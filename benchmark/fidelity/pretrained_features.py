@@ -1,4 +1,4 @@
-"""Features of the networks that the literature compares by, from a weights file of the user's.
+"""Features of the pretrained networks that the literature compares images by.
 
 - ``inception:PATH``: the Inception network of FID, 2048 numbers of its last pooling, as
   torch-fidelity builds it; its file ``weights-inception-2015-12-05-6726825d.pth`` is the one to
@@ -9,13 +9,16 @@
   uint8 images: so NVlabs' ``inception-2015-12-05.pt`` and ``vgg16.pt`` are.
 
 Images larger than a network's input are first resized with antialiasing. A file of weights
-is read as tensors and nothing else.
+is read as tensors and nothing else. Without a path the published weights are downloaded once, and
+checked by the digest in their name.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 import tempfile
+import urllib.error
 import warnings
 from collections.abc import Callable
 from importlib import import_module
@@ -30,12 +33,14 @@ from torch import Tensor, nn
 
 from shapeshd.benchmark.sources.networks.generator import explain, require_trust, usable_device
 from shapeshd.benchmark.sources.networks.torchscript import is_torchscript
-from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
+from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError, one_line
 from shapeshd.images.resize import resized
+from shapeshd.support.progress import note
 
 KINDS = ("inception", "vgg")
 _SIDES = {"inception": 299, "vgg": 224}
 _BATCH = 32
+_DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 _SAFE_TORCH = (2, 10)  # the first whose weights_only has no known way around it
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, of ImageNet
 
@@ -198,3 +203,63 @@ def _vgg(tensors: dict[str, Tensor], device: torch.device, name: str) -> Callabl
         return found
 
     return features
+
+
+def published_weights(kind: str) -> Path:
+    """Return the file of a public network's weights, downloading it if it is not there yet.
+
+    It lies where `torch.hub` keeps such files (``TORCH_HOME``, else a cache in the user's home).
+
+    Args:
+        kind: "inception" or "vgg".
+
+    Raises:
+        UsageError: if it cannot be downloaded.
+        MissingPackageError: if the package that knows its address is not installed.
+        ShapesHDError: if what is there, or came, has another digest than its name says.
+    """
+    return fetch_checked(_address(kind), f"{kind}:PATH")
+
+
+def fetch_checked(url: str, otherwise: str) -> Path:
+    """Download a file whose name ends in the first digits of its SHA-256, unless it is there.
+
+    Args:
+        url: such as ``https://.../vgg16-397923af.pth``.
+        otherwise: what to give if that does not work, for the message.
+
+    Raises:
+        UsageError: if it cannot be downloaded.
+        ShapesHDError: if its digest is another one; what was downloaded is then deleted.
+    """
+    name = url.rpartition("/")[2]
+    match = _DIGEST_IN_NAME.search(name)
+    assert match is not None, name
+    path = Path(torch.hub.get_dir()) / "checkpoints" / name
+    if not path.exists():
+        note(f"downloading {url} to {path.parent}")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.hub.download_url_to_file(url, str(path), match[1], progress=False)
+        except RuntimeError as error:  # another digest
+            raise ShapesHDError(f"{url}: is not what its name says ({one_line(error)})") from None
+        except (urllib.error.URLError, OSError) as error:
+            raise UsageError(
+                f"{url}: cannot be downloaded ({one_line(error)}): give the weights as {otherwise}"
+            ) from None
+    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(match[1]):
+        raise ShapesHDError(f"{path}: is damaged: delete it, and it is downloaded again")
+    return path
+
+
+def _address(kind: str) -> str:
+    if kind == "vgg":
+        from torchvision.models import VGG16_Weights
+
+        url: str = VGG16_Weights.IMAGENET1K_V1.url
+        return url
+    try:
+        extractor = import_module("torch_fidelity.feature_extractor_inceptionv3")
+    except ImportError:
+        raise MissingPackageError.of("torch-fidelity", "fidelity", "Inception") from None
+    return str(extractor.URL_INCEPTION_V3)

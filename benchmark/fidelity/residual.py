@@ -1,13 +1,18 @@
 """How far an image is from the rendering of its own recognised factors.
 
 A recognizer says which scene an image shows; rendered again, that scene is what the image should
-look like. So quality is measured for every single image, which no statistic of features can do.
+look like. So fidelity is measured for every single image, which no statistic of features can do.
+
+`summarize` describes the residuals of many images beside those of real ones. A share is that
+beyond a limit which real images have set; how far the limit itself would scatter with other real
+images is not in its interval.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +21,8 @@ from torch import Tensor
 
 from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray
+
+from .intervals import mean_interval, median_interval, share_interval
 
 MEASURES = ("rmse", "psnr", "ssim", "hue")
 """Columns of `residuals`: RMSE in levels of 8 bits, PSNR in dB, SSIM, hue error in degrees."""
@@ -28,6 +35,16 @@ counts for the hue, and below which a pixel of an image has none."""
 
 LOST_HUE = 90.0
 """Degrees counted for a pixel that should have a hue and has none: the mean of a random one."""
+
+QUANTILE = 0.999
+"""Share of the real images that keep a limit."""
+
+JUDGED = ("rmse", "ssim", "hue")
+"""Measures whose limits an image must keep; PSNR says the same as RMSE."""
+
+TOLERATED = 0.02
+"""Images of a source beyond the limits that are no fault: twenty times as many as of real ones,
+so that a limit which few real images have set raises no false alarm."""
 
 _LEVELS = 255.0
 _WINDOW, _SIGMA, _K1, _K2 = 11, 1.5, 0.01, 0.03
@@ -109,6 +126,70 @@ def hue_error(images: Tensor, references: Tensor) -> Tensor:
 def farther(measure: str) -> Callable[[FloatArray, float], FloatArray]:
     """Return the comparison that says whether values of a measure are worse than a limit."""
     return np.less if measure in BETTER_IF_LARGE else np.greater
+
+
+def summarize(sample: FloatArray, real: FloatArray) -> dict[str, Any]:
+    """Describe the residuals of a source's images beside those of real images.
+
+    Args:
+        sample: (n, 4), see `residuals`, n >= 6.
+        real: (m, 4), of real images measured in the same way, m >= 6.
+
+    Returns:
+        Ready for JSON: ``images``, ``real_images``; for each of `MEASURES` a dict with the
+        ``mean``, ``median`` and ``worst`` of the sample; ``floor``, the mean, median, limit
+        (``quantile``) and the worst (``maximum``) of the real images; ``beyond_quantile`` and
+        ``beyond_maximum``, the shares of images that are worse than these; and the share of
+        images beyond the quantile in any of `JUDGED` as ``beyond`` (and ``beyond_maximum``),
+        that of the real images as ``real_beyond``, and whether the fidelity is ``ok``: whether
+        `beyond` may be no more than `TOLERATED`.
+
+    Raises:
+        UsageError: if there are too few images, or they have other measures.
+    """
+    for values in (sample, real):
+        if values.ndim != 2 or values.shape[1] != len(MEASURES) or len(values) < 6:
+            raise UsageError(f"residuals of shape {values.shape} cannot be summarized")
+    result: dict[str, Any] = {"images": len(sample), "real_images": len(real)}
+    any_limit, any_maximum, real_limit = (np.zeros(len(v), bool) for v in (sample, sample, real))
+    for column, name in enumerate(MEASURES):
+        own, theirs, worse = sample[:, column], real[:, column], farther(name)
+        limit, extreme = limits(theirs, name)
+        over, over_all = worse(own, limit), worse(own, extreme)
+        result[name] = {
+            "mean": mean_interval(own),
+            "median": median_interval(own),
+            "worst": float(own.min() if name in BETTER_IF_LARGE else own.max()),
+            "beyond_quantile": share_interval(int(over.sum()), len(own)),
+            "beyond_maximum": share_interval(int(over_all.sum()), len(own)),
+            "floor": {
+                "mean": mean_interval(theirs),
+                "median": median_interval(theirs),
+                "quantile": limit,
+                "maximum": extreme,
+            },
+        }
+        if name in JUDGED:
+            any_limit |= over.astype(bool)
+            any_maximum |= over_all.astype(bool)
+            real_limit |= worse(theirs, limit).astype(bool)
+    beyond = share_interval(int(any_limit.sum()), len(sample))
+    return {
+        **result,
+        "quantile": QUANTILE,
+        "tolerated": TOLERATED,
+        "beyond": beyond,
+        "beyond_maximum": share_interval(int(any_maximum.sum()), len(sample)),
+        "real_beyond": share_interval(int(real_limit.sum()), len(real)),
+        "ok": beyond["low"] <= TOLERATED,
+    }
+
+
+def limits(real: FloatArray, measure: str) -> tuple[float, float]:
+    """Return what `QUANTILE` of the real images keep, and what all of them keep, in a measure."""
+    if measure in BETTER_IF_LARGE:
+        return float(np.quantile(real, 1 - QUANTILE)), float(real.min())
+    return float(np.quantile(real, QUANTILE)), float(real.max())
 
 
 def _windowed(values: Tensor) -> Tensor:

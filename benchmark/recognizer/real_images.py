@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torch import Tensor
 
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
@@ -28,6 +27,7 @@ from shapeshd.support.progress import progress_bar
 
 from .data import images_in_common, ordered_batches
 from .evaluate import Accuracy, evaluate
+from .reader import count_bins
 from .recognizer import Recognizer
 
 NOISE_FLOOR_SEED = 1_000_001
@@ -116,10 +116,8 @@ def noise_floor(
     dataset = open_dataset(spec)
     if images_in_common(recognizer.card, dataset):
         raise UsageError(f"{recognizer.name} was trained on images of seed {seed}")
-    counts = np.zeros(NUM_BINS, dtype=np.int64)
-    for batch, _ in _counted(dataset, "noise floor", progress):
-        counts += np.bincount(joint_bins(recognizer(batch)), minlength=NUM_BINS)
-    fit = goodness_of_fit(counts)
+    batches = _counted(dataset, "noise floor", progress)
+    fit = goodness_of_fit(count_bins(joint_bins(recognizer(batch)) for batch, _ in batches))
     return {
         "images": images,
         "seed": seed,

@@ -22,7 +22,7 @@ _TITLES = {
 
 
 def load_pictures(path: Path) -> Arrays | None:
-    """Read the arrays that `choose_pictures` made; None if there is no such file.
+    """Read the arrays that `choose_fidelity_examples` made; None if there is no such file.
 
     Raises:
         ShapesHDError: if the file is damaged or something else.

@@ -91,7 +91,7 @@ def report_page(
     Args:
         result: what result.json holds.
         examples: those of `choose_examples`.
-        pictures: those of `choose_pictures`.
+        pictures: those of `choose_fidelity_examples`.
     """
     context = {
         **_headline(result),

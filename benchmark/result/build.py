@@ -16,7 +16,7 @@ import scipy
 import torch
 
 import shapeshd
-from shapeshd.benchmark.scoring.counting import Reader
+from shapeshd.benchmark.recognizer.reader import Reader
 from shapeshd.benchmark.scoring.provenance import content_digest, scene_of
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.statistics.attenuation import attenuation

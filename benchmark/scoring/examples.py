@@ -1,12 +1,13 @@
-"""Images to look at: samples from the fullest cells and the emptiest, and what is missing.
+"""Images to look at: of the fullest and the emptiest cells, and beside their re-renders.
 
-Two tables are looked at: that of the worst part of the divergence (a significant factor or pair of
-factors) and the joint table of all factors. A cell that holds no sample is shown by images
-that POV-Ray's twin traces of it.
+Cells are chosen in two tables: that of the worst part of the divergence (a significant factor or
+pair of factors) and the joint table of all factors. A cell that holds no sample is shown by images
+that the ray tracer makes of it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from shapeshd.benchmark.fidelity.residual import MEASURES
 from shapeshd.benchmark.statistics.decomposition import Decomposition, Part
 from shapeshd.distribution import Distribution
 from shapeshd.factors import (
@@ -28,9 +30,9 @@ from shapeshd.factors import (
 )
 
 if TYPE_CHECKING:
+    from shapeshd.benchmark.fidelity.measurements import Measurements
+    from shapeshd.benchmark.recognizer.reader import Reader
     from shapeshd.benchmark.sources.base import Source
-
-    from .counting import Reader
 
 Arrays = dict[str, npt.NDArray[Any]]
 
@@ -43,7 +45,8 @@ IMAGES = 4
 THUMBNAIL = 128
 """Length of the longer side of an image that is kept, in pixels, at most."""
 
-_KINDS = ("part-full", "part-empty", "joint-full", "joint-empty")
+WORST, MEDIAN = 8, 4
+"""Images beside their re-renders: the worst and ordinary ones, at most."""
 
 
 def choose_examples(
@@ -217,3 +220,43 @@ def pixels_of(images: Tensor) -> npt.NDArray[np.uint8]:
     """Return images uint8 (n, 3, H, W) on the CPU as an array (n, H, W, 3)."""
     pixels: npt.NDArray[np.uint8] = images.permute(0, 2, 3, 1).contiguous().numpy()
     return pixels
+
+
+def choose_fidelity_examples(
+    sample: Measurements, source: Source, rerender: Callable[[FloatArray], Tensor]
+) -> Arrays:
+    """Fetch the images farthest from their re-render by RMSE, and ordinary ones, again.
+
+    Args:
+        sample: what was measured of the source's first images.
+        source: gives them again by number.
+        rerender: renders factors (n, 6) at the size of the source's images.
+
+    Returns:
+        Arrays for an npz file, m images in all: ``kind`` (m,) text, "worst" (the worst first)
+        or "median"; ``image_index`` int64 (m,), their numbers; ``images`` and ``rerenders``
+        uint8 (m, H, W, 3), sRGB, reduced as examples are; ``residuals`` float64 (m, 4), see
+        `residuals`; ``factors`` float64 (m, 6), as recognised.
+
+    Raises:
+        ShapesHDError: if the source cannot give an image again.
+    """
+    worst, median = _worst_and_median(sample.residuals[:, MEASURES.index("rmse")])
+    chosen = np.concatenate([worst, median])
+    again = thumbnail(rerender(sample.factors[chosen]))
+    images = torch.cat([thumbnail(source.images(int(i), int(i) + 1)) for i in chosen])
+    return {
+        "kind": np.array(["worst"] * len(worst) + ["median"] * len(median)),
+        "image_index": chosen,
+        "images": pixels_of(images),
+        "rerenders": pixels_of(again),
+        "residuals": sample.residuals[chosen],
+        "factors": sample.factors[chosen],
+    }
+
+
+def _worst_and_median(errors: FloatArray) -> tuple[IntArray, IntArray]:
+    """Return the numbers of the images with the largest errors, and of those in the middle."""
+    order = np.argsort(-errors, kind="stable")
+    middle = max(WORST, len(order) // 2 - MEDIAN // 2)
+    return order[:WORST], order[middle : middle + MEDIAN]

@@ -41,7 +41,7 @@ class RunFolder:
     """
 
     def __init__(self, out: Path, settings: dict[str, Any], ranks: Ranks) -> None:
-        self.out, self._settings, self._ranks = out, settings, ranks
+        self.out, self._settings, self.ranks = out, settings, ranks
         self._work = out / _WORK
         self._lock = FileLock(self._work / "lock", timeout=0)
         try:
@@ -51,7 +51,7 @@ class RunFolder:
             raise
 
     def _take(self) -> None:
-        out, ranks = self.out, self._ranks
+        out, ranks = self.out, self.ranks
         if ranks.first:
             self._begin()
         ranks.wait()
@@ -130,9 +130,9 @@ class RunFolder:
         """Return what all processes have counted; all must call it."""
         if self._saved != self.own.samples:
             self.save()
-        self._ranks.wait()
+        self.ranks.wait()
         total = Tally()
-        if self._ranks.first:
+        if self.ranks.first:
             for tally in self._read().values():
                 total.merge(tally)
         return total

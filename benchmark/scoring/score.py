@@ -3,62 +3,39 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import closing
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
-from shapeshd.benchmark.fidelity.features import DEFAULT as DEFAULT_FEATURES
-from shapeshd.benchmark.fidelity.features import FeatureNetwork
-from shapeshd.benchmark.fidelity.measure import Fidelity, check_fidelity, open_fidelity
-from shapeshd.benchmark.fidelity.pictures import choose_pictures
-from shapeshd.benchmark.fidelity.rerender import DEFAULT_ENGINE
+from shapeshd.benchmark.fidelity.measure import Fidelity, open_fidelity
+from shapeshd.benchmark.recognizer.reader import Reader, count_bins, read_pieces
 from shapeshd.benchmark.report.terminal import write_report
 from shapeshd.benchmark.result.build import build_result, save_result
-from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, RESULT
+from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPORT, RESULT
 from shapeshd.benchmark.result.verdict import verdict_of_both
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.benchmark.statistics.chi_square import PER_BIN, PROTOCOL
-from shapeshd.benchmark.statistics.histogram import MAX_SAMPLES, min_samples, require_samples
-from shapeshd.benchmark.statistics.measurement_error import check_testable
-from shapeshd.checks import whole_number
-from shapeshd.distribution import Distribution
 from shapeshd.errors import ShapesHDError, UsageError, one_line
-from shapeshd.factors import NUM_BINS, check_seed
-from shapeshd.images.resize import check_image_size
+from shapeshd.factors import IntArray
 from shapeshd.support.atomic_files import replace_file
-from shapeshd.support.progress import note
+from shapeshd.support.progress import note, progress_bar
 
-from .counting import Reader, count_samples
+from .counting import count_samples
 from .distributed import Ranks
-from .examples import choose_examples
+from .examples import choose_examples, choose_fidelity_examples
 from .provenance import content_digest
 from .run_folder import RunFolder
-from .tally import Tally
-
-Choice = Callable[[int], Reader]
-"""Gives a recognizer for images of so many pixels a side."""
-
-DEFAULT_SAMPLES = 100_000
+from .settings import ReaderChoice, ScoreSettings, Task, distribution_remark, prepare
 
 
-def score(
+def score_source(
     source: Source,
-    reader: Reader | Choice,
+    reader: Reader | ReaderChoice,
     out: Path,
+    settings: ScoreSettings | None = None,
     *,
-    samples: int | None = None,
-    protocol: str | None = None,
-    seed: int = 0,
-    distribution: Distribution | None = None,
-    options: SourceOptions | None = None,
-    fidelity: int | None = None,
-    features: str | FeatureNetwork = DEFAULT_FEATURES,
-    fidelity_engine: str = DEFAULT_ENGINE,
-    trust: bool = False,
     ranks: Ranks | None = None,
     command: str | None = None,
     progress: bool = False,
@@ -69,19 +46,10 @@ def score(
         source: what to score; see `open_source`.
         reader: a recognizer, or what gives one for the side of the source's images in pixels.
         out: folder of the result; it is made. It holds ``result.json``, ``histogram.npy``,
-            ``examples.npz``, ``report.html``, with `fidelity` ``quality.npz``, and in ``.work``
+            ``examples.npz``, ``report.html``, with fidelity ``fidelity.npz``, and in ``.work``
             what takes it up again.
-        samples: how many; by default all images that the source has, or 100,000. More than
-            a run in `out` has counted are added to it.
-        protocol: "chi2-20k" for 20 samples per bin, in place of `samples`.
-        seed: with which the source was opened.
-        distribution: that the samples should follow; by default the uniform one.
-        options: with which the source was opened.
-        fidelity: of how many images, the first ones, the quality is measured as well; see
-            `Fidelity`. It can be asked for once the score is there.
-        features: which features they are compared by; see `load_features`.
-        fidelity_engine: "torch" or "povray", which renders what they are compared with.
-        trust: whether code in a file of features may run.
+        settings: what to measure. More samples than a run in `out` has counted are added to it,
+            and fidelity can be asked for once the score is there.
         ranks: processes that share the work, each with its own source and recognizer.
         command: the command line, for the report.
         progress: show a bar and notes on stderr.
@@ -90,237 +58,185 @@ def score(
         What ``result.json`` holds; None in all processes but the first.
 
     Raises:
-        UsageError: if an argument is impossible, there are too few samples, the images cannot
+        UsageError: if a setting is impossible, there are too few samples, the images cannot
             be read by the recognizer, or `out` holds something else.
         InterruptedRunError: if SIGINT or SIGTERM came; what was counted is kept.
         ShapesHDError: if the source fails; what was counted is kept.
     """
-    ranks = ranks or Ranks()
-    check_seed(seed)
-    task = prepare(source, reader, samples, protocol, distribution)
-    chosen, distribution = task.reader, task.distribution
-    measured = None
-    if fidelity is not None:
-        check_fidelity(fidelity, task.samples)
-        measured = open_fidelity(
-            fidelity, features, fidelity_engine, chosen, task.side, distribution, trust=trust
+    settings, ranks = settings or ScoreSettings(), ranks or Ranks()
+    task = prepare(source, reader, settings)
+    fidelity = None
+    if settings.fidelity is not None:
+        fidelity = open_fidelity(
+            settings.fidelity, task.samples, task.reader, task.side, task.distribution
         )
-    settings = {
-        "source": source.name,
-        "kind": source.kind,
-        "content": content_digest(source),
-        "images": source.count,
-        "seed": seed,
-        "recognizer": chosen.digest or chosen.name,
-        "distribution": None if distribution is None else distribution.digest,
-        **vars(options or SourceOptions()),
-    }
-    del settings["timeout"]  # decides no image: whoever waited too briefly can go on with more
-    folder = RunFolder(out, settings, ranks)
-    if ranks.first and (remark := rendered_otherwise(source, distribution)):
-        note(remark)
-    try:
-        return _Run(source, task, folder, seed, measured, ranks, command, progress).finish()
-    finally:
-        folder.close()
+    with closing(RunFolder(out, _identity(task, settings.options), ranks)) as folder:
+        if ranks.first and (remark := distribution_remark(source, task.distribution)):
+            note(remark)
+        _refuse_fewer(task, fidelity, folder)
+        if fidelity is not None:
+            fidelity.open(folder.work, ranks)
+        result = folder.finished(task.samples)
+        if result is None:
+            result = _count(task, fidelity, folder, command, progress)
+        try:
+            if fidelity is not None and not fidelity.matches((result or {}).get("fidelity")):
+                result = _measure(task, fidelity, folder, result, command, progress)
+        finally:
+            if ranks.first and result is not None and not (out / REPORT).exists():
+                write_report(result, out)
+    return result if ranks.first else None
 
 
-@dataclass(frozen=True)
-class Task:
-    """What a score has to do, and that it can be done.
+def score_in_memory(
+    source: Source, reader: Reader | ReaderChoice, settings: ScoreSettings, *, progress: bool
+) -> tuple[dict[str, Any], IntArray]:
+    """Score without a folder: nothing is kept of a run that fails; fidelity is not measured.
 
-    Attributes:
-        reader: reads the source's images.
-        samples: how many.
-        distribution: that they should follow; None for the uniform one.
-        side: width and height of the source's images, pixels.
-        resized: how they are brought to the reader's size; None if they have it.
-    """
-
-    reader: Reader
-    samples: int
-    distribution: Distribution | None
-    side: int
-    resized: str | None
-
-
-def prepare(
-    source: Source,
-    reader: Reader | Choice,
-    samples: int | None,
-    protocol: str | None,
-    distribution: Distribution | None,
-) -> Task:
-    """Choose the reader and the number of samples; arguments as of `score`.
+    Returns:
+        What ``result.json`` would hold, and the histogram, int64 (k,).
 
     Raises:
-        UsageError: as `score`.
-        ShapesHDError: if the source does not give its first image.
+        UsageError, ShapesHDError: as `score_source`.
     """
-    distribution = None if distribution is None or distribution.uniform else distribution
-    if distribution is not None:
-        check_testable(distribution)
-    n = choose_samples(
-        source, samples, protocol, NUM_BINS if distribution is None else distribution.bins
-    )
-    height, side = source.images(0, 1).shape[-2:]
-    chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
-    return Task(
-        chosen, n, distribution, side, check_image_size(height, side, chosen.size, source.name)
-    )
+    task = prepare(source, reader, settings)
+    if remark := distribution_remark(source, task.distribution):
+        note(remark)
+    started = time.monotonic()
+    with progress_bar(task.samples, "score", shown=progress) as bar:
+
+        def parts() -> Any:
+            for piece in read_pieces(source, task.reader, task.side, 0, task.samples):
+                yield piece.bins
+                bar.update(len(piece.bins))
+
+        counts = count_bins(parts())
+    result, _ = build_result(
+        counts, source, task.reader,
+        seed=task.seed, side=task.side, resized=task.resized, distribution=task.distribution,
+        run=_run_facts(task, task.samples, started),
+    )  # fmt: skip
+    result["histogram"]["file"] = None
+    return result, counts
 
 
-def rendered_otherwise(source: Source, distribution: Distribution | None) -> str | None:
-    """Return a remark if a dataset records another distribution than the tested one."""
-    recorded: Distribution | None = getattr(source, "distribution", None)
-    if recorded is None or recorded == (distribution or Distribution.from_text("")):
-        return None
-    tested = (
-        "the uniform distribution" if distribution is None else f"the distribution {distribution}"
-    )
-    made = "uniform factors" if recorded.uniform else f"another distribution, {recorded}"
-    hint = "; give it with --distribution to test against it" if distribution is None else ""
-    return f"{source.name}: is tested against {tested}, but was rendered with {made}{hint}"
+def _identity(task: Task, options: SourceOptions) -> dict[str, Any]:
+    """Return what decides the samples and how they are read: a folder holds one such score."""
+    identity = {
+        "source": task.source.name,
+        "kind": task.source.kind,
+        "content": content_digest(task.source),
+        "images": task.source.count,
+        "seed": task.seed,
+        "recognizer": task.reader.digest or task.reader.name,
+        "distribution": None if task.distribution is None else task.distribution.digest,
+        **vars(options),
+    }
+    del identity["timeout"]  # decides no image: whoever waited too briefly can go on with more
+    return identity
 
 
-def choose_samples(
-    source: Source, samples: int | None, protocol: str | None, bins: int = NUM_BINS
-) -> int:
-    """Return how many samples to take, or raise `UsageError` if that is impossible."""
-    if protocol is not None:
-        if protocol != PROTOCOL:
-            raise UsageError(f"there is no protocol {protocol!r}; there is {PROTOCOL}")
-        if samples is not None:
-            raise UsageError("give --samples or --protocol, not both")
-        samples = PER_BIN * bins
-    if samples is None:
-        samples = DEFAULT_SAMPLES if source.count is None else source.count
-    whole_number("samples", samples, 1, MAX_SAMPLES)
-    if source.count is not None and samples > source.count:
-        raise UsageError(f"{source.name}: has {source.count:,} images, fewer than {samples:,}")
-    if source.count is not None and source.count < min_samples(bins):
+def _refuse_fewer(task: Task, fidelity: Fidelity | None, folder: RunFolder) -> None:
+    """Raise `UsageError` if the folder holds more than is asked for."""
+    before = folder.done.samples
+    if before > task.samples:
         raise UsageError(
-            f"{source.name}: has {source.count:,} images, too few to test {bins:,} bins: at "
-            f"least {min_samples(bins):,} are needed"
+            f"{folder.out}: holds {before:,} samples already; ask for as many or more, or "
+            "choose another --out"
         )
-    require_samples(samples, bins)
-    return samples
-
-
-@dataclass(frozen=True)
-class _Run:
-    source: Source
-    task: Task
-    folder: RunFolder
-    seed: int
-    fidelity: Fidelity | None
-    ranks: Ranks
-    command: str | None
-    progress: bool
-
-    def finish(self) -> dict[str, Any] | None:
-        """Count and measure what is missing and write the result, unless it is there already."""
-        folder, ranks, before = self.folder, self.ranks, self.folder.done.samples
-        if before > self.task.samples:
-            raise UsageError(
-                f"{folder.out}: holds {before:,} samples already; ask for as many or more, or "
-                "choose another --out"
-            )
-        if self.fidelity is not None:
-            if more := self.fidelity.exceeded((folder.earlier() or {}).get("fidelity")):
-                raise UsageError(
-                    f"{folder.out}: holds the quality of {more:,} images already; ask for as many "
-                    "or more, or choose another --out"
-                )
-            self.fidelity.open(folder.work, ranks)
-        result = folder.finished(self.task.samples)
-        if result is None:
-            result = self._count(before)
-        elif self.fidelity is not None and self.fidelity.matches(result.get("fidelity")):
-            return result if ranks.first else None
-        if self.fidelity is not None:
-            return self._measure(self.fidelity, result)
-        return result if ranks.first else None
-
-    def _count(self, before: int) -> dict[str, Any] | None:
-        folder, ranks = self.folder, self.ranks
-        if before and self.progress and ranks.first:
-            note(f"going on after {before:,} of {self.task.samples:,} samples")
-        collect = None if self.fidelity is None else self.fidelity.collect
-        started = time.monotonic()
-        count_samples(
-            self.source, self.task.reader, self.task.samples, folder, ranks, self.task.side,
-            distribution=self.task.distribution, collect=collect, progress=self.progress,
-        )  # fmt: skip
-        total = folder.total()
-        if not ranks.first:
-            return None
-        seconds = time.monotonic() - started
-        return self._write(
-            total,
-            {
-                "seconds": round(seconds, 2),
-                "images_per_second": round((self.task.samples - before) / max(seconds, 1e-9), 1),
-                "device": str(self.task.reader.device),
-                "world_size": ranks.count,
-                "resumed": bool(before),
-                "command": self.command,
-            },
+    entry = (folder.earlier() or {}).get("fidelity")
+    if fidelity is not None and (more := fidelity.exceeded(entry)):
+        raise UsageError(
+            f"{folder.out}: holds the fidelity of {more:,} images already; ask for as many "
+            "or more, or choose another --out"
         )
 
-    def _write(self, total: Tally, run: dict[str, Any]) -> dict[str, Any]:
-        out = self.folder.out
-        task = self.task
-        result, parts = build_result(
-            total.counts, self.source, task.reader,
-            seed=self.seed, side=task.side, resized=task.resized, run=run,
-            distribution=task.distribution,
-        )  # fmt: skip
-        replace_file(out / HISTOGRAM, lambda path: _save_array(path, total.counts))
-        try:
-            examples = choose_examples(
-                total.counts,
-                total.first_seen,
-                parts,
-                self.source,
-                self.task.reader,
-                self.task.distribution,
-            )
-            replace_file(out / EXAMPLES, lambda path: _save_arrays(path, examples))
-            result["examples"] = {"file": EXAMPLES}
-        except ShapesHDError as error:  # the numbers are worth more than the pictures
-            note(f"no example images: {one_line(error)}")
-            (out / EXAMPLES).unlink(missing_ok=True)
-        if self.fidelity is None and (entry := (self.folder.earlier() or {}).get("fidelity")):
-            # Of fewer samples, but the same first images.
-            verdict = verdict_of_both(result, entry["residual"])
-            result["fidelity"] = {**entry, "verdict": verdict}
-        write_report(result, out)
-        save_result(result, out / RESULT)
-        return result
 
-    def _measure(self, fidelity: Fidelity, result: dict[str, Any] | None) -> dict[str, Any] | None:
-        measured = fidelity.finish(self.source, self.ranks, progress=self.progress)
-        if measured is None or result is None:
-            return None
-        out, (entry, sample) = self.folder.out, measured
-        try:
-            pictures = choose_pictures(sample, self.source, fidelity.rerender)
-            replace_file(out / FIDELITY, lambda path: _save_arrays(path, pictures))
-            pictured = FIDELITY
-        except ShapesHDError as error:
-            note(f"no images beside their re-renders: {one_line(error)}")
-            (out / FIDELITY).unlink(missing_ok=True)
-            pictured = None
-        result["fidelity"] = {
-            **entry,
-            "command": self.command,
-            "examples": {"file": pictured},
-            "verdict": verdict_of_both(result, entry["residual"]),
-        }
-        write_report(result, out)
-        save_result(result, out / RESULT)
-        return result
+def _count(
+    task: Task, fidelity: Fidelity | None, folder: RunFolder, command: str | None, progress: bool
+) -> dict[str, Any] | None:
+    """Count the missing samples and save the result; None in all processes but the first."""
+    ranks, before = folder.ranks, folder.done.samples
+    if before and progress and ranks.first:
+        note(f"going on after {before:,} of {task.samples:,} samples")
+    started = time.monotonic()
+    collect = None if fidelity is None else fidelity.collect
+    count_samples(task, folder, collect=collect, progress=progress)
+    total = folder.total()
+    if not ranks.first:
+        return None
+    run = _run_facts(task, task.samples - before, started)
+    result, parts = build_result(
+        total.counts, task.source, task.reader,
+        seed=task.seed, side=task.side, resized=task.resized, distribution=task.distribution,
+        run={**run, "world_size": ranks.count, "resumed": bool(before), "command": command},
+    )  # fmt: skip
+    out = folder.out
+    replace_file(out / HISTOGRAM, lambda path: _save_array(path, total.counts))
+    try:
+        examples = choose_examples(
+            total.counts, total.first_seen, parts, task.source, task.reader, task.distribution
+        )
+        replace_file(out / EXAMPLES, lambda path: _save_arrays(path, examples))
+        result["examples"] = {"file": EXAMPLES}
+    except ShapesHDError as error:  # the numbers are worth more than the pictures
+        note(f"no example images: {one_line(error)}")
+        (out / EXAMPLES).unlink(missing_ok=True)
+    if fidelity is None and (entry := (folder.earlier() or {}).get("fidelity")):
+        # Of fewer samples, but the same first images.
+        result["fidelity"] = {**entry, "verdict": verdict_of_both(result, entry["residual"])}
+    _save(result, out)
+    return result
+
+
+def _measure(
+    task: Task,
+    fidelity: Fidelity,
+    folder: RunFolder,
+    result: dict[str, Any] | None,
+    command: str | None,
+    progress: bool,
+) -> dict[str, Any] | None:
+    """Measure the fidelity that is missing and save it with the result; None as in `_count`."""
+    measured = fidelity.finish(task.source, folder.ranks, progress=progress)
+    if measured is None or result is None:
+        return None
+    out, (entry, sample) = folder.out, measured
+    pictured: str | None = FIDELITY
+    try:
+        pictures = choose_fidelity_examples(sample, task.source, fidelity.rerender)
+        replace_file(out / FIDELITY, lambda path: _save_arrays(path, pictures))
+    except ShapesHDError as error:
+        note(f"no images beside their re-renders: {one_line(error)}")
+        (out / FIDELITY).unlink(missing_ok=True)
+        pictured = None
+    result["fidelity"] = {
+        **entry,
+        "command": command,
+        "examples": {"file": pictured},
+        "verdict": verdict_of_both(result, entry["residual"]),
+    }
+    _save(result, out)
+    return result
+
+
+def _run_facts(task: Task, counted: int, started: float) -> dict[str, Any]:
+    """Return how long a run took, and where; of one process that was not stopped."""
+    seconds = time.monotonic() - started
+    return {
+        "seconds": round(seconds, 2),
+        "images_per_second": round(counted / max(seconds, 1e-9), 1),
+        "device": str(task.reader.device),
+        "world_size": 1,
+        "resumed": False,
+        "command": None,
+    }
+
+
+def _save(result: dict[str, Any], out: Path) -> None:
+    """Write ``result.json``. A report that lies there is always that of the result beside it."""
+    (out / REPORT).unlink(missing_ok=True)
+    save_result(result, out / RESULT)
 
 
 def _save_array(path: Path, array: Any) -> None:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from shapeshd.benchmark.recognizer.reader import count_bins
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.decomposition import decompose
-from shapeshd.factors import NUM_BINS, FloatArray, joint_bins
+from shapeshd.factors import FloatArray, joint_bins
 
 
 @torch.no_grad()
@@ -31,9 +31,7 @@ def score_samples(
         rng: draws the codes, on its own device.
         batch: samples at a time.
     """
-    counts = np.zeros(NUM_BINS, dtype=np.int64)
-    for start in range(0, samples, batch):
-        n = min(batch, samples - start)
-        z = torch.randn(n, latent_dim, generator=rng, device=rng.device)
-        counts += np.bincount(joint_bins(factors_of(z)), minlength=NUM_BINS)
+    sizes = (min(batch, samples - start) for start in range(0, samples, batch))
+    codes = (torch.randn(n, latent_dim, generator=rng, device=rng.device) for n in sizes)
+    counts = count_bins(joint_bins(factors_of(z)) for z in codes)
     return {"fit": goodness_of_fit(counts).to_json(), "parts": decompose(counts).to_json()}

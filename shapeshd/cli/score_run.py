@@ -8,9 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from shapeshd.benchmark.fidelity.features import DEFAULT
+from shapeshd.benchmark.fidelity.measure import FidelitySettings
+from shapeshd.benchmark.fidelity.rerender import DEFAULT_ENGINE
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer, shipped_for
 from shapeshd.benchmark.scoring.distributed import joined_ranks
-from shapeshd.benchmark.scoring.score import score
+from shapeshd.benchmark.scoring.score import score_source
+from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.sources.registry import SourceOptions, open_source
 from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
@@ -24,7 +28,7 @@ _LONGEST_NAME = 100  # characters; a command may be longer than a folder's name
 def run_score(
     text: str, out: Path | None, options: dict[str, Any]
 ) -> tuple[dict[str, Any] | None, Path]:
-    """Score as the command line's options say; errors as `score`.
+    """Score as the command line's options say; errors as `score_source`.
 
     Returns:
         The result (None in all processes but the first), and its folder.
@@ -50,17 +54,19 @@ def run_score(
                     f"{text}: its images are there already, and no seed changes them: leave out "
                     "--seed"
                 )
-            result = score(
-                source,
-                choose,
-                folder,
+            settings = ScoreSettings(
                 samples=options["samples"],
                 protocol=options["protocol"],
                 seed=options["seed"],
                 distribution=distribution,
                 options=given,
-                **fidelity,
-                trust=options["trust"],
+                fidelity=fidelity,
+            )
+            result = score_source(
+                source,
+                choose,
+                folder,
+                settings,
                 ranks=ranks,
                 command=shlex.join(["shapeshd", *sys.argv[1:]]),
                 progress=True,
@@ -68,15 +74,17 @@ def run_score(
     return result, folder
 
 
-def _fidelity(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the arguments of `score` that ask for the quality of images."""
-    given = {name: options[name] for name in ("features", "fidelity_engine") if options[name]}
+def _fidelity(options: dict[str, Any]) -> FidelitySettings | None:
+    """Return what the options ask for of the fidelity of single images."""
+    features, engine = options["features"], options["fidelity_engine"]
     if options["fidelity"] is None:
-        if given:
-            name = next(iter(given)).replace("_", "-")
+        if features or engine:
+            name = "features" if features else "fidelity-engine"
             raise UsageError(f"--{name} goes with --fidelity N: say of how many images")
-        return {}
-    return {"fidelity": options["fidelity"], **given}
+        return None
+    return FidelitySettings(
+        options["fidelity"], features or DEFAULT, engine or DEFAULT_ENGINE, options["trust"]
+    )
 
 
 def default_folder(text: str) -> Path:

@@ -20,6 +20,7 @@ from torch import Tensor
 from torchmetrics import MetricCollection
 from torchmetrics.aggregation import MeanMetric
 
+import shapeshd.benchmark
 from shapeshd.benchmark import DistributionScore
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
@@ -258,6 +259,7 @@ def test_the_shipped_recognizer_reads_and_follows_the_metric() -> None:
 def test_without_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torchmetrics", None)
     monkeypatch.delitem(sys.modules, "shapeshd.benchmark.metric")
+    monkeypatch.delitem(vars(shapeshd.benchmark), "DistributionScore", raising=False)
     names: dict[str, Any] = {}
     exec("from shapeshd.benchmark import *", names)
     assert "score" in names

@@ -1,4 +1,4 @@
-"""What measures quality without tracing a ray: renders what `ReadsWritten` reads."""
+"""What measures fidelity without tracing a ray: renders what `ReadsWritten` reads."""
 
 from __future__ import annotations
 
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from shapeshd.benchmark.fidelity import measure
+from shapeshd.benchmark.fidelity.measure import FidelitySettings
 from shapeshd.benchmark.scoring import score as scoring
-from shapeshd.benchmark.scoring.distributed import joined_ranks
-from shapeshd.benchmark.scoring.score import score
+from shapeshd.benchmark.scoring.distributed import Ranks, joined_ranks
+from shapeshd.benchmark.scoring.score import score_source
+from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.factors import joint_bins
 
 from .fake_scores import ReadsWritten, Written, written_images
@@ -71,10 +73,22 @@ def without_figures_or_rays() -> None:
     scoring.write_report = lambda *_: Path()  # type: ignore[assignment]
 
 
-def run(out: Path, source: Written, **options: Any) -> dict[str, Any] | None:
-    options = {"samples": SAMPLES, "fidelity": FEW, "features": Means(), **options}
+def run(
+    out: Path,
+    source: Written,
+    *,
+    ranks: Ranks | None = None,
+    progress: bool = False,
+    **options: Any,
+) -> dict[str, Any] | None:
+    """Score a source with fidelity; `options` are of `ScoreSettings` and `FidelitySettings`."""
     source.side = SIDE
-    return score(source, ReadsWritten(SIDE), out, **options)
+    options = {"samples": SAMPLES, "fidelity": FEW, "features": Means(), **options}
+    images = options.pop("fidelity")
+    of_images = {name: options.pop(name) for name in ("features", "engine") if name in options}
+    asked = None if images is None else FidelitySettings(images, **of_images)
+    settings = ScoreSettings(fidelity=asked, **options)
+    return score_source(source, ReadsWritten(SIDE), out, settings, ranks=ranks, progress=progress)
 
 
 def run_as_rank(out: Path, rank: int, count: int, port: int) -> None:

@@ -18,7 +18,8 @@ from torch import Tensor
 from shapeshd.benchmark.scoring import counting
 from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.scoring.distributed import joined_ranks
-from shapeshd.benchmark.scoring.score import score
+from shapeshd.benchmark.scoring.score import score_source
+from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.scoring.tally import Tally
 from shapeshd.cli import score_run
 from shapeshd.cli.main import main
@@ -165,11 +166,11 @@ def main_of_torchrun(out: str, samples: str) -> None:
     """Score as one of torchrun's processes."""
     torch.set_num_threads(1)
     with joined_ranks() as ranks:
-        score(
+        score_source(
             Written(crowded=True),
             ReadsWritten(),
             Path(out),
-            samples=int(samples),
+            ScoreSettings(samples=int(samples)),
             ranks=ranks,
         )
 

@@ -14,22 +14,18 @@ from PIL import Image
 from scipy import ndimage, stats
 from torch import Tensor
 
+from shapeshd.benchmark.fidelity.intervals import mean_interval, median_interval, share_interval
 from shapeshd.benchmark.fidelity.rerender import Renderer
 from shapeshd.benchmark.fidelity.residual import (
     COLOURED,
     GREY,
     MEASURES,
+    TOLERATED,
     hue_error,
+    limits,
     psnr,
     residuals,
     ssim,
-)
-from shapeshd.benchmark.fidelity.summary import (
-    TOLERATED,
-    limits,
-    mean_interval,
-    median_interval,
-    share_interval,
     summarize,
 )
 from shapeshd.benchmark.recognizer.degradation import blurred

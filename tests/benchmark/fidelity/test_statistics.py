@@ -18,7 +18,7 @@ from shapeshd.benchmark.fidelity.compare import MIN_IMAGES, compare_features, th
 from shapeshd.benchmark.fidelity.frechet import frechet_between, frechet_distance
 from shapeshd.benchmark.fidelity.intervals import groups_of, jackknife
 from shapeshd.benchmark.fidelity.kernel import kernel_distance
-from shapeshd.benchmark.fidelity.neighbours import neighbour_values, share_interval
+from shapeshd.benchmark.fidelity.neighbours import neighbour_values, wilson_interval
 from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray
 
@@ -223,11 +223,11 @@ def test_density_of_a_perfect_generator_is_one() -> None:
 def test_a_share_has_wilsons_interval_and_a_width_at_its_ends() -> None:
     z = 1.959964
     for good in (0, 30, 100):
-        found = share_interval(good / 100, 0.0, 100)
+        found = wilson_interval(good / 100, 0.0, 100)
         for end in {found.low, found.high} - {0.0, 1.0}:  # where a normal test is at its 5%
             assert abs(good / 100 - end) == pytest.approx(z * math.sqrt(end * (1 - end) / 100))
-    assert (share_interval(0, 0, 100).low, share_interval(1, 0, 100).high) == (0, 1)
-    assert share_interval(0.3, 0.2, 100).high > share_interval(0.3, 0.0, 100).high
+    assert (wilson_interval(0, 0, 100).low, wilson_interval(1, 0, 100).high) == (0, 1)
+    assert wilson_interval(0.3, 0.2, 100).high > wilson_interval(0.3, 0.0, 100).high
 
 
 # All of them

@@ -10,7 +10,7 @@ import torch
 
 from shapeshd.benchmark.recognizer.evaluate import accuracy
 from shapeshd.benchmark.recognizer.recognizer import SHIPPED, find_recognizer, load_recognizer
-from shapeshd.benchmark.scoring.score import score
+from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.sources.registry import open_source
 from shapeshd.factors import NUM_BINS, joint_bins, uniform_factors
 from shapeshd.raytracer.tracer import trace_images
@@ -64,7 +64,7 @@ def test_a_known_fault_is_found(tmp_path: Path) -> None:
     factors = distribution.draw(3, 0, 6_000)
     np.save(tmp_path / "images.npy", trace_images(factors, 64).numpy())
     with open_source(str(tmp_path / "images.npy")) as source:
-        result = score(source, load_recognizer("lite"), tmp_path / "out")
+        result = score_source(source, load_recognizer("lite"), tmp_path / "out")
     assert result is not None
     divergence = result["fit"]["divergence"]
     assert divergence["low"] <= distribution.divergence <= divergence["high"]

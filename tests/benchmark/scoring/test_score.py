@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from shapeshd.benchmark.scoring import score as scoring
-from shapeshd.benchmark.scoring.score import choose_samples, score
+from shapeshd.benchmark.scoring.score import score_source
+from shapeshd.benchmark.scoring.settings import ScoreSettings, choose_samples
 from shapeshd.benchmark.scoring.tally import Tally
 from shapeshd.benchmark.sources.registry import SourceOptions, open_source
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
@@ -56,7 +57,7 @@ def check_folder(out: Path, truth: np.ndarray) -> None:
 )  # fmt: skip
 def test_the_histogram_is_the_truth(tmp_path: Path, n: int, side: int, size: int) -> None:
     source = Written(side, crowded=True)
-    result = score(source, ReadsWritten(size), tmp_path / "out", samples=n)
+    result = score_source(source, ReadsWritten(size), tmp_path / "out", ScoreSettings(samples=n))
     check_folder(tmp_path / "out", source.bins(0, n))
     assert result is not None
     assert result["samples"] == n
@@ -65,11 +66,11 @@ def test_the_histogram_is_the_truth(tmp_path: Path, n: int, side: int, size: int
 
 def test_a_source_that_ends(tmp_path: Path) -> None:
     source = Written(count=7_001, crowded=True)
-    result = score(source, ReadsWritten(), tmp_path / "all")
+    result = score_source(source, ReadsWritten(), tmp_path / "all")
     assert result is not None
     assert result["samples"] == result["source"]["count"] == 7_001
     check_folder(tmp_path / "all", source.bins(0, 7_001))
-    score(source, ReadsWritten(), tmp_path / "most", samples=7_000)
+    score_source(source, ReadsWritten(), tmp_path / "most", ScoreSettings(samples=7_000))
     check_folder(tmp_path / "most", source.bins(0, 7_000))
 
 
@@ -80,16 +81,18 @@ def test_a_recognizer_is_chosen_by_the_images_size(tmp_path: Path) -> None:
         asked.append(side)
         return ReadsWritten()
 
-    score(Written(128), choose, tmp_path / "out", samples=FEW)
+    score_source(Written(128), choose, tmp_path / "out", ScoreSettings(samples=FEW))
     assert asked == [128]
 
 
 def test_an_extended_run_equals_a_long_one(tmp_path: Path) -> None:
     source = Written(crowded=True)
     for n in (FEW, 6_000, 8_192, 13_001):
-        score(source, ReadsWritten(), tmp_path / "often", samples=n)
+        score_source(source, ReadsWritten(), tmp_path / "often", ScoreSettings(samples=n))
         check_folder(tmp_path / "often", source.bins(0, n))
-    once = score(Written(crowded=True), ReadsWritten(), tmp_path / "once", samples=13_001)
+    once = score_source(
+        Written(crowded=True), ReadsWritten(), tmp_path / "once", ScoreSettings(samples=13_001)
+    )
     often = json.loads((tmp_path / "often" / "result.json").read_text())
     assert once is not None
     for result in (once, often):
@@ -108,22 +111,22 @@ def test_an_extended_run_equals_a_long_one(tmp_path: Path) -> None:
 def test_a_network_sees_the_same_batches_however_a_run_is_cut(tmp_path: Path) -> None:
     source = Written()
     for n in (FEW, 6_000, 9_000):
-        score(source, ReadsWritten(), tmp_path / "out", samples=n)
+        score_source(source, ReadsWritten(), tmp_path / "out", ScoreSettings(samples=n))
     pieces = {(start, stop) for start, stop in source.asked if stop - start > 1}
     assert pieces == {(start, start + 512) for start in range(0, 9_000, 512)}
 
 
 def test_a_finished_run_is_not_read_again(tmp_path: Path) -> None:
-    first = score(Written(), ReadsWritten(), tmp_path / "out", samples=FEW)
+    first = score_source(Written(), ReadsWritten(), tmp_path / "out", ScoreSettings(samples=FEW))
     source = Written()
-    again = score(source, ReadsWritten(), tmp_path / "out", samples=FEW)
+    again = score_source(source, ReadsWritten(), tmp_path / "out", ScoreSettings(samples=FEW))
     assert again == json.loads(json.dumps(first))
     assert source.asked == [(0, 1)]  # for the size of its images
 
 
 def test_examples_are_those_of_the_samples(tmp_path: Path) -> None:
     source = Written(crowded=True)
-    score(source, ReadsWritten(), tmp_path / "out", samples=9_000)
+    score_source(source, ReadsWritten(), tmp_path / "out", ScoreSettings(samples=9_000))
     with np.load(tmp_path / "out" / "examples.npz", allow_pickle=False) as file:
         found = dict(file)
     for image, index, cell in zip(
@@ -151,12 +154,14 @@ def test_other_settings_are_refused_by_name(
     tmp_path: Path, settings: dict[str, Any], digest: str, options: SourceOptions, message: str
 ) -> None:
     out = tmp_path / "out"
-    score(Written(), ReadsWritten(), out, samples=FEW)
+    score_source(Written(), ReadsWritten(), out, ScoreSettings(samples=FEW))
     source, reader = Written(**settings), ReadsWritten(digest=digest * 64)
     with pytest.raises(UsageError, match=re.escape(message)):
-        score(source, reader, out, samples=9_000, seed=source.seed, options=options)
+        score_source(
+            source, reader, out, ScoreSettings(samples=9_000, seed=source.seed, options=options)
+        )
     patient = SourceOptions(timeout=5.0)  # which decides nothing about the images
-    score(Written(), ReadsWritten(), out, samples=FEW + 1, options=patient)
+    score_source(Written(), ReadsWritten(), out, ScoreSettings(samples=FEW + 1, options=patient))
     check_folder(out, Written().bins(0, FEW + 1))
 
 
@@ -167,7 +172,7 @@ def test_a_changed_file_of_the_same_name(tmp_path: Path) -> None:
 
     def run() -> None:
         with open_source(str(path)) as source:
-            score(source, Half(), tmp_path / "out")
+            score_source(source, Half(), tmp_path / "out")
 
     class Half(ReadsWritten):
         def __call__(self, images: torch.Tensor) -> np.ndarray:
@@ -183,9 +188,9 @@ def test_a_changed_file_of_the_same_name(tmp_path: Path) -> None:
 
 def test_fewer_samples_than_counted(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    score(Written(), ReadsWritten(), out, samples=6_000)
+    score_source(Written(), ReadsWritten(), out, ScoreSettings(samples=6_000))
     with pytest.raises(UsageError, match="holds 6,000 samples already; ask for as many or more"):
-        score(Written(), ReadsWritten(), out, samples=FEW)
+        score_source(Written(), ReadsWritten(), out, ScoreSettings(samples=FEW))
     check_folder(out, Written().bins(0, 6_000))
 
 
@@ -196,12 +201,12 @@ def test_what_stands_in_the_way(tmp_path: Path) -> None:
     (foreign / "thesis.tex").write_text("mine")
     for out, message in ((file, "is a file; --out takes a folder"), (foreign, "thesis.tex")):
         with pytest.raises(UsageError, match=message):
-            score(Written(), ReadsWritten(), out, samples=FEW)
+            score_source(Written(), ReadsWritten(), out, ScoreSettings(samples=FEW))
     assert [path.name for path in foreign.iterdir()] == ["thesis.tex"]
     assert file.read_text() == "mine"
     for nowhere in (file / "out", Path("/proc/out")):
         with pytest.raises(OSError, match=re.escape(str(nowhere))):
-            score(Written(), ReadsWritten(), nowhere, samples=FEW)
+            score_source(Written(), ReadsWritten(), nowhere, ScoreSettings(samples=FEW))
 
 
 @pytest.mark.parametrize(
@@ -223,7 +228,12 @@ def test_impossible_numbers(
 ) -> None:
     source = Written(count=count)
     with pytest.raises(UsageError, match=re.escape(message)):
-        score(source, ReadsWritten(), tmp_path / "out", samples=samples, protocol=protocol)
+        score_source(
+            source,
+            ReadsWritten(),
+            tmp_path / "out",
+            ScoreSettings(samples=samples, protocol=protocol),
+        )
     assert not (tmp_path / "out").exists()
     assert source.asked == []
 
@@ -245,7 +255,7 @@ def test_images_that_cannot_be_read(tmp_path: Path, shape: tuple[int, ...], mess
             return torch.zeros((stop - start, *shape), dtype=torch.uint8)
 
     with pytest.raises(UsageError, match=message):
-        score(Other(), ReadsWritten(), tmp_path / "out", samples=FEW)
+        score_source(Other(), ReadsWritten(), tmp_path / "out", ScoreSettings(samples=FEW))
     assert not (tmp_path / "out").exists()
 
 
@@ -262,14 +272,14 @@ def test_a_source_that_fails_on_the_way(tmp_path: Path, error: Exception, messag
     broken = Written(crowded=True, fail_at=7_000, error=error)
     for _ in range(2):
         with pytest.raises(ShapesHDError) as stop:
-            score(broken, ReadsWritten(), out, samples=9_000)
+            score_source(broken, ReadsWritten(), out, ScoreSettings(samples=9_000))
         assert stop.value.exit_code == 1
         assert "\n" not in str(stop.value)
         assert message in str(stop.value)
         assert "6,656 of 9,000 samples are counted and kept" in str(stop.value)
         check_tally(held(out), broken.bins(0, 6_656))
     mended = Written(crowded=True)
-    result = score(mended, ReadsWritten(), out, samples=9_000)
+    result = score_source(mended, ReadsWritten(), out, ScoreSettings(samples=9_000))
     check_folder(out, mended.bins(0, 9_000))
     assert result is not None
     assert result["run"]["resumed"]
@@ -288,8 +298,10 @@ def test_a_recognizer_that_says_nan(tmp_path: Path) -> None:
             return factors
 
     with pytest.raises(ShapesHDError, match=r"scale is nan; 1,024 of 9,000 samples are counted"):
-        score(Written(crowded=True), Sick(), tmp_path / "out", samples=9_000)
-    score(Written(crowded=True), ReadsWritten(), tmp_path / "out", samples=9_000)
+        score_source(Written(crowded=True), Sick(), tmp_path / "out", ScoreSettings(samples=9_000))
+    score_source(
+        Written(crowded=True), ReadsWritten(), tmp_path / "out", ScoreSettings(samples=9_000)
+    )
     check_folder(tmp_path / "out", Written(crowded=True).bins(0, 9_000))
 
 
@@ -297,7 +309,7 @@ def test_an_interrupt_keeps_what_is_counted(tmp_path: Path) -> None:
     pressed = Written(crowded=True, fail_at=5_000)
     pressed.error = KeyboardInterrupt()  # type: ignore[assignment]
     with pytest.raises(InterruptedRunError, match=r"interrupted; 4,608 of 9,000 samples are"):
-        score(pressed, ReadsWritten(), tmp_path / "out", samples=9_000)
+        score_source(pressed, ReadsWritten(), tmp_path / "out", ScoreSettings(samples=9_000))
     check_tally(held(tmp_path / "out"), pressed.bins(0, 4_608))
 
 
@@ -306,7 +318,7 @@ def test_constant_images_get_a_result_that_says_so(tmp_path: Path) -> None:
         def bins(self, start: int, stop: int) -> np.ndarray:
             return np.full(stop - start, 4_321)
 
-    result = score(Constant(), ReadsWritten(), tmp_path / "out", samples=FEW)
+    result = score_source(Constant(), ReadsWritten(), tmp_path / "out", ScoreSettings(samples=FEW))
     assert result is not None
     assert not result["verdict"]["passed"]
     assert "one and the same cell" in result["verdict"]["text"]
@@ -323,7 +335,7 @@ def test_no_examples_are_no_reason_to_lose_the_result(
             return super().images(start, stop)
 
     source = Forgetful()
-    result = score(source, ReadsWritten(), tmp_path / "out", samples=FEW)
+    result = score_source(source, ReadsWritten(), tmp_path / "out", ScoreSettings(samples=FEW))
     assert result is not None
     assert result["examples"] == {"file": None}
     assert "no example images: written: the generator fell over" in capsys.readouterr().err
@@ -335,7 +347,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with everything, of a recognizer that has a card."""
     out = tmp_path_factory.mktemp("whole") / "deep" / "out"
     reader = ReadsWritten(accuracy=accuracy(), noise_floor=noise_floor())
-    score(Written(128, seed=3), reader, out, samples=8_000, seed=3, command="shapeshd score x")
+    score_source(
+        Written(128, seed=3),
+        reader,
+        out,
+        ScoreSettings(samples=8_000, seed=3),
+        command="shapeshd score x",
+    )
     return out
 
 
@@ -377,7 +395,7 @@ def test_memory_does_not_grow_with_the_samples(tmp_path: Path) -> None:
     peaks = []
     for n in (20_000, 100_000):
         tracemalloc.start()
-        score(Written(), ReadsWritten(), tmp_path / str(n), samples=n)
+        score_source(Written(), ReadsWritten(), tmp_path / str(n), ScoreSettings(samples=n))
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.1 * peaks[0]

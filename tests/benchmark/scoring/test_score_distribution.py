@@ -22,7 +22,8 @@ from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.scoring import counting
 from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.scoring.examples import choose_examples
-from shapeshd.benchmark.scoring.score import score
+from shapeshd.benchmark.scoring.score import score_source
+from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.scoring.tally import Tally
 from shapeshd.benchmark.sources.registry import open_source
 from shapeshd.benchmark.statistics.chi_square import (
@@ -199,8 +200,11 @@ def test_a_misread_distribution_is_that_of_misread_images() -> None:
 def test_a_good_source_passes_and_its_distribution_is_recorded(tmp_path: Path) -> None:
     distribution = no_spheres()
     reader = ReadsWritten(accuracy=accuracy(), noise_floor=noise_floor())
-    result = score(
-        Drawn(distribution), reader, tmp_path / "out", samples=FEW, distribution=distribution
+    result = score_source(
+        Drawn(distribution),
+        reader,
+        tmp_path / "out",
+        ScoreSettings(samples=FEW, distribution=distribution),
     )
     assert result is not None
     stored = json.loads((tmp_path / "out" / "result.json").read_text(), parse_constant=pytest.fail)
@@ -238,15 +242,19 @@ def test_a_good_source_passes_and_its_distribution_is_recorded(tmp_path: Path) -
 
 def test_the_uniform_distribution_tests_what_no_distribution_tests(tmp_path: Path) -> None:
     flat = Distribution.from_json({"scale": {"weights": [2, 2, 2, 2]}})
-    one = score(Written(), ReadsWritten(), tmp_path / "a", samples=FEW, distribution=flat)
-    other = score(Written(), ReadsWritten(), tmp_path / "b", samples=FEW)
+    one = score_source(
+        Written(), ReadsWritten(), tmp_path / "a", ScoreSettings(samples=FEW, distribution=flat)
+    )
+    other = score_source(Written(), ReadsWritten(), tmp_path / "b", ScoreSettings(samples=FEW))
     assert one is not None and other is not None
     for result in (one, other):
         for changing in ("created", "run"):
             del result[changing]
     assert one == other
     assert (one["distribution"], one["outside"]) == (None, None)
-    again = score(Written(), ReadsWritten(), tmp_path / "b", samples=FEW, distribution=flat)
+    again = score_source(
+        Written(), ReadsWritten(), tmp_path / "b", ScoreSettings(samples=FEW, distribution=flat)
+    )
     assert again is not None
     assert again["fit"] == one["fit"]
 
@@ -254,8 +262,11 @@ def test_the_uniform_distribution_tests_what_no_distribution_tests(tmp_path: Pat
 def test_a_source_of_another_distribution_fails_and_the_factor_is_named(tmp_path: Path) -> None:
     distribution = DISTRIBUTIONS["coupled"]()
     tilted = Distribution.from_json({**distribution.to_json(), "scale": {"weights": [1, 1, 1, 4]}})
-    result = score(
-        Drawn(tilted), ReadsWritten(), tmp_path / "out", samples=FEW, distribution=distribution
+    result = score_source(
+        Drawn(tilted),
+        ReadsWritten(),
+        tmp_path / "out",
+        ScoreSettings(samples=FEW, distribution=distribution),
     )
     assert result is not None
     assert not result["verdict"]["passed"]
@@ -268,7 +279,12 @@ def test_a_source_of_another_distribution_fails_and_the_factor_is_named(tmp_path
 def test_samples_where_the_distribution_has_none_fail_a_source(tmp_path: Path) -> None:
     distribution = no_spheres()
     source = Drawn(distribution, stray=50)
-    result = score(source, ReadsWritten(), tmp_path / "out", samples=FEW, distribution=distribution)
+    result = score_source(
+        source,
+        ReadsWritten(),
+        tmp_path / "out",
+        ScoreSettings(samples=FEW, distribution=distribution),
+    )
     assert result is not None
     assert result["outside"]["samples"] == 120
     assert (result["samples"], result["fit"]["samples"]) == (FEW, FEW - 120)
@@ -287,12 +303,11 @@ def test_samples_where_the_distribution_has_none_fail_a_source(tmp_path: Path) -
 def test_what_errors_explain_is_no_fault(tmp_path: Path) -> None:
     distribution, found = no_spheres(), json.loads(json.dumps(accuracy()))
     found["factors"]["shape"]["confusion"][0] = [92, 0, 8, 0]  # some cubes are read as spheres
-    result = score(
+    result = score_source(
         Drawn(distribution, stray=50),
         ReadsWritten(accuracy=found),
         tmp_path / "out",
-        samples=FEW,
-        distribution=distribution,
+        ScoreSettings(samples=FEW, distribution=distribution),
     )
     assert result is not None
     assert result["outside"]["explained"] == pytest.approx(0.02)
@@ -306,7 +321,12 @@ def test_too_few_inside_of_the_distribution_is_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"^6,000 of 6,000 samples lie where the distribution has none"
     ):
-        score(Drawn(cubes), ReadsWritten(), tmp_path / "out", samples=FEW, distribution=spheres)
+        score_source(
+            Drawn(cubes),
+            ReadsWritten(),
+            tmp_path / "out",
+            ScoreSettings(samples=FEW, distribution=spheres),
+        )
 
 
 def test_a_narrow_distribution_takes_fewer_samples(tmp_path: Path) -> None:
@@ -316,28 +336,26 @@ def test_a_narrow_distribution_takes_fewer_samples(tmp_path: Path) -> None:
     needed = min_samples(distribution.bins)
     assert distribution.bins == NUM_BINS // 8
     assert needed < 2_100
-    result = score(
+    result = score_source(
         Drawn(distribution),
         ReadsWritten(),
         tmp_path / "out",
-        samples=needed,
-        distribution=distribution,
+        ScoreSettings(samples=needed, distribution=distribution),
     )
     assert result is not None
     assert "shape" not in {p["name"] for p in result["decomposition"]["parts"]}
     with pytest.raises(
         UsageError, match=rf"{needed - 1} samples are too few for {distribution.bins} bins"
     ):
-        score(
+        score_source(
             Drawn(distribution),
             ReadsWritten(),
             tmp_path / "x",
-            samples=needed - 1,
-            distribution=distribution,
+            ScoreSettings(samples=needed - 1, distribution=distribution),
         )
     few = Written(count=100)
     with pytest.raises(UsageError, match=r"has 100 images, too few to test 20,736 bins"):
-        score(few, ReadsWritten(), tmp_path / "y", distribution=distribution)
+        score_source(few, ReadsWritten(), tmp_path / "y", ScoreSettings(distribution=distribution))
 
 
 def test_the_protocol_follows_the_number_of_bins(tmp_path: Path) -> None:
@@ -348,21 +366,20 @@ def test_the_protocol_follows_the_number_of_bins(tmp_path: Path) -> None:
     distribution = Distribution.from_json(
         {**one, "wall_hue": {"weights": [1] * 12}, "scale": {"weights": [1, 1, 2, 4]}}
     )
-    result = score(
+    result = score_source(
         Drawn(distribution),
         ReadsWritten(),
         tmp_path / "out",
-        protocol="chi2-20k",
-        distribution=distribution,
+        ScoreSettings(protocol="chi2-20k", distribution=distribution),
     )
     assert result is not None
     assert (result["samples"], result["protocol"]) == (20 * 48, "chi2-20k")
     with pytest.raises(UsageError, match="everything into one bin"):
-        score(
+        score_source(
             Drawn(distribution),
             ReadsWritten(),
             tmp_path / "x",
-            distribution=Distribution.from_json(one),
+            ScoreSettings(distribution=Distribution.from_json(one)),
         )
 
 
@@ -395,30 +412,27 @@ def test_the_prediction_holds_what_the_protocol_gives(name: str) -> None:
 
 def test_a_run_with_another_distribution_is_refused(tmp_path: Path) -> None:
     distribution, other = no_spheres(), DISTRIBUTIONS["coupled"]()
-    score(
+    score_source(
         Drawn(distribution),
         ReadsWritten(),
         tmp_path / "out",
-        samples=FEW,
-        distribution=distribution,
+        ScoreSettings(samples=FEW, distribution=distribution),
     )
     for wrong in (other, None):
         with pytest.raises(
             UsageError, match=rf"another score, with distribution \"{distribution.digest[:8]}"
         ):
-            score(
+            score_source(
                 Drawn(distribution),
                 ReadsWritten(),
                 tmp_path / "out",
-                samples=7_000,
-                distribution=wrong,
+                ScoreSettings(samples=7_000, distribution=wrong),
             )
-    more = score(
+    more = score_source(
         Drawn(distribution),
         ReadsWritten(),
         tmp_path / "out",
-        samples=7_000,
-        distribution=distribution,
+        ScoreSettings(samples=7_000, distribution=distribution),
     )
     assert more is not None
     assert more["samples"] == 7_000
@@ -442,7 +456,9 @@ def test_the_command_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_distributions_are_named_side_by_side(tmp_path: Path) -> None:
     distribution = no_spheres()
     for name, source, tested in (("a", Drawn(distribution), distribution), ("b", Written(), None)):
-        score(source, ReadsWritten(), tmp_path / name, samples=FEW, distribution=tested)
+        score_source(
+            source, ReadsWritten(), tmp_path / name, ScoreSettings(samples=FEW, distribution=tested)
+        )
     both = compare([tmp_path / "a", tmp_path / "b"])
     known, other = f"the distribution {distribution}", "the uniform distribution"
     warning = f"they were tested against different distributions: {known}, {other}"
@@ -532,7 +548,9 @@ def test_rendered_images_of_a_distribution_pass_against_it(
         assert source.describe()["distribution"] == str(narrow)
         count = source.count
         assert count is not None
-        result = score(source, load_recognizer("lite"), tmp_path / "out", distribution=narrow)
+        result = score_source(
+            source, load_recognizer("lite"), tmp_path / "out", ScoreSettings(distribution=narrow)
+        )
     assert result is not None
     assert "was rendered with" not in capsys.readouterr().err
     assert (result["samples"], result["fit"]["bins"]) == (count, narrow.bins)
@@ -553,7 +571,7 @@ def test_a_set_of_another_distribution_is_remarked(
     assert recorded == narrow
     source = Written(name="set")
     source.distribution = recorded  # type: ignore[attr-defined]
-    score(source, ReadsWritten(), tmp_path / "a", samples=FEW)
+    score_source(source, ReadsWritten(), tmp_path / "a", ScoreSettings(samples=FEW))
     err = capsys.readouterr().err
     assert (
         f"set: is tested against the uniform distribution, but was rendered with another "
@@ -561,12 +579,14 @@ def test_a_set_of_another_distribution_is_remarked(
     )
     assert "give it with --distribution" in err
     source.distribution = Distribution.from_text("")  # type: ignore[attr-defined]
-    score(source, ReadsWritten(), tmp_path / "b", samples=FEW)
+    score_source(source, ReadsWritten(), tmp_path / "b", ScoreSettings(samples=FEW))
     assert "was rendered with" not in capsys.readouterr().err
     distribution = no_spheres()
     drawn = Drawn(distribution)
     drawn.distribution = Distribution.from_text("")  # type: ignore[attr-defined]
-    score(drawn, ReadsWritten(), tmp_path / "c", samples=FEW, distribution=distribution)
+    score_source(
+        drawn, ReadsWritten(), tmp_path / "c", ScoreSettings(samples=FEW, distribution=distribution)
+    )
     assert (
         f"against the distribution {distribution}, but was rendered with uniform factors"
         in capsys.readouterr().err

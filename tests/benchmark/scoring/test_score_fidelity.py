@@ -16,8 +16,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from shapeshd.benchmark.fidelity import measure, pieces
-from shapeshd.benchmark.fidelity.measure import REAL_SEED
+from shapeshd.benchmark.fidelity import measure, measurements
+from shapeshd.benchmark.fidelity.measure import REAL_SEED, FidelitySettings
 from shapeshd.benchmark.report.fidelity import load_pictures
 from shapeshd.benchmark.report.fidelity_table import residual_rows, statistic_rows
 from shapeshd.benchmark.report.html import report_page
@@ -25,6 +25,7 @@ from shapeshd.benchmark.report.terminal import WIDTH, describe
 from shapeshd.benchmark.result.verdict import verdict_of_both
 from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.scoring.distributed import Ranks
+from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.cli import score_run
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
 from shapeshd.factors import uniform_factors
@@ -73,7 +74,7 @@ def check_equal(out: Path, other: Path) -> None:
     one, two = entry(out), entry(other)
     one.pop("command"), two.pop("command")
     assert one == two
-    with np.load(out / "quality.npz") as first, np.load(other / "quality.npz") as second:
+    with np.load(out / "fidelity.npz") as first, np.load(other / "fidelity.npz") as second:
         for key in first:
             np.testing.assert_array_equal(first[key], second[key])
 
@@ -92,7 +93,7 @@ def test_the_residual_is_that_of_the_images(whole: Path) -> None:
     assert found["rmse"]["floor"]["maximum"] == 0
     assert found["beyond_maximum"]["count"] == FEW
     assert not found["ok"]
-    with np.load(whole / "quality.npz", allow_pickle=False) as pictures:
+    with np.load(whole / "fidelity.npz", allow_pickle=False) as pictures:
         worst = pictures["image_index"][pictures["kind"] == "worst"]
         assert worst.tolist() == torch.argsort(-errors, stable=True)[: len(worst)].tolist()
         shown = images[worst].permute(0, 2, 3, 1).byte().numpy()
@@ -141,7 +142,7 @@ def test_more_images_measure_only_what_is_missing(tmp_path: Path) -> None:
     assert many.seen == (512 + 76) + (2_200 - 1_024)
     run(tmp_path / "once", Grainy(), fidelity=1_100)
     check_equal(out, tmp_path / "once")
-    with pytest.raises(UsageError, match=r"holds the quality of 1,100 images already"):
+    with pytest.raises(UsageError, match=r"holds the fidelity of 1,100 images already"):
         run(out, Grainy(), fidelity=600, features=few)
     assert few.seen == 3 * 600
     check_equal(out, tmp_path / "once")
@@ -154,7 +155,7 @@ def test_more_samples_keep_the_fidelity(tmp_path: Path) -> None:
     run(out, Grainy(), samples=SAMPLES + 500, fidelity=None)
     after = entry(out)
     assert json.loads((out / "result.json").read_text())["samples"] == SAMPLES + 500
-    assert (out / "quality.npz").exists()
+    assert (out / "fidelity.npz").exists()
     assert {**after, "verdict": None} == {**before, "verdict": None}
     assert after["verdict"]["fidelity"] == before["verdict"]["fidelity"]
 
@@ -168,7 +169,7 @@ def test_killed_between_any_two_pieces(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
     """Before a piece has its name, or after; in the count or in what follows it."""
-    out, replace = tmp_path / "out", pieces.replace_file
+    out, replace = tmp_path / "out", measurements.replace_file
     calls = 0
 
     def replaced(path: Path, write: Callable[[Path], object]) -> None:
@@ -182,7 +183,7 @@ def test_killed_between_any_two_pieces(
         replace(path, write)
 
     with monkeypatch.context() as patch:
-        patch.setattr(pieces, "replace_file", replaced)
+        patch.setattr(measurements, "replace_file", replaced)
         with pytest.raises(Killed):  # at the piece of the sample, and at that of real images
             run(out, Grainy(crowded=True))
     run(out, Grainy(crowded=True))
@@ -271,10 +272,12 @@ def test_a_recognizer_that_knows_the_real_images(tmp_path: Path) -> None:
     data = {"seed": REAL_SEED, "start": 10, "images": 50}
     reader = ReadsWritten(training={"data": data})
     with pytest.raises(UsageError, match=f"was trained on images of seed {REAL_SEED}"):
-        scoring.score(
-            Written(), reader, tmp_path / "out",
-            samples=SAMPLES, fidelity=FEW, features=Means(),
-        )  # fmt: skip
+        scoring.score_source(
+            Written(),
+            reader,
+            tmp_path / "out",
+            ScoreSettings(samples=SAMPLES, fidelity=FidelitySettings(FEW, features=Means())),
+        )
 
 
 @pytest.mark.parametrize(
@@ -401,7 +404,7 @@ def test_people_read_it(cases: dict[str, Path], name: str) -> None:
 def test_the_page_holds_verdict_tables_and_pictures(cases: dict[str, Path]) -> None:
     out = cases["diverse but bad"]
     result = json.loads((out / "result.json").read_text())
-    pictures = load_pictures(out / "quality.npz")
+    pictures = load_pictures(out / "fidelity.npz")
     page = Page(report_page(result, None, pictures))
     assert page.problems == []
     assert "Diverse but bad" in page.text
@@ -418,9 +421,9 @@ def test_the_page_holds_verdict_tables_and_pictures(cases: dict[str, Path]) -> N
 
 
 def test_damaged_pictures_are_one_line(tmp_path: Path) -> None:
-    (tmp_path / "quality.npz").write_bytes(b"PK no zip")
+    (tmp_path / "fidelity.npz").write_bytes(b"PK no zip")
     with pytest.raises(ShapesHDError, match="holds no pictures"):
-        load_pictures(tmp_path / "quality.npz")
+        load_pictures(tmp_path / "fidelity.npz")
 
 
 def test_no_pictures_are_no_reason_to_lose_the_numbers(
@@ -436,7 +439,7 @@ def test_no_pictures_are_no_reason_to_lose_the_numbers(
     assert result is not None
     assert result["fidelity"]["examples"] == {"file": None}
     assert "no images beside their re-renders: written: the generator" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "quality.npz").exists()
+    assert not (tmp_path / "out" / "fidelity.npz").exists()
 
 
 def test_real_images_are_of_the_tested_distribution(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from shapeshd.benchmark.scoring.score import score
+from shapeshd.benchmark.scoring.score import score_source
+from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.statistics.chi_square import PER_BIN, PROTOCOL
 from shapeshd.factors import BIN_SHAPE, NUM_BINS, FloatArray, bin_indices, from_unit
 from tests import ROOT
@@ -93,7 +94,9 @@ def run(distribution: Distribution, seed: int, samples: int | None, folder: Path
     """Score a distribution, by the protocol or with so many samples."""
     protocol = PROTOCOL if samples is None else None
     source, reader = Carrier(distribution, seed), CarriedFactors()
-    result = score(source, reader, folder, samples=samples, protocol=protocol, seed=seed)
+    result = score_source(
+        source, reader, folder, ScoreSettings(samples=samples, protocol=protocol, seed=seed)
+    )
     assert result is not None
     return result
 

@@ -31,7 +31,8 @@ import torch
 from shapeshd import RayTracer, uniform_factors
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
 from shapeshd.benchmark.scoring.counting import piece_length
-from shapeshd.benchmark.scoring.score import score
+from shapeshd.benchmark.scoring.score import score_source
+from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.sources.registry import SourceOptions, open_source
 from shapeshd.benchmark.statistics.histogram import min_samples
 from shapeshd.factors import NUM_BINS, joint_bins
@@ -95,7 +96,7 @@ def score_once(
     """Score a source into a new folder."""
     with open_source(text, device=device) as source:
         out = Path(tempfile.mkdtemp(dir=folder)) / "score"
-        result = score(source, recognizer, out, samples=samples)
+        result = score_source(source, recognizer, out, ScoreSettings(samples=samples))
     assert result is not None
     return result
 

@@ -25,7 +25,8 @@ from typing import Any
 import numpy as np
 
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
-from shapeshd.benchmark.scoring.score import score
+from shapeshd.benchmark.scoring.score import score_source
+from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.sources.registry import open_source
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.decomposition import REST
@@ -94,7 +95,9 @@ def measure(
     if out.exists():  # of an earlier run, whose programs may have been other ones
         shutil.rmtree(out)
     with open_source(str(folder)) as source:
-        result = score(source, recognizer, out, samples=options.images, progress=True)
+        result = score_source(
+            source, recognizer, out, ScoreSettings(samples=options.images), progress=True
+        )
     assert result is not None
     found = result["fit"]["divergence"]
     kept = (result["attenuation"] or {}).get("of_this_source") or 1.0

@@ -1,7 +1,7 @@
-"""What has been measured of numbered images, on disk in pieces: a run can be killed at any moment.
+"""Measurements of numbered images, stored in pieces so that a run can be killed at any moment.
 
-A piece is a file that appears whole, named after the images that it holds. So whoever comes
-later, or beside, sees what is missing, and an image that two have measured counts once.
+A piece is a file that appears whole, named after the images that it holds. So a later process, or
+another one beside, sees what is missing, and an image that two have measured counts once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from shapeshd.support.atomic_files import replace_file
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What is known of n images.
+class Measurements:
+    """What was measured of n images.
 
     Attributes:
         features: float32 (n, d), of a `FeatureNetwork`.
@@ -38,7 +38,7 @@ class Measured:
         return len(self.factors)
 
 
-class Pieces:
+class MeasurementFiles:
     """The first images of a sequence, in pieces of one length.
 
     Args:
@@ -64,49 +64,49 @@ class Pieces:
             return 0
         return last - first
 
-    def save(self, first: int, measured: Measured) -> None:
+    def save(self, first: int, values: Measurements) -> None:
         """Keep the images `first`, `first` + 1, ...
 
         Raises:
             OSError: if they cannot be written.
         """
-        path = self._folder / f"{self._kind}-{first:09d}-{first + len(measured):09d}.npz"
+        path = self._folder / f"{self._kind}-{first:09d}-{first + len(values):09d}.npz"
 
         def write(temporary: Path) -> None:
             with temporary.open("wb") as file:
-                np.savez(file, **vars(measured))
+                np.savez(file, **vars(values))
 
         replace_file(path, write)
 
-    def load(self) -> Measured:
+    def load(self) -> Measurements:
         """Return all images that are wanted, in order.
 
         Raises:
             ShapesHDError: if a piece is missing or damaged; a damaged one is deleted.
         """
         parts = [self._read(first, last) for first, last in self.spans()]
-        names = [field.name for field in fields(Measured)]
-        return Measured(*(np.concatenate([getattr(part, n) for part in parts]) for n in names))
+        names = [field.name for field in fields(Measurements)]
+        return Measurements(*(np.concatenate([getattr(part, n) for part in parts]) for n in names))
 
     def _find(self, first: int, last: int) -> Path | None:
         found = self._folder.glob(f"{self._kind}-{first:09d}-*.npz")
         return next((path for path in sorted(found) if int(path.stem[-9:]) >= last), None)
 
-    def _read(self, first: int, last: int) -> Measured:
+    def _read(self, first: int, last: int) -> Measurements:
         path = self._find(first, last)
         if path is None:
             raise ShapesHDError(
                 f"{self._folder}: the images {first} to {last - 1} are missing; give the same "
                 "command again"
             )
-        names = [field.name for field in fields(Measured)]
+        names = [field.name for field in fields(Measurements)]
         try:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
-                measured = Measured(*(file[name][: last - first] for name in names))
-            whole = all(len(getattr(measured, name)) == last - first for name in names)
+                values = Measurements(*(file[name][: last - first] for name in names))
+            whole = all(len(getattr(values, name)) == last - first for name in names)
         except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
             whole = False
         if not whole:
             path.unlink()
             raise ShapesHDError(f"{path}: was damaged; give the same command again")
-        return measured
+        return values

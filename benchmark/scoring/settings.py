@@ -1,0 +1,128 @@
+"""What a score is asked to do, and the checks before it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from shapeshd.benchmark.fidelity.measure import FidelitySettings
+from shapeshd.benchmark.recognizer.reader import Reader
+from shapeshd.benchmark.sources.base import Source
+from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.benchmark.statistics.chi_square import PER_BIN, PROTOCOL
+from shapeshd.benchmark.statistics.histogram import MAX_SAMPLES, min_samples, require_samples
+from shapeshd.benchmark.statistics.measurement_error import check_testable
+from shapeshd.checks import whole_number
+from shapeshd.distribution import Distribution
+from shapeshd.errors import UsageError
+from shapeshd.factors import NUM_BINS, check_seed
+from shapeshd.images.resize import check_image_size
+
+DEFAULT_SAMPLES = 100_000
+
+ReaderChoice = Callable[[int], Reader]
+"""Gives a recognizer for images of so many pixels a side."""
+
+
+@dataclass(frozen=True)
+class ScoreSettings:
+    """What is measured of a source.
+
+    Attributes:
+        samples: how many; by default all images that the source has, or 100,000.
+        protocol: "chi2-20k" for 20 samples per bin, in place of `samples`.
+        seed: with which the source was opened.
+        distribution: that the samples should follow; by default the uniform one.
+        options: with which the source was opened.
+        fidelity: what is measured of single images, if anything.
+    """
+
+    samples: int | None = None
+    protocol: str | None = None
+    seed: int = 0
+    distribution: Distribution | None = None
+    options: SourceOptions = field(default_factory=SourceOptions)
+    fidelity: FidelitySettings | None = None
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a score has to do, and that it can be done.
+
+    Attributes:
+        source: what is scored.
+        reader: reads its images.
+        samples: how many.
+        seed: of the samples.
+        distribution: that they should follow; None for the uniform one.
+        side: width and height of the source's images, pixels.
+        resized: how they are brought to the reader's size; None if they have it.
+    """
+
+    source: Source
+    reader: Reader
+    samples: int
+    seed: int
+    distribution: Distribution | None
+    side: int
+    resized: str | None
+
+
+def prepare(source: Source, reader: Reader | ReaderChoice, settings: ScoreSettings) -> Task:
+    """Choose the reader and the number of samples, and look at the first image.
+
+    Raises:
+        UsageError: if a setting is impossible, there are too few samples, or the images cannot
+            be read by the recognizer.
+        ShapesHDError: if the source does not give its first image.
+    """
+    check_seed(settings.seed)
+    distribution = settings.distribution
+    if distribution is not None and distribution.uniform:
+        distribution = None
+    if distribution is not None:
+        check_testable(distribution)
+    bins = NUM_BINS if distribution is None else distribution.bins
+    samples = choose_samples(source, settings.samples, settings.protocol, bins)
+    height, side = source.images(0, 1).shape[-2:]
+    chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
+    resized = check_image_size(height, side, chosen.size, source.name)
+    return Task(source, chosen, samples, settings.seed, distribution, side, resized)
+
+
+def choose_samples(
+    source: Source, samples: int | None, protocol: str | None, bins: int = NUM_BINS
+) -> int:
+    """Return how many samples to take, or raise `UsageError` if that is impossible."""
+    if protocol is not None:
+        if protocol != PROTOCOL:
+            raise UsageError(f"there is no protocol {protocol!r}; there is {PROTOCOL}")
+        if samples is not None:
+            raise UsageError("give --samples or --protocol, not both")
+        samples = PER_BIN * bins
+    if samples is None:
+        samples = DEFAULT_SAMPLES if source.count is None else source.count
+    whole_number("samples", samples, 1, MAX_SAMPLES)
+    if source.count is not None and samples > source.count:
+        raise UsageError(f"{source.name}: has {source.count:,} images, fewer than {samples:,}")
+    if source.count is not None and source.count < min_samples(bins):
+        raise UsageError(
+            f"{source.name}: has {source.count:,} images, too few to test {bins:,} bins: at "
+            f"least {min_samples(bins):,} are needed"
+        )
+    require_samples(samples, bins)
+    return samples
+
+
+def distribution_remark(source: Source, distribution: Distribution | None) -> str | None:
+    """Return a remark if a dataset records another distribution than the tested one."""
+    recorded: Distribution | None = getattr(source, "distribution", None)
+    if recorded is None or recorded == (distribution or Distribution.from_text("")):
+        return None
+    tested = (
+        "the uniform distribution" if distribution is None else f"the distribution {distribution}"
+    )
+    made = "uniform factors" if recorded.uniform else f"another distribution, {recorded}"
+    hint = "; give it with --distribution to test against it" if distribution is None else ""
+    return f"{source.name}: is tested against {tested}, but was rendered with {made}{hint}"
