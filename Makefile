@@ -1,5 +1,6 @@
 # demo: the whole job, small, on real input      test: the tests       lint: ruff and mypy
-# speed: the benchmarks of speed                  clean: what these made
+# docs: the site, into docs/_build/html          speed: the benchmarks of speed
+# clean: remove what these made
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,7 +12,7 @@ POVRAY := $(or $(SHAPESHD_POVRAY),povray)
 export UV_SYSTEM_CERTS ?= 1
 export UV_NATIVE_TLS ?= 1
 
-.PHONY: demo test lint speed povray clean
+.PHONY: demo test lint docs speed povray clean
 
 demo: $(VENV)/.installed povray
 	$(BIN)/shapeshd render demo/data --count 400 --size 256 --seed 0 --shard-size 100
@@ -37,6 +38,11 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet docs docs/_build/html
+	@echo "The site is in docs/_build/html/index.html"
 
 speed: $(VENV)/.installed-dev povray
 	$(BIN)/python tests/experiments/speed/rendering.py
@@ -80,4 +86,4 @@ povray:
 	       "or conda install -c conda-forge povray)"; exit 1; }
 
 clean:
-	rm -rf $(VENV) demo build dist *.egg-info
+	rm -rf $(VENV) demo build dist docs/_build *.egg-info

@@ -35,7 +35,7 @@ from shapeshd.support.training_loop import LOG
 from tests import ROOT
 
 RESULTS = ROOT / "benchmark" / "results" / "factors.json"
-FIGURE = ROOT / "docs" / "oscillation.png"
+FIGURE = ROOT / "docs" / "images" / "phase-2-oscillation.png"
 CONFIG = "factors"
 # Phases that a row does not change: whose they are.
 SHARED = {
