@@ -1,10 +1,10 @@
-"""The README's examples for training loops: each of them runs as it stands."""
+"""Python in README and on the pages: each block runs as it stands."""
 
 from __future__ import annotations
 
 import json
 import math
-import re
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,11 @@ from torch import Tensor
 
 from shapeshd.benchmark import Score, api, metric
 from shapeshd.factors import from_unit
-from tests import ROOT
 from tests.support.fake_scores import ReadsWritten
+from tests.support.pages import PAGES, blocks
 
-HEADING = "## In a training loop"
-README = ROOT / "README.md"
+LOOP = "docs/training-loop.md"
+WITH_PYTHON = [name for name, page in PAGES.items() if blocks(page, "python")]
 
 
 class ReadsMeans(ReadsWritten):
@@ -31,27 +31,42 @@ class ReadsMeans(ReadsWritten):
         return from_unit(halves.flatten(1).numpy() / 256)
 
 
-def examples() -> list[str]:
-    """Return the Python blocks under the heading, which must be there."""
-    text = README.read_text(encoding="utf-8")
-    sections = re.split(r"^(?=## )", text, flags=re.MULTILINE)
-    found = [part for part in sections if part.startswith(HEADING + "\n")]
-    assert len(found) == 1, f"{README} has no section {HEADING!r}"
-    return re.findall(r"^```python\n(.*?)^```$", found[0], flags=re.MULTILINE | re.DOTALL)
-
-
-def test_the_examples_run(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Run in an empty folder, with a recognizer that is quick."""
     monkeypatch.chdir(tmp_path)
     for module in (api, metric):
         monkeypatch.setattr(module, "load_recognizer", lambda *_: ReadsMeans())
-    plain, lightning, diffusers = examples()
+    return tmp_path
+
+
+def run_block(code: str, page: str, names: dict[str, Any]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # theirs: workers, and our NaN of the sanity check
+        exec(compile(code, page, "exec"), names)
+
+
+def test_readme_scores_a_generator_in_five_lines() -> None:
+    first = blocks(PAGES["README.md"], "python")[0]
+    assert "score(" in first
+    assert len(first.splitlines()) == 5
+
+
+@pytest.mark.parametrize("name", [name for name in WITH_PYTHON if name != LOOP])
+def test_the_blocks_of_a_page_run(name: str, rendered: Path, in_a_folder: Path) -> None:
+    shutil.copytree(rendered, in_a_folder / "data")
+    names: dict[str, Any] = {"__name__": "page"}
+    for code in blocks(PAGES[name], "python"):
+        run_block(code, name, names)
+
+
+def test_the_examples_of_training_loops_run(
+    in_a_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plain, lightning, diffusers = blocks(PAGES[LOOP], "python")
     names: dict[str, Any] = {}
     for code in (plain, lightning, diffusers):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # theirs: workers, and our NaN of the sanity check
-            exec(compile(code, str(README), "exec"), names)
+        run_block(code, LOOP, names)
         said = capsys.readouterr().out
         if code is lightning:
             values = eval(said.strip().splitlines()[-1], {"nan": math.nan})
@@ -67,4 +82,4 @@ def test_the_examples_run(
         expected = f"{found.reduced_chi_square.reported:.1f} [" if code is plain else found.verdict
         assert expected in said
     assert names["generator"].training
-    assert list(tmp_path.iterdir()) == []
+    assert list(in_a_folder.iterdir()) == []
