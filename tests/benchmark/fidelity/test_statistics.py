@@ -65,6 +65,15 @@ def test_frechet_of_covariances_without_full_rank() -> None:
     assert found == pytest.approx(expected, rel=1e-8)
 
 
+@pytest.mark.parametrize("count", [100, 400])
+def test_frechet_of_a_set_with_itself_is_zero(count: int) -> None:
+    """The spectrum falls over twelve orders of magnitude, as that of real features does."""
+    spectrum = np.logspace(3, -9, 200)
+    features = normal(count, 200, 3) * np.sqrt(spectrum) @ linalg.qr(normal(200, 200, 4))[0]
+    found = frechet_distance(features, features.copy()).distance.value
+    assert found <= 1e-12 * spectrum.sum()
+
+
 def test_frechet_is_torch_fidelitys() -> None:
     metric = pytest.importorskip("torch_fidelity.metric_fid")
     first, second = normal(300, 8, 1), 1.5 * normal(200, 8, 2) + 0.3
