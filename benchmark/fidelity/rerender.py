@@ -29,7 +29,7 @@ class Renderer:
         device: where the images are wanted; the ray tracer computes there.
 
     Attributes:
-        name: such as "shapeshd twin 1" or "POV-Ray 3.7".
+        name: such as "shapeshd ray tracer 1" or "POV-Ray 3.7".
         digest: of the scene, as the engine renders it.
 
     Raises:

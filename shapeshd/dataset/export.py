@@ -42,7 +42,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold
 
 @dataclass(frozen=True)
 class Sample:
-    """One image on its way out: its index, its PNG file and its factors, float64 (6,)."""
+    """One image to be exported: its index, its PNG file and its factors, float64 (6,)."""
 
     index: int
     png: bytes
@@ -56,7 +56,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Task:
-    """What a writer needs to know beside the samples."""
+    """The dataset and the options of an export, for its writer."""
 
     dataset: ShapesHD
     per_file: int

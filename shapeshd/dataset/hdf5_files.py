@@ -29,7 +29,7 @@ from shapeshd.errors import (
 from shapeshd.factors import FACTORS, FloatArray, IntArray
 from shapeshd.scene.render_options import Image
 
-from .manifest import MANIFEST_NAME, VIRTUAL_NAME, load_manifest, manifest_of_what_is_there
+from .manifest import MANIFEST_NAME, VIRTUAL_NAME, load_manifest, manifest_of_available_shards
 from .shards import DAMAGE, damaged, header_of, is_shard, list_shards, open_hdf5, shard_number
 
 MAX_OPEN_FILES = 64
@@ -111,7 +111,7 @@ class _OpenHDF5:
 
 @dataclass
 class _Contents:
-    """What of a file stays in memory: 64 bytes an image."""
+    """The contents of a file that stay in memory: 64 bytes an image."""
 
     labels: FloatArray
     places: tuple[IntArray, IntArray] | None  # offset and bytes of each image's gzip stream
@@ -176,7 +176,7 @@ class ImageFile:
             self._fail(f"image {row} of the file cannot be read", error)
 
     def _inflate(self, offset: int, size: int) -> Image:
-        """Read one gzip chunk past the HDF5 library.
+        """Read one gzip chunk without the HDF5 library.
 
         Reopening an HDF5 file costs more than an image does, and an open one 0.6 MB; a
         plain file costs neither. The stream's own Adler-32 guards the pixels.
@@ -265,7 +265,7 @@ def open_file(path: Path) -> h5py.File:
 
 def _find_shards(dataset: Path, files: OpenFiles, allow_incomplete: bool) -> list[ImageFile]:
     manifest = (
-        load_manifest(dataset) if not allow_incomplete else manifest_of_what_is_there(dataset)
+        load_manifest(dataset) if not allow_incomplete else manifest_of_available_shards(dataset)
     )
     if not allow_incomplete:
         remedy = (

@@ -14,7 +14,7 @@ from shapeshd.render.engines import is_scene_installed
 from shapeshd.scene.render_options import RenderOptions
 
 from .hdf5_files import check_form, check_virtual, open_file
-from .manifest import MANIFEST_NAME, manifest_of_what_is_there
+from .manifest import MANIFEST_NAME, manifest_of_available_shards
 from .render_spec import RenderSpec
 from .shards import open_shard, read_labels
 
@@ -96,7 +96,7 @@ def _describe_rendered(spec: RenderSpec) -> dict[str, Any]:
 
 
 def _describe_folder(path: Path) -> dict[str, Any]:
-    manifest = manifest_of_what_is_there(path)
+    manifest = manifest_of_available_shards(path)
     provenance = manifest.provenance
     parts = [np.empty((0, len(FACTORS)))]
     for shard in manifest.shards:

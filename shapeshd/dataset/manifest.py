@@ -208,7 +208,7 @@ def provenance_of(path: Path) -> Provenance | None:
     return load_manifest(path.parent).provenance if indexed and list_shards(path.parent) else None
 
 
-def manifest_of_what_is_there(path: Path) -> Manifest:
+def manifest_of_available_shards(path: Path) -> Manifest:
     """Load the manifest of the folder `path`, or derive it where shards are gone or changed.
 
     Raises:

@@ -44,7 +44,7 @@ class Surface(NamedTuple):
 
 
 class View(NamedTuple):
-    """What the rays of an image have in common: each (...) or (3, ...) for a colour.
+    """The view of an image, shared by its rays: each (...) or (3, ...) for a colour.
 
     Args:
         sin: of the orientation.
@@ -77,7 +77,7 @@ Window = tuple[slice, slice]
 def radiance(
     scene: SceneConstants, solid: Solid, table: Tensor, u: Tensor, v: Tensor, window: Window | None
 ) -> Tensor:
-    """Trace rays: the light that comes back along each.
+    """Return the light that comes back along each ray.
 
     Args:
         scene: its constants.

@@ -35,7 +35,7 @@ _CHUNK_SECONDS = 0.4  # how long a run that has ended may go unnoticed
 
 
 class Engine(ABC):
-    """What turns factors into images; the same factors and options always give the same."""
+    """Renders factors as images; the same factors and options always give the same images."""
 
     name: str
 

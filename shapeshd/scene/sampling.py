@@ -33,7 +33,7 @@ GRID_STEPS = (10, 10, 10, 8, 4, 15)
 
 
 class Sampling(Protocol):
-    """A sequence of factors."""
+    """A sequence of factors, one row an image."""
 
     name: str
     seed: int

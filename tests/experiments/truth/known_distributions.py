@@ -6,7 +6,7 @@ Samples are drawn from a distribution times a density that is wrong on purpose, 
 the distribution. No image is made: histograms are drawn at once. Of every distribution and fault
 --sources histograms tell how often the interval holds the D put in, and --named of them which parts
 are named; of every distribution itself, how often a source without fault is accused, with as few
-samples as are allowed. Everything is in benchmark/results/distribution-recovery.json.
+samples as are allowed. Everything is in benchmark/results/known-distribution-recovery.json.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from shapeshd.distribution import Distribution
 from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray
 from tests import ROOT
 
-RESULTS = ROOT / "benchmark" / "results" / "distribution-recovery.json"
+RESULTS = ROOT / "benchmark" / "results" / "known-distribution-recovery.json"
 SEED = 30
 ROUNDING = 1e-9  # of a term that is 0
 HEADER = (
