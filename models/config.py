@@ -1,28 +1,45 @@
-"""What a run of the reference models is made of: one frozen dataclass a table of its TOML file.
+"""The configuration of a run of the reference models: one class for each table of its TOML file.
 
-These classes are the only home of the defaults. A file or ``--set`` changes some of them; a key
-that no class has, a value of another type or an impossible one is refused. What a run was made of
-is written into its folder before work starts.
+These classes are the only home of the defaults and of the limits. A file or ``--set`` changes some
+values; a key that no class has, a value of another type or an impossible one is refused. The
+configuration is written into the run's folder before work starts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, field
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from shapeshd.benchmark.statistics.histogram import min_samples
-from shapeshd.checks import whole_number
-from shapeshd.errors import UsageError
+from shapeshd.support.schema import PowerOfTwo, configuration
 
-IMAGES, FACTORS = "images", "factors"
-_LARGEST, _WIDEST, _DEEPEST = 2**40, 2**14, 64
+IMAGES: Final = "images"
+FACTORS: Final = "factors"
 
 RING = 16
 """Codes that stand in a ring: each gives its difference to those before it."""
 
 
-@dataclass(frozen=True)
+def _enough(samples: int) -> int:
+    if 0 < samples < min_samples():
+        raise ValueError(f"must be 0 or at least {min_samples()}, not {samples}")
+    return samples
+
+
+Steps = Annotated[int, Field(ge=1, le=2**40)]
+Batch = Annotated[int, Field(ge=1, le=2**20)]
+Width = Annotated[int, Field(ge=1, le=2**14)]
+Depth = Annotated[int, Field(ge=1, le=64)]
+Weight = Annotated[float, Field(ge=0, le=1e6)]
+Rate = Annotated[float, Field(ge=0, le=100)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Signed = Annotated[float, Field(ge=-1, le=1)]
+Samples = Annotated[int, Field(ge=0, le=2**31), AfterValidator(_enough)]
+
+
+@configuration
 class Codes:
     """Codes, and the networks that see nothing but codes and features.
 
@@ -35,21 +52,15 @@ class Codes:
         layers: how many of them there are.
     """
 
-    latent_dim: int = 64
-    noise_dim: int = 64
-    head_width: int = 512
-    head_layers: int = 4
-    width: int = 512
-    layers: int = 4
-
-    def __post_init__(self) -> None:
-        for name in ("latent_dim", "noise_dim", "head_width", "width"):
-            whole_number(name, getattr(self, name), 1, _WIDEST)
-        for name in ("head_layers", "layers"):
-            whole_number(name, getattr(self, name), 1, _DEEPEST)
+    latent_dim: Width = 64
+    noise_dim: Width = 64
+    head_width: Width = 512
+    head_layers: Depth = 4
+    width: Width = 512
+    layers: Depth = 4
 
 
-@dataclass(frozen=True)
+@configuration
 class Images:
     """The networks whose data are images; see `GeneratorConfig`, `EncoderConfig` and others.
 
@@ -66,30 +77,27 @@ class Images:
         compile: whether the networks are compiled (torch.compile).
     """
 
-    size: int = 64
-    channel_base: int = 16384
-    channel_max: int = 512
-    feature_dim: int = 512
-    style_dim: int = 512
-    mapping_layers: int = 4
-    mapping_rate: float = 0.01
-    group: int = 4
-    precision: str = "fp32"
+    size: Annotated[int, Field(ge=8, le=1024), PowerOfTwo] = 64
+    channel_base: Annotated[int, Field(ge=8, le=2**24)] = 16384
+    channel_max: Width = 512
+    feature_dim: Width = 512
+    style_dim: Width = 512
+    mapping_layers: Depth = 4
+    mapping_rate: Annotated[float, Field(ge=1e-6, le=1)] = 0.01
+    group: Width = 4
+    precision: Literal["bf16", "fp32"] = "fp32"
     compile: bool = False
 
-    def __post_init__(self) -> None:
-        size = whole_number("size", self.size, 8, 1024)
-        if size & (size - 1):
-            raise UsageError(f"size must be a power of two, not {size}")
-        whole_number("channel_base", self.channel_base, size, 2**24)
-        for name in ("channel_max", "feature_dim", "style_dim", "group"):
-            whole_number(name, getattr(self, name), 1, _WIDEST)
-        whole_number("mapping_layers", self.mapping_layers, 1, _DEEPEST)
-        _between("mapping_rate", self.mapping_rate, 1e-6, 1)
-        _one_of("precision", self.precision, ("bf16", "fp32"))
+    @field_validator("channel_base")
+    @classmethod
+    def _leave_a_channel(cls, base: int, info: ValidationInfo) -> int:
+        """Refuse so few channels that the largest images have none."""
+        if base < info.data.get("size", base):
+            raise ValueError(f"must be at least the size, {info.data['size']}, not {base}")
+        return base
 
 
-@dataclass(frozen=True)
+@configuration
 class Factors:
     """The networks of the factor-space tier, perceptrons on embeddings of 12 numbers.
 
@@ -99,17 +107,12 @@ class Factors:
         layers: how many of them there are.
     """
 
-    images: int = 500_000
-    width: int = 160
-    layers: int = 3
-
-    def __post_init__(self) -> None:
-        whole_number("images", self.images, 1, 2**31)
-        whole_number("width", self.width, 1, _WIDEST)
-        whole_number("layers", self.layers, 1, _DEEPEST)
+    images: Annotated[int, Field(ge=1, le=2**31)] = 500_000
+    width: Width = 160
+    layers: Depth = 3
 
 
-@dataclass(frozen=True)
+@configuration
 class Schedule:
     """What every phase has.
 
@@ -122,23 +125,15 @@ class Schedule:
         half_life: steps after which the moving average of the weights has forgotten half.
     """
 
-    steps: int = 10_000
-    batch: int = 64
-    learning_rate: float = 1e-3
-    warm_up: int = 100
-    final_rate: float = 0.0
-    half_life: float = 500.0
-
-    def __post_init__(self) -> None:
-        whole_number("steps", self.steps, 1, _LARGEST)
-        whole_number("batch", self.batch, 1, 2**20)
-        whole_number("warm_up", self.warm_up, 0, _LARGEST)
-        _between("learning_rate", self.learning_rate, 1e-9, 1)
-        _between("final_rate", self.final_rate, 0, 1)
-        _between("half_life", self.half_life, 0, _LARGEST)
+    steps: Steps = 10_000
+    batch: Batch = 64
+    learning_rate: Annotated[float, Field(ge=1e-9, le=1)] = 1e-3
+    warm_up: Annotated[int, Field(ge=0, le=2**40)] = 100
+    final_rate: Share = 0.0
+    half_life: Annotated[float, Field(ge=0, le=2**40)] = 500.0
 
 
-@dataclass(frozen=True)
+@configuration
 class VAE(Schedule):
     """Phase 1: encoder and generator as a variational autoencoder.
 
@@ -151,18 +146,12 @@ class VAE(Schedule):
             would move the codes of all images faster than G can follow.
     """
 
-    sigma: float = 0.1
-    divergence: float = 1.0
-    head_rate: float = 0.1
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _between("sigma", self.sigma, 1e-6, 1e6)
-        _between("divergence", self.divergence, 0, 1e6)
-        _between("head_rate", self.head_rate, 0, 100)
+    sigma: Annotated[float, Field(ge=1e-6, le=1e6)] = 0.1
+    divergence: Weight = 1.0
+    head_rate: Rate = 0.1
 
 
-@dataclass(frozen=True)
+@configuration
 class AAE(Schedule):
     """Phase 2: the head of the encoder and the generator, against the code discriminators.
 
@@ -197,45 +186,37 @@ class AAE(Schedule):
             follows at once damps it.
     """
 
-    codes: int = 4096
-    discriminator: str = "difference"
-    others: int = 1
-    second: str = "affine"
-    lambda_1: float = 10.0
-    lambda_2: float = 5.0
-    control: float = 0.0
-    target: float = 0.01
-    lambda_min: float = 0.1
-    lambda_max: float = 50.0
-    penalty: float = 0.1
-    penalty_every: int = 4
-    divergence: float = 0.0
-    deviation: float = 0.2
-    final_deviation: float = 0.1
-    encoder_rate: float = 0.3
-    generator_rate: float = 0.5
-    second_rate: float = 5.0
+    codes: Annotated[int, Field(ge=2, le=2**20)] = 4096
+    discriminator: Literal["difference", "plain"] = "difference"
+    others: Annotated[int, Field(ge=1, le=RING - 1)] = 1
+    second: Literal["affine", "none"] = "affine"
+    lambda_1: Weight = 10.0
+    lambda_2: Weight = 5.0
+    control: Rate = 0.0
+    target: Signed = 0.01
+    lambda_min: Weight = 0.1
+    lambda_max: Weight = 50.0
+    penalty: Weight = 0.1
+    penalty_every: Batch = 4
+    divergence: Weight = 0.0
+    deviation: Share = 0.2
+    final_deviation: Share = 0.1
+    encoder_rate: Rate = 0.3
+    generator_rate: Rate = 0.5
+    second_rate: Rate = 5.0
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole_number("codes", self.codes, 2, 2**20)
-        whole_number("penalty_every", self.penalty_every, 1, 2**20)
-        _one_of("discriminator", self.discriminator, ("difference", "plain"))
-        whole_number("others", self.others, 1, RING - 1)
-        _one_of("second", self.second, ("affine", "none"))
-        for name in ("lambda_1", "lambda_2", "penalty", "divergence"):
-            _between(name, getattr(self, name), 0, 1e6)
-        _between("control", self.control, 0, 100)  # its exponential is taken
-        for name in ("deviation", "final_deviation"):
-            _between(name, getattr(self, name), 0, 1)
-        for name in ("encoder_rate", "generator_rate", "second_rate"):
-            _between(name, getattr(self, name), 0, 100)
-        _between("target", self.target, -1, 1)
-        _between("lambda_min", self.lambda_min, 0, 1e6)
-        _between("lambda_max", self.lambda_max, self.lambda_min, 1e6)
+    @field_validator("lambda_max")
+    @classmethod
+    def _ordered(cls, largest: float, info: ValidationInfo) -> float:
+        """Refuse limits of which the lower one is above the other."""
+        if largest < info.data.get("lambda_min", largest):
+            raise ValueError(
+                f"must be at least lambda_min, {info.data['lambda_min']:g}, not {largest:g}"
+            )
+        return largest
 
 
-@dataclass(frozen=True)
+@configuration
 class GAN(Schedule):
     """Phase 3: the generator G' against D.
 
@@ -251,39 +232,28 @@ class GAN(Schedule):
         path: weight of the path-length penalty.
         path_every: steps from one to the next, likewise.
         path_decay: share of the moving average of path lengths that goes at each.
-        augment: "none", "safe" or "paper": which transforms; see `augment`.
+        augment: which transforms D's samples go through: "none", "safe" (that move no factor),
+            "paper" (pixel, geometric and colour ones, which Karras et al. 2020 found best) or "all"
+            (corruptions, too); see `augment`.
         target: the share of real images rightly told, less that of the others, at which p stays.
         augment_kimg: thousands of real images in which p can go from 0 to 1.
     """
 
     paired: bool = True
     from_autoencoder: bool = True
-    head_start: int = 0
-    generator_rate: float = 1.0
-    penalty: float = 1.0
-    penalty_every: int = 16
-    path: float = 2.0
-    path_every: int = 4
-    path_decay: float = 0.01
-    augment: str = "safe"
-    target: float = 0.6
-    augment_kimg: float = 500.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _one_of("augment", self.augment, ("none", "safe", "paper"))
-        whole_number("head_start", self.head_start, 0, _LARGEST)
-        for name in ("penalty_every", "path_every"):
-            whole_number(name, getattr(self, name), 1, 2**20)
-        for name in ("penalty", "path"):
-            _between(name, getattr(self, name), 0, 1e6)
-        _between("generator_rate", self.generator_rate, 0, 100)
-        _between("path_decay", self.path_decay, 0, 1)
-        _between("target", self.target, -1, 1)
-        _between("augment_kimg", self.augment_kimg, 1e-6, 1e9)
+    head_start: Annotated[int, Field(ge=0, le=2**40)] = 0
+    generator_rate: Rate = 1.0
+    penalty: Weight = 1.0
+    penalty_every: Batch = 16
+    path: Weight = 2.0
+    path_every: Batch = 4
+    path_decay: Share = 0.01
+    augment: Literal["none", "safe", "paper", "all"] = "safe"
+    target: Signed = 0.6
+    augment_kimg: Annotated[float, Field(ge=1e-6, le=1e9)] = 500.0
 
 
-@dataclass(frozen=True)
+@configuration
 class Checks:
     """What is measured during a phase, and at its end.
 
@@ -295,23 +265,14 @@ class Checks:
         held_out: images at the end of the data that no network is trained on.
     """
 
-    every: int = 1000
-    samples: int = 20_000
-    final_samples: int = 100_000
-    codes: int = 10_000
-    held_out: int = 10_000
-
-    def __post_init__(self) -> None:
-        whole_number("every", self.every, 1, _LARGEST)
-        for name in ("samples", "final_samples"):
-            samples = whole_number(name, getattr(self, name), 0, 2**31)
-            if 0 < samples < min_samples():
-                raise UsageError(f"{name} must be 0 or at least {min_samples()}, not {samples}")
-        whole_number("codes", self.codes, 2, 2**31)
-        whole_number("held_out", self.held_out, 2, 2**31)
+    every: Steps = 1000
+    samples: Samples = 20_000
+    final_samples: Samples = 100_000
+    codes: Annotated[int, Field(ge=2, le=2**31)] = 10_000
+    held_out: Annotated[int, Field(ge=2, le=2**31)] = 10_000
 
 
-@dataclass(frozen=True)
+@configuration
 class RunConfig:
     """A run: see the classes of its tables.
 
@@ -320,8 +281,8 @@ class RunConfig:
         seed: decides the first weights and all that is drawn.
     """
 
-    domain: str = IMAGES
-    seed: int = 0
+    domain: Literal["images", "factors"] = IMAGES
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     codes: Codes = field(default_factory=Codes)
     images: Images = field(default_factory=Images)
     factors: Factors = field(default_factory=Factors)
@@ -330,22 +291,8 @@ class RunConfig:
     gan: GAN = field(default_factory=GAN)
     checks: Checks = field(default_factory=Checks)
 
-    def __post_init__(self) -> None:
-        _one_of("domain", self.domain, (IMAGES, FACTORS))
-        whole_number("seed", self.seed, 0, 2**63 - 1)
-
     def to_json(self) -> dict[str, Any]:
         """Return all tables but that of the other domain, ready for JSON and TOML."""
         values = asdict(self)
         del values[FACTORS if self.domain == IMAGES else IMAGES]
         return values
-
-
-def _between(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:  # NaN is in no interval
-        raise UsageError(f"{name} must be between {low:g} and {high:g}, not {value:g}")
-
-
-def _one_of(name: str, value: str, known: Sequence[str]) -> None:
-    if value not in known:
-        raise UsageError(f"{name} must be one of {', '.join(known)}, not {value!r}")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from shapeshd.errors import UsageError
+from shapeshd.support.schema import validated
 from shapeshd.support.toml_file import read_toml, tomllib
 
 from .config import FACTORS, IMAGES, RunConfig
@@ -63,7 +62,7 @@ def config_from(values: Mapping[str, Any]) -> RunConfig:
     for own, other in ((IMAGES, FACTORS), (FACTORS, IMAGES)):
         if domain == own and other in values:
             raise UsageError(f"[{other}] means nothing with domain = {domain!r}")
-    return _build(RunConfig(), values, "")
+    return validated(RunConfig, values)
 
 
 def to_toml(config: RunConfig) -> str:
@@ -75,38 +74,6 @@ def to_toml(config: RunConfig) -> str:
         else:
             lines.append(f"{key} = {json.dumps(value)}")
     return "\n".join([*lines, *tables]) + "\n"
-
-
-_Table = TypeVar("_Table")
-
-
-def _build(default: _Table, values: Mapping[str, Any], where: str) -> _Table:
-    names = {item.name for item in fields(default)}  # type: ignore[arg-type]
-    changed: dict[str, Any] = {}
-    for key, value in values.items():
-        if key not in names:
-            shown = key if key.isprintable() else repr(key)
-            raise UsageError(
-                f"{where}{shown}: there is no such key; there are {', '.join(sorted(names))}"
-            )
-        old = getattr(default, key)
-        if hasattr(old, "__dataclass_fields__"):
-            if not isinstance(value, Mapping):
-                raise UsageError(f"{where}{key} is a table of keys, not {value!r}")
-            changed[key] = _build(old, value, f"{where}{key}.")
-            continue
-        if isinstance(old, float) and isinstance(value, int) and not isinstance(value, bool):
-            value = float(value) if abs(value) < 2**1000 else math.inf  # no key allows so much
-        if type(value) is not type(old):
-            raise UsageError(f"{where}{key} must be {_KINDS[type(old)]}, not {value!r}")
-        changed[key] = value
-    try:
-        return replace(default, **changed)  # type: ignore[type-var]
-    except UsageError as error:
-        raise UsageError(f"{where}{error}") from None
-
-
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
 
 def _read(name: str) -> dict[str, Any]:

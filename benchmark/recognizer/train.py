@@ -14,21 +14,22 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
-from shapeshd.checks import whole_number
 from shapeshd.dataset.shapes_hd import ShapesHD
 from shapeshd.errors import UsageError
 from shapeshd.factors import FACTORS, SHAPE
 from shapeshd.support.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from shapeshd.support.progress import note
 from shapeshd.support.random_numbers import mixed_seed
+from shapeshd.support.schema import configuration
 from shapeshd.support.training_loop import ResumableTraining
 from shapeshd.support.training_state import move_average, restore_tensors, state_tensors
 
@@ -43,7 +44,7 @@ _ENTRY = "geometry.enter.weight"
 _GEOMETRY = 2.0  # scale and orientation are the hardest to read: they weigh more
 
 
-@dataclass(frozen=True)
+@configuration
 class TrainingConfig:
     """How a recognizer is trained.
 
@@ -65,27 +66,25 @@ class TrainingConfig:
         UsageError: if a value is impossible.
     """
 
-    images: int = 1_000_000
-    batch: int = 64
-    learning_rate: float = 2e-3
-    warm_up: int = 200
-    weight_decay: float = 1e-4
-    average: float = 0.999
-    degraded: float = 0.25
-    precision: str = "bf16"
-    exact: float = 0.2
-    held_out: int = 10_000
-    seed: int = 0
+    images: Annotated[int, Field(ge=1)] = 1_000_000
+    batch: Annotated[int, Field(ge=1)] = 64
+    learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-3
+    warm_up: Annotated[int, Field(ge=0)] = 200
+    weight_decay: Annotated[float, Field(ge=0)] = 1e-4
+    average: Annotated[float, Field(ge=0, le=1)] = 0.999
+    degraded: Annotated[float, Field(ge=0, le=1)] = 0.25
+    precision: Literal["bf16", "fp32"] = "bf16"
+    exact: Annotated[float, Field(ge=0, le=1)] = 0.2
+    held_out: Annotated[int, Field(ge=1)] = 10_000
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
 
-    def __post_init__(self) -> None:
-        whole_number("batch", self.batch, 1)
-        whole_number("images", self.images, self.batch)
-        whole_number("held_out", self.held_out, 1)
-        whole_number("seed", self.seed, 0, 2**63 - 1)
-        if not 0 < self.learning_rate < 1:
-            raise UsageError(f"learning rate must be above 0 and below 1, not {self.learning_rate}")
-        if not 0 <= self.degraded <= 1:
-            raise UsageError(f"degraded must be a share from 0 to 1, not {self.degraded}")
+    @field_validator("batch")
+    @classmethod
+    def _fill_a_step(cls, batch: int, info: ValidationInfo) -> int:
+        """Refuse a batch of more images than are shown in all."""
+        if batch > info.data.get("images", batch):
+            raise ValueError(f"must be at most images, {info.data['images']}, not {batch}")
+        return batch
 
     @property
     def steps(self) -> int:

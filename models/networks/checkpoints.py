@@ -7,16 +7,37 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
 from shapeshd.errors import UsageError
-from shapeshd.support.checkpoint import load_checkpoint, load_weights, save_checkpoint
+from shapeshd.support.checkpoint import (
+    CheckpointCard,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
+from shapeshd.support.schema import validated
 
 from .generator import Generator
 
 KIND = "generator"
 # What a network needs: `architecture`, `config.to_json`, `from_config`, `latent_dim`.
 ARCHITECTURES = {network.architecture: network for network in (Generator,)}
+
+
+class GeneratorCard(CheckpointCard):
+    """The card of a generator.
+
+    Attributes:
+        architecture: a name in `ARCHITECTURES`, or another of which no images can be drawn.
+        config: what the network is built from.
+        origin: digests of the checkpoints that the training began with, by name.
+    """
+
+    architecture: str
+    config: dict[str, Any]
+    origin: dict[str, str] = Field(default_factory=dict)
 
 
 class Images(nn.Module):
@@ -67,16 +88,15 @@ def read_generator(path: Path) -> Generator:
         ShapesHDError: if a file is damaged.
     """
     checkpoint = load_checkpoint(path, KIND)
-    name, config = checkpoint.card.get("architecture"), checkpoint.card.get("config")
-    if not isinstance(name, str) or name not in ARCHITECTURES:
+    card = validated(GeneratorCard, checkpoint.card, f"{path}: its card: ")
+    if card.architecture not in ARCHITECTURES:
         raise UsageError(
-            f"{path}: its architecture is {name!r}; this program knows {', '.join(ARCHITECTURES)}"
+            f"{path}: its architecture is {card.architecture!r}; this program knows "
+            f"{', '.join(ARCHITECTURES)}"
         )
-    if not isinstance(config, dict):
-        raise UsageError(f"{path}: its card has no configuration")
     with torch.random.fork_rng(devices=[]):
         try:
-            network = ARCHITECTURES[name].from_config(config)
+            network = ARCHITECTURES[card.architecture].from_config(card.config)
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
     load_weights(network, checkpoint.tensors, path)

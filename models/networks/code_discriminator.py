@@ -8,8 +8,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from .blocks import Perceptron
 from .layers import full_precision
-from .perceptron import Perceptron
 
 
 class CodeDiscriminator(nn.Module):

@@ -1,52 +1,23 @@
-"""What the configurations of networks share: their JSON, and the numbers of channels."""
+"""What the configurations of networks share: the numbers of channels, and limits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, ClassVar, TypeVar
+from dataclasses import asdict
+from typing import Annotated, Any
 
-from shapeshd.checks import whole_number
-from shapeshd.errors import UsageError
+from pydantic import Field, ValidationInfo, field_validator
 
-WIDEST = 2**14
-"""Components or channels that a configuration may ask for at most."""
+from shapeshd.support.schema import PowerOfTwo, configuration
 
-_Config = TypeVar("_Config", bound="NetworkConfig")
+Width = Annotated[int, Field(ge=1, le=2**14)]
+"""Components or channels."""
 
-
-@dataclass(frozen=True)
-class NetworkConfig:
-    """What a network is built from; subclasses add the fields and check them.
-
-    Attributes:
-        network: what messages call the network.
-    """
-
-    network: ClassVar[str] = "network"
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls: type[_Config], values: Mapping[str, Any]) -> _Config:
-        """Return the configuration that `to_json` wrote.
-
-        Raises:
-            UsageError: if a field is missing, unknown or out of its range.
-        """
-        names = {field.name for field in fields(cls)}
-        unknown, missing = sorted(values.keys() - names), sorted(names - values.keys())
-        if unknown:
-            raise UsageError(f"the {cls.network}'s configuration has no field {unknown[0]!r}")
-        if missing:
-            raise UsageError(f"the {cls.network}'s configuration lacks the field {missing[0]!r}")
-        return cls(**values)
+Depth = Annotated[int, Field(ge=1, le=64)]
+"""Layers."""
 
 
-@dataclass(frozen=True)
-class PyramidConfig(NetworkConfig):
+@configuration
+class PyramidConfig:
     """Of a network whose features have a size that doubles or halves between 4 x 4 and an image.
 
     Attributes:
@@ -55,18 +26,22 @@ class PyramidConfig(NetworkConfig):
         channel_max: ... but at most so many.
     """
 
-    size: int = 256
-    channel_base: int = 32768
-    channel_max: int = 512
+    size: Annotated[int, Field(ge=8, le=4096), PowerOfTwo] = 256
+    channel_base: Annotated[int, Field(ge=8, le=2**24)] = 32768
+    channel_max: Width = 512
 
-    def __post_init__(self) -> None:
-        size = whole_number("size", self.size, 8, 4096)
-        if size & (size - 1):
-            raise UsageError(f"size must be a power of two, not {size}")
-        whole_number("channel_max", self.channel_max, 1, WIDEST)
-        # Below, the largest images would have no channel left.
-        whole_number("channel_base", self.channel_base, size, 2**24)
+    @field_validator("channel_base")
+    @classmethod
+    def _leave_a_channel(cls, base: int, info: ValidationInfo) -> int:
+        """Refuse so few channels that the largest images have none."""
+        if base < info.data.get("size", base):
+            raise ValueError(f"must be at least the size, {info.data['size']}, not {base}")
+        return base
 
     def width(self, size: int) -> int:
         """Return the channels of the features of `size` pixels."""
         return min(self.channel_base // size, self.channel_max)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields, ready for JSON."""
+        return asdict(self)

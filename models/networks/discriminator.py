@@ -7,22 +7,19 @@ residual blocks; the minibatch standard deviation (Karras et al. 2018, arXiv:171
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
-from shapeshd.checks import whole_number
+from shapeshd.support.schema import configuration
 
-from .config import WIDEST, PyramidConfig
+from .blocks import Condense, Pyramid
+from .config import PyramidConfig, Width
 from .layers import EqualLinear, full_precision
-from .residual import Condense, Pyramid
 
 _EPSILON = 1e-8
 
 
-@dataclass(frozen=True)
+@configuration
 class DiscriminatorConfig(PyramidConfig):
     """What a discriminator is built from; the defaults are the paper's configuration F at 256.
 
@@ -31,15 +28,8 @@ class DiscriminatorConfig(PyramidConfig):
         group: samples that the minibatch standard deviation looks at together; 1 for none.
     """
 
-    network: ClassVar[str] = "discriminator"
-
-    channels: int = 3
-    group: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        whole_number("channels", self.channels, 1, WIDEST)
-        whole_number("group", self.group, 1, WIDEST)
+    channels: Width = 3
+    group: Width = 4
 
 
 class Discriminator(nn.Module):

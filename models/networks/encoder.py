@@ -8,20 +8,15 @@ spread over more dimensions than the images have.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 import torch
 from torch import Tensor, nn
 
-from shapeshd.checks import whole_number
 from shapeshd.errors import UsageError
-from shapeshd.models.config import Codes, Images
+from shapeshd.support.schema import configuration
 
-from .config import WIDEST, PyramidConfig
+from .blocks import Condense, Perceptron, Pyramid
+from .config import Depth, PyramidConfig, Width
 from .layers import full_precision
-from .perceptron import Perceptron
-from .residual import Condense, Pyramid
 
 LARGEST_LOG_VARIANCE = 20.0
 """The log-variance stays between this and its negative: a deviation of 4.5e-5 .. 22,026."""
@@ -29,7 +24,7 @@ LARGEST_LOG_VARIANCE = 20.0
 _FIRST_LOG_VARIANCE = -1.0
 
 
-@dataclass(frozen=True)
+@configuration
 class EncoderConfig(PyramidConfig):
     """What an encoder of images is built from; by default its codes fit the default generator.
 
@@ -41,33 +36,11 @@ class EncoderConfig(PyramidConfig):
         head_layers: how many of them there are.
     """
 
-    network: ClassVar[str] = "encoder"
-
-    feature_dim: int = 512
-    noise_dim: int = 512
-    latent_dim: int = 512
-    head_width: int = 512
-    head_layers: int = 4
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("feature_dim", "noise_dim", "latent_dim", "head_width"):
-            whole_number(name, getattr(self, name), 1, WIDEST)
-        whole_number("head_layers", self.head_layers, 1, 64)
-
-
-def encoder_config(images: Images, codes: Codes) -> EncoderConfig:
-    """Return the encoder of a run's tables."""
-    return EncoderConfig(
-        size=images.size,
-        channel_base=images.channel_base,
-        channel_max=images.channel_max,
-        feature_dim=images.feature_dim,
-        noise_dim=codes.noise_dim,
-        latent_dim=codes.latent_dim,
-        head_width=codes.head_width,
-        head_layers=codes.head_layers,
-    )
+    feature_dim: Width = 512
+    noise_dim: Width = 512
+    latent_dim: Width = 512
+    head_width: Width = 512
+    head_layers: Depth = 4
 
 
 class Trunk(nn.Module):
@@ -157,7 +130,7 @@ class Head(nn.Module):
         return mean - self.centre, torch.logaddexp(log_variance, 2 * self.deviation.log())
 
     def sample(
-        self, features: Tensor, noise: Tensor, deviates: Tensor
+        self, features: Tensor, noise: Tensor, normal: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Draw codes of features.
 
@@ -166,13 +139,13 @@ class Head(nn.Module):
         Args:
             features: (n, feature_dim).
             noise: (n, noise_dim), standard normal.
-            deviates: (n, latent_dim), standard normal.
+            normal: (n, latent_dim), standard normal noise.
 
         Returns:
             The codes z, and the mean and log-variance that they were drawn with: (n, latent_dim).
         """
         mean, log_variance = self(features, noise)
-        return mean + deviates * (log_variance / 2).exp(), mean, log_variance
+        return mean + normal * (log_variance / 2).exp(), mean, log_variance
 
 
 class Encoder(nn.Module):

@@ -17,23 +17,23 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 
-from shapeshd.checks import whole_number
 from shapeshd.errors import UsageError
+from shapeshd.support.schema import configuration, validated
 
-from .config import WIDEST, PyramidConfig
+from .config import Depth, PyramidConfig, Width
 from .layers import EqualLinear, ModulatedConv, double_size, full_precision, leaky
 
 _EPSILON = 1e-8
 _SMALLEST = 4  # pixels of the learned constant
 
 
-@dataclass(frozen=True)
+@configuration
 class GeneratorConfig(PyramidConfig):
     """What a generator is built from; the defaults are the paper's configuration F at 256.
 
@@ -48,30 +48,13 @@ class GeneratorConfig(PyramidConfig):
         average_decay: share of the running average of w that stays at each of its updates.
     """
 
-    network: ClassVar[str] = "generator"
-
-    latent_dim: int = 512
-    style_dim: int = 512
+    latent_dim: Width = 512
+    style_dim: Width = 512
     normalize_latent: bool = True
-    mapping_layers: int = 8
-    mapping_rate: float = 0.01
+    mapping_layers: Depth = 8
+    mapping_rate: Annotated[float, Field(gt=0, le=1)] = 0.01
     noise: bool = False
-    average_decay: float = 0.995
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ("latent_dim", "style_dim"):
-            whole_number(name, getattr(self, name), 1, WIDEST)
-        whole_number("mapping_layers", self.mapping_layers, 1, 64)
-        for name in ("normalize_latent", "noise"):
-            if not isinstance(getattr(self, name), bool):
-                raise UsageError(f"{name} must be true or false, not {getattr(self, name)!r}")
-        if not (_is_real(self.mapping_rate) and 0 < self.mapping_rate <= 1):
-            raise UsageError(f"mapping_rate must be above 0, at most 1, not {self.mapping_rate!r}")
-        if not (_is_real(self.average_decay) and 0 <= self.average_decay < 1):
-            raise UsageError(
-                f"average_decay must be at least 0, below 1, not {self.average_decay!r}"
-            )
+    average_decay: Annotated[float, Field(ge=0, lt=1)] = 0.995
 
 
 class Generator(nn.Module):
@@ -104,7 +87,7 @@ class Generator(nn.Module):
     @classmethod
     def from_config(cls, values: Mapping[str, Any]) -> Generator:
         """Return a new generator of a configuration as `GeneratorConfig.to_json` gives it."""
-        return cls(GeneratorConfig.from_json(values))
+        return cls(validated(GeneratorConfig, values, "config.", complete=True))
 
     @property
     def latent_dim(self) -> int:
@@ -257,7 +240,3 @@ class _Layer(nn.Module):
                 noise = torch.randn(shape, generator=rng, device=rng.device)
             x = x + (noise.to(x.device) * self.strength).to(x.dtype)
         return leaky(x + self.bias[:, None, None].to(x.dtype))
-
-
-def _is_real(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)

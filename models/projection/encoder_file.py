@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from shapeshd.errors import ShapesHDError, UsageError
-from shapeshd.models.config import FACTORS
-from shapeshd.models.config_file import config_from
-from shapeshd.models.networks.encoder import Encoder, EncoderConfig, build_encoder, encoder_config
+from shapeshd.errors import UsageError
+from shapeshd.models.config import FACTORS, Codes, Images
+from shapeshd.models.networks.checkpoints import GeneratorCard
+from shapeshd.models.networks.encoder import Encoder, build_encoder
+from shapeshd.models.training.domains.images import encoder_config
 from shapeshd.models.training.run_files import ENCODER, ENCODER_KIND
-from shapeshd.support.checkpoint import load_checkpoint, load_weights, read_card
+from shapeshd.support.checkpoint import (
+    CheckpointCard,
+    load_checkpoint,
+    load_weights,
+    read_card,
+)
+from shapeshd.support.schema import validated
 
-_TABLES = ("codes", "images")
+
+class EncoderCard(CheckpointCard):
+    """The card of an encoder of images: the tables of the run's configuration that describe it."""
+
+    codes: Codes
+    images: Images
 
 
 def find_encoder(generator: Path) -> Path | None:
@@ -34,10 +44,10 @@ def find_encoder(generator: Path) -> Path | None:
     if beside.exists():
         return beside
     coupled = generator.resolve().parent.parent / "aae" / ENCODER
-    origin = read_card(generator).get("origin")
-    if not coupled.exists() or not isinstance(origin, Mapping):
+    card = validated(GeneratorCard, read_card(generator), f"{generator}: its card: ")
+    if not coupled.exists() or "encoder" not in card.origin:
         return None
-    return coupled if read_card(coupled)["sha256"] == origin.get("encoder") else None
+    return coupled if read_card(coupled)["sha256"] == card.origin["encoder"] else None
 
 
 def read_encoder(path: Path) -> Encoder:
@@ -50,21 +60,10 @@ def read_encoder(path: Path) -> Encoder:
         ShapesHDError: if a file is damaged.
     """
     checkpoint = load_checkpoint(path, ENCODER_KIND)
-    config = _config(checkpoint.card, path)
+    if checkpoint.card.get("domain") == FACTORS:
+        raise UsageError(f"{path}: encodes factors (domain = 'factors') and no images")
+    card = validated(EncoderCard, checkpoint.card, f"{path}: its card: ")
     with torch.random.fork_rng(devices=[]):
-        encoder = build_encoder(config)
+        encoder = build_encoder(encoder_config(card.images, card.codes))
     load_weights(encoder, checkpoint.tensors, path)
     return encoder
-
-
-def _config(card: Mapping[str, Any], path: Path) -> EncoderConfig:
-    if card.get("domain") == FACTORS:
-        raise UsageError(f"{path}: encodes factors (domain = 'factors') and no images")
-    tables = {name: card.get(name) for name in _TABLES}
-    if not all(isinstance(table, Mapping) for table in tables.values()):
-        raise ShapesHDError(f"{path}: its card has no tables {' and '.join(_TABLES)}")
-    try:
-        run = config_from(tables)
-    except UsageError as error:
-        raise UsageError(f"{path}: its card is not one of this version ({error})") from None
-    return encoder_config(run.images, run.codes)

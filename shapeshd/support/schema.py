@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from shapeshd.errors import UsageError
 
 T = TypeVar("T")
-_STRICT = ConfigDict(extra="forbid", strict=True)
+_STRICT = ConfigDict(extra="forbid", strict=True, validate_default=True)
 _KINDS = {
     "bool_type": "true or false",
     "int_type": "a whole number",
@@ -62,27 +63,42 @@ def configuration(cls: type[T]) -> type[T]:
     return made
 
 
+def _power_of_two(value: int) -> int:
+    if value < 1 or value & (value - 1):
+        raise ValueError(f"must be a power of two, not {value}")
+    return value
+
+
+PowerOfTwo = AfterValidator(_power_of_two)
+
+
 class Record(BaseModel):
     """What a file of this project holds; unknown fields are refused, and none changes."""
 
     model_config = ConfigDict(frozen=True, **_STRICT)
 
 
-def validated(schema: type[T], values: object, where: str = "") -> T:
+def validated(schema: type[T], values: object, where: str = "", *, complete: bool = False) -> T:
     """Return `values` as an instance of a schema.
 
     Args:
         schema: a `configuration`, a `Record` or another type that pydantic knows.
         values: such as JSON or TOML gave.
         where: what the message begins with, such as ``"result.json: "``.
+        complete: whether fields that have defaults must be there, too.
 
     Raises:
         UsageError: naming the first field that is unknown, missing or impossible.
     """
     try:
-        return TypeAdapter(schema).validate_python(values)
+        # As JSON, where a table stands for a class and a list for a tuple.
+        found: T = TypeAdapter(schema).validate_json(json.dumps(values, default=str))
     except ValidationError as error:
         raise UsageError(where + first_problem(error, schema)) from None
+    missing = _fields(schema, []).keys() - (values.keys() if isinstance(values, Mapping) else ())
+    if complete and missing:
+        raise UsageError(f"{where}{min(missing)} is missing")
+    return found
 
 
 def first_problem(error: ValidationError, schema: Any = None) -> str:
@@ -107,9 +123,11 @@ def first_problem(error: ValidationError, schema: Any = None) -> str:
         return f"{name} must be {_KINDS[kind]}, not {_short(value)}"
     if kind in _BOUNDS:
         word, key = _BOUNDS[kind]
-        return f"{name} must be {word} {context[key]:,}, not {_short(value)}"
+        bound = context[key]
+        limit = f"{bound:g}" if isinstance(bound, float) else f"{bound}"
+        return f"{name} must be {word} {limit}, not {_short(value)}"
     if kind in ("literal_error", "enum"):
-        return f"{name} must be one of {context['expected']}, not {_short(value)}"
+        return f"{name} must be {context['expected']}, not {_short(value)}"
     if kind == "value_error":
         return " ".join(part for part in (name, str(context["error"])) if part)
     message = problem["msg"][:1].lower() + problem["msg"][1:]

@@ -84,7 +84,7 @@ CHOICES: dict[str, dict[str, list[Any]]] = {
     "gan": {
         "paired": [False, True],
         "from_autoencoder": [False, True],
-        "augment": ["none", "safe", "paper"],
+        "augment": ["none", "safe", "paper", "all"],
     },
 }
 NUMBERS = [(table, key) for table, keys in LIMITS.items() for key in keys]
@@ -148,7 +148,7 @@ def test_a_value_of_another_type_is_refused(table: str, key: str) -> None:
             assert repr(value) in message
     if isinstance(default, float):
         for value in (math.nan, math.inf, -math.inf, 10**400):
-            assert refused(values_of(table, key, value)).startswith(f"{name} must be between")
+            assert refused(values_of(table, key, value)).startswith(f"{name} must be ")
         whole = flat(config_from(values_of(table, key, 1)))[name]
         assert (whole, type(whole)) == (1.0, float)
 
@@ -162,7 +162,7 @@ def test_a_choice_is_one_of_a_few(table: str, key: str) -> None:
         assert flat(config_from(values_of(table, key, value)))[name] == value
     if isinstance(CHOICES[table][key][0], str):
         message = refused(values_of(table, key, "nonsense"))
-        assert message.startswith(f"{name} must be one of ")
+        assert message.startswith(f"{name} must be ")
         assert all(str(choice) in message for choice in CHOICES[table][key])
 
 
@@ -180,13 +180,19 @@ def test_a_key_that_does_not_exist_is_refused(table: str) -> None:
         ({"checks": {"samples": 5760}}, "checks.samples must be 0 or at least 5761, not 5760"),
         ({"checks": {"final_samples": 1}}, "checks.final_samples must be 0 or at least 5761"),
         ({"images": {"size": 48}}, "images.size must be a power of two, not 48"),
-        ({"images": {"size": 256, "channel_base": 255}}, "images.channel_base must be between 256"),
-        ({"aae": {"lambda_min": 3, "lambda_max": 2}}, "aae.lambda_max must be between 3 and"),
-        ({"vae": 3}, "vae is a table of keys, not 3"),
+        (
+            {"images": {"size": 256, "channel_base": 255}},
+            "images.channel_base must be at least the size",
+        ),
+        (
+            {"aae": {"lambda_min": 3, "lambda_max": 2}},
+            "aae.lambda_max must be at least lambda_min, 3",
+        ),
+        ({"vae": 3}, "vae must be a table of keys, not 3"),
         ({"factors": {"width": 3}}, "[factors] means nothing with domain = 'images'"),
         ({"domain": "factors", "images": {}}, "[images] means nothing with domain = 'factors'"),
-        ({"domain": "nonsense", "images": {}}, "domain must be one of images, factors"),
-        ({"domain": ["images"], "images": {}}, "domain must be text"),
+        ({"domain": "nonsense", "images": {}}, "domain must be"),
+        ({"domain": ["images"], "images": {}}, "domain must be"),
         ({"a\nb": 1}, r"'a\nb': there is no such key"),
     ],
 )
@@ -221,7 +227,7 @@ def test_shipped_configurations_and_rows_are_valid(name: str, row: str | None) -
 
 def test_the_names_of_rows_and_files_agree() -> None:
     assert shipped_configs() == ["factors", "hd", "lite", "smoke"]
-    assert {path.stem for path in (module.FOLDER / "rows").glob("*.toml")} == set(ROWS)
+    assert {path.stem for path in (module.FOLDER / "methods").glob("*.toml")} == set(ROWS)
     from shapeshd.cli.train_models import baseline
 
     (choice,) = [item.type for item in baseline.params if item.name == "row"]
@@ -248,10 +254,10 @@ def test_changes_are_taken_in_order_after_file_and_row() -> None:
         ("vae.batch=ten", "vae.batch must be a whole number, not 'ten'"),
         ("vae.batch=5\nother=3", r"vae.batch must be a whole number, not '5\nother=3'"),
         ("vae.sigma=2000-01-01", "vae.sigma must be a number"),
-        ("vae.sigma=1_000_000_0", "vae.sigma must be between 1e-06 and 1e+06"),
+        ("vae.sigma=1_000_000_0", "vae.sigma must be at most 1e+06"),
         ("vae.sigma=" + 5000 * "9", "vae.sigma must be a number"),
         ("vae.sigma=" + 100_000 * "[", "vae.sigma must be a number"),
-        ("vae=3", "vae is a table of keys, not 3"),
+        ("vae=3", "vae must be a table of keys, not 3"),
         ("vae.batch.size=3", "vae.batch must be a whole number, not {'size': 3}"),
         ("batch=3", "batch: there is no such key"),
         ("=3", ": there is no such key"),

@@ -73,7 +73,7 @@ class Domain(Protocol):
         ...
 
     def augmentation(self, kind: str) -> AugmentConfig | None:
-        """Return the transforms that "safe" or "paper" stands for; None for "none"."""
+        """Return the transforms that `gan.augment` names; None for "none"."""
         ...
 
     def write_sheets(

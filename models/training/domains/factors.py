@@ -22,8 +22,8 @@ from shapeshd.errors import UsageError
 from shapeshd.factors import SHAPES, FloatArray, uniform_factors
 from shapeshd.models.augment.augment import AugmentConfig
 from shapeshd.models.config import RunConfig
+from shapeshd.models.networks.blocks import Perceptron
 from shapeshd.models.networks.encoder import Encoder, Head
-from shapeshd.models.networks.perceptron import Perceptron
 from shapeshd.models.training.scored import score_samples
 from shapeshd.support.checkpoint import save_checkpoint
 

@@ -16,8 +16,8 @@ from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray
 from shapeshd.images.resize import check_image_size, resized
-from shapeshd.models.augment.augment import PAPER, AugmentConfig
-from shapeshd.models.config import RunConfig
+from shapeshd.models.augment.augment import PAPER, SAFE, TRANSFORMS, AugmentConfig
+from shapeshd.models.config import Codes, Images, RunConfig
 from shapeshd.models.data.images import (
     batches,
     open_training_images,
@@ -27,7 +27,7 @@ from shapeshd.models.data.images import (
 )
 from shapeshd.models.networks.checkpoints import save_generator
 from shapeshd.models.networks.discriminator import Discriminator, DiscriminatorConfig
-from shapeshd.models.networks.encoder import Encoder, build_encoder, encoder_config
+from shapeshd.models.networks.encoder import Encoder, EncoderConfig, build_encoder
 from shapeshd.models.networks.generator import Generator, GeneratorConfig
 from shapeshd.models.training.features import stored_features
 from shapeshd.models.training.scored import score_samples
@@ -145,9 +145,8 @@ class ImageDomain:
 
     def augmentation(self, kind: str) -> AugmentConfig | None:
         """Return the transforms that a configuration names."""
-        if kind == "none":
-            return None
-        return AugmentConfig() if kind == "safe" else AugmentConfig(PAPER)
+        chosen = {"safe": SAFE, "paper": PAPER, "all": TRANSFORMS}
+        return AugmentConfig(chosen[kind]) if kind in chosen else None
 
     def write_sheets(
         self, folder: Path, step: int, generator: nn.Module, encoder: Encoder | None
@@ -216,6 +215,20 @@ class ImageDomain:
             if how is not None:
                 note(f"scored after resizing to {self._recognizer.size} pixels ({how})")
         return self._recognizer
+
+
+def encoder_config(images: Images, codes: Codes) -> EncoderConfig:
+    """Return the encoder of a run's tables."""
+    return EncoderConfig(
+        size=images.size,
+        channel_base=images.channel_base,
+        channel_max=images.channel_max,
+        feature_dim=images.feature_dim,
+        noise_dim=codes.noise_dim,
+        latent_dim=codes.latent_dim,
+        head_width=codes.head_width,
+        head_layers=codes.head_layers,
+    )
 
 
 def _draw(images: Tensor, rows: int, path: Path, columns: int | None = None) -> None:

@@ -263,7 +263,7 @@ def test_too_few_images(tmp_path: Path) -> None:
         tiny_training(tmp_path / "a", held_out=290)
     with pytest.raises(UsageError, match="too few"):
         tiny_training(tmp_path / "b", held_out=1000)
-    with pytest.raises(UsageError, match="images must be at least 16, not 15"):
+    with pytest.raises(UsageError, match="batch must be at most images, 15, not 16"):
         tiny_training(tmp_path / "c", images=15)
     assert not list(tmp_path.iterdir())
 

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from shapeshd.models.networks.blocks import Perceptron
 from shapeshd.models.networks.code_discriminator import CodeDiscriminator, LinearCodeDiscriminator
-from shapeshd.models.networks.perceptron import Perceptron
 
 KINDS = (lambda: CodeDiscriminator(5, 12, 3), lambda: LinearCodeDiscriminator(5))
 

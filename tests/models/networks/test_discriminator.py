@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from shapeshd.errors import UsageError
+from shapeshd.models.networks.blocks import Condense, Pyramid, ResidualBlock
 from shapeshd.models.networks.config import PyramidConfig
 from shapeshd.models.networks.discriminator import (
     Discriminator,
@@ -26,7 +27,7 @@ from shapeshd.models.networks.discriminator import (
     group_deviation,
 )
 from shapeshd.models.networks.layers import BINOMIAL, EqualConv, EqualLinear
-from shapeshd.models.networks.residual import Condense, Pyramid, ResidualBlock
+from shapeshd.support.schema import validated
 
 from .test_layers import by_scipy
 
@@ -355,32 +356,35 @@ def test_one_graph() -> None:
 
 def test_config_survives_json() -> None:
     config = replace(SMALL, channels=6)
-    assert DiscriminatorConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+    assert (
+        validated(DiscriminatorConfig, json.loads(json.dumps(config.to_json())), complete=True)
+        == config
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"size": 48}, "size must be a power of two, not 48"),
-        ({"size": 4}, "size must be between 8 and 4096, not 4"),
-        ({"channels": 0}, "channels must be between 1"),
-        ({"channels": 3.0}, "channels must be an integer, not 3.0"),
-        ({"group": 0}, "group must be between 1"),
-        ({"channel_max": True}, "channel_max must be an integer"),
-        ({"channel_base": 15}, "channel_base must be between 16"),
-        ({"depth": 3}, "the discriminator's configuration has no field 'depth'"),
+        ({"size": 4}, "size must be"),
+        ({"channels": 0}, "channels must be"),
+        ({"channels": 3.0}, "channels must be"),
+        ({"group": 0}, "group must be"),
+        ({"channel_max": True}, "channel_max must be"),
+        ({"channel_base": 15}, "channel_base must be"),
+        ({"depth": 3}, "depth: there is no such key"),
     ],
 )
 def test_bad_config(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        DiscriminatorConfig.from_json({**SMALL.to_json(), **changes})
+        validated(DiscriminatorConfig, {**SMALL.to_json(), **changes}, complete=True)
 
 
 def test_config_that_lacks_a_field() -> None:
     values = SMALL.to_json()
     del values["group"]
-    with pytest.raises(UsageError, match="the discriminator's configuration lacks the field 'grou"):
-        DiscriminatorConfig.from_json(values)
+    with pytest.raises(UsageError, match="group is missing"):
+        validated(DiscriminatorConfig, values, complete=True)
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 16, 16), (2, 3, 16, 8), (3, 16, 16), (2, 3, 32, 32)])

@@ -15,7 +15,7 @@ from PIL import Image as PILImage
 
 from shapeshd.benchmark.recognizer.recognizer import WEIGHTS, load_recognizer
 from shapeshd.dataset.render_spec import RenderSpec
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.errors import UsageError
 from shapeshd.factors import FACTORS, NAMES, bin_indices, uniform_factors
 from shapeshd.images.resize import resized
 from shapeshd.models import Generator, GeneratorConfig, load_generator, save_generator
@@ -358,14 +358,14 @@ def test_reading_an_encoder(tmp_path: Path) -> None:
     assert torch.equal(torch.random.get_rng_state(), state)
     mean, log_variance = encoder(torch.zeros(2, 3, SIZE, SIZE), torch.zeros(2, 3))
     assert mean.shape == log_variance.shape == (2, DIM)
-    for card, kind, message in (
-        ({"domain": "factors"}, UsageError, "no images"),
-        ({"codes": None}, ShapesHDError, "has no tables codes and images"),
-        ({"codes": {"latent": 3}}, UsageError, "is not one of this version"),
-        ({"codes": {"latent_dim": DIM + 1}}, UsageError, "has the shape"),
+    for card, message in (
+        ({"domain": "factors"}, "no images"),
+        ({"codes": None}, "codes must be"),
+        ({"codes": {"latent": 3}}, r"codes\.latent: there is no such key"),
+        ({"codes": {"latent_dim": DIM + 1}}, "has the shape"),
     ):
         save_encoder(path, **card)
-        with pytest.raises(kind, match=message):
+        with pytest.raises(UsageError, match=message):
             read_encoder(path)
 
 
