@@ -17,7 +17,7 @@ FOLDER = Path(__file__).parent / "configs"
 
 
 def load_config(
-    name: str, changes: Sequence[str] = (), seed: int | None = None, row: str | None = None
+    name: str, changes: Sequence[str] = (), seed: int | None = None, method: str | None = None
 ) -> RunConfig:
     """Read a configuration.
 
@@ -26,14 +26,14 @@ def load_config(
         changes: such as ``aae.lambda_1=2``, in order; the value is written as in TOML, and text
             needs no quotes.
         seed: replaces the file's.
-        row: a row of Table 1, or an ablation: its own configuration is laid over the file's.
+        method: a name in `METHODS`, whose own configuration is laid over the file's.
 
     Raises:
         UsageError: if there is no such file, it is no TOML, or a key or a value is not possible.
     """
     values = _read(name)
-    if row is not None:
-        _merge(values, read_toml(FOLDER / "methods" / f"{row}.toml"))
+    if method is not None:
+        _merge(values, read_toml(FOLDER / "methods" / f"{method}.toml"))
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:

@@ -1,15 +1,15 @@
-"""The rows of Table 1 that are ours to train, one more, and the ablations: one command each."""
+"""The methods that the program trains: those of Table 1, one more, and ablations."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .training.run_files import PHASES
+from .training.files import PHASES
 
 
 @dataclass(frozen=True)
-class Row:
-    """A row: what of the configuration it changes stands in ``configs/methods/NAME.toml``.
+class Method:
+    """A method; what it changes of a configuration stands in ``configs/methods/NAME.toml``.
 
     Attributes:
         title: as a table calls it.
@@ -20,16 +20,16 @@ class Row:
     phases: tuple[str, ...]
 
 
-ROWS = {
-    "ours": Row("ours + StyleGAN2", PHASES),
-    "contrast": Row("ours, C1 sees a code less the mean of 15", PHASES),
-    "aae": Row("AAE + StyleGAN2", PHASES),
-    "stylegan2": Row("StyleGAN2", ("gan",)),
-    "vae": Row("VAE", ("vae",)),
-    "no-difference": Row("ours, C1 sees codes", PHASES),
-    "no-c2": Row("ours without C2", PHASES),
-    "small-batch": Row("ours, adversarial batch as small as the reconstruction's", PHASES),
-    "unpaired": Row("ours, D sees single images", PHASES),
-    "from-scratch": Row("ours, G' not started from G", PHASES),
+METHODS = {
+    "ours": Method("ours + StyleGAN2", PHASES),
+    "contrast": Method("ours, C1 sees a code less the mean of 15", PHASES),
+    "aae": Method("AAE + StyleGAN2", PHASES),
+    "stylegan2": Method("StyleGAN2", ("gan",)),
+    "vae": Method("VAE", ("vae",)),
+    "no-difference": Method("ours, C1 sees codes", PHASES),
+    "no-c2": Method("ours without C2", PHASES),
+    "small-batch": Method("ours, adversarial batch as small as the reconstruction's", PHASES),
+    "unpaired": Method("ours, D sees single images", PHASES),
+    "from-scratch": Method("ours, G' not started from G", PHASES),
 }
-"""In the order of a table."""
+"""By name, in the order of a table."""

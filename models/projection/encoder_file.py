@@ -11,7 +11,7 @@ from shapeshd.models.config import FACTORS, Codes, Images
 from shapeshd.models.networks.checkpoints import GeneratorCard
 from shapeshd.models.networks.encoder import Encoder, build_encoder
 from shapeshd.models.training.domains.images import encoder_config
-from shapeshd.models.training.run_files import ENCODER, ENCODER_KIND
+from shapeshd.models.training.files import ENCODER, ENCODER_KIND
 from shapeshd.support.checkpoint import (
     CheckpointCard,
     load_checkpoint,

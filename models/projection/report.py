@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shapeshd.dataset.contact_sheet import draw_sheet, save_sheet
-from shapeshd.models.training.run_files import RESULT, write_json
+from shapeshd.models.training.files import RESULT, write_json
 from shapeshd.support.atomic_files import publish, replace_file
 
 from .run import ProjectionResult

@@ -141,13 +141,13 @@ class Draws:
 
 
 @contextmanager
-def joined_group(device: torch.device) -> Iterator[Group]:
+def joined_group(device: str | torch.device) -> Iterator[Group]:
     """Join the processes that torchrun has started; without it there is only this one.
 
     Args:
         device: of this process: GPUs' tensors go over NCCL, the CPU's over gloo.
     """
     # With GPUs, too, there are numbers on the CPU: weights, flags.
-    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    backend = "cpu:gloo,cuda:nccl" if torch.device(device).type == "cuda" else "gloo"
     with process_group(backend, _PATIENCE) as (rank, count):
         yield Group(rank, count)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -29,7 +29,7 @@ _PROBE = 4
 """Samples whose step is taken; a step's memory grows in proportion to them."""
 
 
-def plan_of(run: TrainingRun, phases: tuple[str, ...]) -> dict[str, Any]:
+def plan_of(run: TrainingRun, phases: Sequence[str]) -> dict[str, Any]:
     """Return what each phase would take, ready for JSON.
 
     A step of a few samples is taken on new networks and its memory measured: what autograd
@@ -38,7 +38,8 @@ def plan_of(run: TrainingRun, phases: tuple[str, ...]) -> dict[str, Any]:
     not in it. The work is counted by PyTorch, in multiply-adds times two.
 
     Args:
-        run: with its configuration and data.
+        run: with its configuration and data; what a compiler makes of networks can be neither
+            counted nor measured, so it must not be `compiled`.
         phases: by name.
 
     Raises:
@@ -49,11 +50,11 @@ def plan_of(run: TrainingRun, phases: tuple[str, ...]) -> dict[str, Any]:
         ``activation_bytes`` of a batch, ``flops`` a step (a multiply-add is two), and
         ``features_bytes`` of phase 2.
     """
-    return {name: _plan(run, name) for name in phases}
+    return {name: _plan(run, name) for name in phases} if run.group.first else {}
 
 
-def describe_plan(plan: dict[str, Any]) -> str:
-    """Return the plan in lines for people."""
+def describe_plan(plan: Mapping[str, Any]) -> str:
+    """Return what `plan_of` found in lines for people."""
     lines = []
     for name, values in plan.items():
         lines.append(f"{name}: {values['steps']:,} steps of {values['batch']:,} samples")

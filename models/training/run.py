@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +22,9 @@ from shapeshd.support.progress import note
 from .aae import AAEPhase
 from .distributed import Group
 from .domains.domain import Domain
+from .files import CONFIG, ENCODER, ENCODER_KIND, FEATURES, GENERATOR
 from .gan import GANPhase
 from .phase import Phase
-from .run_files import CONFIG, ENCODER, ENCODER_KIND, FEATURES, GENERATOR
 from .trainer import Trainer
 from .vae import VAEPhase
 
@@ -37,10 +39,11 @@ class TrainingRun:
         device: where.
         group: the processes that train together.
         start: folder of another run, whose earlier phases are taken where `out` has none.
-        workers: processes that read images.
+        workers: processes that read images; None for one, or none where images are made.
+        compiled: whether networks are compiled if the configuration says so.
 
     Raises:
-        UsageError: if the source and the configuration do not fit.
+        UsageError: if the source and the configuration do not fit, or there is no `start`.
     """
 
     def __init__(
@@ -52,11 +55,32 @@ class TrainingRun:
         device: str | torch.device = "cpu",
         group: Group | None = None,
         start: Path | None = None,
-        workers: int = 0,
+        workers: int | None = None,
+        compiled: bool = True,
     ) -> None:
         self.config, self.out, self.start = config, out, start
         self.device, self.group = torch.device(device), group or Group()
+        if start is not None and not start.is_dir():
+            raise UsageError(f"{start}: no such folder to start from")
+        if workers is None:
+            workers = 0 if source is None or isinstance(source, RenderSpec) else 1
+        if not compiled:
+            config = replace(config, images=replace(config.images, compile=False))
         self.domain = open_domain(config, source, self.device, workers)
+
+    def train_all(
+        self, phases: Sequence[str], *, progress: bool = False, tensorboard: bool = False
+    ) -> dict[str, Any]:
+        """Train phases in order, but for those before the last that `start` has; see `train`.
+
+        Returns:
+            The result of each phase that was trained, by its name.
+        """
+        return {
+            name: self.train(name, progress=progress, tensorboard=tensorboard)
+            for name in phases
+            if name == phases[-1] or not self.has(name)
+        }
 
     def train(
         self, name: str, *, progress: bool = False, tensorboard: bool = False

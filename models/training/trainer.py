@@ -17,8 +17,8 @@ from shapeshd.support.training_loop import ResumableTraining
 
 from .distributed import Draws
 from .evaluator import Evaluator
+from .files import ENCODER, ENCODER_KIND, GENERATOR, RESULT, SHEETS, write_json
 from .phase import Phase
-from .run_files import ENCODER, ENCODER_KIND, GENERATOR, RESULT, SHEETS, write_json
 
 
 class Trainer(ResumableTraining):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from shapeshd.models.methods import ROWS
+from shapeshd.models.methods import METHODS
 
-from .options import Dataset, NewPath, device_option, json_option
+from .options import Dataset, NewPath, device_option, json_option, pick_device
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec
@@ -47,7 +47,7 @@ def _shared(command: _Command) -> _Command:
         click.option(
             "--from",
             "start",
-            type=NewPath(),
+            type=click.Path(exists=True, file_okay=False, path_type=Path),
             help="Another run, whose finished phases to begin with where OUT has none.",
         ),
         click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard, too."),
@@ -64,11 +64,42 @@ def _shared(command: _Command) -> _Command:
 
 
 def _train(
-    dataset: Path | RenderSpec | None, phases: tuple[str, ...], row: str | None, **options: Any
+    dataset: Path | RenderSpec | None,
+    phases: Sequence[str],
+    method: str | None = None,
+    *,
+    config_name: str,
+    changes: Sequence[str],
+    seed: int | None,
+    out: Path,
+    device: str,
+    tensorboard: bool,
+    dry_run: bool,
+    as_json: bool,
+    **options: Any,
 ) -> None:
-    from .train_run import run_training
+    from shapeshd.models.config_file import load_config, to_toml
+    from shapeshd.models.training.distributed import joined_group
+    from shapeshd.models.training.dry_run import describe_plan, plan_of
+    from shapeshd.models.training.report import describe_results
+    from shapeshd.models.training.run import TrainingRun
+    from shapeshd.support.distributed import local_number
+    from shapeshd.support.progress import emit
 
-    run_training(dataset, phases, row, **options)
+    config = load_config(config_name, changes, seed, method)
+    place = pick_device(device, local_number())
+    with joined_group(place) as group:
+        options |= {"device": place, "group": group, "compiled": not dry_run}
+        run = TrainingRun(config, dataset, out, **options)
+        if dry_run:
+            plan = plan_of(run, phases)
+            found: dict[str, Any] = {"config": config.to_json(), "plan": plan}
+            text = f"{to_toml(config)}\n{describe_plan(plan)}"
+        else:
+            found = run.train_all(phases, progress=True, tensorboard=tensorboard)
+            text = describe_results(found, out)
+    if group.first:
+        emit(found, text, as_json=as_json)
 
 
 @click.command("vae")
@@ -80,33 +111,33 @@ def vae(dataset: Path | RenderSpec | None, **options: Any) -> None:
     factors configuration takes none. The same command goes on where a run was stopped; under
     torchrun all processes share each batch.
     """
-    _train(dataset, ("vae",), None, **options)
+    _train(dataset, ("vae",), **options)
 
 
 @click.command("aae")
 @_shared
 def aae(dataset: Path | RenderSpec | None, **options: Any) -> None:
     """Phase 2: the adversarial autoencoder, equations 4 to 6 (or 2 and 3), after phase 1."""
-    _train(dataset, ("aae",), None, **options)
+    _train(dataset, ("aae",), **options)
 
 
 @click.command("gan")
 @_shared
 def gan(dataset: Path | RenderSpec | None, **options: Any) -> None:
     """Phase 3: the GAN that is coupled to the autoencoder, equations 7 and 8, after phase 2."""
-    _train(dataset, ("gan",), None, **options)
+    _train(dataset, ("gan",), **options)
 
 
 @click.command("baseline")
-@click.argument("row", type=click.Choice(list(ROWS)))
+@click.argument("method", type=click.Choice(list(METHODS)))
 @_shared
-def baseline(row: str, dataset: Path | RenderSpec | None, **options: Any) -> None:
-    """Train all phases of a row of Table 1, or of an ablation.
+def baseline(method: str, dataset: Path | RenderSpec | None, **options: Any) -> None:
+    """Train all phases of a method of Table 1, or of an ablation.
 
-    ROW: ours (VAE, adversarial autoencoder, coupled GAN), aae (a plain adversarial autoencoder in
-    its place), stylegan2 (a plain GAN), vae; or ours with a part switched off.
+    METHOD: ours (VAE, adversarial autoencoder, coupled GAN), aae (a plain adversarial autoencoder
+    in its place), stylegan2 (a plain GAN), vae; or ours with a part switched off.
     """
-    _train(dataset, (), row, **options)
+    _train(dataset, METHODS[method].phases, method, **options)
 
 
 COMMANDS = (vae, aae, gan, baseline)

@@ -16,7 +16,7 @@ from shapeshd.errors import UsageError
 from shapeshd.models import config_file as module
 from shapeshd.models.config import RunConfig
 from shapeshd.models.config_file import config_from, load_config, shipped_configs, to_toml
-from shapeshd.models.methods import ROWS
+from shapeshd.models.methods import METHODS
 
 MANY, WIDE, DEEP = 2**40, 2**14, 64
 SCHEDULE: dict[str, tuple[float, float]] = {
@@ -204,9 +204,9 @@ def test_what_cannot_be_together(values: dict[str, Any], words: str) -> None:
 
 
 @pytest.mark.parametrize("name", shipped_configs())
-@pytest.mark.parametrize("row", [None, *ROWS])
-def test_shipped_configurations_and_rows_are_valid(name: str, row: str | None) -> None:
-    config, plain = load_config(name, row=row), load_config(name)
+@pytest.mark.parametrize("method", [None, *METHODS])
+def test_shipped_configurations_and_methods_are_valid(name: str, method: str | None) -> None:
+    config, plain = load_config(name, method=method), load_config(name)
     assert config.domain == ("factors" if name == "factors" else "images")
     changed = {key for key, value in flat(config).items() if flat(plain)[key] != value}
     allowed: dict[str | None, set[str]] = {
@@ -221,23 +221,23 @@ def test_shipped_configurations_and_rows_are_valid(name: str, row: str | None) -
     }
     # A generator that does not start as G learns at D's rate, and with it from the first step.
     alone = {"gan.head_start", "gan.generator_rate"}
-    anew = alone if row in ("stylegan2", "from-scratch") else set()
-    assert changed == allowed.get(row, set()) | anew
+    anew = alone if method in ("stylegan2", "from-scratch") else set()
+    assert changed == allowed.get(method, set()) | anew
 
 
-def test_the_names_of_rows_and_files_agree() -> None:
+def test_the_names_of_methods_and_files_agree() -> None:
     assert shipped_configs() == ["factors", "hd", "lite", "smoke"]
-    assert {path.stem for path in (module.FOLDER / "methods").glob("*.toml")} == set(ROWS)
+    assert {path.stem for path in (module.FOLDER / "methods").glob("*.toml")} == set(METHODS)
     from shapeshd.cli.train_models import baseline
 
-    (choice,) = [item.type for item in baseline.params if item.name == "row"]
-    assert list(choice.choices) == list(ROWS)  # type: ignore[attr-defined]
+    (choice,) = [item.type for item in baseline.params if item.name == "method"]
+    assert list(choice.choices) == list(METHODS)  # type: ignore[attr-defined]
 
 
-def test_changes_are_taken_in_order_after_file_and_row() -> None:
+def test_changes_are_taken_in_order_after_file_and_method() -> None:
     changes = ["aae.lambda_1=2", "aae.lambda_1 = 3", "gan.augment=none", "gan.paired=false",
                "vae={steps = 7, batch = 8}", 'aae.discriminator="difference"']  # fmt: skip
-    config = load_config("smoke", changes, seed=9, row="aae")
+    config = load_config("smoke", changes, seed=9, method="aae")
     plain = flat(load_config("smoke"))
     assert {key: value for key, value in flat(config).items() if plain[key] != value} == {
         "seed": 9, "aae.lambda_1": 3.0, "gan.augment": "none", "gan.paired": False,
@@ -335,7 +335,7 @@ def test_toml_and_json_lose_nothing(values: dict[str, Any]) -> None:
 def test_a_written_file_is_read_again(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     for name in shipped_configs():
-        config = load_config(name, seed=3, row="contrast")
+        config = load_config(name, seed=3, method="contrast")
         path.write_text(to_toml(config))
         assert load_config(str(path)) == config
         other = "images" if name == "factors" else "factors"

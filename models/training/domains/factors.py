@@ -24,7 +24,7 @@ from shapeshd.models.augment.augment import AugmentConfig
 from shapeshd.models.config import RunConfig
 from shapeshd.models.networks.blocks import Perceptron
 from shapeshd.models.networks.encoder import Encoder, Head
-from shapeshd.models.training.scored import score_samples
+from shapeshd.models.training.score import score_samples
 from shapeshd.support.checkpoint import save_checkpoint
 
 WIDTH = 12

@@ -1,11 +1,11 @@
-"""The rows of Table 1 and the ablations in factor space.
+"""The methods of Table 1 and their ablations in factor space.
 
     python -m tests.experiments.truth.factor_methods
 
-Each row is trained by the phases, losses and loop that images have (`shapeshd train baseline ROW
---config factors`), with several seeds; a sample's factors are decoded in closed form, so that
-neither an image nor a recognizer stands between a method and its chi-square. Rows that begin
-alike share their phases. Everything is in benchmark/results/factors.json; the figure shows what
+Each method is trained by the phases, losses and loop that images have (`shapeshd train baseline
+METHOD --config factors`), with several seeds; a sample's factors are decoded in closed form, so
+that neither an image nor a recognizer stands between a method and its chi-square. Methods that
+begin alike share their phases. Everything is in benchmark/results/factors.json; the figure shows what
 oscillates during training (figure 1 of the paper).
 
 Runs stay in --runs: the same command goes on where it was stopped, and more seeds are added.
@@ -26,9 +26,9 @@ from torch import nn
 
 from shapeshd.benchmark.report.figures.style import INK, LINES, WIDE, new_figure, style
 from shapeshd.models.config_file import load_config
-from shapeshd.models.methods import ROWS
+from shapeshd.models.methods import METHODS
+from shapeshd.models.training.files import ENCODER, RESULT
 from shapeshd.models.training.run import TrainingRun
-from shapeshd.models.training.run_files import ENCODER, RESULT
 from shapeshd.support.checkpoint import load_checkpoint, load_weights
 from shapeshd.support.progress import note
 from shapeshd.support.training_loop import LOG
@@ -37,7 +37,7 @@ from tests import ROOT
 RESULTS = ROOT / "benchmark" / "results" / "factors.json"
 FIGURE = ROOT / "docs" / "images" / "phase-2-oscillation.png"
 CONFIG = "factors"
-# Phases that a row does not change: whose they are.
+# Phases that a method does not change: whose they are.
 SHARED = {
     "aae": {"vae": "vae"},
     "ours": {"vae": "vae"},
@@ -48,55 +48,54 @@ SHARED = {
     "unpaired": {"aae": "ours"},
     "from-scratch": {"aae": "ours"},
 }
-# Ablations of phase 2 are judged by it: no phase 3 after them.
+# Ablations of phase 2 are evaluated by it: no phase 3 after them.
 ENDS = dict.fromkeys(("no-difference", "no-c2", "small-batch"), "aae")
 # Who starts from nothing, and has no other phases, is given more steps.
 CHANGES = {"stylegan2": ("gan.steps=4000",)}
 HEADER = (
-    "| row | phase | D, mean of the seeds | D of each | chi2_nu(20k) "
+    "| method | phase | D, mean of the seeds | D of each | chi2_nu(20k) "
     "| residual | sliced Wasserstein, skewness of the codes | empty bins |\n"
     "|---|---|---|---|---|---|---|---|"
 )
 
 
-def train(row: str, seed: int, runs: Path, changes: tuple[str, ...]) -> None:
-    """Train what is missing of a row with one seed."""
+def train(method: str, seed: int, runs: Path, changes: tuple[str, ...]) -> None:
+    """Train what is missing of a method with one seed."""
     torch.set_num_threads(1)
-    config = load_config(CONFIG, (*CHANGES.get(row, ()), *changes), seed, row)
-    shared = SHARED.get(row, {})
+    config = load_config(CONFIG, (*CHANGES.get(method, ()), *changes), seed, method)
+    shared = SHARED.get(method, {})
     first = next(iter(shared), None)
     start = runs / shared[first] / str(seed) if first else None
-    for phase in own_phases(row):
-        if (runs / row / str(seed) / phase / RESULT).exists():
+    for phase in own_phases(method):
+        if (runs / method / str(seed) / phase / RESULT).exists():
             continue
-        # Phases after the first that is not shared begin with this row's own.
-        own = (runs / row / str(seed) / "aae" / RESULT).exists()
+        # Phases after the first that is not shared begin with this method's own.
+        own = (runs / method / str(seed) / "aae" / RESULT).exists()
         run = TrainingRun(
-            config, None, runs / row / str(seed), start=None if own and phase == "gan" else start
+            config, None, runs / method / str(seed), start=None if own and phase == "gan" else start
         )
         result = run.train(phase)
-        note(
-            f"{row}, seed {seed}, {phase}: D = {result['score']['fit']['divergence']['value']:.4f}"
-        )
+        divergence = result["score"]["fit"]["divergence"]["value"]
+        note(f"{method}, seed {seed}, {phase}: D = {divergence:.4f}")
 
 
-def own_phases(row: str) -> tuple[str, ...]:
-    """Return the phases that a row trains itself."""
-    phases = ROWS[row].phases
-    shared = SHARED.get(row, {})
+def own_phases(method: str) -> tuple[str, ...]:
+    """Return the phases that a method trains itself."""
+    phases = METHODS[method].phases
+    shared = SHARED.get(method, {})
     begin = max((phases.index(name) + 1 for name in shared), default=0)
-    end = phases.index(ENDS[row]) + 1 if row in ENDS else len(phases)
+    end = phases.index(ENDS[method]) + 1 if method in ENDS else len(phases)
     return phases[begin:end]
 
 
 @torch.no_grad()
-def asymmetry(folder: Path, row: str, seed: int, codes: int = 200_000) -> dict[str, float]:
+def asymmetry(folder: Path, method: str, seed: int, codes: int = 200_000) -> dict[str, float]:
     """Return how asymmetric and how peaked a run's codes of data are after phase 2.
 
     Root mean squares, over 256 random directions, of the skewness and of the excess kurtosis of
     the codes along a direction: of N(0, I) sqrt(6 / n) and sqrt(24 / n).
     """
-    run = TrainingRun(load_config(CONFIG, (), seed, row), None, folder)
+    run = TrainingRun(load_config(CONFIG, (), seed, method), None, folder)
     encoder = run.domain.encoder()
     load_weights(encoder, load_checkpoint(folder / "aae" / ENCODER).tensors, folder)
     rng = torch.Generator().manual_seed(seed)
@@ -116,26 +115,28 @@ def asymmetry(folder: Path, row: str, seed: int, codes: int = 200_000) -> dict[s
 
 
 def collect(runs: Path, seeds: int) -> list[dict[str, Any]]:
-    """Return what each row and phase gave, over the seeds."""
+    """Return what each method and phase gave, over the seeds."""
     table = []
-    for row in ROWS:
-        for phase in own_phases(row):
-            paths = [runs / row / str(seed) / phase / RESULT for seed in range(seeds)]
+    for method in METHODS:
+        for phase in own_phases(method):
+            paths = [runs / method / str(seed) / phase / RESULT for seed in range(seeds)]
             if not all(path.exists() for path in paths):
                 continue
-            found = summary(row, phase, [json.loads(p.read_text()) for p in paths])
+            found = summary(method, phase, [json.loads(p.read_text()) for p in paths])
             if phase == "aae":
-                found["asymmetry"] = [asymmetry(runs / row / str(s), row, s) for s in range(seeds)]
+                found["asymmetry"] = [
+                    asymmetry(runs / method / str(s), method, s) for s in range(seeds)
+                ]
             table.append(found)
     return table
 
 
-def summary(row: str, phase: str, results: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(method: str, phase: str, results: list[dict[str, Any]]) -> dict[str, Any]:
     fits = [result["score"]["fit"] for result in results]
     values = [fit["divergence"]["value"] for fit in fits]
     return {
-        "row": row,
-        "title": ROWS[row].title,
+        "method": method,
+        "title": METHODS[method].title,
         "phase": phase,
         "seeds": len(results),
         "divergence": values,
@@ -185,15 +186,15 @@ def draw(runs: Path, seed: int, path: Path) -> None:
     with style():
         figure = new_figure(WIDE, 3.0)
         left, right = figure.subplots(1, 2)
-        for colour, row in zip(LINES, ("ours", "contrast", "aae", "no-c2"), strict=False):
-            log = runs / row / str(seed) / "aae" / LOG
+        for colour, method in zip(LINES, ("ours", "contrast", "aae", "no-c2"), strict=False):
+            log = runs / method / str(seed) / "aae" / LOG
             if not log.exists():
                 continue
             lines = [json.loads(text) for text in log.read_text().splitlines()]
             checks = [one for one in lines if "score" in one]
             left.plot(
                 [one["step"] for one in checks], [one["score"]["divergence"] for one in checks],
-                color=colour, label=ROWS[row].title,
+                color=colour, label=METHODS[method].title,
             )  # fmt: skip
             means = [one for one in lines if "code_mean" in one]
             right.plot(
@@ -210,24 +211,26 @@ def draw(runs: Path, seed: int, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
-    parser.add_argument("--runs", type=Path, default=Path("factor-rows"), help="folder of the runs")
+    parser.add_argument("--methods", nargs="+", choices=list(METHODS), default=list(METHODS))
+    parser.add_argument(
+        "--runs", type=Path, default=Path("factor-methods"), help="folder of the runs"
+    )
     parser.add_argument("--jobs", type=int, default=2, help="runs side by side, a core each")
     parser.add_argument("--set", dest="changes", action="append", default=[])
     parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--figure", type=Path, default=FIGURE)
     options = parser.parse_args()
-    # What others begin with comes first: the VAE, then our own row.
+    # What others begin with comes first: the VAE, then our own method.
     waves = (["vae", "stylegan2"],
              ["ours", "contrast", "aae", "no-difference", "no-c2", "small-batch"],
              ["unpaired", "from-scratch"])  # fmt: skip
     changes = tuple(options.changes)
     for wave in waves:
         Parallel(n_jobs=options.jobs)(
-            delayed(train)(row, seed, options.runs, changes)
+            delayed(train)(method, seed, options.runs, changes)
             for seed in range(options.seeds)
-            for row in wave
-            if row in options.rows
+            for method in wave
+            if method in options.methods
         )
     table = collect(options.runs, options.seeds)
     print(HEADER)
@@ -235,10 +238,10 @@ def main() -> None:
         print(line(found))
     result = {
         "command": "python -m tests.experiments.truth.factor_methods",
-        "changes": {row: list(own) for row, own in CHANGES.items()},
+        "changes": {method: list(own) for method, own in CHANGES.items()},
         "config": load_config(CONFIG, changes).to_json(),
         "torch": torch.__version__,
-        "rows": table,
+        "methods": table,
     }
     options.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     draw(options.runs, 0, options.figure)

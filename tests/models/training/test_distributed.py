@@ -23,7 +23,7 @@ from torch import nn
 
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.models.training.distributed import Draws, Group, joined_group
-from shapeshd.models.training.run_files import ENCODER, FEATURES, GENERATOR, RESULT
+from shapeshd.models.training.files import ENCODER, FEATURES, GENERATOR, RESULT
 from shapeshd.models.training.trainer import Trainer
 from shapeshd.support.training_loop import LOG
 from tests import ROOT

@@ -16,8 +16,8 @@ from torch import Tensor
 
 from shapeshd.models.training.domains.factors import KIND, FactorGenerator
 from shapeshd.models.training.evaluator import Evaluator
+from shapeshd.models.training.files import ENCODER, ENCODER_KIND, GENERATOR
 from shapeshd.models.training.posterior import posterior_distance, sliced_wasserstein
-from shapeshd.models.training.run_files import ENCODER, ENCODER_KIND, GENERATOR
 from shapeshd.models.training.trainer import Trainer
 from shapeshd.support.checkpoint import load_checkpoint
 

@@ -272,7 +272,7 @@ def test_what_differences_keep_of_the_codes(others: int) -> None:
     assert stats.kurtosis(made) == pytest.approx(6 * kept[1], abs=0.4)
 
 
-ROWS = {
+METHODS = {
     "ours": {"discriminator": "difference", "second": "affine"},
     "contrast": {"discriminator": "difference", "second": "affine", "others": 15},
     "aae": {"discriminator": "plain", "second": "none"},
@@ -282,9 +282,9 @@ ROWS = {
 
 
 @pytest.mark.parametrize("step", [0, 1, 4])
-@pytest.mark.parametrize("row", ROWS)
-def test_a_step_of_the_aae_is_equations_2_to_6(row: str, step: int) -> None:
-    settings = {"penalty": 0.6, "lambda_1": 2.0, "lambda_2": 3.0, "control": 0.0, **ROWS[row]}
+@pytest.mark.parametrize("method", METHODS)
+def test_a_step_of_the_aae_is_equations_2_to_6(method: str, step: int) -> None:
+    settings = {"penalty": 0.6, "lambda_1": 2.0, "lambda_2": 3.0, "control": 0.0, **METHODS[method]}
     noise = {"deviation": 0.1, "final_deviation": 0.1}  # the encoder before a step is that of it
     phase = new_phase("aae", aae={**settings, **noise})
     stir(*phase.networks.values())
@@ -294,15 +294,15 @@ def test_a_step_of_the_aae_is_equations_2_to_6(row: str, step: int) -> None:
     chosen = phase.draws.rows(step, "features", 32, 100)
     z = sample(encoder, phase.features[chosen], drawn["codes noise"], drawn["codes sample"])
     seen, wide = z, 1.0
-    if row == "contrast":  # a code less the mean of 15 is 16 / 15 of it less the mean of all
+    if method == "contrast":  # a code less the mean of 15 is 16 / 15 of it less the mean of all
         seen = torch.cat([ring - ring.mean(0) for ring in z.split(16)]) * 16 / 15
         wide = math.sqrt(16 / 15)
-    elif ROWS[row]["discriminator"] == "difference":
+    elif METHODS[method]["discriminator"] == "difference":
         seen, wide = torch.stack([z[i] - z[i - 1 if i % 16 else i + 15] for i in range(32)]), 2**0.5
     terms = []
     for name, codes, scale in (("c1", seen, wide), ("c2", z, 1.0)):
         if name not in phase.networks:
-            assert ROWS[row]["second"] == "none"
+            assert METHODS[method]["second"] == "none"
             continue
         judge = before[name].requires_grad_(True)
         codes_alone = codes.detach().requires_grad_(True)

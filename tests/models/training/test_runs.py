@@ -1,4 +1,4 @@
-"""Runs of the reference models: phases and rows, stops and restarts, and what is refused."""
+"""Runs of the reference models: phases and methods, stops and restarts, and what is refused."""
 
 from __future__ import annotations
 
@@ -24,14 +24,12 @@ from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import InterruptedRunError, MissingPackageError, ShapesHDError, UsageError
 from shapeshd.factors import uniform_factors
 from shapeshd.models.config_file import config_from, load_config, to_toml
-from shapeshd.models.methods import ROWS
+from shapeshd.models.methods import METHODS
 from shapeshd.models.training.aae import AAEPhase
 from shapeshd.models.training.domains import images as image_domain
 from shapeshd.models.training.dry_run import plan_of
 from shapeshd.models.training.features import stored_features
-from shapeshd.models.training.gan import GANPhase
-from shapeshd.models.training.run import TrainingRun
-from shapeshd.models.training.run_files import (
+from shapeshd.models.training.files import (
     CONFIG,
     ENCODER,
     FEATURES,
@@ -39,6 +37,8 @@ from shapeshd.models.training.run_files import (
     RESULT,
     SHEETS,
 )
+from shapeshd.models.training.gan import GANPhase
+from shapeshd.models.training.run import TrainingRun
 from shapeshd.models.training.trainer import Trainer
 from shapeshd.models.training.vae import VAEPhase
 from shapeshd.support.checkpoint import load_checkpoint, read_card
@@ -283,29 +283,29 @@ def test_images_are_scored_where_their_distribution_is_known(
         assert "\n" not in result["why_no_score"]
 
 
-# Rows
+# Methods
 
 
-@pytest.mark.parametrize("row", ROWS)
-def test_every_row_trains(row: str, whole: Path, tmp_path: Path, run: Run) -> None:
+@pytest.mark.parametrize("method", METHODS)
+def test_every_method_trains(method: str, whole: Path, tmp_path: Path, run: Run) -> None:
     """In factor space, by the command; what `--from` has with the same table is taken."""
     (tmp_path / "tiny.toml").write_text(to_toml(tiny("factors")))
     out = tmp_path / "run"
-    # Codes for row small-batch, which has 64.
+    # Codes for the method small-batch, which has 64.
     options = ["--set", "gan.steps=3", "--set", "checks.final_samples=0"]
-    if row == "small-batch":
+    if method == "small-batch":
         options += ["--set", "aae.codes=32"]
     status, words, errors = run(
-        "train", "baseline", row, "--config", tmp_path / "tiny.toml", "--out", out,
+        "train", "baseline", method, "--config", tmp_path / "tiny.toml", "--out", out,
         "--from", whole / "factors", "--json", "--device", "cpu", *options,
     )  # fmt: skip
     assert status == 0, errors
     results = json.loads(words)
     anew = {"contrast", "aae", "no-difference", "no-c2"}
     expected = {"vae": ["vae"], "stylegan2": ["gan"], **{key: ["aae", "gan"] for key in anew}}
-    assert list(results) == expected.get(row, ["gan"])
-    assert ("trained anew" in errors) == (row in anew)
-    config = load_config(str(tmp_path / "tiny.toml"), row=row, changes=options[1::2])
+    assert list(results) == expected.get(method, ["gan"])
+    assert ("trained anew" in errors) == (method in anew)
+    config = load_config(str(tmp_path / "tiny.toml"), method=method, changes=options[1::2])
     for phase, result in results.items():
         assert result["steps"] == getattr(config, phase).steps
         assert result[phase] == config.to_json()[phase]
@@ -313,23 +313,25 @@ def test_every_row_trains(row: str, whole: Path, tmp_path: Path, run: Run) -> No
     if "gan" in results:
         coupled = out if "aae" in results else whole / "factors"
         digest = read_card(coupled / "aae" / ENCODER)["sha256"]
-        assert results["gan"]["origin"].get("encoder") == (None if row == "stylegan2" else digest)
+        assert results["gan"]["origin"].get("encoder") == (
+            None if method == "stylegan2" else digest
+        )
 
 
-@pytest.mark.parametrize("row", ["aae", "contrast", "stylegan2", "unpaired"])
-def test_rows_of_images_train(row: str, whole: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("method", ["aae", "contrast", "stylegan2", "unpaired"])
+def test_methods_train_on_images(method: str, whole: Path, tmp_path: Path) -> None:
     config = tiny("images", aae={"steps": 2}, gan={"steps": 2, "path_every": 1})
     (tmp_path / "tiny.toml").write_text(to_toml(config))
-    config = load_config(str(tmp_path / "tiny.toml"), row=row)
+    config = load_config(str(tmp_path / "tiny.toml"), method=method)
     start = whole / "images"
     run = TrainingRun(config, SPEC, tmp_path / "run", start=start)
-    for phase in ("aae", "gan") if row in ("aae", "contrast") else ("gan",):
+    for phase in ("aae", "gan") if method in ("aae", "contrast") else ("gan",):
         assert run.train(phase)["steps"] == 2
     assert run.has("vae")
     judge = load_file(tmp_path / "run" / "gan" / STATE)
     channels = [v.shape[1] for k, v in judge.items() if k.startswith("network.discriminator")
                 and v.ndim == 4]  # fmt: skip
-    assert (6 in channels) == (row in ("aae", "contrast"))
+    assert (6 in channels) == (method in ("aae", "contrast"))
 
 
 # Stops
@@ -700,7 +702,7 @@ def test_a_dry_run_prints_all_and_writes_nothing(tiny_file: Path, tmp_path: Path
     status, words, _ = run("train", "baseline", "ours", *common, "--json")
     assert status == 0
     found = json.loads(words)
-    config = load_config(str(tiny_file), ["vae.batch=64", "factors.layers=1"], row="ours")
+    config = load_config(str(tiny_file), ["vae.batch=64", "factors.layers=1"], method="ours")
     assert config_from(found["config"]) == config
     plan = found["plan"]
     assert list(plan) == list(PHASES)

@@ -1,4 +1,4 @@
-"""What lies in the folder of a run: a folder for each phase, and in it these."""
+"""Names of the files in the folder of a run, which has a folder for each phase."""
 
 from __future__ import annotations
 

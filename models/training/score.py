@@ -1,4 +1,4 @@
-"""The score of a generator during training: its samples' factors, counted and tested."""
+"""Scores a generator during training: counts its samples' factors and tests them."""
 
 from __future__ import annotations
 
