@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from pydantic import Field, ValidationInfo, field_validator
 from torch import Tensor, nn
 
+from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import ShapesHD
 from shapeshd.errors import UsageError
 from shapeshd.factors import FACTORS, SHAPE
@@ -33,7 +34,14 @@ from shapeshd.support.schema import configuration
 from shapeshd.support.training_loop import ResumableTraining
 from shapeshd.support.training_state import move_average, restore_tensors, state_tensors
 
-from .data import Origin, check_split, ordered_batches, training_batches
+from .data import (
+    Origin,
+    check_split,
+    open_images,
+    ordered_batches,
+    origin_of,
+    training_batches,
+)
 from .degradation import degrade
 from .evaluate import Accuracy, evaluate
 from .network import NetworkConfig, Reading, RecognitionNetwork
@@ -267,6 +275,52 @@ class RecognizerTraining(ResumableTraining):
 
     def _networks(self) -> dict[str, nn.Module]:
         return {"network": self.network, "average": self.average}
+
+
+def train_recognizer(
+    source: Path | RenderSpec,
+    out: Path,
+    network: NetworkConfig,
+    settings: Mapping[str, Any],
+    *,
+    device: str | torch.device = "cpu",
+    start_from: str | Path | None = None,
+    workers: int | None = None,
+    progress: bool = False,
+) -> Accuracy:
+    """Train a recognizer, or go on with it, and evaluate it.
+
+    Args:
+        source: the images.
+        out: folder of the training.
+        network: what to train.
+        settings: fields of `TrainingConfig`; a `held_out` of None stands for a tenth of the images,
+            at most 10,000, and a `precision` of "auto" for `default_precision`.
+        device: where.
+        start_from: a recognizer whose weights are taken over.
+        workers: processes that read images; None for one, or none where images are made.
+        progress: show a bar and notes on stderr.
+
+    Raises:
+        UsageError: as `RecognizerTraining`, and if the images are not of the network's size.
+        ShapesHDError: likewise.
+        InterruptedRunError: if SIGINT or SIGTERM came.
+    """
+    dataset = open_images(source, network.size)
+    values = dict(settings)
+    if values.get("held_out") is None:
+        values["held_out"] = max(1, min(10_000, len(dataset) // 10))
+    if values.get("precision") == "auto":
+        values["precision"] = default_precision(torch.device(device))
+    config = TrainingConfig(**values)
+    if workers is None:
+        workers = 0 if isinstance(source, RenderSpec) else 1
+    training = RecognizerTraining(
+        dataset, origin_of(dataset, source), out, network, config, device, start_from, workers
+    )
+    if training.step and progress:
+        note(f"going on after {training.step:,} of {config.steps:,} steps")
+    return training.run(progress=progress)
 
 
 def _take_over(network: RecognitionNetwork, name: str | Path) -> str:

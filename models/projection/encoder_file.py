@@ -8,7 +8,7 @@ import torch
 
 from shapeshd.errors import UsageError
 from shapeshd.models.config import FACTORS, Codes, Images
-from shapeshd.models.networks.checkpoints import GeneratorCard
+from shapeshd.models.networks.checkpoints import KIND, GeneratorCard
 from shapeshd.models.networks.encoder import Encoder, build_encoder
 from shapeshd.models.training.domains.images import encoder_config
 from shapeshd.models.training.files import ENCODER, ENCODER_KIND
@@ -44,7 +44,7 @@ def find_encoder(generator: Path) -> Path | None:
     if beside.exists():
         return beside
     coupled = generator.resolve().parent.parent / "aae" / ENCODER
-    card = validated(GeneratorCard, read_card(generator), f"{generator}: its card: ")
+    card = validated(GeneratorCard, read_card(generator, KIND), f"{generator}: its card: ")
     if not coupled.exists() or "encoder" not in card.origin:
         return None
     return coupled if read_card(coupled)["sha256"] == card.origin["encoder"] else None

@@ -10,7 +10,7 @@ An image counts as one that cannot be generated if
 
 How far the recognizer errs is, of each factor, the largest error on the held-out images of its
 card, or on the very images that are projected if that is larger (they may have been resized), but
-half a bin at most. A factor that it misreads by more in the original itself is not judged there.
+half a bin at most. A factor that it errs by more in the original itself is not compared there.
 The fence finds a few images that stand out; where a quarter of them or more fail, none does, and
 the factors, or a limit, must tell.
 """
@@ -33,27 +33,27 @@ BoolArray = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class FactorVerdict:
+class FactorComparison:
     """How the factors of projections compare with the true ones.
 
     Attributes:
         errors: (6,), how far the recognizer errs, in the factors' own units; 0 for the shape.
-        judged: (n, 6), whether the recognizer reads the factor in the original.
+        compared: (n, 6), whether the recognizer reads the factor in the original.
         wrong: (n, 6), whether the factor is in another bin by more than that; false where it is
-            not judged.
+            not compared.
     """
 
     errors: FloatArray
-    judged: BoolArray
+    compared: BoolArray
     wrong: BoolArray
 
 
-def judge_factors(
+def compare_factors(
     truth: FloatArray,
     original: FloatArray,
     projected: FloatArray,
     accuracy: Mapping[str, Any] | None = None,
-) -> FactorVerdict:
+) -> FactorComparison:
     """Compare the factors of projections with the true ones; see the module.
 
     Args:
@@ -64,12 +64,12 @@ def judge_factors(
     """
     off = factor_distance(original, truth)
     half = np.array([0.0 if f.topology == "discrete" else f.period / f.bins / 2 for f in FACTORS])
-    judged = off <= half
-    seen = np.where(judged, off, 0.0).max(axis=0, initial=0.0)
+    compared = off <= half
+    seen = np.where(compared, off, 0.0).max(axis=0, initial=0.0)
     errors = np.minimum(half, np.maximum(seen, _card_errors(accuracy)))
     other = bin_indices(projected) != bin_indices(truth)
-    wrong = judged & other & (factor_distance(projected, truth) > errors)
-    return FactorVerdict(errors, judged, wrong)
+    wrong = compared & other & (factor_distance(projected, truth) > errors)
+    return FactorComparison(errors, compared, wrong)
 
 
 def factor_distance(a: FloatArray, b: FloatArray) -> FloatArray:

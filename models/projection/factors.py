@@ -15,12 +15,12 @@ from shapeshd.factors import NAMES, FloatArray
 from shapeshd.images.resize import check_image_size, resized
 from shapeshd.models.data.images import ImageData
 
-from .evaluate import FactorVerdict, judge_factors
+from .evaluate import FactorComparison, compare_factors
 
 AUTO, NONE = "auto", "none"
 
 
-class Reading:
+class FactorReader:
     """Reads the factors of originals and projections, where they are known.
 
     Args:
@@ -48,7 +48,9 @@ class Reading:
         first, second = (reader(resized(x.cpu(), reader.size)) for x in (original, projected))
         return first, second
 
-    def judge(self, parts: Sequence[tuple[FloatArray, FloatArray] | None]) -> FactorVerdict | None:
+    def compare(
+        self, parts: Sequence[tuple[FloatArray, FloatArray] | None]
+    ) -> FactorComparison | None:
         """Compare what was read, part after part, with the truth."""
         if self._recognizer is None or self._truth is None:
             return None
@@ -57,34 +59,34 @@ class Reading:
             np.concatenate([part[side] for part in read]) for side in (0, 1)
         )
         accuracy = self._recognizer.card.get("accuracy")
-        return judge_factors(self._truth, original, self._projected, accuracy)
+        return compare_factors(self._truth, original, self._projected, accuracy)
 
-    def row(self, row: int, verdict: FactorVerdict | None) -> dict[str, Any] | None:
+    def row(self, row: int, compared: FactorComparison | None) -> dict[str, Any] | None:
         """Return an image's factors, true and of its projection, and which are wrong."""
-        if verdict is None or self._truth is None:
+        if compared is None or self._truth is None:
             return None
         return {
             "true": dict(zip(NAMES, self._truth[row].tolist(), strict=True)),
             "projected": dict(zip(NAMES, self._projected[row].tolist(), strict=True)),
-            "wrong": [name for name, bad in zip(NAMES, verdict.wrong[row], strict=True) if bad],
-            "not_judged": [
-                name for name, good in zip(NAMES, verdict.judged[row], strict=True) if not good
+            "wrong": [name for name, bad in zip(NAMES, compared.wrong[row], strict=True) if bad],
+            "not_compared": [
+                name for name, good in zip(NAMES, compared.compared[row], strict=True) if not good
             ],
         }
 
-    def describe(self, verdict: FactorVerdict | None) -> dict[str, Any] | None:
+    def describe(self, compared: FactorComparison | None) -> dict[str, Any] | None:
         """Return what read the factors, and how far it errs in each."""
         reader = self._recognizer
-        if reader is None or verdict is None:
+        if reader is None or compared is None:
             return None
-        errors = dict(zip(NAMES, verdict.errors.tolist(), strict=True))
+        errors = dict(zip(NAMES, compared.errors.tolist(), strict=True))
         known = {"name": reader.name, "sha256": reader.digest, "resized": self._how}
         return {**known, "errors": errors}
 
 
-def open_reading(
+def open_reader(
     data: ImageData, indices: Sequence[int], size: int, name: str, device: torch.device
-) -> Reading:
+) -> FactorReader:
     """Return what reads the factors of images, or one that says why nothing does.
 
     Args:
@@ -99,17 +101,17 @@ def open_reading(
         ShapesHDError: if its files are damaged.
     """
     if name == NONE:
-        return Reading(None, None, "not asked for (--recognizer none)")
+        return FactorReader(None, None, "not asked for (--recognizer none)")
     truth = data.factors(indices)
     if truth is None:
         if name != AUTO:
             raise UsageError(f"{data.name}: has no known factors: leave out --recognizer")
-        return Reading(None, None, f"{data.name} has no known factors, so residuals alone judge")
+        return FactorReader(None, None, f"{data.name} has no known factors: residuals alone count")
     try:
         recognizer = load_recognizer(shipped_for(size) if name == AUTO else name, device)
         how = check_image_size(size, size, recognizer.size, "the generator")
     except UsageError as error:
         if name != AUTO:
             raise
-        return Reading(None, None, f"no recognizer reads them ({one_line(error)})")
-    return Reading(recognizer, truth, None, how)
+        return FactorReader(None, None, f"no recognizer reads them ({one_line(error)})")
+    return FactorReader(recognizer, truth, None, how)

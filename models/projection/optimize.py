@@ -22,20 +22,21 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
+from pydantic import Field, ValidationInfo, field_validator
 from scipy import stats
 from torch import Tensor
 
 from shapeshd.benchmark.sources.latents import normal_latents
-from shapeshd.checks import whole_number
 from shapeshd.errors import UsageError
-from shapeshd.factors import FloatArray, check_seed
+from shapeshd.factors import FloatArray
 from shapeshd.models.data.images import to_float, to_uint8
 from shapeshd.models.networks.encoder import Encoder, Trunk
 from shapeshd.models.networks.generator import Generator
+from shapeshd.support.schema import configuration
 
 SHELL = 0.999
 """Share of all latents whose length is allowed: half of the rest is longer, half shorter."""
@@ -48,7 +49,7 @@ _AT_A_TIME = 256  # samples of a pool
 _NOISE_FROM = 2**40  # number of the first latent that is used as noise of the encoder
 
 
-@dataclass(frozen=True)
+@configuration
 class ProjectionConfig:
     """How to search.
 
@@ -62,21 +63,20 @@ class ProjectionConfig:
         seed: draws the pool and the encoder's noise.
     """
 
-    steps: int = 300
-    starts: int = 6
-    pool: int = 4096
-    codes: int = 2
-    rate: float = 0.1
-    seed: int = 0
+    steps: Annotated[int, Field(ge=3, le=10**6)] = 300
+    starts: Annotated[int, Field(ge=1, le=1024)] = 6
+    pool: Annotated[int, Field(ge=1, le=10**6)] = 4096
+    codes: Annotated[int, Field(ge=1, le=1024)] = 2
+    rate: Annotated[float, Field(gt=0, le=10)] = 0.1
+    seed: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
 
-    def __post_init__(self) -> None:
-        whole_number("--steps", self.steps, 3, 10**6)
-        whole_number("starts", self.starts, 1, 1024)
-        whole_number("--pool", self.pool, self.starts, 10**6)
-        whole_number("codes", self.codes, 1, 1024)
-        if not 0 < self.rate <= 10:
-            raise UsageError(f"rate must be above 0, at most 10, not {self.rate:g}")
-        check_seed(self.seed)
+    @field_validator("pool")
+    @classmethod
+    def _hold_the_starts(cls, pool: int, info: ValidationInfo) -> int:
+        """Refuse a pool of fewer samples than a search begins with."""
+        if pool < info.data.get("starts", pool):
+            raise ValueError(f"must be at least starts, {info.data['starts']}, not {pool}")
+        return pool
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""

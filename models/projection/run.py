@@ -1,4 +1,4 @@
-"""Projects images of a dataset into a generator's latent space, and judges what is found."""
+"""Projects images of a dataset into a generator's latent space, and evaluates what is found."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from scipy import stats
 from torch import Tensor
 
-from shapeshd.checks import whole_number
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.factors import NAMES, FloatArray
@@ -23,20 +23,21 @@ from shapeshd.models.networks.checkpoints import read_generator
 from shapeshd.support.batching import NO_MEMORY, says_no_memory
 from shapeshd.support.checkpoint import SUFFIX, read_card
 from shapeshd.support.progress import progress_bar
+from shapeshd.support.schema import configuration
 
 from .encoder_file import find_encoder, read_encoder
 from .evaluate import choose_limit
-from .factors import AUTO, NONE, Reading, open_reading
+from .factors import AUTO, NONE, FactorReader, open_reader
 from .optimize import ProjectionConfig, Projector
 
 FORMAT = "shapeshd-projection"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 _LEVELS = 255.0
 
 
-@dataclass(frozen=True)
+@configuration
 class ProjectionOptions:
-    """What to project, and by which measure to judge.
+    """What to project, and how to evaluate it.
 
     Attributes:
         count: images.
@@ -51,20 +52,13 @@ class ProjectionOptions:
         recognizer: "auto", "none", or as `load_recognizer` takes it.
     """
 
-    count: int = 64
+    count: Annotated[int, Field(ge=1, le=10**6)] = 64
     spread: bool = False
-    batch: int = 16
-    reference: int = 16
-    limit: float | None = None
+    batch: Annotated[int, Field(ge=1, le=10**6)] = 16
+    reference: Annotated[int, Field(ge=0, le=10**6)] = 16
+    limit: Annotated[float, Field(gt=0, le=255)] | None = None
     encoder: str = AUTO
     recognizer: str = AUTO
-
-    def __post_init__(self) -> None:
-        whole_number("--count", self.count, 1, 10**6)
-        whole_number("--batch", self.batch, 1, 10**6)
-        whole_number("--reference", self.reference, 0, 10**6)
-        if self.limit is not None and not 0 < self.limit <= _LEVELS:
-            raise UsageError(f"--limit must be above 0, at most 255, not {self.limit:g}")
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,7 @@ def project_images(
         source: where the images are; see `open_training_images`. They are brought to the
             generator's size.
         config: of the search.
-        options: what to project, and how to judge.
+        options: what to project, and how to evaluate it.
         device: where.
         progress: show a bar on stderr.
 
@@ -117,9 +111,9 @@ def project_images(
     projector = _load(generator, path, config, place)
     data = open_training_images(rendered_at(source, projector.size), projector.size)
     indices = choose_images(len(data), options.count, options.spread, data.name)
-    reading = open_reading(data, indices, projector.size, options.recognizer, place)
+    reader = open_reader(data, indices, projector.size, options.recognizer, place)
     try:
-        own, found = _search(projector, config, data, indices, reading, options, progress)
+        own, found = _search(projector, config, data, indices, reader, options, progress)
     except NO_MEMORY as error:
         if not says_no_memory(error):
             raise
@@ -129,7 +123,7 @@ def project_images(
     limit = options.limit
     if limit is None:
         limit = choose_limit(found.residuals, own)
-    images, recognizer = _judge(indices, found, reading, limit)
+    images, recognizer = _evaluate(indices, found, reader, limit)
     values = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -145,7 +139,7 @@ def project_images(
             "device": str(place),
         },
         "recognizer": recognizer,
-        "why_no_factors": reading.why_not,
+        "why_no_factors": reader.why_not,
         "limit": {"rmse": limit, "from": "fence" if options.limit is None else "given"},
         "reference": {"images": len(own), "rmse": summary_of(own)},
         "summary": summarise(images),
@@ -223,7 +217,7 @@ class _Found:
         z: float32 (n, latent_dim).
         encoded: bool (n,); see `Projection`.
         residuals: (n,), levels.
-        read: factors of each batch of images and of their projections; see `Reading.read`.
+        read: factors of each batch of images and of their projections; see `FactorReader.read`.
     """
 
     z: FloatArray
@@ -257,7 +251,7 @@ def _search(
     config: ProjectionConfig,
     data: ImageData,
     indices: Sequence[int],
-    reading: Reading,
+    reader: FactorReader,
     options: ProjectionOptions,
     progress: bool,
 ) -> tuple[FloatArray, _Found]:
@@ -279,7 +273,7 @@ def _search(
             projection = projector.project(images, rows, advance)
             found.append(projection)
             residuals.append(residual(images, projection.images))
-            read.append(reading.read(images, projection.images))
+            read.append(reader.read(images, projection.images))
     z = torch.cat([projection.z for projection in found]).numpy()
     encoded = torch.cat([projection.encoded for projection in found]).tolist()
     return np.concatenate(own), _Found(z, encoded, np.concatenate(residuals), read)
@@ -289,16 +283,16 @@ def _parts(numbers: Sequence[int], length: int) -> Iterator[Sequence[int]]:
     return (numbers[start : start + length] for start in range(0, len(numbers), length))
 
 
-def _judge(
-    indices: Sequence[int], found: _Found, reading: Reading, limit: float
+def _evaluate(
+    indices: Sequence[int], found: _Found, reader: FactorReader, limit: float
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
     """Return what is said of each image, and of the recognizer."""
-    verdict = reading.judge(found.read)
+    compared = reader.compare(found.read)
     lengths = np.linalg.norm(found.z, axis=1)
     images = []
     for row, index in enumerate(indices):
         value = float(found.residuals[row])
-        factors = reading.row(row, verdict)
+        factors = reader.row(row, compared)
         above = value > limit
         images.append(
             {
@@ -312,4 +306,4 @@ def _judge(
                 "not_generated": above or (factors is not None and bool(factors["wrong"])),
             }
         )
-    return images, reading.describe(verdict)
+    return images, reader.describe(compared)

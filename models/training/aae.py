@@ -92,11 +92,11 @@ class AAEPhase(Phase):
         z, mean, log_variance = self.encode(features, step, settings.codes, "codes")
         seen = differences(z, settings.others) if self.differences else z
         log = self._discriminate("c1", seen.detach(), step)
-        loss_c1 = adversarial(self._judge("c1", seen))
+        loss_c1 = adversarial(self._frozen_logits("c1", seen))
         loss_c2 = None
         if "c2" in self.networks:
             log |= self._discriminate("c2", z.detach(), step)
-            loss_c2 = adversarial(self._judge("c2", z))
+            loss_c2 = adversarial(self._frozen_logits("c2", z))
         divergence = kl_to_standard_normal(mean, log_variance).mean()
         small = self.features[rows.to(self.features.device)].to(self.device)
         with self.domain.autocast():
@@ -152,7 +152,7 @@ class AAEPhase(Phase):
             self.numbers[number] = min(max(weight, settings.lambda_min), settings.lambda_max)
         return {f"loss_{name}": loss.detach(), f"advantage_{name}": advantage}
 
-    def _judge(self, name: str, codes: Tensor) -> Tensor:
+    def _frozen_logits(self, name: str, codes: Tensor) -> Tensor:
         logits: Tensor = frozen(self.networks[name])(codes)
         return logits
 

@@ -83,9 +83,9 @@ class GANPhase(Phase):
         regularised = settings.penalty > 0 and step % settings.penalty_every == 0
         real = real.detach().requires_grad_(regularised)
         # What torch.compile makes cannot be differentiated twice; `forward` is not compiled.
-        judge = network.forward if regularised else network
+        discriminate = network.forward if regularised else network
         with self.domain.autocast():
-            on_real = judge(self._augmented(real, step, "d real")).float()
+            on_real = discriminate(self._augmented(real, step, "d real")).float()
             on_fake = network(self._augmented(fake, step, "d fake")).float()
         loss = equation_7(on_real, on_fake)
         log = {"loss_d": loss.detach()}
@@ -103,10 +103,10 @@ class GANPhase(Phase):
 
     def _generate(self, step: int) -> dict[str, Tensor]:
         settings: GAN = self.config.gan
-        judge = frozen(self.networks["discriminator"])
+        discriminator = frozen(self.networks["discriminator"])
         fake = self._fake(step, "g", train=True)
         with self.domain.autocast():
-            on_fake = judge(self._augmented(fake, step, "g")).float()
+            on_fake = discriminator(self._augmented(fake, step, "g")).float()
         loss = total = equation_8(on_fake)
         log = {"loss_g": loss.detach()}
         if settings.path > 0 and step % settings.path_every == 0:

@@ -5,16 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from shapeshd.benchmark.recognizer.data import open_images, origin_of
+from shapeshd.benchmark.recognizer.data import origin_of
 from shapeshd.benchmark.recognizer.evaluate import Accuracy
-from shapeshd.benchmark.recognizer.network import NetworkConfig
 from shapeshd.benchmark.recognizer.real_images import evaluate_fresh, evaluate_on, noise_floor
 from shapeshd.benchmark.recognizer.recognizer import KIND, SHIPPED, find_recognizer, load_recognizer
-from shapeshd.benchmark.recognizer.train import (
-    RecognizerTraining,
-    TrainingConfig,
-    default_precision,
-)
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import open_dataset
 from shapeshd.errors import UsageError
@@ -22,40 +16,6 @@ from shapeshd.support.checkpoint import load_checkpoint, save_checkpoint
 from shapeshd.support.progress import note
 
 from .options import pick_device
-
-_SIZES = {"lite": 64, "hd": 256}
-
-
-def train_recognizer(source: Path | RenderSpec, out: Path, options: dict[str, Any]) -> Accuracy:
-    """Train as the command line's options say; errors as `RecognizerTraining`."""
-    import torch
-
-    device = pick_device(options["device"])
-    network = NetworkConfig(size=_SIZES[options["size"]])
-    dataset = open_images(source, network.size)
-    held_out = options["held_out"] or max(1, min(10_000, len(dataset) // 10))
-    precision = options["precision"]
-    if precision == "auto":
-        precision = default_precision(torch.device(device))
-    config = TrainingConfig(
-        images=options["images"],
-        batch=options["batch"],
-        learning_rate=options["learning_rate"],
-        degraded=options["degraded"],
-        precision=precision,
-        held_out=held_out,
-        seed=options["seed"],
-    )
-    workers = options["workers"]
-    if workers is None:
-        workers = 0 if isinstance(source, RenderSpec) else 1
-    origin, start = origin_of(dataset, source), options["start_from"]
-    training = RecognizerTraining(
-        dataset, origin, out, network, config, device, start, workers=workers
-    )
-    if training.step:
-        note(f"going on after {training.step:,} of {config.steps:,} steps")
-    return training.run(progress=True)
 
 
 def evaluate_recognizer(

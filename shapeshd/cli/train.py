@@ -7,11 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Dataset, NewPath, device_option, json_option
+from .options import Dataset, NewPath, device_option, json_option, pick_device
 from .train_models import COMMANDS
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec
+
+
+_SIZES = {"lite": 64, "hd": 256}  # pixels
 
 
 @click.group("train")
@@ -24,7 +27,7 @@ def command() -> None:
 @click.argument("out", type=NewPath())
 @click.option(
     "--size",
-    type=click.Choice(["lite", "hd"]),
+    type=click.Choice(list(_SIZES)),
     default="lite",
     show_default=True,
     help="For images of 64 pixels or of 256.",
@@ -66,18 +69,32 @@ def command() -> None:
     help="Processes that read images.  [default: 1; 0 for images that are made]",
 )
 @json_option
-def recognizer(dataset: Path | RenderSpec, out: Path, **options: Any) -> None:
+def recognizer(
+    dataset: Path | RenderSpec,
+    out: Path,
+    size: str,
+    device: str,
+    start_from: str | None,
+    workers: int | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
     """Train a recognizer on DATASET into the folder OUT, or go on where a run was stopped.
 
-    Train on other images (seed and index) than those that it shall judge: the shipped ones
+    Train on other images (seed and index) than those that it shall read: the shipped ones
     took seeds 6401 and 25601. OUT/recognizer.safetensors is what `score --recognizer OUT` uses.
     """
+    from shapeshd.benchmark.recognizer.network import NetworkConfig
+    from shapeshd.benchmark.recognizer.train import train_recognizer
     from shapeshd.support.progress import emit
 
-    from .recognizer_report import describe_accuracy, train_recognizer
+    from .recognizer_report import describe_accuracy
 
-    result = train_recognizer(dataset, out, options)
-    emit(result.to_json(), describe_accuracy(result, str(out)), as_json=options["as_json"])
+    result = train_recognizer(
+        dataset, out, NetworkConfig(size=_SIZES[size]), settings, device=pick_device(device),
+        start_from=start_from, workers=workers, progress=True,
+    )  # fmt: skip
+    emit(result.to_json(), describe_accuracy(result, str(out)), as_json=as_json)
 
 
 for _command in COMMANDS:

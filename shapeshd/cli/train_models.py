@@ -92,14 +92,14 @@ def _train(
         options |= {"device": place, "group": group, "compiled": not dry_run}
         run = TrainingRun(config, dataset, out, **options)
         if dry_run:
-            plan = plan_of(run, phases)
-            found: dict[str, Any] = {"config": config.to_json(), "plan": plan}
-            text = f"{to_toml(config)}\n{describe_plan(plan)}"
+            plan, results = plan_of(run, phases), {}
         else:
-            found = run.train_all(phases, progress=True, tensorboard=tensorboard)
-            text = describe_results(found, out)
-    if group.first:
-        emit(found, text, as_json=as_json)
+            results = run.train_all(phases, progress=True, tensorboard=tensorboard)
+    if group.first and dry_run:
+        text = f"{to_toml(config)}\n{describe_plan(plan)}"
+        emit({"config": config.to_json(), "plan": plan}, text, as_json=as_json)
+    elif group.first:
+        emit(results, describe_results(results, out), as_json=as_json)
 
 
 @click.command("vae")

@@ -137,9 +137,7 @@ def load_checkpoint(path: Path, kind: str | None = None) -> Checkpoint:
     from safetensors import SafetensorError
     from safetensors.torch import load
 
-    card = read_card(path)
-    if kind is not None and card["kind"] != kind:
-        raise UsageError(f"{path}: is a {card['kind']}, not a {kind}")
+    card = read_card(path, kind)
     data = path.read_bytes()
     start = 8 + int.from_bytes(data[:8], "little")
     header = json.loads(data[8:start])
@@ -157,7 +155,7 @@ def load_checkpoint(path: Path, kind: str | None = None) -> Checkpoint:
         raise ShapesHDError(f"{path}: no safetensors file ({one_line(error)})") from None
 
 
-def read_card(path: Path) -> dict[str, Any]:
+def read_card(path: Path, kind: str | None = None) -> dict[str, Any]:
     """Return the card of the checkpoint at `path`; see `load_checkpoint` for the errors.
 
     The tensors are not read.
@@ -184,6 +182,8 @@ def read_card(path: Path) -> dict[str, Any]:
             f"{path}: has format version {card.format_version}, this program reads "
             f"{FORMAT_VERSION}: use a newer shapeshd"
         )
+    if kind is not None and card.kind != kind:
+        raise UsageError(f"{path}: is a {card.kind}, not a {kind}")
     return card.model_dump()
 
 

@@ -14,7 +14,7 @@ from shapeshd.models.networks.encoder import Encoder
 
 
 class Domain(Protocol):
-    """Data, the networks that fit them, and how what is generated is judged.
+    """Data, the networks that fit them, and the score of what is generated.
 
     Attributes:
         count: samples to train on, numbered from 0; the held-out ones follow.

@@ -1,4 +1,4 @@
-"""Images to train on, StyleGAN2's networks for them, and a recognizer to judge them by."""
+"""Images to train on, StyleGAN2's networks for them, and the recognizer that scores them."""
 
 from __future__ import annotations
 

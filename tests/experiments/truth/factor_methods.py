@@ -5,8 +5,8 @@
 Each method is trained by the phases, losses and loop that images have (`shapeshd train baseline
 METHOD --config factors`), with several seeds; a sample's factors are decoded in closed form, so
 that neither an image nor a recognizer stands between a method and its chi-square. Methods that
-begin alike share their phases. Everything is in benchmark/results/factors.json; the figure shows what
-oscillates during training (figure 1 of the paper).
+begin alike share their phases. Everything is in benchmark/results/factors.json; the figure shows
+what oscillates during training (figure 1 of the paper).
 
 Runs stay in --runs: the same command goes on where it was stopped, and more seeds are added.
 """

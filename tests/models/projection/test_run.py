@@ -25,8 +25,8 @@ from shapeshd.models.networks.encoder import EncoderConfig, build_encoder
 from shapeshd.models.projection.encoder_file import find_encoder, read_encoder
 from shapeshd.models.projection.evaluate import (
     choose_limit,
+    compare_factors,
     factor_distance,
-    judge_factors,
     outer_fence,
 )
 from shapeshd.models.projection.optimize import Projector, shell
@@ -96,10 +96,10 @@ def test_a_factor_is_wrong_in_another_bin() -> None:
         step = 1 if factor.topology == "discrete" else factor.period / factor.bins
         down = bin_indices(true)[column, column] == factor.bins - 1
         found[column, column] += -step if down else step
-    verdict = judge_factors(true, true, found)
+    verdict = compare_factors(true, true, found)
     np.testing.assert_array_equal(verdict.wrong, np.eye(6, dtype=bool))
-    assert verdict.judged.all() and not verdict.errors.any()
-    assert not judge_factors(true, true, true).wrong.any()
+    assert verdict.compared.all() and not verdict.errors.any()
+    assert not compare_factors(true, true, true).wrong.any()
 
 
 def test_a_border_that_the_recognizer_cannot_see_is_no_fault() -> None:
@@ -107,35 +107,35 @@ def test_a_border_that_the_recognizer_cannot_see_is_no_fault() -> None:
     true[:, 0] = 1 / 12 - 0.001  # of a turn, just before a border
     read = true.copy()
     read[:, 0] = 1 / 12 + 0.002
-    assert judge_factors(true, true, read).wrong[:, 0].all()
+    assert compare_factors(true, true, read).wrong[:, 0].all()
     card = {"factors": {"floor_hue": {"largest_error": 0.004 * 360}, "shape": {}}}
-    assert not judge_factors(true, true, read, card).wrong.any()
+    assert not compare_factors(true, true, read, card).wrong.any()
     card["factors"]["floor_hue"]["largest_error"] = 0.002 * 360
-    assert judge_factors(true, true, read, card).wrong[:, 0].all()
+    assert compare_factors(true, true, read, card).wrong[:, 0].all()
     # What it errs by on these very images counts as well, all of them together.
     original = true.copy()
     original[3, 0] -= 0.004
-    verdict = judge_factors(true, original, read)
+    verdict = compare_factors(true, original, read)
     assert not verdict.wrong.any()
     np.testing.assert_allclose(verdict.errors, (0.004, 0, 0, 0, 0, 0), atol=1e-12)
 
 
-def test_what_is_misread_in_the_original_is_not_judged() -> None:
+def test_what_is_misread_in_the_original_is_not_compared() -> None:
     true = truth()
     original, read = true.copy(), true.copy()
     original[2, 1] = (true[2, 1] + 0.3) % 1
     original[4, 4] = (true[4, 4] + 1) % 4
     read[:, 1], read[:, 4] = (true[:, 1] + 0.5) % 1, (true[:, 4] + 2) % 4
-    verdict = judge_factors(true, original, read)
+    verdict = compare_factors(true, original, read)
     expected = np.ones((8, 6), dtype=bool)
     expected[2, 1] = expected[4, 4] = False
-    np.testing.assert_array_equal(verdict.judged, expected)
+    np.testing.assert_array_equal(verdict.compared, expected)
     np.testing.assert_array_equal(verdict.wrong[:, 1], expected[:, 1])
     np.testing.assert_array_equal(verdict.wrong[:, 4], expected[:, 4])
     assert not verdict.errors.any()  # a gross error says nothing of the others
     # However badly a card speaks of a recognizer, a bin in the middle is far enough.
     card = {"factors": {name: {"largest_error": 1e3} for name in NAMES if name != "shape"}}
-    assert judge_factors(true, true, read, card).wrong[:, 1].all()
+    assert compare_factors(true, true, read, card).wrong[:, 1].all()
 
 
 def test_fence() -> None:
@@ -301,7 +301,7 @@ def test_a_folder_of_images_has_residuals_only(checkpoint: Path, tmp_path: Path,
         out,
     )
     assert status == 0
-    assert "has no known factors, so residuals alone judge" in output
+    assert "has no known factors, residuals alone count" in output
     assert "factor in another bin" not in output
     result = json.loads((out / "result.json").read_text())
     assert result["recognizer"] is None and result["summary"]["wrong_factors"] is None
@@ -392,15 +392,15 @@ def test_a_run_of_our_own(tmp_path: Path, run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--count", 0], "--count must be"),
+        (["--count", 0], "count must be"),
         (["--count", 41], "has 40 images, fewer than --count 41"),
-        (["--steps", 2], "--steps must be"),
-        (["--pool", 5], "--pool must be between 6"),
-        (["--batch", 0], "--batch must be"),
-        (["--reference", -1], "--reference must be"),
+        (["--steps", 2], "steps must be"),
+        (["--pool", 5], "pool must be at least starts"),
+        (["--batch", 0], "batch must be"),
+        (["--reference", -1], "reference must be"),
         (["--seed", -1], "seed must be"),
-        (["--limit", -1], "--limit must be above 0"),
-        (["--limit", "nan"], "--limit must be above 0"),
+        (["--limit", -1], "limit must be above 0"),
+        (["--limit", "nan"], "limit must be"),
         (["--encoder", "none.safetensors"], "no such file"),
         (["--encoder", WEIGHTS / "lite.safetensors"], "is a recognizer, not"),
         (["--recognizer", "big"], "no such recognizer"),
@@ -475,5 +475,5 @@ def test_the_recognizer_is_read_in_its_own_size(checkpoint: Path) -> None:
     reader = load_recognizer("lite")
     data = open_training_images(spec(), SIZE)
     read = reader(resized(data.batch(range(20)), reader.size))
-    verdict = judge_factors(uniform_factors(5, 0, 20), read, read, reader.card["accuracy"])
-    assert not verdict.wrong.any() and verdict.judged.mean() > 0.95
+    verdict = compare_factors(uniform_factors(5, 0, 20), read, read, reader.card["accuracy"])
+    assert not verdict.wrong.any() and verdict.compared.mean() > 0.95
