@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,146 +12,26 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from shapeshd.benchmark.recognizer.recognizer import WEIGHTS, load_recognizer
-from shapeshd.dataset.render_spec import RenderSpec
+from shapeshd.benchmark.recognizer.recognizer import WEIGHTS
 from shapeshd.errors import UsageError
-from shapeshd.factors import FACTORS, NAMES, bin_indices, uniform_factors
-from shapeshd.images.resize import resized
-from shapeshd.models import Generator, GeneratorConfig, load_generator, save_generator
-from shapeshd.models.config import Codes, Images
+from shapeshd.factors import NAMES, bin_indices, uniform_factors
+from shapeshd.models import load_generator
 from shapeshd.models.data.images import open_training_images, to_uint8
-from shapeshd.models.networks.encoder import EncoderConfig, build_encoder
-from shapeshd.models.projection.encoder_file import find_encoder, read_encoder
-from shapeshd.models.projection.evaluate import (
-    choose_limit,
-    compare_factors,
-    factor_distance,
-    outer_fence,
-)
 from shapeshd.models.projection.optimize import Projector, shell
 from shapeshd.models.projection.report import describe
 from shapeshd.models.projection.run import choose_images, peak_ratio, residual, summarise
-from shapeshd.support.checkpoint import read_card, save_checkpoint
+from shapeshd.support.checkpoint import read_card
 from tests.support.refusals import check_refusal
-
-SIZE, DIM = 32, 6
-CODES = Codes(latent_dim=DIM, noise_dim=3, head_width=8, head_layers=1)
-IMAGES = Images(size=SIZE, channel_base=128, channel_max=8, feature_dim=8, style_dim=8)
-DATA = "render:5:40"
-QUICK = ("--pool", 64)
+from tests.support.projections import (
+    DATA,
+    DIM,
+    QUICK,
+    SIZE,
+    save_small,
+    spec,
+)
 
 Run = Callable[..., tuple[int, str, str]]
-
-
-def save_small(path: Path, card: dict[str, Any] | None = None, size: int = SIZE) -> Path:
-    torch.manual_seed(0)
-    config = GeneratorConfig(
-        size=size, latent_dim=DIM, style_dim=8, mapping_layers=2, mapping_rate=1.0,
-        normalize_latent=False, channel_base=128, channel_max=8,
-    )  # fmt: skip
-    save_generator(path, Generator(config), card or {})
-    return path
-
-
-def save_encoder(path: Path, **card: Any) -> str:
-    torch.manual_seed(1)
-    config = EncoderConfig(
-        size=SIZE, channel_base=128, channel_max=8, feature_dim=8, noise_dim=3,
-        latent_dim=DIM, head_width=8, head_layers=1,
-    )  # fmt: skip
-    tables = {"domain": "images", "codes": asdict(CODES), "images": asdict(IMAGES)}
-    return save_checkpoint(path, "encoder", build_encoder(config).state_dict(), tables | card)
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    return save_small(tmp_path / "generator.safetensors")
-
-
-def truth(count: int = 8) -> Any:
-    """Factors in the middle of bins, so that nothing is near a border."""
-    bins = bin_indices(uniform_factors(3, 0, count))
-    rows = np.empty(bins.shape)
-    for column, factor in enumerate(FACTORS):
-        width = factor.period / factor.bins
-        whole = factor.topology == "discrete"
-        rows[:, column] = bins[:, column] if whole else factor.low + (bins[:, column] + 0.5) * width
-    return rows
-
-
-def test_distances_of_factors() -> None:
-    a, b = np.zeros((2, 6)), np.zeros((2, 6))
-    a[0], b[0] = (0.95, 0.5, 0.0, 1.0, 3, -30), (0.05, 0.25, 1.0, 2.0, 0, 30)
-    np.testing.assert_allclose(factor_distance(a, b)[0], (0.1, 0.25, 0.0, 1.0, 3, 60), atol=1e-12)
-    np.testing.assert_array_equal(factor_distance(a, b), factor_distance(b, a))
-    assert not factor_distance(a, b)[1].any()
-
-
-def test_a_factor_is_wrong_in_another_bin() -> None:
-    """One factor of each image is moved by a bin: that one is wrong, and it alone."""
-    true = truth(6)
-    found = true.copy()
-    for column, factor in enumerate(FACTORS):
-        step = 1 if factor.topology == "discrete" else factor.period / factor.bins
-        down = bin_indices(true)[column, column] == factor.bins - 1
-        found[column, column] += -step if down else step
-    verdict = compare_factors(true, true, found)
-    np.testing.assert_array_equal(verdict.wrong, np.eye(6, dtype=bool))
-    assert verdict.compared.all() and not verdict.errors.any()
-    assert not compare_factors(true, true, true).wrong.any()
-
-
-def test_a_border_that_the_recognizer_cannot_see_is_no_fault() -> None:
-    true = truth()
-    true[:, 0] = 1 / 12 - 0.001  # of a turn, just before a border
-    read = true.copy()
-    read[:, 0] = 1 / 12 + 0.002
-    assert compare_factors(true, true, read).wrong[:, 0].all()
-    card = {"factors": {"floor_hue": {"largest_error": 0.004 * 360}, "shape": {}}}
-    assert not compare_factors(true, true, read, card).wrong.any()
-    card["factors"]["floor_hue"]["largest_error"] = 0.002 * 360
-    assert compare_factors(true, true, read, card).wrong[:, 0].all()
-    # What it errs by on these very images counts as well, all of them together.
-    original = true.copy()
-    original[3, 0] -= 0.004
-    verdict = compare_factors(true, original, read)
-    assert not verdict.wrong.any()
-    np.testing.assert_allclose(verdict.errors, (0.004, 0, 0, 0, 0, 0), atol=1e-12)
-
-
-def test_what_is_misread_in_the_original_is_not_compared() -> None:
-    true = truth()
-    original, read = true.copy(), true.copy()
-    original[2, 1] = (true[2, 1] + 0.3) % 1
-    original[4, 4] = (true[4, 4] + 1) % 4
-    read[:, 1], read[:, 4] = (true[:, 1] + 0.5) % 1, (true[:, 4] + 2) % 4
-    verdict = compare_factors(true, original, read)
-    expected = np.ones((8, 6), dtype=bool)
-    expected[2, 1] = expected[4, 4] = False
-    np.testing.assert_array_equal(verdict.compared, expected)
-    np.testing.assert_array_equal(verdict.wrong[:, 1], expected[:, 1])
-    np.testing.assert_array_equal(verdict.wrong[:, 4], expected[:, 4])
-    assert not verdict.errors.any()  # a gross error says nothing of the others
-    # However badly a card speaks of a recognizer, a bin in the middle is far enough.
-    card = {"factors": {name: {"largest_error": 1e3} for name in NAMES if name != "shape"}}
-    assert compare_factors(true, true, read, card).wrong[:, 1].all()
-
-
-def test_fence() -> None:
-    residuals = np.arange(101.0)
-    assert outer_fence(residuals) == 75 + 3 * 50
-    assert outer_fence(np.array([4.0])) == 4
-    normal = np.random.default_rng(0).normal(30, 2, 10_000)
-    assert (normal > outer_fence(normal)).sum() <= 1
-    with_some = np.concatenate([normal, np.full(500, 60.0)])
-    assert (with_some > outer_fence(with_some)).sum() == 500
-
-
-def test_the_limit_is_above_what_the_search_leaves() -> None:
-    residuals = np.array([1.0, 1.1, 1.2, 1.3, 9.0])
-    assert choose_limit(residuals, np.empty(0)) == pytest.approx(1.3 + 3 * 0.2)
-    assert choose_limit(residuals, np.array([0.1, 1.5])) == pytest.approx(1.9)
-    assert choose_limit(residuals, np.array([0.1, 12.0])) == 12
 
 
 def test_which_images() -> None:
@@ -244,10 +123,6 @@ def test_the_folder(checkpoint: Path, tmp_path: Path, run: Run) -> None:
     check_sheet(out / "pairs.png", result, data.batch(range(35, 40)))
 
 
-def spec() -> RenderSpec:
-    return RenderSpec(5, 40, SIZE)
-
-
 def check_sheet(path: Path, result: dict[str, Any], targets: torch.Tensor) -> None:
     """A PNG whose first pair is the worst image, enlarged four times."""
     with PILImage.open(path) as picture:
@@ -329,44 +204,6 @@ def test_a_given_seed_gives_the_same(checkpoint: Path, tmp_path: Path, run: Run)
             "--seed", seed, "--recognizer", "none", "--out", out)  # fmt: skip
         found.append(((out / "latents.npy").read_bytes(), (out / "pairs.png").read_bytes()))
     assert found[0] == found[1] != found[2]
-
-
-def test_the_encoder_that_belongs_to_a_generator(tmp_path: Path) -> None:
-    """Beside it, or the one that phase gan began with."""
-    for phase in ("vae", "aae", "gan"):
-        (tmp_path / phase).mkdir()
-    digest = save_encoder(tmp_path / "aae" / "encoder.safetensors")
-    save_encoder(tmp_path / "vae" / "encoder.safetensors", seed=3)
-    gan = tmp_path / "gan" / "generator.safetensors"
-    for card, found in (
-        ({"origin": {"encoder": digest}}, tmp_path / "aae" / "encoder.safetensors"),
-        ({"origin": {"encoder": "0" * 64}}, None),  # --from another run
-        ({"origin": {}}, None),  # a plain GAN
-        ({}, None),
-    ):
-        save_small(gan, card)
-        assert find_encoder(gan) == found
-    vae = save_small(tmp_path / "vae" / "generator.safetensors")
-    assert find_encoder(vae) == tmp_path / "vae" / "encoder.safetensors"
-
-
-def test_reading_an_encoder(tmp_path: Path) -> None:
-    path = tmp_path / "encoder.safetensors"
-    save_encoder(path)
-    state = torch.random.get_rng_state()
-    encoder = read_encoder(path)
-    assert torch.equal(torch.random.get_rng_state(), state)
-    mean, log_variance = encoder(torch.zeros(2, 3, SIZE, SIZE), torch.zeros(2, 3))
-    assert mean.shape == log_variance.shape == (2, DIM)
-    for card, message in (
-        ({"domain": "factors"}, "no images"),
-        ({"codes": None}, "codes must be"),
-        ({"codes": {"latent": 3}}, r"codes\.latent: there is no such key"),
-        ({"codes": {"latent_dim": DIM + 1}}, "has the shape"),
-    ):
-        save_encoder(path, **card)
-        with pytest.raises(UsageError, match=message):
-            read_encoder(path)
 
 
 def test_a_run_of_our_own(tmp_path: Path, run: Run) -> None:
@@ -468,12 +305,3 @@ def test_the_default_folder(
     run("project", "run/gan/generator.safetensors", DATA, *QUICK, "--count", 1, "--steps", 3,
         "--reference", 0, "--recognizer", "none")  # fmt: skip
     assert (tmp_path / "project-run-gan-generator" / "pairs.png").exists()
-
-
-def test_the_recognizer_is_read_in_its_own_size(checkpoint: Path) -> None:
-    """A guard for the test above that trusts it: it does read these renders at 64 pixels."""
-    reader = load_recognizer("lite")
-    data = open_training_images(spec(), SIZE)
-    read = reader(resized(data.batch(range(20)), reader.size))
-    verdict = compare_factors(uniform_factors(5, 0, 20), read, read, reader.card["accuracy"])
-    assert not verdict.wrong.any() and verdict.compared.mean() > 0.95

@@ -1,4 +1,4 @@
-"""How a phase is judged: distances of codes from N(0, I) in closed form, and of whose codes."""
+"""How a phase is evaluated: distances of codes from N(0, I) in closed form, and of whose codes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ from shapeshd.models.training.files import ENCODER, ENCODER_KIND, GENERATOR
 from shapeshd.models.training.posterior import posterior_distance, sliced_wasserstein
 from shapeshd.models.training.trainer import Trainer
 from shapeshd.support.checkpoint import load_checkpoint
-
-from .test_phases import batch_of, new_phase, sample, stir
+from tests.support.phases import (
+    batch_of,
+    new_phase,
+    sample,
+    stir,
+)
 
 
 def normal(n: int, d: int, seed: int = 0) -> Tensor:
