@@ -21,7 +21,6 @@ from shapeshd.models.projection.optimize import Projector, shell
 from shapeshd.models.projection.report import describe
 from shapeshd.models.projection.run import choose_images, peak_ratio, residual, summarise
 from shapeshd.support.checkpoint import read_card
-from tests.support.refusals import check_refusal
 from tests.support.projections import (
     DATA,
     DIM,
@@ -30,6 +29,7 @@ from tests.support.projections import (
     save_small,
     spec,
 )
+from tests.support.refusals import check_refusal
 
 Run = Callable[..., tuple[int, str, str]]
 
