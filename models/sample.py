@@ -32,7 +32,7 @@ from shapeshd.support.checkpoint import SUFFIX
 from shapeshd.support.distributed import core_count
 from shapeshd.support.progress import progress_bar
 
-from .networks.checkpoints import Images, read_generator
+from .networks.checkpoints import ClampedGenerator, read_generator
 
 COLUMNS = 8
 _ZIP = ".zip"
@@ -42,7 +42,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold
 
 
 @dataclass(frozen=True)
-class Choice:
+class SampleRange:
     """Which samples to draw: `start` .. `start` + `count` - 1."""
 
     count: int = 64
@@ -119,7 +119,7 @@ def open_generator(
 def draw_samples(
     source: Source,
     out: Path,
-    choice: Choice,
+    choice: SampleRange,
     *,
     batch: int = 64,
     columns: int | None = None,
@@ -158,7 +158,7 @@ def draw_samples(
     return Samples(out, form, choice.count, choice.start, height, width)
 
 
-def _check(out: Path, choice: Choice, columns: int | None) -> str:
+def _check(out: Path, choice: SampleRange, columns: int | None) -> str:
     """Return which form `out` has, or raise `UsageError` if it cannot be written."""
     suffix = out.suffix.lower()
     if columns is not None:
@@ -182,7 +182,7 @@ def _check(out: Path, choice: Choice, columns: int | None) -> str:
 
 
 def _draw(
-    source: Source, choice: Choice, batch: int, bar: tqdm[Any]
+    source: Source, choice: SampleRange, batch: int, bar: tqdm[Any]
 ) -> Iterator[tuple[int, NDArray[np.uint8]]]:
     """Yield the number and the pixels, uint8 (H, W, 3), of each sample."""
     stop = choice.start + choice.count
@@ -251,7 +251,7 @@ def _open_truncated(
         )
     place = usable_device(device)
     return network_source(
-        Images(network, truncation).to(place).eval(),
+        ClampedGenerator(network, truncation).to(place).eval(),
         network.latent_dim,
         name=text,
         seed=seed,

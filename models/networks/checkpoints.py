@@ -40,8 +40,8 @@ class GeneratorCard(CheckpointCard):
     origin: dict[str, str] = Field(default_factory=dict)
 
 
-class Images(nn.Module):
-    """A generator whose images are cut to [-1, 1], as they would be if they were saved.
+class ClampedGenerator(nn.Module):
+    """A generator whose images are clamped to [-1, 1], as they would be if they were saved.
 
     Args:
         network: any of `ARCHITECTURES`.
@@ -58,7 +58,7 @@ class Images(nn.Module):
         return images.clamp(-1, 1)
 
 
-def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[Images, int]:
+def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[ClampedGenerator, int]:
     """Load a generator to draw images.
 
     Args:
@@ -74,7 +74,7 @@ def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[Imag
         ShapesHDError: likewise.
     """
     network = read_generator(path)
-    return Images(network).to(device).eval(), network.latent_dim
+    return ClampedGenerator(network).to(device).eval(), network.latent_dim
 
 
 def read_generator(path: Path) -> Generator:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shapeshd.models.augment.adaptive_probability import AdaptiveProbability
-from shapeshd.models.augment.augment import augment
+from shapeshd.models.augment.transforms import augment
 from shapeshd.models.config import GAN, RunConfig
 from shapeshd.models.losses import (
     equation_7,

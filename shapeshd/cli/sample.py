@@ -55,10 +55,10 @@ def command(checkpoint: str, out: Path, as_json: bool, **options: Any) -> None:
     under that number.
     """
     from shapeshd.benchmark.sources.registry import SourceOptions
-    from shapeshd.models.sample import Choice, draw_samples, open_generator
+    from shapeshd.models.sample import SampleRange, draw_samples, open_generator
     from shapeshd.support.progress import emit
 
-    choice = Choice(options["count"], options["start"])
+    choice = SampleRange(options["count"], options["start"])
     given = SourceOptions.given(options)
     how = {"seed": options["seed"], "truncation": options["truncation"]}
     with open_generator(

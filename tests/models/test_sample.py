@@ -19,7 +19,7 @@ from shapeshd.benchmark.sources.registry import SourceOptions, open_source
 from shapeshd.errors import ShapesHDError
 from shapeshd.models import Generator, GeneratorConfig, load_generator, save_generator
 from shapeshd.models.data.images import to_uint8
-from shapeshd.models.sample import Choice, draw_samples, open_generator
+from shapeshd.models.sample import SampleRange, draw_samples, open_generator
 from shapeshd.support.atomic_files import publish
 from tests.support.refusals import check_refusal
 
@@ -236,7 +236,7 @@ def test_whole_or_not_at_all(
         open_generator(str(checkpoint), options=SourceOptions(batch=BATCH)) as source,
         pytest.raises(type(failure)),
     ):
-        draw_samples(Breaks(source), tmp_path / name, Choice(3 * BATCH), batch=BATCH)
+        draw_samples(Breaks(source), tmp_path / name, SampleRange(3 * BATCH), batch=BATCH)
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 

@@ -10,7 +10,7 @@ import torch
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from shapeshd.models.augment.augment import (
+from shapeshd.models.augment.transforms import (
     AugmentConfig,
     Parameters,
     draw,

@@ -39,7 +39,7 @@ from shapeshd.benchmark.sources.networks.generator import (
 )
 from shapeshd.benchmark.sources.options import ENTRY_HINT, SourceOptions
 from shapeshd.errors import ShapesHDError, UsageError
-from shapeshd.models.networks.checkpoints import Images
+from shapeshd.models.networks.checkpoints import ClampedGenerator
 from shapeshd.models.networks.generator import Generator, GeneratorConfig
 from shapeshd.support.checkpoint import load_weights
 
@@ -207,7 +207,7 @@ def build_network(layout: Layout, size: int, name: str) -> nn.Module:
         tensors[key] = stored.read().reshape(shape)
     load_weights(network, tensors, Path(name))
     _clamp(network, layout)
-    wrapped: nn.Module = Images(network)
+    wrapped: nn.Module = ClampedGenerator(network)
     if layout.classes:
         parts = (layout.embedding[key].read() for key in ("weight", "bias"))
         return LabelledNetwork(wrapped, *parts)

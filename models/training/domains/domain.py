@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from shapeshd.models.augment.augment import AugmentConfig
+from shapeshd.models.augment.transforms import AugmentConfig
 from shapeshd.models.networks.encoder import Encoder
 
 
@@ -20,7 +20,7 @@ class Domain(Protocol):
         count: samples to train on, numbered from 0; the held-out ones follow.
         held_out: how many of these there are.
         feature_dim: components of the trunk's features.
-        known_law: whether the distribution of the data is known, so that there is a score.
+        known_distribution: whether the distribution of the data is known, so that there is a score.
         why_no_score: one line that says why, if not.
     """
 

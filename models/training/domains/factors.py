@@ -20,7 +20,7 @@ from shapeshd.benchmark.recognizer.network import Reading
 from shapeshd.benchmark.recognizer.recognizer import decode_reading, encode_factors
 from shapeshd.errors import UsageError
 from shapeshd.factors import SHAPES, FloatArray, uniform_factors
-from shapeshd.models.augment.augment import AugmentConfig
+from shapeshd.models.augment.transforms import AugmentConfig
 from shapeshd.models.config import RunConfig
 from shapeshd.models.networks.blocks import Perceptron
 from shapeshd.models.networks.encoder import Encoder, Head

@@ -16,7 +16,7 @@ from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray
 from shapeshd.images.resize import check_image_size, resized
-from shapeshd.models.augment.augment import PAPER, SAFE, TRANSFORMS, AugmentConfig
+from shapeshd.models.augment.transforms import PAPER, SAFE, TRANSFORMS, AugmentConfig
 from shapeshd.models.config import Codes, Images, RunConfig
 from shapeshd.models.data.images import (
     batches,

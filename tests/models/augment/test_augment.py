@@ -13,8 +13,8 @@ from scipy import stats
 from torch import Tensor
 
 from shapeshd.errors import UsageError
-from shapeshd.models.augment import image_transforms
-from shapeshd.models.augment.augment import (
+from shapeshd.models.augment import operations
+from shapeshd.models.augment.transforms import (
     GROUPS,
     PAPER,
     SAFE,
@@ -238,7 +238,7 @@ def test_second_derivatives_of_the_filter() -> None:
     x = noise(1, 1, 22, 22).requires_grad_()
 
     def function(x: Tensor) -> Tensor:
-        return image_transforms.amplify(x, gains).pow(3)
+        return operations.amplify(x, gains).pow(3)
 
     assert torch.autograd.gradcheck(function, x, fast_mode=True)
     assert torch.autograd.gradgradcheck(function, x, fast_mode=True)

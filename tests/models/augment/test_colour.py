@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from torch import Tensor
 
-from shapeshd.models.augment.augment import (
+from shapeshd.models.augment.transforms import (
     GROUPS,
     AugmentConfig,
     apply,

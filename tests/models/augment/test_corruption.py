@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from scipy import ndimage, stats
 
-from shapeshd.models.augment import image_transforms
-from shapeshd.models.augment.augment import (
+from shapeshd.models.augment import operations
+from shapeshd.models.augment.transforms import (
     AugmentConfig,
     apply,
     draw,
@@ -18,7 +18,7 @@ from tests.support.augmented import LEAST_P_VALUE, MANY, generator, noise, only
 
 
 def test_octaves_sum_to_the_identity_and_each_passes_its_own() -> None:
-    octaves = image_transforms._OCTAVES.numpy()
+    octaves = operations._OCTAVES.numpy()
     assert octaves.shape == (4, 43)
     np.testing.assert_allclose(octaves.sum(0), np.eye(1, 43, 21)[0], atol=1e-15)
     # By the definition: sym2 is db2, whose low-pass is ((1 +- sqrt 3), (3 +- sqrt 3)) / 4 sqrt 2.
@@ -48,7 +48,7 @@ def test_filter_is_scipys_along_both_axes() -> None:
     parameters = only("filter", 5, (30, 26))
     y = apply(x, parameters)
     for before, after, gains in zip(x.numpy(), y.numpy(), parameters.gains.numpy(), strict=True):
-        taps = gains @ image_transforms._OCTAVES.numpy()
+        taps = gains @ operations._OCTAVES.numpy()
         wanted = ndimage.convolve1d(before, taps, axis=1, mode="mirror")
         wanted = ndimage.convolve1d(wanted, taps, axis=2, mode="mirror")
         np.testing.assert_allclose(after, wanted, atol=1e-10)

@@ -11,8 +11,8 @@ import pytest
 import torch
 from scipy import ndimage, stats
 
-from shapeshd.models.augment import image_transforms
-from shapeshd.models.augment.augment import (
+from shapeshd.models.augment import operations
+from shapeshd.models.augment.transforms import (
     GROUPS,
     STRENGTHS,
     AugmentConfig,
@@ -66,9 +66,7 @@ def test_the_filters_reconstruct_and_are_those_of_the_9_7_wavelets() -> None:
             factor[1] -= root
             line = np.convolve(line, factor)
         lines.append((line / line.sum()).real)
-    for ours, wanted in zip(
-        (image_transforms._ENLARGE, image_transforms._REDUCE), lines, strict=True
-    ):
+    for ours, wanted in zip((operations._ENLARGE, operations._REDUCE), lines, strict=True):
         whole = np.array([*ours[:0:-1], *ours])
         np.testing.assert_allclose(whole / whole.sum(), wanted, atol=1e-12)
     both = np.convolve(2 * lines[0], lines[1])[1::2]  # at even distances from the middle

@@ -3,7 +3,7 @@
 Whatever a discriminator sees, real or made, is transformed at random first, each transform with
 probability p, and p follows how far the discriminator overfits. Order, distributions and strengths
 are the paper's. As there, all that moves pixels is one matrix per image and one resampling, and
-all that changes colours is one matrix per image; `image_transforms` carries them out.
+all that changes colours is one matrix per image; `operations` carries them out.
 
 **Which transforms.** A transform that moves a factor of 3DShapesHD hides from the discriminator
 what the score measures, and teaches it to the generator where it leaks. So the default, `SAFE`
@@ -41,7 +41,7 @@ from torch import Tensor
 from shapeshd.errors import UsageError
 from shapeshd.models.networks.layers import full_precision
 
-from .image_transforms import REACH, amplify, inside, recolour, resample
+from .operations import REACH, amplify, inside, recolour, resample
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "pixel": ("flip", "rotate90", "translate"),
