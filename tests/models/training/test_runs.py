@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from shapeshd.errors import MissingPackageError
 from shapeshd.factors import uniform_factors
+from shapeshd.models.augment.transforms import TRANSFORMS
 from shapeshd.models.config_file import load_config, to_toml
 from shapeshd.models.methods import METHODS
 from shapeshd.models.training.domains import images as image_domain
@@ -305,3 +306,13 @@ def test_tensorboard_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert str(caught.value) == (
         "--tensorboard needs tensorboard: pip install 'shapeshd[tensorboard]'"
     )
+
+
+def test_every_set_of_transforms_can_be_reached(tmp_path: Path) -> None:
+    found = {
+        kind: tiny_run("images", tmp_path, gan={"augment": kind}).domain.augmentation(kind)
+        for kind in ("none", "safe", "paper", "all")
+    }
+    assert found.pop("none") is None
+    sets = [set(config.transforms) for config in found.values() if config is not None]
+    assert sets[0] < sets[1] < sets[2] == set(TRANSFORMS)
