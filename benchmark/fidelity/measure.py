@@ -15,6 +15,7 @@ from torch import Tensor
 from shapeshd.benchmark.recognizer.data import images_in_common
 from shapeshd.benchmark.recognizer.reader import Reader, piece_length, read_factors
 from shapeshd.benchmark.recognizer.recognizer import Recognizer
+from shapeshd.benchmark.result.fidelity import FidelityRecord
 from shapeshd.benchmark.scoring.distributed import Ranks
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.checks import whole_number
@@ -164,18 +165,19 @@ class Fidelity:
         self.sample = MeasurementFiles(folder, "sample", self.images, self._length)
         self.real = MeasurementFiles(folder, "real", _REAL_PER_IMAGE * self.images, self._length)
 
-    def matches(self, entry: object) -> bool:
-        """Tell whether an entry of a result is what this would measure."""
-        return isinstance(entry, dict) and entry.get("settings") == self.settings
+    def matches(self, entry: FidelityRecord | None) -> bool:
+        """Tell whether what a result says of fidelity is what this would measure."""
+        return entry is not None and entry.settings.to_json() == self.settings
 
-    def exceeded(self, entry: object) -> int | None:
+    def exceeded(self, entry: FidelityRecord | None) -> int | None:
         """Return of how many images an entry is, if it is of the same kind and of more than N."""
-        if not isinstance(entry, dict) or not isinstance(entry.get("settings"), dict):
+        if entry is None or not self.matches(
+            entry.model_copy(
+                update={"settings": entry.settings.model_copy(update={"images": self.images})}
+            )
+        ):
             return None
-        settings = entry["settings"]
-        if {**settings, "images": self.images} != self.settings:
-            return None
-        return settings["images"] if settings["images"] > self.images else None
+        return entry.settings.images if entry.settings.images > self.images else None
 
     def collect(self, first: int, images: Tensor, factors: FloatArray) -> None:
         """Measure a piece of the source unless that is done.

@@ -2,20 +2,72 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from shapeshd.benchmark.report.table import REAL, reference_rows, source_row
-from shapeshd.benchmark.report.terminal import significant_parts_text
+from shapeshd.benchmark.report.tables import (
+    REAL,
+    ScoreRow,
+    distribution_name,
+    largest_significant,
+    outside_text,
+    reference_rows,
+    source_row,
+)
 from shapeshd.benchmark.result.files import RESULT
 from shapeshd.benchmark.result.read import read_result, result_files
-from shapeshd.benchmark.statistics.measurement_error import distribution_words
+from shapeshd.benchmark.result.schema import Entry, Result, ScoreRecord
 
-from .comparability import comparison_warnings, model_name, recognizer_words
-from .order import Place, places, ranking_value
-from .row import fidelity_cells, leaderboard_row
+from .ranking import Place, places
+from .row import (
+    Row,
+    fidelity_cells,
+    fidelity_settings,
+    leaderboard_row,
+    model_name,
+    recognizer_identity,
+    recognizer_name,
+    scene_name,
+)
+
+
+@dataclass(frozen=True)
+class ComparisonRow(ScoreRow):
+    """A row of a comparison: a source, or a reference, whose further fields are empty.
+
+    Attributes:
+        rank: such as "1="; see `Place`.
+        mainly_wrong: the largest significant part of D.
+        recognizer: its name, and how often it is right.
+        fidelity: see `fidelity_cells`.
+        numbers: see `Comparison.leaderboard_rows`.
+    """
+
+    rank: str
+    mainly_wrong: str
+    recognizer: str
+    fidelity: tuple[str, str, str]
+    numbers: Row
+
+    @classmethod
+    def of(
+        cls,
+        row: ScoreRow,
+        *,
+        rank: str = "",
+        mainly_wrong: str = "",
+        recognizer: str = "",
+        fidelity: tuple[str, str, str] = ("", "", ""),
+        numbers: Row | None = None,
+    ) -> ComparisonRow:
+        """Return the row with further fields."""
+        shared = {field.name: getattr(row, field.name) for field in fields(row)}
+        return cls(
+            **shared, rank=rank, mainly_wrong=mainly_wrong, recognizer=recognizer,
+            fidelity=fidelity, numbers=numbers or {},
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -30,46 +82,33 @@ class Comparison:
         warnings: why some of them do not compare, one line each.
     """
 
-    results: tuple[Mapping[str, Any], ...]
+    results: tuple[Result | Entry, ...]
     paths: tuple[Path, ...]
     names: tuple[str, ...]
     places: tuple[Place, ...]
     warnings: tuple[str, ...]
 
-    def rows(self) -> list[dict[str, Any]]:
-        """Return the rows of the table, the best first, the references below.
-
-        Each is a row of `result_rows`; a source's has in addition rank, guilt, recognizer and
-        quality (texts), and numbers, see `leaderboard_rows`.
-        """
+    def rows(self) -> list[ComparisonRow]:
+        """Return the rows of the table, the best first, the references below."""
         listed = zip(self.results, self.names, self.leaderboard_rows(), strict=True)
         rows = [
-            {
-                **source_row(result, name),
-                "rank": numbers["rank_text"],
-                "significant_parts_text": significant_parts_text(result),
-                "recognizer": recognizer_words(result),
-                "fidelity": fidelity_cells(result),
-                "numbers": numbers,
-            }
+            ComparisonRow.of(
+                source_row(result, name),
+                rank=numbers["rank_text"],
+                mainly_wrong=largest_significant(result),
+                recognizer=recognizer_name(result),
+                fidelity=fidelity_cells(result),
+                numbers=numbers,
+            )
             for result, name, numbers in listed
         ]
-        references = {row["name"]: row for row in self._references()}
-        return rows + [
-            {
-                "rank": "",
-                "significant_parts_text": "",
-                "recognizer": "",
-                "fidelity": ("", "", ""),
-                **row,
-            }
-            for row in sorted(references.values(), key=lambda row: row["value"])
-        ]
+        return rows + [ComparisonRow.of(row) for row in self._references()]
 
-    def leaderboard_rows(self) -> list[dict[str, Any]]:
-        """Return `leaderboard_row` of each source, with its rank and the names not told from it.
+    def leaderboard_rows(self) -> list[Row]:
+        """Return `leaderboard_row` of each source, with its rank and the names equal to it.
 
-        ``rank`` is a number, ``rank_text`` ends in "=" where it is shared.
+        ``rank`` is a number, ``rank_text`` ends in "=" where it is shared; ``not_different_from``
+        names the results from which it is not significantly different.
         """
         return [
             {
@@ -77,21 +116,27 @@ class Comparison:
                 "rank_text": str(place),
                 **leaderboard_row(result),
                 "model": name,
-                "not_told_from": [self.names[other] for other in place.not_told_from],
+                "not_different_from": [self.names[other] for other in place.not_different_from],
             }
             for result, name, place in zip(self.results, self.names, self.places, strict=True)
         ]
 
-    def _references(self) -> Iterable[dict[str, Any]]:
-        several = len({result["recognizer"]["name"] for result in self.results}) > 1
-        distributions = len(set(map(distribution_words, self.results))) > 1
+    def _references(self) -> list[ScoreRow]:
+        """Return the references of all results, each once, the best first."""
+        rows = {row.name: row for row in self._all_references()}
+        return sorted(rows.values(), key=lambda row: row.value)
+
+    def _all_references(self) -> Iterable[ScoreRow]:
+        several = len({result.recognizer.name for result in self.results}) > 1
+        distributions = len(set(map(distribution_name, self.results))) > 1
         for result in self.results:
             for row in reference_rows(result):
+                name = row.name
                 if distributions:  # each distribution has its own bins
-                    row["name"] += f", {distribution_words(result)}"
-                if several and row["name"].startswith(REAL):  # each recognizer has its own
-                    row["name"] += f" {result['recognizer']['name']}"
-                yield row
+                    name += f", {distribution_name(result)}"
+                if several and row.name.startswith(REAL):  # each recognizer has its own
+                    name += f" {result.recognizer.name}"
+                yield replace(row, name=name)
 
     def to_json(self) -> dict[str, Any]:
         """Return the rows of the sources with their numbers as measured, ready for JSON."""
@@ -101,26 +146,25 @@ class Comparison:
                 {
                     "name": name,
                     "rank": numbers["rank"],
-                    "not_told_from": numbers["not_told_from"],
+                    "not_different_from": numbers["not_different_from"],
                     "path": str(path),
-                    "samples": result["samples"],
-                    "protocol": result.get("protocol"),
-                    "distribution": (result.get("distribution") or {}).get("digest"),
-                    "outside": result.get("outside"),
+                    "samples": result.samples,
+                    "protocol": result.protocol,
+                    "distribution": result.distribution and result.distribution.digest,
+                    "outside": result.outside and result.outside.to_json(),
                     "recognizer": {
-                        key: result["recognizer"].get(key) for key in ("name", "digest")
+                        "name": result.recognizer.name,
+                        "digest": result.recognizer.digest,
                     },
-                    "scene": result.get("scene"),
-                    "reduced_chi_square": result["fit"]["prediction"]["reduced_chi_square"],
-                    "divergence": result["fit"]["divergence"],
-                    "significant": [
-                        p["name"] for p in result["decomposition"]["parts"] if p["significant"]
-                    ],
-                    "fidelity": result.get("fidelity"),
+                    "scene": result.scene and result.scene.to_json(),
+                    "reduced_chi_square": result.fit.prediction.reduced_chi_square.to_json(),
+                    "divergence": result.fit.divergence.to_json(),
+                    "significant": [part.name for part in result.decomposition.significant],
+                    "fidelity": result.fidelity and result.fidelity.to_json(),
                 }
                 for result, path, name, numbers in listed
             ],
-            "references": [row for row in self.rows() if not row["own"]],
+            "references": [asdict(row) for row in self._references()],
             "warnings": list(self.warnings),
         }
 
@@ -135,10 +179,10 @@ def compare(paths: Sequence[Path]) -> Comparison:
     Raises:
         UsageError: if there is none, or one is missing, named twice, no result, or of a newer
             format.
-        ShapesHDError: if one is incomplete.
+        ShapesHDError: if a field of one is missing, unknown or of the wrong type.
     """
     read = [(read_result(file), file) for file in result_files(paths)]
-    read.sort(key=lambda found: ranking_value(found[0]))
+    read.sort(key=lambda found: found[0].divergence_value)
     results = tuple(result for result, _ in read)
     return Comparison(
         results,
@@ -149,7 +193,7 @@ def compare(paths: Sequence[Path]) -> Comparison:
     )
 
 
-def _names(read: Sequence[tuple[Mapping[str, Any], Path]]) -> tuple[str, ...]:
+def _names(read: Sequence[tuple[ScoreRecord, Path]]) -> tuple[str, ...]:
     """Name each result after its source; after its folder or file, too, where that is needed."""
     plain = [model_name(result) for result, _ in read]
     return tuple(
@@ -160,3 +204,28 @@ def _names(read: Sequence[tuple[Mapping[str, Any], Path]]) -> tuple[str, ...]:
 
 def _place(file: Path) -> str:
     return (file.parent.name or str(file.parent)) if file.name == RESULT else file.stem
+
+
+def comparison_warnings(results: Sequence[ScoreRecord]) -> list[str]:
+    """Say why some results do not compare, one line each; nothing where all do."""
+    checks: list[tuple[str, Callable[[ScoreRecord], str | None]]] = [
+        ("they were read by different recognizers", recognizer_identity),
+        ("they were tested against different distributions", distribution_name),
+        ("they are of different scenes", scene_name),
+        ("they follow different protocols", lambda result: result.protocol or "none"),
+        ("they have different numbers of samples", lambda result: f"{result.samples:,}"),
+        (
+            "their images differ in size",
+            lambda result: f"{result.images.width} x {result.images.height}",
+        ),
+        ("the fidelity of their images was measured differently", fidelity_settings),
+    ]
+    found = []
+    for what, name in checks:
+        named = dict.fromkeys(text for text in map(name, results) if text is not None)
+        if len(named) > 1:
+            found.append(f"{what}: {', '.join(named)}")
+    found += [
+        f"{model_name(result)}: {outside_text(result)}" for result in results if result.is_infinite
+    ]
+    return found

@@ -7,76 +7,80 @@ holds no folder of the machine on which it was made.
 
 from __future__ import annotations
 
-import json
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from shapeshd.benchmark.result.fidelity import FidelityRecord
 from shapeshd.benchmark.result.files import ENTRY_FORMAT
+from shapeshd.benchmark.result.read import save_result
+from shapeshd.benchmark.result.schema import Entry, PartRecord, Result, ScoreRecord
 from shapeshd.errors import UsageError
-from shapeshd.support.atomic_files import replace_file
 
-from .comparability import model_name
 from .compare import Comparison
+from .row import model_name
 
-_KEPT = (
-    *("format_version", "created", "versions", "images", "scene", "protocol", "samples", "seed"),
-    *("distribution", "outside", "fit", "references", "detection_limit", "verdict"),
-)
+_ACCURACY = ("images", "joint_accuracy")
 _TIMES = ("seconds", "images_per_second")
 _MOST_PARTS = 5
 _FOLDERS = re.compile(r"(?<![\w./~-])~?/(?=[^\s/])(?:[^\s/:'\"=,]+/)*")
 
 
-def entry_of(result: Mapping[str, Any], model: str | None = None) -> dict[str, Any]:
-    """Return the entry of a result, ready for JSON.
+def entry_of(result: Result | Entry, model: str | None = None) -> Entry:
+    """Return the entry of a result.
 
     Args:
         result: what result.json holds, or another entry.
         model: what to call the model; by default the source's name.
     """
-    parts = result["decomposition"]["parts"]
-    recognizer, run = result["recognizer"], result.get("run", {})
-    accuracy = recognizer.get("accuracy")
-    return {
-        "format": ENTRY_FORMAT,
-        "model": without_folders(model or model_name(result)),
-        "source": _without_folders_inside(result["source"]),
-        "recognizer": {
-            "name": PurePath(recognizer["name"]).name,
-            **{key: recognizer.get(key) for key in ("digest", "size", "noise_floor")},
-            "accuracy": accuracy
-            and {key: accuracy[key] for key in ("images", "joint_accuracy") if key in accuracy},
-        },
-        **{key: result[key] for key in _KEPT if key in result},
-        "fidelity": _fidelity(result.get("fidelity")),
-        "decomposition": {
-            "parts": _largest(parts),
-            "number_of_parts": result["decomposition"].get("number_of_parts", len(parts)),
-        },
-        "run": {
-            "device": run.get("device"),
-            # The times of a run that went on are those of its last part alone.
-            **{key: run[key] for key in _TIMES if key in run and not run.get("resumed")},
-            "command": command_words(run.get("command")),
-        },
-    }
+    values = result.to_json()
+    parts, accuracy = result.decomposition.parts, values["recognizer"]["accuracy"]
+    kept = {name: value for name, value in values.items() if name in ScoreRecord.model_fields}
+    return Entry.model_validate(
+        {
+            **kept,
+            "format": ENTRY_FORMAT,
+            "model": without_folders(model or model_name(result)),
+            "source": _without_folders_inside(values["source"]),
+            "recognizer": {
+                **values["recognizer"],
+                "name": PurePath(result.recognizer.name).name,
+                "accuracy": accuracy and {key: accuracy[key] for key in _ACCURACY},
+            },
+            "fidelity": _fidelity(result.fidelity),
+            "decomposition": {
+                "parts": _largest(parts),
+                "number_of_parts": result.decomposition.number_of_parts or len(parts),
+            },
+            "run": {
+                "device": result.run.device,
+                # The times of a run that went on are those of its last part alone.
+                **{
+                    key: values["run"][key]
+                    for key in _TIMES
+                    if key in values["run"] and not result.run.resumed
+                },
+                "command": command_without_folders(result.run.command),
+            },
+        }
+    )
 
 
-def _fidelity(found: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    if not found:
+def _fidelity(found: FidelityRecord | None) -> dict[str, Any] | None:
+    if found is None:
         return None
-    kept = {key: found[key] for key in found if key not in ("examples", "command")}
-    return {**_without_folders_inside(kept), "command": command_words(found.get("command"))}
+    kept = {key: value for key, value in found.to_json().items() if key != "examples"}
+    command = command_without_folders(found.command)
+    return {**_without_folders_inside(kept), "command": command}
 
 
-def _largest(parts: list[Any]) -> list[Any]:
+def _largest(parts: Sequence[PartRecord]) -> list[PartRecord]:
     """Return the largest parts of D, in their order; all significant ones before any other."""
     order = sorted(
         range(len(parts)),
-        key=lambda row: (not parts[row]["significant"], -parts[row]["delta"]["value"]),
+        key=lambda row: (not parts[row].significant, -parts[row].delta.value),
     )
     return [parts[row] for row in sorted(order[:_MOST_PARTS])]
 
@@ -88,7 +92,7 @@ def without_folders(text: str) -> str:
     return _FOLDERS.sub("", text)
 
 
-def command_words(command: str | None) -> str | None:
+def command_without_folders(command: str | None) -> str | None:
     """Return a command line without ``--out`` and the folders of this machine."""
     try:
         words = iter(shlex.split(command or ""))
@@ -106,12 +110,12 @@ def command_words(command: str | None) -> str | None:
 def _without_folders_inside(value: Any) -> Any:
     if isinstance(value, str):
         return without_folders(value)
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return {key: _without_folders_inside(item) for key, item in value.items()}
     return [_without_folders_inside(item) for item in value] if isinstance(value, list) else value
 
 
-def write_entry(result: Mapping[str, Any], path: Path, model: str | None = None) -> Path:
+def write_entry(result: Result | Entry, path: Path, model: str | None = None) -> Path:
     """Write the entry of a result as JSON.
 
     Args:
@@ -119,8 +123,7 @@ def write_entry(result: Mapping[str, Any], path: Path, model: str | None = None)
         path: the file; its folder must exist.
         model: as of `entry_of`.
     """
-    text = json.dumps(entry_of(result, model), indent=1) + "\n"
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    save_result(entry_of(result, model), path)
     return path
 
 

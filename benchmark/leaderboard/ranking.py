@@ -9,7 +9,7 @@ splits them in one of twenty cases, however many they are. A model's rank is one
 number of models that are better than it and significantly different from it. Since a pair is
 significantly different exactly if its |z| exceeds one common bound, "better and significantly
 different" is transitive: models of equal rank are never significantly different; models of
-different rank may not be, and `apart` says so.
+different rank may not be, and `significantly_different` says so.
 
 The samples of two models are taken to be independent. Two results of one generator with one seed
 are not.
@@ -18,11 +18,14 @@ are not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from shapeshd.benchmark.report.tables import distribution_name
+from shapeshd.benchmark.result.schema import ScoreRecord
 from shapeshd.factors import FloatArray
 
 LEVEL = 0.05
@@ -42,7 +45,7 @@ def z_scores(values: Sequence[float], errors: Sequence[float]) -> FloatArray:
     return np.where(np.isnan(z), 0.0, z)
 
 
-def told_apart(
+def significantly_different(
     values: Sequence[float], errors: Sequence[float], level: float = LEVEL
 ) -> NDArray[np.bool_]:
     """Return which pairs are significantly different, bool (m, m), symmetric; see the module.
@@ -56,21 +59,61 @@ def told_apart(
     first, second = np.triu_indices(len(z), 1)
     distances = z[first, second]
     order = np.argsort(-distances, kind="stable")
-    apart = np.zeros(z.shape, dtype=bool)
+    different = np.zeros(z.shape, dtype=bool)
     for done, pair in enumerate(order):
         if 2 * stats.norm.sf(distances[pair]) > level / (len(order) - done):
             break
-        apart[first[pair], second[pair]] = apart[second[pair], first[pair]] = True
-    return apart
+        different[first[pair], second[pair]] = different[second[pair], first[pair]] = True
+    return different
 
 
-def ranks(values: Sequence[float], apart: NDArray[np.bool_]) -> list[int]:
+def ranks(values: Sequence[float], different: NDArray[np.bool_]) -> list[int]:
     """Return each model's rank, 1 for the best: one more than those surely better than it.
 
     Args:
-        values: estimates of D, as `told_apart` was given.
-        apart: what it returned.
+        values: estimates of D, as `significantly_different` was given.
+        different: what it returned.
     """
     value = np.asarray(values, dtype=np.float64)
-    better = (value[None, :] < value[:, None]) & apart
+    better = (value[None, :] < value[:, None]) & different
     return [1 + int(count) for count in better.sum(axis=1)]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a result stands.
+
+    Attributes:
+        rank: 1 for the best of its distribution: one more than the results that are surely better.
+        shared: whether another one has the same rank.
+        not_different_from: positions of the results of its distribution from which it is not
+            significantly different.
+    """
+
+    rank: int
+    shared: bool
+    not_different_from: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.rank}=" if self.shared else str(self.rank)
+
+
+def places(results: Sequence[ScoreRecord]) -> list[Place]:
+    """Return the place of each result; results of different distributions are ranked apart."""
+    found: dict[int, Place] = {}
+    groups: dict[str, list[int]] = {}
+    for position, result in enumerate(results):
+        groups.setdefault(distribution_name(result), []).append(position)
+    for group in groups.values():
+        values = [results[position].divergence_value for position in group]
+        errors = [results[position].fit.divergence.standard_error for position in group]
+        different = significantly_different(values, errors)
+        listed = ranks(values, different)
+        for row, position in enumerate(group):
+            others = tuple(
+                other
+                for column, other in enumerate(group)
+                if column != row and not different[row, column]
+            )
+            found[position] = Place(listed[row], listed.count(listed[row]) > 1, others)
+    return [found[position] for position in range(len(results))]

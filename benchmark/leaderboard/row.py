@@ -1,65 +1,103 @@
-"""One result as a row of a leaderboard: raw numbers by name, as a CSV file holds them."""
+"""One result as a row of a leaderboard: its names, and raw numbers as a CSV file holds them."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
-from shapeshd.benchmark.report.fidelity_table import share_words, with_its_interval
-from shapeshd.benchmark.report.formatting import number
-from shapeshd.benchmark.report.table import significant_parts
-from shapeshd.benchmark.statistics.measurement_error import distribution_words
-
-from .comparability import fidelity_of, model_name, scene_words
+from shapeshd.benchmark.report.formatting import Interval, interval, number, percent
+from shapeshd.benchmark.report.tables import distribution_name, share_text
+from shapeshd.benchmark.result.schema import Entry, EstimateRecord, ScoreRecord
 
 Row = dict[str, Any]
 
+_SHORT = 8  # digits of a digest
+_UNKNOWN = "not recorded"
+_FIDELITY = (
+    "fidelity_images",
+    *("residual_psnr", "residual_psnr_low", "residual_psnr_high", "residual_psnr_of_real"),
+    *("beyond_real", "beyond_real_low", "beyond_real_high"),
+    *("fid", "fid_low", "fid_high", "fid_of_real", "features", "fidelity_verdict"),
+)
 
-def leaderboard_row(result: Mapping[str, Any]) -> Row:
+FIDELITY = ("PSNR of re-render, dB (real)", "beyond real images", "FID (real)")
+"""Heads of `fidelity_cells`."""
+
+
+def model_name(result: ScoreRecord) -> str:
+    """Return what an entry calls its model, else what the user called the source, on one line."""
+    given = " ".join(result.model.split()) if isinstance(result, Entry) else ""
+    name = given or result.source.title
+    return "".join(letter if letter.isprintable() else "?" for letter in name)
+
+
+def recognizer_name(result: ScoreRecord) -> str:
+    """Name the recognizer, and how often it is right."""
+    accuracy = result.recognizer.accuracy
+    right = f" ({percent(accuracy.joint_accuracy)} right)" if accuracy else ""
+    return f"{result.recognizer.name}{right}"
+
+
+def scene_name(result: ScoreRecord) -> str:
+    """Name the scene: the recognizer's own where it is known to be another than the installed."""
+    scene = result.scene
+    if scene is None:
+        return _UNKNOWN
+    digest = scene.trained_on if scene.installed is False else scene.sha256
+    return digest[:_SHORT] if digest else _UNKNOWN
+
+
+def recognizer_identity(result: ScoreRecord) -> str:
+    """Name the recognizer so that no other has this name."""
+    return f"{result.recognizer.name} {(result.recognizer.digest or '')[:_SHORT]}".strip()
+
+
+def fidelity_settings(result: ScoreRecord) -> str | None:
+    """Name what decides the numbers of image fidelity; None where there are none."""
+    if result.fidelity is None:
+        return None
+    settings = result.fidelity.settings
+    digest = (settings.features.digest or "")[:_SHORT]
+    return f"{settings.images:,} images, features {settings.features.name} {digest}".strip()
+
+
+def leaderboard_row(result: ScoreRecord) -> Row:
     """Return what a leaderboard says of a result: numbers as measured, not rounded or cut off.
 
     Unbiased estimates below 0 (D) or 1 (reduced chi-square) stay there. Where samples lie outside
     of the distribution, D is infinite, and so is the reduced chi-square. What is not known is None.
     """
-    fit, recognizer, source = result["fit"], result["recognizer"], result["source"]
-    predicted, divergence = fit["prediction"]["reduced_chi_square"], fit["divergence"]
-    significant = significant_parts(result)
-    infinite = is_infinite(result)
+    fit, source = result.fit, result.source
+    worst = next(iter(result.decomposition.significant), None)
     return {
         "model": model_name(result),
-        **_estimate("reduced_chi_square", predicted, infinite),
-        **_estimate("divergence", divergence, infinite),
-        "p_value": fit["p_value"],
-        "passed": result["verdict"]["passed"],
-        "mainly_wrong": significant[0]["name"] if significant else None,
-        "mainly_wrong_divergence": significant[0]["delta"]["value"] if significant else None,
-        "samples": result["samples"],
-        "protocol": result.get("protocol"),
-        "seed": result["seed"],
-        "recognizer": PurePath(recognizer["name"]).name,
-        "recognizer_sha256": recognizer.get("digest"),
-        "source": source["name"],
-        "source_kind": source["kind"],
-        "source_content": source.get("content"),
-        "image_size": result["images"]["width"],
-        "distribution": distribution_words(result),
-        "scene": scene_words(result),
+        **_estimate("reduced_chi_square", fit.prediction.reduced_chi_square, result.is_infinite),
+        **_estimate("divergence", fit.divergence, result.is_infinite),
+        "p_value": fit.p_value,
+        "passed": result.verdict.passed,
+        "mainly_wrong": worst and worst.name,
+        "mainly_wrong_divergence": worst and worst.delta.value,
+        "samples": result.samples,
+        "protocol": result.protocol,
+        "seed": result.seed,
+        "recognizer": PurePath(result.recognizer.name).name,
+        "recognizer_sha256": result.recognizer.digest,
+        "source": source.name,
+        "source_kind": source.kind,
+        "source_content": source.content,
+        "image_size": result.images.width,
+        "distribution": distribution_name(result),
+        "scene": scene_name(result),
         **fidelity_columns(result),
-        "shapeshd": result.get("versions", {}).get("shapeshd"),
-        "created": result.get("created"),
-        "command": result.get("run", {}).get("command"),
+        "shapeshd": result.versions.get("shapeshd"),
+        "created": result.created,
+        "command": result.run.command,
     }
 
 
-def is_infinite(result: Mapping[str, Any]) -> bool:
-    """Whether more samples lie where the distribution has none than errors explain."""
-    return bool((result.get("outside") or {}).get("wrong"))
-
-
-def fidelity_columns(result: Mapping[str, Any]) -> Row:
-    """Return the quality of single images, each number with its 95% interval; None if unknown.
+def fidelity_columns(result: ScoreRecord) -> Row:
+    """Return image fidelity, each number with its 95% interval; None if unknown.
 
     Returns:
         ``residual_psnr``: mean PSNR of an image and the rendering of its recognised factors, dB,
@@ -67,58 +105,44 @@ def fidelity_columns(result: Mapping[str, Any]) -> Row:
         are; ``fid``: on the features named in ``features``, and ``fid_of_real``, what as many
         real images get.
     """
-    found = fidelity_of(result)
+    found = result.fidelity
     if found is None:
         return dict.fromkeys(_FIDELITY)
-    residual, statistics = found["residual"], found["statistics"]
+    psnr = found.residual.psnr
     values = {
-        "fidelity_images": found["settings"]["images"],
-        **_interval("residual_psnr", residual["psnr"]["mean"]),
-        "residual_psnr_of_real": residual["psnr"]["floor"]["mean"]["value"],
-        **_interval("beyond_real", residual["beyond"]),
-        **_interval("fid", statistics["fid"]),
-        "fid_of_real": found["theoretical"]["fid"]["value"],
-        "features": found["settings"]["features"]["name"],
-        "quality_verdict": (found.get("verdict") or {}).get("name"),
+        "fidelity_images": found.settings.images,
+        **_interval("residual_psnr", psnr.mean),
+        "residual_psnr_of_real": psnr.floor.mean.value,
+        **_interval("beyond_real", found.residual.beyond),
+        **_interval("fid", found.statistics.fid),
+        "fid_of_real": found.theoretical.fid.value,
+        "features": found.settings.features.name,
+        "fidelity_verdict": found.verdict.name,
     }
     return {name: values[name] for name in _FIDELITY}
 
 
-FIDELITY = ("PSNR of re-render, dB (real)", "beyond real images", "FID (real)")
-"""Heads of `fidelity_cells`."""
-
-
-def fidelity_cells(result: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Write the quality of single images with intervals; empty texts where it is not known.
+def fidelity_cells(result: ScoreRecord) -> tuple[str, str, str]:
+    """Write image fidelity with intervals; empty texts where it is not known.
 
     In brackets behind: what as many real images get.
     """
-    found = fidelity_of(result)
+    found = result.fidelity
     if found is None:
         return "", "", ""
-    psnr, fid = found["residual"]["psnr"], found["statistics"]["fid"]
-    real = psnr["floor"]["mean"]["value"]
+    psnr = found.residual.psnr
     return (
-        f"{with_its_interval(psnr['mean'])} ({number(real)})",
-        share_words(found["residual"]["beyond"]),
-        f"{with_its_interval(fid)} ({number(found['theoretical']['fid']['value'])})",
+        f"{interval(psnr.mean)} ({number(psnr.floor.mean.value)})",
+        share_text(found.residual.beyond),
+        f"{interval(found.statistics.fid)} ({number(found.theoretical.fid.value)})",
     )
 
 
-_FIDELITY = (
-    "fidelity_images",
-    *("residual_psnr", "residual_psnr_low", "residual_psnr_high", "residual_psnr_of_real"),
-    *("beyond_real", "beyond_real_low", "beyond_real_high"),
-    *("fid", "fid_low", "fid_high", "fid_of_real", "features", "quality_verdict"),
-)
+def _interval(name: str, values: Interval) -> Row:
+    return {name: values.value, f"{name}_low": values.low, f"{name}_high": values.high}
 
 
-def _interval(name: str, values: Mapping[str, float]) -> Row:
-    ends = {f"{name}_{end}": values[end] for end in ("low", "high")}
-    return {name: values["value"], **ends}
-
-
-def _estimate(name: str, values: Mapping[str, float], infinite: bool) -> Row:
+def _estimate(name: str, values: EstimateRecord, infinite: bool) -> Row:
     if infinite:
         return {name: math.inf, f"{name}_low": None, f"{name}_high": None, f"{name}_error": None}
-    return {**_interval(name, values), f"{name}_error": values["standard_error"]}
+    return {**_interval(name, values), f"{name}_error": values.standard_error}

@@ -10,13 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from shapeshd.benchmark.report.figures.score import bin_counts_figure, score_figure
-from shapeshd.benchmark.report.html import both_widths, render_page
+from shapeshd.benchmark.report.figures.style import both_widths
+from shapeshd.benchmark.report.html import render_page
+from shapeshd.benchmark.result.schema import Result
 from shapeshd.errors import UsageError
 from shapeshd.support.atomic_files import replace_file
 
-from .compare import Comparison
+from .compare import Comparison, ComparisonRow
 from .row import FIDELITY
-from .text import RANKS_MEAN
+from .terminal import RANKS_MEAN
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what a spreadsheet would compute
 
@@ -76,7 +78,7 @@ def _raw(value: Any) -> str:
 def comparison_markdown(comparison: Comparison) -> str:
     """Return the table as GitHub's Markdown, with the references below and the warnings."""
     rows = comparison.rows()
-    fidelity = any(row["fidelity"][0] for row in rows)
+    fidelity = any(row.fidelity[0] for row in rows)
     heads = [
         *("rank", "model", "reduced chi-square", "divergence D", "mainly wrong", "samples"),
         *("seed", "recognizer", "source"),
@@ -91,21 +93,21 @@ def comparison_markdown(comparison: Comparison) -> str:
     return "\n".join([intro, "", *lines, "", *(f"- {_escaped(text)}" for text in remarks), ""])
 
 
-def _cells(row: dict[str, Any], fidelity: bool) -> list[str]:
+def _cells(row: ComparisonRow, fidelity: bool) -> list[str]:
     texts = [
-        row["rank"],
-        _escaped(row["name"]),
-        row["interval"],
-        row["divergence"],
-        row["significant_parts_text"],
+        row.rank,
+        _escaped(row.name),
+        row.interval,
+        row.divergence,
+        row.mainly_wrong,
     ]
-    if not row["own"]:
+    if not row.own:
         return [*texts, *[""] * (4 + 3 * fidelity + 1)]
-    numbers = row["numbers"]
-    texts += [f"{numbers['samples']:,}", str(numbers["seed"]), _escaped(row["recognizer"])]
+    numbers = row.numbers
+    texts += [f"{numbers['samples']:,}", str(numbers["seed"]), _escaped(row.recognizer)]
     texts.append(_escaped(numbers["source_kind"]))
     if fidelity:
-        texts += row["fidelity"]
+        texts += row.fidelity
     return [*texts, _code(numbers["command"])]
 
 
@@ -131,9 +133,9 @@ def comparison_page(comparison: Comparison) -> str:
     """Return a self-contained page with the table and the figures."""
     rows = comparison.rows()
     series = [
-        (name, result["bin_counts"])
+        (name, result.bin_counts)
         for name, result in zip(comparison.names, comparison.results, strict=True)
-        if "bin_counts" in result  # an entry of a leaderboard has none
+        if isinstance(result, Result)  # an entry of a leaderboard has none
     ]
     figures = {"score": both_widths(lambda width: score_figure(rows, width))}
     if series:
@@ -145,8 +147,8 @@ def comparison_page(comparison: Comparison) -> str:
             "rows": rows,
             "warnings": comparison.warnings,
             "ranks_mean": RANKS_MEAN,
-            "quality_heads": FIDELITY if any(r["fidelity"][0] for r in rows) else (),
-            "score_words": "; ".join(f"{row['name']}: {row['interval']}" for row in rows) + ".",
+            "fidelity_heads": FIDELITY if any(row.fidelity[0] for row in rows) else (),
+            "score_text": "; ".join(f"{row.name}: {row.interval}" for row in rows) + ".",
             "figures": figures,
         },
     )

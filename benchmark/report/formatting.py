@@ -3,14 +3,45 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
+from typing import Protocol
 
 from shapeshd.factors import FACTORS, NAMES, SHAPES, Factor
 
 MINUS = "\N{MINUS SIGN}"
+HIGHER_ORDER = "higher-order interactions"
+"""What the part of D is called that no factor and no pair has."""
+
 _MOST_DECIMALS = 6
 _MOST_DIGITS = 6
+
+
+class Interval(Protocol):
+    """A value with its interval, such as an `IntervalRecord`."""
+
+    @property
+    def value(self) -> float:
+        """The value."""
+        ...
+
+    @property
+    def low(self) -> float:
+        """Lower end."""
+        ...
+
+    @property
+    def high(self) -> float:
+        """Upper end."""
+        ...
+
+
+class Reported(Interval, Protocol):
+    """An estimate that is not reported below what is possible, such as an `Estimate`."""
+
+    @property
+    def reported(self) -> float:
+        """The value that is shown."""
+        ...
 
 
 def number(value: float, digits: int = 3) -> str:
@@ -27,12 +58,15 @@ def number(value: float, digits: int = 3) -> str:
     return _fixed(value, min(max(0, digits - 1 - size), _MOST_DECIMALS))
 
 
-def estimate(values: Mapping[str, float]) -> tuple[str, str, str]:
-    """Write an `Estimate.to_json()`: its reported value and the two ends of its interval.
+def estimate(values: Reported) -> tuple[str, str, str]:
+    """Write an estimate: its reported value and the two ends of its interval.
 
     All three have the decimals of two significant digits of half the interval's length.
     """
-    value, low, high = values["reported"], values["low"], values["high"]
+    return _with_ends(values.reported, values.low, values.high)
+
+
+def _with_ends(value: float, low: float, high: float) -> tuple[str, str, str]:
     half = (high - low) / 2
     if half <= 0 or not math.isfinite(half):
         return number(value, 4), number(low, 4), number(high, 4)
@@ -44,14 +78,20 @@ def estimate(values: Mapping[str, float]) -> tuple[str, str, str]:
     return _fixed(value, decimals), _fixed(low, decimals), _fixed(high, decimals)
 
 
-def brief(values: Mapping[str, float]) -> str:
-    """Write the reported value of an `Estimate.to_json()` alone; "0" where it is no larger."""
-    return estimate(values)[0] if values["reported"] > 0 else "0"
+def brief(values: Reported) -> str:
+    """Write the reported value of an estimate alone; "0" where it is no larger."""
+    return estimate(values)[0] if values.reported > 0 else "0"
 
 
-def with_interval(values: Mapping[str, float]) -> str:
-    """Write an `Estimate.to_json()` such as "0.0331 [0.0276, 0.0391]"."""
+def with_interval(values: Reported) -> str:
+    """Write an estimate such as "0.0331 [0.0276, 0.0391]"."""
     value, low, high = estimate(values)
+    return f"{value} [{low}, {high}]"
+
+
+def interval(values: Interval) -> str:
+    """Write a value and its interval such as "31.2 [30.8, 31.6]"."""
+    value, low, high = _with_ends(values.value, values.low, values.high)
     return f"{value} [{low}, {high}]"
 
 
@@ -77,9 +117,12 @@ def percent(share: float | None, decimals: int | None = None) -> str:
     return f"{100 * share:.{decimals}f}%".replace("-", MINUS)
 
 
-def part_name(factors: list[str] | tuple[str, ...]) -> str:
-    """Write the name of a part of the divergence: "scale", "floor hue x shape", "the rest"."""
-    return " \N{MULTIPLICATION SIGN} ".join(map(factor_name, factors)) or "three factors and more"
+def part_name(factors: Sequence[str]) -> str:
+    """Write the name of a part of the divergence, such as "scale" or "floor hue x shape".
+
+    The part of no factors is that of higher-order interactions, of three factors and more.
+    """
+    return " \N{MULTIPLICATION SIGN} ".join(map(factor_name, factors)) or HIGHER_ORDER
 
 
 def factor_name(name: str) -> str:
@@ -115,11 +158,6 @@ def unit(name: str) -> str:
     if factor.topology == "discrete":
         return ""
     return "°" if factor.topology == "circle" or factor.unit == "degree" else ""
-
-
-def source_name(result: Mapping[str, Any]) -> str:
-    """Return what the user called the source, on one line."""
-    return " ".join(str(result["source"]["name"]).split()) or "(no name)"
 
 
 def _fixed(value: float, decimals: int) -> str:

@@ -3,83 +3,72 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-from shapeshd.benchmark.statistics.measurement_error import outside_words
-from shapeshd.factors import NAMES
-from shapeshd.support.progress import human_time
+from shapeshd.benchmark.result.fidelity import FidelityRecord
+from shapeshd.benchmark.result.schema import RecognizerRecord, Result
 
-from .fidelity_table import basis, residual_rows, statistic_rows
-from .formatting import brief, number, p_value, part_name, percent, source_name, unit, with_interval
-from .html import write_report
-from .table import score_rows, significant_parts
-
-__all__ = ["describe", "write_report"]
+from .formatting import number, p_value, part_name, percent, unit, with_interval
+from .provenance import run_time
+from .tables import fidelity_basis, outside_text, residual_rows, score_rows, statistic_rows
 
 WIDTH = 100
 _MOST_SIGNIFICANT = 8
 _LONGEST_NAME = 34
 
 
-def describe(result: Mapping[str, Any]) -> str:
-    """Return a table for the terminal, at most `WIDTH` columns wide, what matters most first.
-
-    Args:
-        result: what result.json holds.
-    """
-    fit = result["fit"]
+def describe(result: Result) -> str:
+    """Return a table for the terminal, at most `WIDTH` columns wide, what matters most first."""
+    per_bin = result.fit.prediction.samples / result.fit.bins
     lines = [*_heading(result), ""]
-    rows = [
-        (shortened(row["name"]), row["interval"], row["divergence"]) for row in score_rows(result)
-    ]
+    rows = [(shortened(row.name), row.interval, row.divergence) for row in score_rows(result)]
     lines += table(("", "reduced chi-square", "divergence D"), rows)
-    lines.append(f"  reduced chi-square at {_per_bin(fit)} samples per bin; in brackets: 95%")
+    lines.append(f"  reduced chi-square at {per_bin:g} samples per bin; in brackets: 95%")
     lines += ["", *_parts(result), ""]
-    if entry := result.get("fidelity"):
-        lines += [*_fidelity(entry), ""]
+    if result.fidelity:
+        lines += [*_fidelity(result.fidelity), ""]
     lines += fields(
-        [*_distribution(result), *_facts(result), *_recognizer(result["recognizer"]), *_run(result)]
+        [*_distribution(result), *_facts(result), *_recognizer(result.recognizer), *_run(result)]
     )
     return "\n".join(lines)
 
 
-def _heading(result: Mapping[str, Any]) -> list[str]:
-    text = " ".join(str(result["verdict"]["text"]).split())
-    mark = "ok" if result["verdict"]["passed"] else "DIFFERS"
-    rest = f" ({result['source']['kind']}), {result['samples']:,} samples"
+def _heading(result: Result) -> list[str]:
+    text = " ".join(result.verdict.text.split())
+    mark = "ok" if result.verdict.passed else "DIFFERS"
+    rest = f" ({result.source.kind}), {result.samples:,} samples"
     both = []
-    if entry := result.get("fidelity"):
-        fine = result["verdict"]["passed"] and entry["verdict"]["fidelity"]
-        both = textwrap.wrap(f"{'ok' if fine else 'WRONG'}: {entry['verdict']['text']}", WIDTH)
+    if result.fidelity:
+        joint = result.fidelity.verdict
+        fine = result.verdict.passed and joint.fidelity
+        both = textwrap.wrap(f"{'ok' if fine else 'WRONG'}: {joint.text}", WIDTH)
     return [
-        shortened(source_name(result), WIDTH - len(rest)) + rest,
+        shortened(result.source.title, WIDTH - len(rest)) + rest,
         *both,
         *textwrap.wrap(f"{mark}: {text}", WIDTH),
     ]
 
 
-def _fidelity(entry: Mapping[str, Any]) -> list[str]:
-    limit = percent(entry["residual"]["quantile"], 1)
+def _fidelity(entry: FidelityRecord) -> list[str]:
+    limit = percent(entry.residual.quantile, 1)
     heads = ("residual", "mean", "real images", f"beyond {limit} of real")
     return [
         *table(heads, [row[:4] for row in residual_rows(entry)]),
         "",
         *table(("features", "this source", "a perfect generator"), statistic_rows(entry)),
-        *fields([("fidelity", basis(entry))]),
+        *fields([("fidelity", fidelity_basis(entry))]),
     ]
 
 
-def _per_bin(fit: Mapping[str, Any]) -> str:
-    return f"{fit['prediction']['samples'] / fit['bins']:g}"
-
-
-def _parts(result: Mapping[str, Any]) -> list[str]:
-    significant = significant_parts(result)
+def _parts(result: Result) -> list[str]:
+    significant = result.decomposition.significant
     if not significant:
-        return ["  no factor, pair of factors or rest differs significantly from the distribution"]
+        return [
+            "  no factor, pair of factors or higher-order interaction differs significantly from "
+            "the distribution"
+        ]
     rows = [
-        (part_name(part["factors"]), with_interval(part["delta"]), percent(part["share"], 0))
+        (part_name(part.factors), with_interval(part.delta), percent(part.share, 0))
         for part in significant[:_MOST_SIGNIFICANT]
     ]
     lines = table(("what is wrong", "its part of D", "share"), rows)
@@ -90,78 +79,68 @@ def _parts(result: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _distribution(result: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _distribution(result: Result) -> list[tuple[str, str]]:
     """Say against which distribution a result was tested, unless it is the uniform one."""
-    found, lines = result.get("distribution"), []
-    if found:
-        text = f"{found['text']}, {found['bins']:,} bins"
-        if found["measurement_error"]:
-            own = number(found["measurement_error"]["divergence"], 2)
+    lines = []
+    if found := result.distribution:
+        text = f"{found.text}, {found.bins:,} bins"
+        if found.measurement_error:
+            own = number(found.measurement_error.divergence, 2)
             text += f"; images of it would be read with D = {own}"
         lines.append(("distribution", text))
-    if outside := outside_words(result):
+    if outside := outside_text(result):
         lines.append(("  outside", outside))
     return lines
 
 
-def _facts(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    fit, limit = result["fit"], result["detection_limit"]
-    empty, distances = fit["empty_bins"], fit["distances"]
+def _facts(result: Result) -> list[tuple[str, str]]:
+    fit = result.fit
+    empty, distances = fit.empty_bins, fit.distances
     return [
         (
             "test",
-            f"chi-square {number(fit['reduced_chi_square'], 4)} x {fit['degrees_of_freedom']:,}"
-            f" at {number(fit['expected_per_bin'])} samples per bin, {p_value(fit['p_value'])}",
+            f"chi-square {number(fit.reduced_chi_square, 4)} x {fit.degrees_of_freedom:,}"
+            f" at {number(fit.expected_per_bin)} samples per bin, {p_value(fit.p_value)}",
         ),
-        ("detection limit", f"D = {number(limit['divergence'])} at this number of samples"),
+        (
+            "detection limit",
+            f"D = {number(result.detection_limit.divergence)} at this number of samples",
+        ),
         (
             "empty bins",
-            f"{empty['observed']:,}, expected {number(empty['expected'], 4)}"
-            f" \N{PLUS-MINUS SIGN} {number(empty['deviation'], 2)}",
+            f"{empty.observed:,}, expected {number(empty.expected, 4)}"
+            f" \N{PLUS-MINUS SIGN} {number(empty.deviation, 2)}",
         ),
         (
             "other distances",
-            f"KL {number(distances['kullback_leibler'], 2)} nats, total variation "
-            f"{number(distances['total_variation'])} "
-            f"(ideal sampler {number(distances['total_variation_ideal'])})",
+            f"KL {number(distances.kullback_leibler, 2)} nats, total variation "
+            f"{number(distances.total_variation)} "
+            f"(ideal sampler {number(distances.total_variation_ideal)})",
         ),
     ]
 
 
-def _recognizer(recognizer: Mapping[str, Any]) -> list[tuple[str, str]]:
-    lines = [("recognizer", f"{recognizer['name']}, {recognizer['size']} px")]
-    accuracy = recognizer.get("accuracy")
+def _recognizer(recognizer: RecognizerRecord) -> list[tuple[str, str]]:
+    name, accuracy = f"{recognizer.name}, {recognizer.size} px", recognizer.accuracy
     if not accuracy:
-        return [("recognizer", lines[0][1] + "; its accuracy is not recorded")]
-    lines[0] = (
-        "recognizer",
-        f"{lines[0][1]}; right joint bin for {percent(accuracy['joint_accuracy'])}"
-        f" of {accuracy['images']:,} real images",
-    )
+        return [("recognizer", f"{name}; its accuracy is not recorded")]
+    right = f"right joint bin for {percent(accuracy.joint_accuracy)}"
     errors = [
-        f"{name} {number(found['mean_absolute_error'], 2)}{unit(name)}"
-        for name, found in accuracy["factors"].items()
-        if name in NAMES and found["mean_absolute_error"] is not None
+        f"{factor} {number(found.mean_absolute_error, 2)}{unit(factor)}"
+        for factor, found in (accuracy.factors or {}).items()
+        if found.mean_absolute_error is not None
     ]
-    lines.append(("  mean errors", ", ".join(errors).replace("_", " ")))
-    return lines
+    return [
+        ("recognizer", f"{name}; {right} of {accuracy.images:,} real images"),
+        ("  mean errors", ", ".join(errors).replace("_", " ")),
+    ]
 
 
-def _run(result: Mapping[str, Any]) -> list[tuple[str, str]]:
-    lines, attenuation = [], result.get("attenuation") or {}
-    if attenuation.get("of_this_source") is not None:
-        text = f"{percent(attenuation['of_this_source'], 1)} of this D survives its errors"
-        lines.append(("  attenuation", text))
-    run = result["run"]
-    lines.append(
-        (
-            "run",
-            f"seed {result['seed']}, {human_time(run['seconds'])}, "
-            f"{number(run['images_per_second'])} img/s on {run['device']}"
-            + (f" x {run['world_size']}" if run["world_size"] > 1 else "")
-            + (", resumed" if run["resumed"] else ""),
-        )
-    )
+def _run(result: Result) -> list[tuple[str, str]]:
+    lines = []
+    if result.attenuation and (share := result.attenuation.of_this_source) is not None:
+        lines.append(("  attenuation", f"{percent(share, 1)} of this D survives its errors"))
+    lines.append(("run", f"seed {result.seed}, {run_time(result.run, 'img/s', ', resumed')}"))
     return lines
 
 
@@ -194,13 +173,3 @@ def shortened(text: str, longest: int = _LONGEST_NAME) -> str:
         return text
     tail = (longest - 3) // 2
     return f"{text[: longest - 3 - tail]}...{text[-tail:]}"
-
-
-def significant_parts_text(result: Mapping[str, Any]) -> str:
-    """Say in a few words which part is the largest significant one."""
-    significant = significant_parts(result)
-    return (
-        f"{part_name(significant[0]['factors'])} {brief(significant[0]['delta'])}"
-        if significant
-        else "none"
-    )

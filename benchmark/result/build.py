@@ -1,19 +1,18 @@
-"""The result of a score: everything that is known of it, as JSON."""
+"""Builds the result of a score from its histogram."""
 
 from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import platform
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import scipy
 import torch
+from pydantic import ValidationError
 
 import shapeshd
 from shapeshd.benchmark.recognizer.reader import Reader
@@ -31,23 +30,30 @@ from shapeshd.benchmark.statistics.coupled import decompose_under
 from shapeshd.benchmark.statistics.decomposition import Decomposition
 from shapeshd.benchmark.statistics.measurement_error import (
     MeasurementError,
-    distribution_to_json,
     require_inside,
     split_outside,
 )
 from shapeshd.benchmark.statistics.references import (
     TRAINING_SET,
-    Reference,
     detection_limit,
     ideal_sampler,
     memorizer,
 )
 from shapeshd.distribution import Distribution
+from shapeshd.errors import ShapesHDError
 from shapeshd.factors import BIN_SHAPE, NAMES, IntArray
-from shapeshd.support.atomic_files import replace_file
 
+from .fidelity import FidelityRecord
 from .files import FORMAT, FORMAT_VERSION, HISTOGRAM
-from .verdict import verdict
+from .record import first_problem
+from .schema import (
+    AttenuationRecord,
+    DistributionRecord,
+    RecognizerRecord,
+    ReferenceRecord,
+    Result,
+)
+from .verdict import find, joint_verdict, verdict
 
 
 def build_result(
@@ -60,7 +66,7 @@ def build_result(
     resized: str | None,
     run: Mapping[str, Any],
     distribution: Distribution | None = None,
-) -> tuple[dict[str, Any], Decomposition]:
+) -> tuple[Result, Decomposition]:
     """Return the result of a histogram, and its decomposition.
 
     Args:
@@ -70,50 +76,28 @@ def build_result(
         seed: of the samples.
         side: width and height of the source's images, pixels.
         resized: how they were brought to the recognizer's size; None if they had it.
-        run: how long it took, and where.
+        run: how long it took, and where: the fields of a `RunRecord`.
         distribution: that the samples should follow; None for the uniform one.
 
     Raises:
         UsageError: if there are too few samples.
+        ShapesHDError: if the recognizer's card or the source says what no result can hold.
     """
-    table, inside = counts.reshape(BIN_SHAPE), counts
-    accuracy, floor = reader.card.get("accuracy"), reader.card.get("noise_floor")
+    recognizer = _recognizer(reader)
+    inside, confusions = counts, _confusions(recognizer)
     measurement_error = outside = probabilities = None
     if distribution is not None:
-        measurement_error, probabilities = (
-            MeasurementError.of(distribution, accuracy),
-            distribution.expected(),
-        )
+        measurement_error = MeasurementError.of(distribution, confusions) if confusions else None
+        probabilities = distribution.expected()
         inside, outside = split_outside(counts, distribution, measurement_error)
         require_inside(inside, outside, distribution)
     fit, parts = goodness_of_fit(inside, probabilities), decompose_under(inside, distribution)
     samples = int(counts.sum())
-    references = [ideal_sampler(fit.bins).to_json(), memorizer(TRAINING_SET, fit.bins).to_json()]
-    if distribution is not None:
-        references[0]["deviation"] = fit.prediction.run_deviation
-    if measurement_error:
-        references.insert(1, _as_read(measurement_error, fit).to_json())
-    if floor and distribution is None:  # it was measured under the uniform distribution
-        predicted = floor["reduced_chi_square"]
-        row = {
-            "name": "real images",
-            "divergence": floor["divergence"]["reported"],
-            "reduced_chi_square": predicted["reported"],
-            "deviation": predicted["standard_error"],
-        }
-        references.insert(1, row)
-    kept = None
-    if accuracy and distribution is None:
-        confusions = {name: accuracy["factors"][name]["confusion"] for name in NAMES}
-        kept = attenuation(confusions, parts)
-
-    def marginal(*axes: int) -> list[Any]:
-        rest = tuple(axis for axis in range(len(NAMES)) if axis not in axes)
-        values: list[Any] = table.sum(axis=rest).tolist()
-        return values
-
-    pairs = itertools.combinations(range(len(NAMES)), 2)
-    result = {
+    findings = find(
+        counts, fit, parts, recognizer.accuracy,
+        measurement_error=measurement_error, outside=outside,
+    )  # fmt: skip
+    values = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
@@ -122,7 +106,7 @@ def build_result(
             "python": platform.python_version(),
             "numpy": np.__version__,
             "scipy": scipy.__version__,
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
         },
         "source": {
             "name": source.name,
@@ -137,50 +121,158 @@ def build_result(
             "resized_to": reader.size if resized else None,
             "resized_by": resized,
         },
-        "recognizer": {
-            "name": reader.name,
-            "digest": reader.digest,
-            "size": reader.size,
-            "accuracy": accuracy,
-            "noise_floor": floor,
-        },
+        "recognizer": recognizer,
         "scene": scene_of(reader.card),
         "protocol": PROTOCOL if samples == PER_BIN * fit.bins else None,
         "samples": samples,
         "seed": seed,
-        "distribution": distribution_to_json(distribution, measurement_error),
-        "outside": outside.to_json() if outside else None,
-        "fit": fit.to_json(),
-        "decomposition": parts.to_json(),
-        "bin_counts": bin_counts(inside, probabilities).to_json(),
-        "references": references,
-        "detection_limit": detection_limit(fit.samples, fit.bins).to_json(),
-        "attenuation": kept,
-        "marginals": {name: marginal(axis) for axis, name in enumerate(NAMES)},
-        "pairs": [{"factors": [NAMES[a], NAMES[b]], "counts": marginal(a, b)} for a, b in pairs],
+        "distribution": _distribution(distribution, measurement_error),
+        "outside": outside,
+        "fit": fit,
+        "decomposition": {
+            "total": parts.total,
+            "parts": parts.parts,
+            "summary": parts.summary(),
+        },
+        "bin_counts": bin_counts(inside, probabilities),
+        "references": _references(fit, recognizer, distribution, measurement_error),
+        "detection_limit": detection_limit(fit.samples, fit.bins),
+        "attenuation": AttenuationRecord.model_validate(attenuation(confusions, parts))
+        if confusions and distribution is None
+        else None,
+        **_marginals(counts.reshape(BIN_SHAPE)),
         "histogram": {
             "file": HISTOGRAM,
             "sha256": hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest(),
         },
         "examples": {"file": None},
-        "verdict": verdict(
-            counts, fit, parts, accuracy, measurement_error=measurement_error, outside=outside
-        ),
+        "verdict": verdict(findings, fit),
         "run": dict(run),
     }
-    return result, parts
+    try:
+        return Result.model_validate(values), parts
+    except ValidationError as error:
+        raise ShapesHDError(f"{source.name}: gives no result: {first_problem(error)}") from None
 
 
-def _as_read(measurement_error: MeasurementError, fit: GoodnessOfFit) -> Reference:
-    """Return the row of a perfect source of the distribution, read by this recognizer."""
-    divergence, samples = measurement_error.divergence(), fit.prediction.samples
-    reduced = 1 + (samples - 1) * divergence / fit.degrees_of_freedom
-    return Reference(
-        "the distribution as it is read", divergence, reduced, fit.prediction.run_deviation
+def with_fidelity(
+    result: Result, measured: Mapping[str, Any], *, command: str | None, pictures: str | None
+) -> Result:
+    """Return a result with its image fidelity and the verdict on both.
+
+    Args:
+        result: of the score.
+        measured: settings, residual, statistics and theoretical, as `Fidelity.finish` gives.
+        command: by which it was measured.
+        pictures: the file of images beside their re-renders; None if there is none.
+    """
+    entry = {**measured, "command": command, "examples": {"file": pictures}}
+    placeholder = {"distribution": True, "fidelity": True, "name": "", "text": ""}
+    try:
+        fidelity = FidelityRecord.model_validate({**entry, "verdict": placeholder})
+    except ValidationError as error:
+        raise ShapesHDError(f"image fidelity gives no result: {first_problem(error)}") from None
+    return with_joint_verdict(result.model_copy(update={"fidelity": fidelity}))
+
+
+def with_joint_verdict(result: Result) -> Result:
+    """Return a result whose verdict on distribution and image fidelity is that of its numbers."""
+    if result.fidelity is None:
+        return result
+    found = joint_verdict(result.verdict.passed, result.fit.divergence, result.fidelity.residual)
+    fidelity = result.fidelity.model_copy(update={"verdict": found})
+    return result.model_copy(update={"fidelity": fidelity})
+
+
+def _recognizer(reader: Reader) -> RecognizerRecord:
+    try:
+        return RecognizerRecord.model_validate(
+            {
+                "name": reader.name,
+                "digest": reader.digest,
+                "size": reader.size,
+                "accuracy": reader.card.get("accuracy"),
+                "noise_floor": reader.card.get("noise_floor"),
+            }
+        )
+    except ValidationError as error:
+        raise ShapesHDError(
+            f"{reader.name}: the recognizer's card is damaged: {first_problem(error)}; train it "
+            "anew or take the one that is shipped"
+        ) from None
+
+
+def _confusions(recognizer: RecognizerRecord) -> dict[str, Any] | None:
+    """Return each factor's confusion; None where the recognizer's errors are not known."""
+    factors = recognizer.accuracy.factors if recognizer.accuracy else None
+    return {name: factors[name].confusion for name in NAMES} if factors else None
+
+
+def _distribution(
+    distribution: Distribution | None, measurement_error: MeasurementError | None
+) -> DistributionRecord | None:
+    if distribution is None:
+        return None
+    read = measurement_error and {
+        "divergence": measurement_error.divergence(),
+        "outside": measurement_error.outside,
+    }
+    return DistributionRecord.model_validate(
+        {
+            "text": str(distribution),
+            "digest": distribution.digest,
+            "bins": distribution.bins,
+            "probabilities": distribution.to_json(),
+            "measurement_error": read,
+        }
     )
 
 
-def save_result(result: Mapping[str, Any], path: Path) -> None:
-    """Write a result as JSON; a reader finds the old file or the new one."""
-    text = json.dumps(result, indent=1) + "\n"
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+def _references(
+    fit: GoodnessOfFit,
+    recognizer: RecognizerRecord,
+    distribution: Distribution | None,
+    measurement_error: MeasurementError | None,
+) -> tuple[ReferenceRecord, ...]:
+    """Return the ideal sampler, what real images would get where that is known, the memorizer."""
+    ideal = ReferenceRecord.model_validate(ideal_sampler(fit.bins))
+    known = []
+    if distribution is not None:
+        ideal = ideal.model_copy(update={"deviation": fit.prediction.run_deviation})
+    elif floor := recognizer.noise_floor:  # it was measured under the uniform distribution
+        predicted = floor.reduced_chi_square
+        known.append(
+            ReferenceRecord(
+                name="real images",
+                divergence=floor.divergence.reported,
+                reduced_chi_square=predicted.reported,
+                deviation=predicted.standard_error,
+            )
+        )
+    if measurement_error is not None:
+        divergence, samples = measurement_error.divergence(), fit.prediction.samples
+        known.append(
+            ReferenceRecord(
+                name="the distribution as it is read",
+                divergence=divergence,
+                reduced_chi_square=1 + (samples - 1) * divergence / fit.degrees_of_freedom,
+                deviation=fit.prediction.run_deviation,
+            )
+        )
+    return (ideal, *known, ReferenceRecord.model_validate(memorizer(TRAINING_SET, fit.bins)))
+
+
+def _marginals(table: IntArray) -> dict[str, Any]:
+    """Return the histograms of one factor and of two, of counts of shape `BIN_SHAPE`."""
+    axes = range(len(NAMES))
+
+    def marginal(*kept: int) -> Any:
+        return table.sum(axis=tuple(axis for axis in axes if axis not in kept)).tolist()
+
+    return {
+        "marginals": {name: marginal(axis) for axis, name in enumerate(NAMES)},
+        "pairs": [
+            {"factors": (NAMES[a], NAMES[b]), "counts": marginal(a, b)}
+            for a, b in itertools.combinations(axes, 2)
+        ],
+    }

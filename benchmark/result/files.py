@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-FORMAT, FORMAT_VERSION = "shapeshd-result", 1
-ENTRY_FORMAT = "shapeshd-entry"
-"""Of an entry of a leaderboard, a result without its histograms; its versions are the result's."""
+from typing import Final
+
+FORMAT: Final = "shapeshd-result"
+ENTRY_FORMAT: Final = "shapeshd-entry"
+"""Of an entry of a leaderboard, a result without its histograms."""
+FORMAT_VERSION: Final = 2
+"""Of both. Version 1 had other names; see `migrate`."""
 
 RESULT = "result.json"
 HISTOGRAM = "histogram.npy"

@@ -1,25 +1,26 @@
-"""Reads what `shapeshd score` wrote: folders, result.json files, entries of a leaderboard."""
+"""Reads and writes results and entries: folders of `shapeshd score`, result.json, entries."""
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from shapeshd.benchmark.leaderboard.comparability import fidelity_of, recognizer_words, scene_words
-from shapeshd.benchmark.leaderboard.row import fidelity_columns, leaderboard_row
-from shapeshd.benchmark.report.table import reference_rows, source_row
-from shapeshd.benchmark.report.terminal import significant_parts_text
-from shapeshd.benchmark.statistics.measurement_error import distribution_words, outside_words
+from pydantic import ValidationError
+
 from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.support.atomic_files import replace_file
 
 from .files import ENTRY_FORMAT, FORMAT, FORMAT_VERSION, RESULT
+from .migrate import migrated
+from .record import first_problem
+from .schema import Entry, Result
 
-_NEEDED = ("source", "images", "recognizer", "samples", "fit", "decomposition", "references")
-_DAMAGE = (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError)
-_NEEDED_OF_RESULTS = (*_NEEDED, "bin_counts")
+_ANEW = {
+    FORMAT: "the same `shapeshd score` into a new --out writes it anew",
+    ENTRY_FORMAT: "`shapeshd compare RESULT --entry FOLDER` writes it anew",
+}
 
 
 def result_files(paths: Sequence[Path]) -> list[Path]:
@@ -81,73 +82,59 @@ def _json_of(file: Path) -> Any:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """Read a result, or an entry of a leaderboard.
+def read_result(path: Path) -> Result | Entry:
+    """Read a result, or an entry of a leaderboard, of this format version or an earlier one.
 
     Args:
         path: a file, or the folder of one result.
 
     Raises:
         UsageError: if it is missing, no result, or of a newer format.
-        ShapesHDError: if it is incomplete.
+        ShapesHDError: if a field is missing, unknown or of the wrong type; the message names it.
     """
     files = result_files([path])
     if len(files) > 1:
         raise UsageError(f"{path}: holds {len(files)} results, not one")
     (file,) = files
-    result = _json_of(file)
-    if not isinstance(result, dict) or result.get("format") not in (FORMAT, ENTRY_FORMAT):
+    content = _json_of(file)
+    kind = content.get("format") if isinstance(content, dict) else None
+    if kind not in (FORMAT, ENTRY_FORMAT):
         raise UsageError(f"{file}: is no result of `shapeshd score`")
-    version = result.get("format_version")
-    if not isinstance(version, int) or version < 1:
-        raise UsageError(f"{file}: is no result of `shapeshd score` (format version {version!r})")
+    version = content.get("format_version")
+    if type(version) is not int or version < 1:
+        raise UsageError(f"{file}: is no result of `shapeshd score` (format_version {version!r})")
     if version > FORMAT_VERSION:
         raise UsageError(
-            f"{file}: has format version {version}, but this shapeshd reads up to "
+            f"{file}: has format_version {version}, but this shapeshd reads up to "
             f"{FORMAT_VERSION}; install a newer one"
         )
-    needed = _NEEDED if result["format"] == ENTRY_FORMAT else _NEEDED_OF_RESULTS
-    missing = [key for key in needed if key not in result]
-    if missing:
-        raise ShapesHDError(f"{file}: is incomplete, it lacks {', '.join(missing)}")
-    _try_all(file, result)
-    return result
-
-
-def _try_all(file: Path, result: dict[str, Any]) -> None:
-    """Raise `ShapesHDError` if something is missing that the tables take."""
-    takers = (
-        source_row,
-        reference_rows,
-        significant_parts_text,
-        recognizer_words,
-        distribution_words,
-        outside_words,
-        scene_words,
-        fidelity_of,
-        fidelity_columns,
-        leaderboard_row,
-        _check_rank,
-        _check_texts,
-    )
     try:
-        for take in takers:
-            take(result)
-    except _DAMAGE as error:
-        raise ShapesHDError(f"{file}: is incomplete ({type(error).__name__}: {error})") from None
+        return parse_result(content)
+    except ShapesHDError as error:
+        raise ShapesHDError(f"{file}: {error}; {_ANEW[kind]}") from None
 
 
-def _check_rank(result: dict[str, Any]) -> None:
-    """Raise an error if D or its standard error, by which results are ranked, is no number."""
-    divergence = result["fit"]["divergence"]
-    error = divergence["standard_error"]
-    if not (math.isfinite(divergence["value"]) and math.isfinite(error) and error >= 0):
-        raise ValueError("D or its standard error is not a number")
+def parse_result(content: dict[str, Any]) -> Result | Entry:
+    """Return what a mapping says that a file of any known version holds.
+
+    Raises:
+        ShapesHDError: naming the field that is missing, unknown or of the wrong type.
+    """
+    try:
+        json.dumps(content, ensure_ascii=False).encode()
+        if content.get("format_version") == 1:
+            content = migrated(content)
+        schema = Entry if content.get("format") == ENTRY_FORMAT else Result
+        return schema.model_validate(content)
+    except ValidationError as error:
+        raise ShapesHDError(first_problem(error)) from None
+    except UnicodeEncodeError:
+        raise ShapesHDError("a text holds half a letter, which no file can hold") from None
+    except RecursionError:
+        raise ShapesHDError("is nested too deeply") from None
 
 
-def _check_texts(result: dict[str, Any]) -> None:
-    """Raise an error if a text cannot be written to a file, or the command is none."""
-    json.dumps(result, ensure_ascii=False).encode()
-    for part in (result.get("run") or {}, result.get("fidelity") or {}):
-        if not isinstance(part.get("command"), str | None):
-            raise TypeError("the command is not a text")
+def save_result(result: Result | Entry, path: Path) -> None:
+    """Write a result as JSON; a reader finds the old file or the new one."""
+    text = json.dumps(result.to_json(), indent=1) + "\n"
+    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -16,6 +16,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPORT, RESULT
+from shapeshd.benchmark.result.read import read_result
+from shapeshd.benchmark.result.schema import Result
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.support.workspace import NO_LOCKS
 
@@ -137,23 +139,26 @@ class RunFolder:
                 total.merge(tally)
         return total
 
-    def finished(self, samples: int) -> dict[str, Any] | None:
+    def finished(self, samples: int) -> Result | None:
         """Return the result that lies there, if it is of these settings and so many samples."""
         result = self.earlier()
-        if result is None or self.done.samples != samples or result.get("samples") != samples:
+        if result is None or self.done.samples != samples or result.samples != samples:
             return None
         return result
 
-    def earlier(self) -> dict[str, Any] | None:
-        """Return the result that lies there, of these settings and as many samples or fewer."""
+    def earlier(self) -> Result | None:
+        """Return the result that lies there, of these settings and as many samples or fewer.
+
+        A damaged one counts for none: it is written anew.
+        """
         path = self.out / RESULT
         if not path.exists() or not self.done.samples:
             return None
         try:
-            result = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError:
+            result = read_result(path)
+        except ShapesHDError:
             return None
-        return result if isinstance(result, dict) else None
+        return result if isinstance(result, Result) else None
 
     def close(self) -> None:
         """Let others into the folder."""

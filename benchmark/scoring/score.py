@@ -11,10 +11,12 @@ import numpy as np
 
 from shapeshd.benchmark.fidelity.measure import Fidelity, open_fidelity
 from shapeshd.benchmark.recognizer.reader import Reader, count_bins, read_pieces
-from shapeshd.benchmark.report.terminal import write_report
-from shapeshd.benchmark.result.build import build_result, save_result
+from shapeshd.benchmark.report.html import write_report
+from shapeshd.benchmark.result.build import build_result, with_fidelity, with_joint_verdict
+from shapeshd.benchmark.result.fidelity import FileRecord
 from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPORT, RESULT
-from shapeshd.benchmark.result.verdict import verdict_of_both
+from shapeshd.benchmark.result.read import save_result
+from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import ShapesHDError, UsageError, one_line
@@ -39,7 +41,7 @@ def score_source(
     ranks: Ranks | None = None,
     command: str | None = None,
     progress: bool = False,
-) -> dict[str, Any] | None:
+) -> Result | None:
     """Score a source into a folder, or go on where a stopped run ended.
 
     Args:
@@ -80,7 +82,7 @@ def score_source(
         if result is None:
             result = _count(task, fidelity, folder, command, progress)
         try:
-            if fidelity is not None and not fidelity.matches((result or {}).get("fidelity")):
+            if fidelity is not None and not fidelity.matches(result.fidelity if result else None):
                 result = _measure(task, fidelity, folder, result, command, progress)
         finally:
             if ranks.first and result is not None and not (out / REPORT).exists():
@@ -90,7 +92,7 @@ def score_source(
 
 def score_in_memory(
     source: Source, reader: Reader | ReaderChoice, settings: ScoreSettings, *, progress: bool
-) -> tuple[dict[str, Any], IntArray]:
+) -> tuple[Result, IntArray]:
     """Score without a folder: nothing is kept of a run that fails; fidelity is not measured.
 
     Returns:
@@ -116,8 +118,8 @@ def score_in_memory(
         seed=task.seed, side=task.side, resized=task.resized, distribution=task.distribution,
         run=_run_facts(task, task.samples, started),
     )  # fmt: skip
-    result["histogram"]["file"] = None
-    return result, counts
+    histogram = result.histogram.model_copy(update={"file": None})
+    return result.model_copy(update={"histogram": histogram}), counts
 
 
 def _identity(task: Task, options: SourceOptions) -> dict[str, Any]:
@@ -144,7 +146,8 @@ def _refuse_fewer(task: Task, fidelity: Fidelity | None, folder: RunFolder) -> N
             f"{folder.out}: holds {before:,} samples already; ask for as many or more, or "
             "choose another --out"
         )
-    entry = (folder.earlier() or {}).get("fidelity")
+    earlier = folder.earlier()
+    entry = earlier.fidelity if earlier else None
     if fidelity is not None and (more := fidelity.exceeded(entry)):
         raise UsageError(
             f"{folder.out}: holds the fidelity of {more:,} images already; ask for as many "
@@ -154,7 +157,7 @@ def _refuse_fewer(task: Task, fidelity: Fidelity | None, folder: RunFolder) -> N
 
 def _count(
     task: Task, fidelity: Fidelity | None, folder: RunFolder, command: str | None, progress: bool
-) -> dict[str, Any] | None:
+) -> Result | None:
     """Count the missing samples and save the result; None in all processes but the first."""
     ranks, before = folder.ranks, folder.done.samples
     if before and progress and ranks.first:
@@ -178,13 +181,14 @@ def _count(
             total.counts, total.first_seen, parts, task.source, task.reader, task.distribution
         )
         replace_file(out / EXAMPLES, lambda path: _save_arrays(path, examples))
-        result["examples"] = {"file": EXAMPLES}
+        result = result.model_copy(update={"examples": FileRecord(file=EXAMPLES)})
     except ShapesHDError as error:  # the numbers are worth more than the pictures
         note(f"no example images: {one_line(error)}")
         (out / EXAMPLES).unlink(missing_ok=True)
-    if fidelity is None and (entry := (folder.earlier() or {}).get("fidelity")):
+    earlier = folder.earlier()
+    if fidelity is None and earlier is not None and earlier.fidelity is not None:
         # Of fewer samples, but the same first images.
-        result["fidelity"] = {**entry, "verdict": verdict_of_both(result, entry["residual"])}
+        result = with_joint_verdict(result.model_copy(update={"fidelity": earlier.fidelity}))
     _save(result, out)
     return result
 
@@ -193,10 +197,10 @@ def _measure(
     task: Task,
     fidelity: Fidelity,
     folder: RunFolder,
-    result: dict[str, Any] | None,
+    result: Result | None,
     command: str | None,
     progress: bool,
-) -> dict[str, Any] | None:
+) -> Result | None:
     """Measure the fidelity that is missing and save it with the result; None as in `_count`."""
     measured = fidelity.finish(task.source, folder.ranks, progress=progress)
     if measured is None or result is None:
@@ -210,12 +214,7 @@ def _measure(
         note(f"no images beside their re-renders: {one_line(error)}")
         (out / FIDELITY).unlink(missing_ok=True)
         pictured = None
-    result["fidelity"] = {
-        **entry,
-        "command": command,
-        "examples": {"file": pictured},
-        "verdict": verdict_of_both(result, entry["residual"]),
-    }
+    result = with_fidelity(result, entry, command=command, pictures=pictured)
     _save(result, out)
     return result
 
@@ -233,7 +232,7 @@ def _run_facts(task: Task, counted: int, started: float) -> dict[str, Any]:
     }
 
 
-def _save(result: dict[str, Any], out: Path) -> None:
+def _save(result: Result, out: Path) -> None:
     """Write ``result.json``. A report that lies there is always that of the result beside it."""
     (out / REPORT).unlink(missing_ok=True)
     save_result(result, out / RESULT)

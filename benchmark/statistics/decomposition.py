@@ -47,7 +47,7 @@ from .interactions import Interactions
 from .product_distribution import read_product_distribution
 from .u_statistic import Estimate, UStatistic
 
-REST = "rest"
+HIGHER_ORDER = "higher_order"
 LEVEL = 0.05
 """Probability that a source without any fault is accused of one, all parts together."""
 
@@ -78,7 +78,7 @@ class Part:
     @property
     def name(self) -> str:
         """Such as "scale", "floor_hue x shape" or "rest"."""
-        return " x ".join(self.factors) or REST
+        return " x ".join(self.factors) or HIGHER_ORDER
 
     @property
     def significant(self) -> bool:
@@ -118,12 +118,12 @@ class Decomposition:
         return tuple(part for part in self.parts if part.significant)
 
     def part(self, *factors: str) -> Part:
-        """Return the part of one or two factors in any order, or of `REST`.
+        """Return the part of one or two factors in any order, or of `HIGHER_ORDER`.
 
         Raises:
             UsageError: if there is no such part.
         """
-        wanted = () if factors == (REST,) else factors
+        wanted = () if factors == (HIGHER_ORDER,) else factors
         for part in self.parts:
             if factors and sorted(part.factors) == sorted(wanted):
                 return part

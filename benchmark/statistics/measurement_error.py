@@ -15,10 +15,10 @@ would get.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy import stats
 
 from shapeshd.distribution import Distribution
@@ -54,10 +54,6 @@ class Outside:
         """Whether they are more than errors explain: D is infinite."""
         return self.surely > _MARGIN * self.explained
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields and `wrong`, ready for JSON."""
-        return {**asdict(self), "wrong": self.wrong}
-
 
 @dataclass(frozen=True, eq=False)
 class MeasurementError:
@@ -73,14 +69,18 @@ class MeasurementError:
 
     @classmethod
     def of(
-        cls, distribution: Distribution, accuracy: Mapping[str, Any] | None
-    ) -> MeasurementError | None:
-        """Return it for a recognizer's measured confusions; None if they are not known."""
-        if not accuracy:
-            return None
+        cls, distribution: Distribution, confusions: Mapping[str, npt.ArrayLike]
+    ) -> MeasurementError:
+        """Return it for a recognizer.
+
+        Args:
+            distribution: of the images.
+            confusions: for each factor (k_j, k_j), images of the true bin (row) that were read as
+                another (column).
+        """
         table = distribution.expected().reshape(BIN_SHAPE)
         for axis, name in enumerate(NAMES):
-            confusion = np.asarray(accuracy["factors"][name]["confusion"], dtype=np.float64)
+            confusion = np.asarray(confusions[name], dtype=np.float64)
             rows = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
             table = np.moveaxis(np.tensordot(table, rows, (axis, 0)), -1, axis)
         return cls(distribution, np.asarray(table).ravel())
@@ -108,7 +108,7 @@ def split_outside(
     Args:
         counts: int64 (k,), a sample at least.
         distribution: of positive probability in two bins at least.
-        misread: the same distribution as the recognizer reads it.
+        measurement_error: the same distribution as the recognizer reads it.
     """
     possible = distribution.expected() > 0
     inside = np.where(possible, counts, 0)
@@ -135,48 +135,3 @@ def check_testable(distribution: Distribution) -> None:
     """Raise `UsageError` if nothing can be tested under a distribution."""
     if distribution.bins < 2:
         raise UsageError("the distribution puts everything into one bin: nothing can be tested")
-
-
-def distribution_to_json(
-    distribution: Distribution | None, measurement_error: MeasurementError | None
-) -> dict[str, Any] | None:
-    """Return what a result says of its distribution; None of the uniform one."""
-    if distribution is None:
-        return None
-    read = (
-        {"divergence": measurement_error.divergence(), "outside": measurement_error.outside}
-        if measurement_error
-        else None
-    )
-    return {
-        "text": str(distribution),
-        "digest": distribution.digest,
-        "bins": distribution.bins,
-        "probabilities": distribution.to_json(),
-        "measurement_error": read,
-    }
-
-
-def distribution_of(result: Mapping[str, Any]) -> Distribution | None:
-    """Return the distribution that a result was tested against; None for the uniform one."""
-    found = result.get("distribution")
-    return Distribution.from_json(found["probabilities"]) if found else None
-
-
-def distribution_words(result: Mapping[str, Any]) -> str:
-    """Name the distribution that a result was tested against."""
-    found = result.get("distribution")
-    return f"the distribution {found['text']}" if found else "the uniform distribution"
-
-
-def outside_words(result: Mapping[str, Any]) -> str | None:
-    """Say how many samples lie where the distribution has none; None if none does."""
-    found = result.get("outside")
-    if not found or not found["samples"]:
-        return None
-    text = (
-        f"{found['samples']:,} of {result['samples']:,} samples lie where the distribution has none"
-    )
-    if found["wrong"]:
-        return f"{text}: D is infinite, and all figures are of the others"
-    return f"{text}, as the recognizer's errors explain; they are left out"

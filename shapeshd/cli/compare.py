@@ -40,7 +40,7 @@ def command(
     """
     from shapeshd.benchmark.leaderboard.compare import compare
     from shapeshd.benchmark.leaderboard.entry import write_entries
-    from shapeshd.benchmark.leaderboard.text import describe_comparison
+    from shapeshd.benchmark.leaderboard.terminal import describe_comparison
     from shapeshd.benchmark.leaderboard.writers import check_outputs, write_comparison
     from shapeshd.support.progress import emit, note
 

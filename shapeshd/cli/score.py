@@ -130,5 +130,5 @@ def command(source: str, out: Path | None, **options: Any) -> None:
     result, folder = run_score(source, out, options)
     if result is None:  # a process of torchrun that is not the first
         return
-    emit(result, describe(result), as_json=options["as_json"])
+    emit(result.to_json(), describe(result), as_json=options["as_json"])
     note(f"report: {folder / REPORT}")

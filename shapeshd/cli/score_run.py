@@ -12,6 +12,7 @@ from shapeshd.benchmark.fidelity.features import DEFAULT
 from shapeshd.benchmark.fidelity.measure import FidelitySettings
 from shapeshd.benchmark.fidelity.rerender import DEFAULT_ENGINE
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer, shipped_for
+from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring.distributed import joined_ranks
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
@@ -25,9 +26,7 @@ from .options import pick_device
 _LONGEST_NAME = 100  # characters; a command may be longer than a folder's name
 
 
-def run_score(
-    text: str, out: Path | None, options: dict[str, Any]
-) -> tuple[dict[str, Any] | None, Path]:
+def run_score(text: str, out: Path | None, options: dict[str, Any]) -> tuple[Result | None, Path]:
     """Score as the command line's options say; errors as `score_source`.
 
     Returns:

@@ -60,8 +60,8 @@ def scored(generator: Any, samples: int | None = FEW, **options: Any) -> Score:
 def test_networks_of_latents(make: Callable[[], Any]) -> None:
     result = scored(make(), seed=7)
     np.testing.assert_array_equal(result.counts, true_counts(FEW, 7))
-    assert result["source"]["name"] == "Telling"
-    assert result["source"]["takes"] == "latents"
+    assert result.result.source.name == "Telling"
+    assert result.result.source.details["takes"] == "latents"
 
 
 def test_a_network_that_has_no_length() -> None:
@@ -69,7 +69,7 @@ def test_a_network_that_has_no_length() -> None:
         def __len__(self) -> int:  # as of what torch.compile gives
             raise TypeError("does not support len()")
 
-    assert scored(Compiled())["source"]["kind"] == "network"
+    assert scored(Compiled()).result.source.kind == "network"
 
 
 def test_functions_of_latents() -> None:
@@ -82,7 +82,7 @@ def test_functions_of_latents() -> None:
 def test_functions_of_a_number() -> None:
     network = Telling()
     by_method = scored(network.sample)
-    assert by_method["source"]["takes"] == "count"
+    assert by_method.result.source.details["takes"] == "count"
     assert network.seen == len(network.seen) * [(False, False, False)]
     again = scored(lambda n: network.eval().sample(n))
     np.testing.assert_array_equal(by_method.counts, again.counts)
@@ -123,7 +123,7 @@ def test_a_source_stays_open() -> None:
     np.testing.assert_array_equal(
         result.counts, np.bincount(source.bins(0, 6_000), minlength=NUM_BINS)
     )
-    assert result["images"]["resized_by"] == "area"
+    assert result.result.images.resized_by == "area"
 
 
 def test_a_path(tmp_path: Path) -> None:
@@ -166,7 +166,7 @@ def test_latents_are_of_the_networks_type(dtype: torch.dtype) -> None:
             return uniform_factors(0, 0, len(images))
 
     result = scored(Typed().to(dtype), recognizer=AnyBin(), range="unit")
-    assert result["source"]["dtype"] == str(dtype)[6:]
+    assert result.result.source.details["dtype"] == str(dtype)[6:]
 
 
 # What comes out
@@ -183,25 +183,25 @@ def test_the_numbers_are_those_of_the_histogram(biased: Score) -> None:
     assert biased.reduced_chi_square == fit.prediction.reduced_chi_square
     assert biased.significant == tuple(part.name for part in parts.significant)
     assert set(biased.significant) >= {"scale", "shape", "orientation", "floor_hue"}
-    assert (biased.passed, biased.verdict) == tuple(biased["verdict"].values())
+    assert (biased.passed, biased.verdict) == tuple(biased.to_json()["verdict"].values())
     assert not biased.passed
     assert biased.samples == biased.counts.sum() == 20_000
 
 
-def test_a_score_is_a_mapping_and_prints_as_on_the_command_line(biased: Score) -> None:
-    assert biased["fit"]["samples"] == 20_000
-    assert str(biased) == describe(biased.to_json())
+def test_a_score_has_typed_results_and_prints_as_on_the_command_line(biased: Score) -> None:
+    assert biased.result.fit.samples == 20_000
+    assert str(biased) == describe(biased.result)
     assert repr(biased).startswith("Score(reduced_chi_square=")
     assert repr(biased).endswith("samples=20,000, passed=False)")
     copied = biased.to_json()
     copied["fit"]["samples"] = 0
-    assert biased["fit"]["samples"] == 20_000
+    assert biased.result.fit.samples == 20_000
 
 
 def test_a_saved_score_can_be_compared(biased: Score, tmp_path: Path) -> None:
     path = tmp_path / "step-1000.json"
     path.write_text(json.dumps(biased.to_json(), allow_nan=False))
-    assert compare([path]).results[0]["verdict"] == biased["verdict"]
+    assert compare([path]).results[0].verdict == biased.result.verdict
 
 
 def test_another_distribution(tmp_path: Path) -> None:
@@ -214,9 +214,9 @@ def test_another_distribution(tmp_path: Path) -> None:
         return written_images(joint_bins(distribution.factors(0, first, first + len(seeds))), 64)
 
     result = scored(draw, distribution=file)
-    assert result["distribution"]["bins"] == distribution.bins < NUM_BINS
+    assert result.result.distribution.bins == distribution.bins < NUM_BINS
     assert result.passed
-    assert result["outside"]["samples"] == 0
+    assert result.result.outside.samples == 0
 
 
 # What stays as it was
@@ -326,7 +326,7 @@ def test_a_folder_holds_the_same(tmp_path: Path) -> None:
     calls = len(network.seen)
     more = scored(network, 6_500, out=tmp_path / "out")
     np.testing.assert_array_equal(more.counts, true_counts(6_500))
-    assert more["run"]["resumed"]
+    assert more.result.run.resumed
     assert len(network.seen) - calls < calls / 2
 
 
@@ -365,7 +365,7 @@ def test_an_interrupt_with_a_folder(tmp_path: Path) -> None:
     assert network.training
     hook.remove()
     result = scored(network, out=tmp_path / "out")
-    assert result["run"]["resumed"]
+    assert result.result.run.resumed
     np.testing.assert_array_equal(result.counts, true_counts(FEW))
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from shapeshd.benchmark.fidelity import measure
 from shapeshd.benchmark.fidelity.measure import FidelitySettings
+from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.scoring.distributed import Ranks, joined_ranks
 from shapeshd.benchmark.scoring.score import score_source
@@ -80,7 +81,7 @@ def run(
     ranks: Ranks | None = None,
     progress: bool = False,
     **options: Any,
-) -> dict[str, Any] | None:
+) -> Result | None:
     """Score a source with fidelity; `options` are of `ScoreSettings` and `FidelitySettings`."""
     source.side = SIDE
     options = {"samples": SAMPLES, "fidelity": FEW, "features": Means(), **options}

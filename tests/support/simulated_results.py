@@ -12,7 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shapeshd.benchmark.fidelity.compare import compare_features, theoretical
+from shapeshd.benchmark.fidelity.residual import summarize
 from shapeshd.benchmark.recognizer.evaluate import accuracy as measure_accuracy
+from shapeshd.benchmark.result.read import parse_result
+from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring.examples import choose_examples
 from shapeshd.benchmark.statistics.bin_counts import bin_counts
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
@@ -103,7 +107,7 @@ def _measured(kind: str) -> dict[str, Any]:
 
     return {
         "format": "shapeshd-result",
-        "format_version": 1,
+        "format_version": 2,
         "created": "2026-01-02T03:04:05+00:00",
         "versions": {
             "shapeshd": "0.1.0",
@@ -121,7 +125,7 @@ def _measured(kind: str) -> dict[str, Any]:
             "layout": "nchw",
             "clamped": 0.0001,
         },
-        "images": {"height": 256, "width": 256, "resized_to": 64},
+        "images": {"height": 256, "width": 256, "resized_to": 64, "resized_by": "antialias"},
         "recognizer": {
             "name": "lite",
             "digest": "0f" * 32,
@@ -167,9 +171,54 @@ def _measured(kind: str) -> dict[str, Any]:
 
 
 def simulated(kind: str, **changes: Any) -> dict[str, Any]:
-    """A result of a kind of source, a copy that may be changed."""
+    """What result.json holds of a kind of source, a copy that may be changed."""
     result: dict[str, Any] = json.loads(json.dumps(_measured(kind)))
     return {**result, **changes}
+
+
+def simulated_result(kind: str, **changes: Any) -> Result:
+    """The same as a result."""
+    result = parse_result(simulated(kind, **changes))
+    assert isinstance(result, Result)
+    return result
+
+
+@functools.cache
+def _fidelity() -> str:
+    rng = np.random.default_rng(0)
+    residuals = rng.normal((4, 31, 0.97, 0.4), (0.5, 2, 0.005, 0.05), (500, 4))
+    real = rng.normal((1, 44, 0.99, 0.05), (0.1, 1, 0.001, 0.01), (1000, 4))
+    features = rng.normal(size=(400, 3))
+    measured = {
+        "settings": {
+            "images": 500,
+            "seed": 1_000_002,
+            "side": 64,
+            "features": {"name": "recognizer lite", "digest": "ab" * 32, "dimension": 3},
+            "engine": {"name": "shapeshd ray tracer 1", "scene_sha256": "cd" * 32},
+            "distribution": None,
+            "version": 1,
+        },
+        "residual": summarize(residuals, real),
+        "statistics": compare_features(features[:200] + 0.5, features[200:]),
+        "theoretical": theoretical(features),
+        "verdict": {
+            "distribution": False,
+            "fidelity": False,
+            "name": "bad and wrong",
+            "text": "Neither is right.",
+        },
+        "command": None,
+        "examples": {"file": None},
+    }
+    return json.dumps(measured)
+
+
+def fidelity(**settings: Any) -> dict[str, Any]:
+    """What result.json holds of image fidelity, of 500 images, or with other settings."""
+    found: dict[str, Any] = json.loads(_fidelity())
+    found["settings"] |= settings
+    return found
 
 
 class Sampled:

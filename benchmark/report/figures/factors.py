@@ -14,6 +14,7 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from scipy import stats
 
 from shapeshd.benchmark.report.formatting import MINUS, bin_name, factor_name, percent
+from shapeshd.benchmark.result.schema import FactorAccuracyRecord, PairRecord
 from shapeshd.distribution import Distribution
 from shapeshd.factors import FACTORS, NAMES, SHAPES, Factor, FloatArray
 from shapeshd.scene.constants import hue_to_srgb
@@ -22,7 +23,7 @@ from .style import BAND, BLUE, FAINT, GREY, INK, NARROW, ORANGE, RULE, bare, new
 
 CONFIDENCE = 0.95
 LARGEST_PAIRS = 3
-"""Guilty pairs that are shown enlarged, at most."""
+"""Significant pairs that are shown enlarged, at most."""
 
 _DIVERGING = LinearSegmentedColormap.from_list(
     "ratio", ["#7f3b08", "#e08214", "#fdd0a2", "#fbfbfb", "#c6dbef", "#4393c3", "#08306b"]
@@ -176,14 +177,14 @@ def coupling(distribution: Distribution | None, factors: Sequence[str]) -> Float
 
 
 def pairs_figure(
-    pairs: Sequence[Mapping[str, Any]],
+    pairs: Sequence[PairRecord],
     significant: set[str],
     w: float,
     distribution: Distribution | None = None,
 ) -> Figure:
     """Draw what each pair of factors does beyond its two marginals: 15 small heat maps."""
     tables = {
-        tuple(pair["factors"]): dependence(pair["counts"], coupling(distribution, pair["factors"]))
+        pair.factors: dependence(pair.counts, coupling(distribution, pair.factors))
         for pair in pairs
     }
     scale, ticks = _ratio_scale(list(tables.values()))
@@ -194,9 +195,9 @@ def pairs_figure(
         column, row = NAMES.index(a), NAMES.index(b) - 1
         axes = figure.add_subplot(grid[row, column])
         _heat(axes, table.T, scale)
-        accused = f"{a} x {b}" in significant
+        framed = f"{a} x {b}" in significant
         for side in axes.spines.values():
-            side.set(visible=True, color=ORANGE if accused else RULE, lw=2.4 if accused else 0.7)
+            side.set(visible=True, color=ORANGE if framed else RULE, lw=2.4 if framed else 0.7)
         axes.set_xticks([])
         axes.set_yticks([])
         if column == 0:
@@ -209,13 +210,11 @@ def pairs_figure(
     return figure
 
 
-def pair_figure(
-    pair: Mapping[str, Any], width: float, distribution: Distribution | None = None
-) -> Figure:
+def pair_figure(pair: PairRecord, width: float, distribution: Distribution | None = None) -> Figure:
     """Draw one pair enlarged: its ratios in figures, its bins named."""
-    table = dependence(pair["counts"], coupling(distribution, pair["factors"]))
+    table = dependence(pair.counts, coupling(distribution, pair.factors))
     scale, _ = _ratio_scale([table])
-    across, down = (FACTORS[NAMES.index(name)] for name in pair["factors"])
+    across, down = (FACTORS[NAMES.index(name)] for name in pair.factors)
     if across.bins < down.bins:
         across, down, table = down, across, table.T
     height = min(width * 0.8, 0.9 + 0.32 * down.bins)
@@ -272,7 +271,7 @@ def _scale_bar(figure: Figure, axes: Any, scale: Normalize, ticks: list[float]) 
     bar.outline.set_visible(False)
 
 
-def confusion_figure(factors: Mapping[str, Any], width: float) -> Figure:
+def confusion_figure(factors: Mapping[str, FactorAccuracyRecord], width: float) -> Figure:
     """Draw for each factor which share of the images of a bin is read as another one."""
     columns = 3 if width > NARROW else 2
     rows = len(FACTORS) // columns
@@ -282,12 +281,12 @@ def confusion_figure(factors: Mapping[str, Any], width: float) -> Figure:
     colours = shades.with_extremes(under="white")
     every = []
     for place, factor in enumerate(FACTORS):
-        confusion = np.asarray(factors[factor.name]["confusion"], dtype=np.float64)
+        confusion = np.asarray(factors[factor.name].confusion, dtype=np.float64)
         shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
         axes = figure.add_subplot(rows, columns, place + 1)
         axes.imshow(np.maximum(shares, 1e-9), cmap=colours, norm=norm, interpolation="none")
         axes.set_title(
-            f"{factor_name(factor.name)}  {percent(factors[factor.name]['accuracy'])}", loc="left"
+            f"{factor_name(factor.name)}  {percent(factors[factor.name].accuracy)}", loc="left"
         )
         _confusion_ticks(axes, factor)
         for side in axes.spines.values():

@@ -2,72 +2,70 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from shapeshd.benchmark.report.formatting import brief, number, part_name, percent
+from shapeshd.benchmark.report.tables import ScoreRow
+from shapeshd.benchmark.result.schema import BinCountsRecord, DecompositionRecord, PartRecord
 
 from .style import BLUE, FAINT, GREY, INK, LINES, NARROW, ORANGE, bare, log_ticks, new_figure
 
 _ROW = 0.27  # inches
 _SHOWN_TAIL = 0.5  # bins: an expectation below this is none
 
-Row = Mapping[str, Any]
-"""A row of the score's table: name, value, low, high (None: no interval), own (bool), text."""
 
-
-def score_figure(rows: Sequence[Row], width: float) -> Figure:
+def score_figure(rows: Sequence[ScoreRow], width: float) -> Figure:
     """Draw reduced chi-square with intervals on a log axis, one row a source or reference."""
     figure = new_figure(width, 0.85 + _ROW * len(rows))
     axes = figure.add_subplot()
     places = np.arange(len(rows))[::-1]
-    values = [row["high"] or row["value"] for row in rows]
+    values = [row.high or row.value for row in rows]
     low, high = 0.9, max(10.0, 1.6 * max(values))
     axes.axvline(1, color=GREY, lw=1, ls=(0, (4, 3)), zorder=0)
     for row, place in zip(rows, places, strict=True):
-        colour, size = (BLUE, 6.5) if row["own"] else (FAINT, 5)
-        if row["low"] is not None:
-            axes.plot([row["low"], row["high"]], [place] * 2, color=colour, lw=2.2, alpha=0.55)
-        axes.plot(row["value"], place, "o", color=colour, ms=size, mec="white", mew=0.6)
+        colour, size = (BLUE, 6.5) if row.own else (FAINT, 5)
+        if row.low is not None and row.high is not None:
+            axes.plot([row.low, row.high], [place] * 2, color=colour, lw=2.2, alpha=0.55)
+        axes.plot(row.value, place, "o", color=colour, ms=size, mec="white", mew=0.6)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     log_ticks(axes.xaxis, low, high)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     short = width <= NARROW
-    axes.set_yticks(places, [_short(row["name"], 18 if short else 38) for row in rows])
+    axes.set_yticks(places, [_short(row.name, 18 if short else 38) for row in rows])
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
-        label.set_fontweight("bold" if row["own"] else "normal")
+        label.set_fontweight("bold" if row.own else "normal")
     axes.set_xlabel("reduced chi-square" + ("" if short else " at 20 samples per bin (1 is ideal)"))
     axes.grid(axis="x")
     bare(axes, "left")
     right = axes.secondary_yaxis("right")
-    right.set_yticks(places, [row["text"] for row in rows])
+    right.set_yticks(places, [row.text for row in rows])
     bare(right, "right")
     return figure
 
 
-def decomposition_figure(decomposition: Mapping[str, Any], width: float) -> Figure:
+def decomposition_figure(decomposition: DecompositionRecord, width: float) -> Figure:
     """Draw all parts of the divergence with their intervals, significant ones marked."""
-    parts = decomposition["parts"]
+    parts = decomposition.parts
     figure = new_figure(width, 0.8 + 0.215 * len(parts))
     axes = figure.add_subplot()
     places = np.arange(len(parts))[::-1]
     axes.axvline(0, color=FAINT, lw=0.8)
     for part, place in zip(parts, places, strict=True):
-        delta, colour = part["delta"], ORANGE if part["significant"] else GREY
-        axes.plot([delta["low"], delta["high"]], [place] * 2, color=colour, lw=2, alpha=0.6)
-        marker = "D" if part["significant"] else "o"
-        axes.plot(delta["reported"], place, marker, color=colour, ms=5, mec="white", mew=0.5)
-    axes.set_yticks(places, [part_name(part["factors"]) for part in parts])
+        delta, colour = part.delta, ORANGE if part.significant else GREY
+        axes.plot([delta.low, delta.high], [place] * 2, color=colour, lw=2, alpha=0.6)
+        marker = "D" if part.significant else "o"
+        axes.plot(delta.reported, place, marker, color=colour, ms=5, mec="white", mew=0.5)
+    axes.set_yticks(places, [part_name(part.factors) for part in parts])
     for label, part in zip(axes.get_yticklabels(), parts, strict=True):
-        label.set_fontweight("bold" if part["significant"] else "normal")
-        label.set_color(ORANGE if part["significant"] else INK)
+        label.set_fontweight("bold" if part.significant else "normal")
+        label.set_color(ORANGE if part.significant else INK)
     axes.set_ylim(-0.7, len(parts) - 0.3)
-    high = max(part["delta"]["high"] for part in parts)
+    high = max(part.delta.high for part in parts)
     axes.set_xlim(-0.02 * high or -0.001, 1.05 * high or 0.01)
     axes.xaxis.set_major_locator(MaxNLocator(4 if width <= NARROW else 7))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
@@ -81,21 +79,21 @@ def decomposition_figure(decomposition: Mapping[str, Any], width: float) -> Figu
     return figure
 
 
-def bin_counts_figure(series: Sequence[tuple[str, Mapping[str, Any]]], width: float) -> Figure:
+def bin_counts_figure(series: Sequence[tuple[str, BinCountsRecord]], width: float) -> Figure:
     """Draw how many bins hold exactly j samples, and the binomial expectation.
 
     Args:
-        series: name and `Bin counts.to_json()` of each source; where their expectations differ
+        series: name and bin counts of each source; where their expectations differ
             (they have different sizes), each is drawn.
         width: inches.
     """
     figure = new_figure(width, 3.1 if width > NARROW else 3.0)
     axes = figure.add_subplot()
     last = max(_last(bin_counts) for _, bin_counts in series)
-    several = len({tuple(bin_counts["expected"]) for _, bin_counts in series}) > 1
+    several = len({tuple(bin_counts.expected) for _, bin_counts in series}) > 1
     drawn: list[tuple[float, ...]] = []
     for (name, bin_counts), colour in zip(series, _colours(len(series)), strict=True):
-        expected = tuple(bin_counts["expected"])
+        expected = tuple(bin_counts.expected)
         if expected not in drawn:
             label = "binomial expectation"
             if several:
@@ -106,12 +104,12 @@ def bin_counts_figure(series: Sequence[tuple[str, Mapping[str, Any]]], width: fl
             if len(shown) < 30:
                 axes.plot(shown, "_", color=line, ms=13, mew=1.3)
             drawn.append(expected)
-        observed = np.array([value or np.nan for value in bin_counts["observed"]], dtype=float)
+        observed = np.array([value or np.nan for value in bin_counts.observed], dtype=float)
         size = 4 if len(observed) < 30 else 2.6
         axes.plot(observed, "o", color=colour, ms=size, label=_short(name, 40))
-        if bin_counts["observed_beyond"]:
-            axes.plot(last + 1, bin_counts["observed_beyond"], ">", color=colour, ms=6)
-    beyond = any(bin_counts["observed_beyond"] for _, bin_counts in series)
+        if bin_counts.observed_beyond:
+            axes.plot(last + 1, bin_counts.observed_beyond, ">", color=colour, ms=6)
+    beyond = any(bin_counts.observed_beyond for _, bin_counts in series)
     axes.set_yscale("log")
     axes.set_ylim(0.6, None)
     low, high = axes.get_ylim()
@@ -129,24 +127,24 @@ def _colours(number: int) -> list[str]:
     return [LINES[index % len(LINES)] for index in range(number)]
 
 
-def _last(bin_counts: Mapping[str, Any]) -> int:
+def _last(bin_counts: BinCountsRecord) -> int:
     """Return the largest j that is worth to be shown."""
-    observed, expected = np.array(bin_counts["observed"]), np.array(bin_counts["expected"])
-    if bin_counts["observed_beyond"]:
+    observed, expected = np.array(bin_counts.observed), np.array(bin_counts.expected)
+    if bin_counts.observed_beyond:
         return len(observed) - 1
     return int(np.flatnonzero((observed > 0) | (expected >= _SHOWN_TAIL)).max())
 
 
-def _mean(bin_counts: Mapping[str, Any]) -> str:
+def _mean(bin_counts: BinCountsRecord) -> str:
     """Return the samples per bin, as the expectation gives them."""
-    expected = np.array(bin_counts["expected"])
+    expected = np.array(bin_counts.expected)
     return number(float(np.arange(len(expected)) @ expected / expected.sum()))
 
 
-def _amount(part: Mapping[str, Any]) -> str:
-    value = brief(part["delta"])
-    share = part["share"]
-    return f"{value} ({percent(max(share, 0.0), 0)})" if part["significant"] and share else value
+def _amount(part: PartRecord) -> str:
+    value = brief(part.delta)
+    share = part.share
+    return f"{value} ({percent(max(share, 0.0), 0)})" if part.significant and share else value
 
 
 def _short(text: str, length: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import matplotlib
@@ -71,6 +72,12 @@ def data_uri(figure: Figure) -> str:
     # DejaVu is wider than the fonts of a reader's system: what fits here fits there.
     text = buffer.getvalue().replace(b"'DejaVu Sans'", _FONTS.replace("'", "&apos;").encode())
     return "data:image/svg+xml;base64," + base64.b64encode(text).decode()
+
+
+def both_widths(draw: Callable[[float], Figure]) -> dict[str, str]:
+    """Draw a figure for a window and for a phone, as ``data:`` URIs."""
+    with style():
+        return {"wide": data_uri(draw(WIDE)), "narrow": data_uri(draw(NARROW))}
 
 
 def plain(value: float, _: Any = None) -> str:

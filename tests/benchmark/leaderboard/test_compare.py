@@ -11,9 +11,10 @@ from typing import cast
 import pytest
 
 from shapeshd.benchmark.leaderboard.compare import compare
+from shapeshd.benchmark.leaderboard.entry import entry_of
 from shapeshd.benchmark.report.formatting import with_interval
 from tests.support.html_check import Page
-from tests.support.simulated_results import simulated, write_result
+from tests.support.simulated_results import simulated, simulated_result, write_result
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -33,7 +34,7 @@ def test_the_best_comes_first_beside_the_references(folders: dict[str, Path], ru
                "memorizer")]  # fmt: skip
     assert places == sorted(places)
     for kind in folders:
-        predicted = simulated(kind)["fit"]["prediction"]["reduced_chi_square"]
+        predicted = simulated_result(kind).fit.prediction.reduced_chi_square
         assert with_interval(predicted) in out
     assert "wall hue × object hue 0.0734" in out
     assert max(len(line) for line in out.splitlines() if not line.startswith("warning")) <= 100
@@ -47,7 +48,7 @@ def test_json(folders: dict[str, Path], run: Run) -> None:
     assert found["results"][1]["divergence"] == simulated("tilted")["fit"]["divergence"]
     assert found["results"][1]["significant"] == ["scale"]
     assert [entry["rank"] for entry in found["results"]] == [1, 2]
-    assert [entry["not_told_from"] for entry in found["results"]] == [[], []]
+    assert [entry["not_different_from"] for entry in found["results"]] == [[], []]
     assert len(found["warnings"]) == 2
 
 
@@ -60,7 +61,7 @@ def test_page(folders: dict[str, Path], run: Run, tmp_path: Path) -> None:
     assert page.problems == []
     assert len(page.images) == 2
     for kind in folders:
-        assert with_interval(simulated(kind)["fit"]["divergence"]) in page.text
+        assert with_interval(simulated_result(kind).fit.divergence) in page.text
     assert "different numbers of samples: " in page.text
 
 
@@ -75,7 +76,7 @@ def test_warnings_only_where_something_differs(folders: dict[str, Path], tmp_pat
         "they have different numbers of samples",
     ]
     assert found.warnings[0].endswith(": lite 0f0f0f0f, hd ffffffff")
-    names = [row["name"] for row in found.rows()]
+    names = [row.name for row in found.rows()]
     assert len([name for name in names if name.startswith("real images")]) == 2
 
 
@@ -95,29 +96,50 @@ def _fit(**changes: object) -> dict[str, object]:
     return {**fit, "divergence": {**cast(dict[str, object], fit["divergence"]), **changes}}
 
 
+def _marginals(scale: list[int]) -> dict[str, object]:
+    return {**simulated("tilted")["marginals"], "scale": scale}
+
+
 def _result(path: Path, **changes: object) -> Path:
     return _text(path, json.dumps(simulated("tilted", **changes)))
 
 
 BAD: dict[str, tuple[Callable[[Path], Path], str, int]] = {
-    "missing": (lambda p: p / "none", "there is no such file or folder", 2),
+    "missing": (lambda p: p / "none", "none: there is no such file", 2),
     "empty folder": (lambda p: p, "holds no result.json", 2),
     "no JSON": (lambda p: _text(p / "x", "PK"), "not JSON", 2),
     "deep": (lambda p: _text(p / "x", "[" * 200_000), "not JSON", 2),
     "a list": (lambda p: _text(p / "x", "[]"), "is no result", 2),
     "other JSON": (lambda p: _text(p / "x", '{"format": "x"}'), "is no result", 2),
-    "newer": (lambda p: _result(p / "x", format_version=2), "install a newer one", 2),
-    "odd version": (lambda p: _result(p / "x", format_version="1"), "format version '1'", 2),
-    "incomplete": (lambda p: _result(p / "x", fit={}), "is incomplete", 1),
-    "no D": (lambda p: _result(p / "x", fit=_fit(value=None)), "is incomplete", 1),
-    "D is NaN": (lambda p: _result(p / "x", fit=_fit(value=math.nan)), "not a number", 1),
-    "D is huge": (lambda p: _result(p / "x", fit=_fit(value=10**400)), "is incomplete", 1),
-    "no error": (lambda p: _result(p / "x", fit=_fit(standard_error=-1.0)), "not a number", 1),
-    "odd command": (lambda p: _result(p / "x", run={"command": [1]}), "is not a text", 1),
-    "half a letter": (lambda p: _result(p / "x", model="\ud800"), "is incomplete", 1),
+    "newer": (lambda p: _result(p / "x", format_version=3), "format_version 3", 2),
+    "odd version": (lambda p: _result(p / "x", format_version="1"), "format_version '1'", 2),
+    "no version": (lambda p: _result(p / "x", format_version=True), "format_version True", 2),
+    "incomplete": (lambda p: _result(p / "x", fit={}), "fit.samples", 1),
+    "no D": (lambda p: _result(p / "x", fit=_fit(value=None)), "fit.divergence.value", 1),
+    "D is NaN": (lambda p: _result(p / "x", fit=_fit(value=math.nan)), "fit.divergence.value", 1),
+    "D is infinite": (lambda p: _result(p / "x", fit=_fit(high=math.inf)), "divergence.high", 1),
+    "D is huge": (lambda p: _result(p / "x", fit=_fit(value=10**400)), "fit.divergence.value", 1),
+    "D is text": (lambda p: _result(p / "x", fit=_fit(value="0.1")), "fit.divergence.value", 1),
+    "D is true": (lambda p: _result(p / "x", fit=_fit(value=True)), "fit.divergence.value", 1),
+    "no error": (lambda p: _result(p / "x", fit=_fit(standard_error=-1.0)), "standard_error", 1),
+    "odd command": (lambda p: _result(p / "x", run={"command": [1]}), "run.command", 1),
+    "half a letter": (lambda p: _result(p / "x", created="\ud800"), "half a letter", 1),
+    "unknown field": (lambda p: _result(p / "x", fit=_fit(median=1.0)), "divergence.median", 1),
+    "a field of many lines": (lambda p: _result(p / "x", **{"a\nb" * 99: 1}), "a?ba?b", 1),
+    "bins of a factor": (lambda p: _result(p / "x", marginals=_marginals([1])), "marginals", 1),
+    "another factor": (
+        lambda p: _result(p / "x", pairs=[{"factors": ["scale", "size"], "counts": []}]),
+        "pairs.0.factors.1",
+        1,
+    ),
     "empty result": (
+        lambda p: _text(p / "x", '{"format": "shapeshd-result", "format_version": 2}'),
+        "created",
+        1,
+    ),
+    "empty result of version 1": (
         lambda p: _text(p / "x", '{"format": "shapeshd-result", "format_version": 1}'),
-        "it lacks source",
+        "created",
         1,
     ),
 }
@@ -125,11 +147,14 @@ BAD: dict[str, tuple[Callable[[Path], Path], str, int]] = {
 
 @pytest.mark.parametrize("case", BAD)
 def test_what_is_no_result_is_one_clear_line(case: str, tmp_path: Path, run: Run) -> None:
-    make, words, expected = BAD[case]
-    status, out, err = run("compare", make(tmp_path))
+    make, named, expected = BAD[case]
+    path = make(tmp_path)
+    status, out, err = run("compare", path)
     assert (status, out) == (expected, "")
-    assert words in err
+    assert named in err and str(path) in err
     assert err.count("\n") == 1
+    if expected == 1:
+        assert "`shapeshd score`" in err  # which writes it anew
 
 
 def test_no_utf8_and_twice_the_same(tmp_path: Path, folders: dict[str, Path], run: Run) -> None:
@@ -141,7 +166,8 @@ def test_no_utf8_and_twice_the_same(tmp_path: Path, folders: dict[str, Path], ru
 
 
 def test_names_in_any_script_and_none_that_steers_a_terminal(tmp_path: Path, run: Run) -> None:
-    path = _result(tmp_path / "x.json", model="日本\x1b[31m\x00")
+    entry = entry_of(simulated_result("tilted"), "日本\x1b[31m\x00")
+    path = _text(tmp_path / "x.json", json.dumps(entry.to_json()))
     status, out, err = run("compare", path, "--out", tmp_path / "x.html")
     assert (status, err) == (0, f"written: {tmp_path / 'x.html'}\n")
     assert "日本?[31m?" in out

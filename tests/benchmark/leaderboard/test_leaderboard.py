@@ -21,9 +21,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from shapeshd.benchmark.leaderboard.compare import compare
-from shapeshd.benchmark.leaderboard.entry import command_words, entry_of, without_folders
-from shapeshd.benchmark.leaderboard.order import places
-from shapeshd.benchmark.leaderboard.ranking import ranks, told_apart
+from shapeshd.benchmark.leaderboard.entry import (
+    command_without_folders,
+    entry_of,
+    without_folders,
+)
+from shapeshd.benchmark.leaderboard.ranking import places, ranks, significantly_different
 from shapeshd.benchmark.leaderboard.row import leaderboard_row
 from shapeshd.benchmark.leaderboard.writers import comparison_markdown
 from shapeshd.benchmark.recognizer.data import origin_of
@@ -36,7 +39,7 @@ from shapeshd.dataset.shapes_hd import open_dataset
 from shapeshd.factors import NUM_BINS
 from shapeshd.render.engines import ENGINES, engine_named
 from tests.support.html_check import Page
-from tests.support.simulated_results import simulated, write_result
+from tests.support.simulated_results import fidelity, simulated, simulated_result, write_result
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -71,7 +74,7 @@ def holm(models: list[tuple[float, float]], level: float) -> set[tuple[int, int]
 @settings(max_examples=150, deadline=None)
 def test_pairs_and_ranks_against_holms_own_words(models: list[tuple[float, float]]) -> None:
     values, errors = zip(*models, strict=True)
-    apart = told_apart(values, errors)
+    apart = significantly_different(values, errors)
     expected = holm(models, 0.05)
     assert {(int(a), int(b)) for a, b in np.argwhere(apart)} == expected
     found = ranks(values, apart)
@@ -85,10 +88,10 @@ def test_pairs_and_ranks_against_holms_own_words(models: list[tuple[float, float
 
 def test_known_ranks() -> None:
     values, errors = [0.0, 0.01, 0.5, 0.5, math.inf, math.inf], [0.01] * 6
-    apart = told_apart(values, errors)
+    apart = significantly_different(values, errors)
     assert ranks(values, apart) == [1, 1, 3, 3, 5, 5]
-    assert not told_apart([1.0], [0.1]).any()
-    wide = told_apart([0.0, 0.3, 1.0], [0.05, 2.0, 0.05])  # the middle one is anywhere
+    assert not significantly_different([1.0], [0.1]).any()
+    wide = significantly_different([0.0, 0.3, 1.0], [0.05, 2.0, 0.05])  # the middle one is anywhere
     assert wide[0, 2] and not wide[0, 1] and not wide[1, 2]
     assert ranks([0.0, 0.3, 1.0], wide) == [1, 1, 2]
 
@@ -103,15 +106,11 @@ def test_equally_good_models_are_rarely_split() -> None:
         values = np.array([fit.value for fit in fits])
         errors = np.array([fit.standard_error for fit in fits])
         tables = [rng.choice(60, 4, replace=False) for _ in range(150)]
-        split = sum(told_apart(values[rows], errors[rows]).any() for rows in tables)
+        split = sum(significantly_different(values[rows], errors[rows]).any() for rows in tables)
         assert split <= stats.binom.ppf(0.9999, 150, 0.06)
         # z of pairs is standard normal: its variance is 1
         z = (values[::2] - values[1::2]) / np.hypot(errors[::2], errors[1::2])
         assert 0.5 < z.std() < 1.5
-
-
-def result(kind: str, **changes: Any) -> dict[str, Any]:
-    return simulated(kind, **changes)
 
 
 def test_what_lies_outside_of_the_distribution_comes_last_and_distributions_are_ranked_apart() -> (
@@ -124,31 +123,34 @@ def test_what_lies_outside_of_the_distribution_comes_last_and_distributions_are_
         "probabilities": {},
         "measurement_error": None,
     }
-    wrong = {"samples": 10, "share": 0.1, "wrong": True}
+    wrong = {"samples": 10, "bins": 1, "share": 0.1, "explained": 0.0, "surely": 0.05,
+             "wrong": True}  # fmt: skip
     found = places(
         [
-            result("unbiased"),
-            result("everything"),
-            result("unbiased", outside=wrong),
-            result("everything", distribution=distribution),
-            result("tilted", distribution=distribution),
+            simulated_result("unbiased"),
+            simulated_result("everything"),
+            simulated_result("unbiased", outside=wrong),
+            simulated_result("everything", distribution=distribution),
+            simulated_result("tilted", distribution=distribution),
         ]
     )
     assert [place.rank for place in found] == [1, 2, 3, 2, 1]
-    assert [place.not_told_from for place in found] == [(), (), (), (), ()]
-    assert leaderboard_row(result("unbiased", outside=wrong))["divergence"] == math.inf
+    assert [place.not_different_from for place in found] == [(), (), (), (), ()]
+    assert leaderboard_row(simulated_result("unbiased", outside=wrong))["divergence"] == math.inf
 
 
-FIDELITY = {
-    "settings": {"images": 500, "features": {"name": "recognizer lite", "digest": "ab" * 32}},
-    "residual": {
-        "psnr": {"mean": {"value": 31.25, "low": 30.5, "high": 32.0},
-                 "floor": {"mean": {"value": 44.0, "low": 43.0, "high": 45.0}}},
-        "beyond": {"value": 0.25, "low": 0.2, "high": 0.31},
-    },
-    "statistics": {"fid": {"value": 1.5, "low": 1.2, "high": 1.9, "without_bias": None}},
-    "theoretical": {"fid": {"value": 0.04, "low": 0.03, "high": 0.05}},
-}  # fmt: skip
+PSNR = {"value": 31.25, "low": 30.5, "high": 32.0}
+
+
+def known_fidelity(**settings: Any) -> dict[str, Any]:
+    """Image fidelity whose numbers in tables are known."""
+    found = fidelity(**settings)
+    found["residual"]["psnr"]["mean"] = PSNR
+    found["residual"]["psnr"]["floor"]["mean"] = {"value": 44.0, "low": 43.0, "high": 45.0}
+    found["residual"]["beyond"] = {"value": 0.25, "low": 0.2, "high": 0.31, "count": 125}
+    found["statistics"]["fid"] = {"value": 1.5, "low": 1.2, "high": 1.9}
+    found["theoretical"]["fid"] = {"value": 0.04, "low": 0.03, "high": 0.05}
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -160,7 +162,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     awkward = {"name": "/home/me/a|b_*c*`d`\n<i>.pt", "kind": "torchscript", "count": None,
                "content": "cd" * 32}  # fmt: skip
     command = "shapeshd score '/home/me/a|b.pt' --trust --out /home/me/out --seed 3"
-    write_result(root / "a", "everything", images=False, source=awkward, fidelity=FIDELITY,
+    write_result(root / "a", "everything", images=False, source=awkward, fidelity=known_fidelity(),
                  run={**run, "command": command})  # fmt: skip
     write_result(root / "b", "unbiased", images=False, fidelity=None)
     same = {"name": "same.pt", "kind": "torchscript", "count": None}
@@ -211,7 +213,7 @@ def test_csv_holds_every_digit(folder: Path, run: Run, tmp_path: Path) -> None:
         "0.04",
     )
     assert rows[2]["source_content"] == "cd" * 32
-    assert rows[0]["not_told_from"] == "same.pt"
+    assert rows[0]["not_different_from"] == "same.pt"
     assert "--out /home/me/out" in rows[2]["command"]
 
 
@@ -238,7 +240,7 @@ def test_markdown_is_one_whole_table(folder: Path, run: Run, tmp_path: Path) -> 
     found = Page(page.read_text(encoding="utf-8"))
     assert found.problems == []
     assert "25% [20%, 31%]" in found.text
-    assert "not told from same.pt" in found.text
+    assert "not significantly different from same.pt" in found.text
 
 
 def test_entries_say_what_their_results_said(folder: Path, run: Run, tmp_path: Path) -> None:
@@ -259,13 +261,17 @@ def test_entries_say_what_their_results_said(folder: Path, run: Run, tmp_path: P
     for old, new in zip(first["results"], second["results"], strict=True):
         for key in ("rank", "divergence", "reduced_chi_square", "samples"):
             assert old[key] == new[key]
-        assert not old["fidelity"] or new["fidelity"] == {**old["fidelity"], "command": None}
+        assert not old["fidelity"] or _without_examples(old) == new["fidelity"]
         assert old["significant"][:5] == new["significant"]
     assert Page((tmp_path / "x.html").read_text(encoding="utf-8")).problems == []
     again = compare([board])
     row = again.leaderboard_rows()[2]
     assert row["command"] == "shapeshd score 'a|b.pt' --trust --seed 3"
     assert [entry_of(one) for one in again.results] == list(again.results)
+
+
+def _without_examples(result: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in result["fidelity"].items() if name != "examples"}
 
 
 def test_where_entries_cannot_be_written(folder: Path, run: Run, tmp_path: Path) -> None:
@@ -299,18 +305,20 @@ def test_folders_of_the_machine_are_cut_off(text: str, expected: str) -> None:
 
 
 def test_commands_without_their_output() -> None:
-    assert command_words("shapeshd score '/x y/g.pt' --out=/a --seed 1 --out b") == (
+    assert command_without_folders("shapeshd score '/x y/g.pt' --out=/a --seed 1 --out b") == (
         "shapeshd score g.pt --seed 1"
     )
-    assert command_words("shapeshd 'score") is None
-    assert command_words(None) is None
+    assert command_without_folders("shapeshd 'score") is None
+    assert command_without_folders(None) is None
 
 
 def test_scenes_and_fidelity_that_differ_are_told(tmp_path: Path) -> None:
     here = {"sha256": "11" * 32, "renderer": "twin", "trained_on": None, "installed": None}
     other = {**here, "trained_on": "22" * 32, "installed": False}
-    fewer = {**FIDELITY, "settings": {**FIDELITY["settings"], "images": 400}}  # type: ignore[dict-item]
-    first = write_result(tmp_path / "a", "tilted", images=False, scene=here, fidelity=FIDELITY)
+    fewer = known_fidelity(images=400)
+    first = write_result(
+        tmp_path / "a", "tilted", images=False, scene=here, fidelity=known_fidelity()
+    )
     same = write_result(tmp_path / "b", "tilted", images=False,
                         scene={**here, "trained_on": "33" * 32, "installed": True})  # fmt: skip
     assert compare([first, same]).warnings == ()

@@ -66,11 +66,11 @@ def test_a_known_fault_is_found(tmp_path: Path) -> None:
     with open_source(str(tmp_path / "images.npy")) as source:
         result = score_source(source, load_recognizer("lite"), tmp_path / "out")
     assert result is not None
-    divergence = result["fit"]["divergence"]
-    assert divergence["low"] <= distribution.divergence <= divergence["high"]
-    named = [part["name"] for part in result["decomposition"]["parts"] if part["significant"]]
+    divergence = result.fit.divergence
+    assert divergence.low <= distribution.divergence <= divergence.high
+    named = [part.name for part in result.decomposition.significant]
     assert set(named[:2]) == {"scale", "wall_hue x object_hue"}
-    assert not result["verdict"]["passed"]
+    assert not result.verdict.passed
     counts = np.load(tmp_path / "out" / "histogram.npy")
     truth = np.bincount(joint_bins(factors), minlength=NUM_BINS)
     measurement_error = np.abs(counts - truth).sum() / 2

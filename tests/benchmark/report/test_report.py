@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shapeshd.benchmark.report import formatting as wording
+from shapeshd.benchmark.report import formatting
 from shapeshd.benchmark.report.figures.factors import band, dependence
-from shapeshd.benchmark.report.html import report_page
-from shapeshd.benchmark.report.terminal import describe, write_report
+from shapeshd.benchmark.report.html import report_page, write_report
+from shapeshd.benchmark.report.terminal import describe
+from shapeshd.benchmark.statistics.u_statistic import Estimate
 from shapeshd.errors import ShapesHDError
 from shapeshd.factors import FACTORS
 from tests.support.html_check import Page, browser, in_browser
-from tests.support.simulated_results import DENSITIES, simulated, write_result
+from tests.support.simulated_results import DENSITIES, simulated, simulated_result, write_result
 
 KINDS = [*DENSITIES, "constant"]
 PAGES = ("unbiased", "dropped", "everything", "full", "constant")
@@ -27,7 +28,8 @@ NO_BROWSER = "neither chromium, chromium-browser nor google-chrome is installed"
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("pages")
     return {
-        kind: write_report(simulated(kind), write_result(folder / kind, kind)) for kind in PAGES
+        kind: write_report(simulated_result(kind), write_result(folder / kind, kind))
+        for kind in PAGES
     }
 
 
@@ -44,18 +46,18 @@ def test_a_page_is_sound_small_and_self_contained(pages: dict[str, Path], kind: 
 
 @pytest.mark.parametrize("kind", PAGES)
 def test_its_numbers_are_those_of_the_result(pages: dict[str, Path], kind: str) -> None:
-    result, text = simulated(kind), Page(pages[kind].read_text()).text
-    fit = result["fit"]
+    result, text = simulated_result(kind), Page(pages[kind].read_text()).text
+    fit = result.fit
     wanted = [
-        result["verdict"]["text"],
-        wording.with_interval(fit["prediction"]["reduced_chi_square"]),
-        wording.with_interval(fit["divergence"]),
-        f"{fit['empty_bins']['observed']:,}",
-        f"{result['samples']:,}",
-        *(wording.with_interval(part["delta"]) for part in result["decomposition"]["parts"]),
-        *(f"{count:,}" for counts in result["marginals"].values() for count in counts),
-        result["recognizer"]["digest"],
-        result["versions"]["torch"],
+        result.verdict.text,
+        formatting.with_interval(fit.prediction.reduced_chi_square),
+        formatting.with_interval(fit.divergence),
+        f"{fit.empty_bins.observed:,}",
+        f"{result.samples:,}",
+        *(formatting.with_interval(part.delta) for part in result.decomposition.parts),
+        *(f"{count:,}" for counts in result.marginals.values() for count in counts),
+        str(result.recognizer.digest),
+        result.versions["torch"],
         "resized to 64 x 64",
         "7.64",
     ]
@@ -76,7 +78,7 @@ def test_a_hostile_name_shows_as_text() -> None:
     result["source"] |= {"name": name, "kind": "<b>", "<i>": {"<u>": "<img src=x onerror=y>"}}
     result["verdict"]["text"] = "<script>1</script>"
     result["versions"]["<s>"] = "</dd></body>"
-    page = Page(report_page(result))
+    page = Page(report_page(simulated_result("coupled", **result)))
     assert page.problems == []
     assert name in page.text
     assert "<img src=x onerror=y>" in page.text
@@ -86,36 +88,36 @@ def test_what_was_not_recorded_is_said() -> None:
     result = simulated("tilted")
     recognizer = {"name": "mine", "digest": "", "size": 64, "accuracy": None, "noise_floor": None}
     result |= {"recognizer": recognizer, "attenuation": None, "examples": {"file": None}}
-    text = Page(report_page(result)).text
+    typed = simulated_result("tilted", **result)
+    text = Page(report_page(typed)).text
     assert "accuracy of this recognizer is not recorded" in text
     assert "No images were kept" in text
-    assert "not recorded" in describe(result)
+    assert "not recorded" in describe(typed)
 
 
 def test_damaged_examples_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "examples.npz").write_bytes(b"PK no zip")
     with pytest.raises(ShapesHDError, match="holds no examples") as error:
-        write_report(simulated("tilted"), tmp_path)
+        write_report(simulated_result("tilted"), tmp_path)
     assert "\n" not in str(error.value)
 
 
 def test_the_same_result_gives_the_same_page(pages: dict[str, Path]) -> None:
     before = pages["full"].read_bytes()
-    assert write_report(simulated("full"), pages["full"]).read_bytes() == before
+    assert write_report(simulated_result("full"), pages["full"]).read_bytes() == before
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_terminal_table(kind: str) -> None:
-    result = simulated(kind)
-    result["source"]["name"] = "a/very/long/path/" * 8 + "generator.pt"
+    source = {**simulated(kind)["source"], "name": "a/very/long/path/" * 8 + "generator.pt"}
+    result = simulated_result(kind, source=source)
     text = describe(result)
     assert max(map(len, text.splitlines())) <= 100
     for words in ("generator.pt", "ideal sampler", "memorizer", "detection limit", "empty bins"):
         assert words in text
-    assert wording.with_interval(result["fit"]["divergence"]) in text
-    for part in result["decomposition"]["parts"]:
-        if part["significant"]:
-            assert f"  {wording.part_name(part['factors'])} " in text
+    assert formatting.with_interval(result.fit.divergence) in text
+    for part in result.decomposition.significant:
+        assert f"  {formatting.part_name(part.factors)} " in text
 
 
 def test_dependence_and_band() -> None:
@@ -129,10 +131,10 @@ def test_dependence_and_band() -> None:
 
 def test_bins_have_their_own_names() -> None:
     for factor in FACTORS:
-        assert len({wording.bin_name(factor, i) for i in range(factor.bins)}) == factor.bins
-    assert wording.bin_name(FACTORS[0], 3) == "90–120°"
-    assert wording.bin_name(FACTORS[3], 1) == "1.25–1.50"
-    assert wording.bin_name(FACTORS[5], 0) == "−30 to −20°"
+        assert len({formatting.bin_name(factor, i) for i in range(factor.bins)}) == factor.bins
+    assert formatting.bin_name(FACTORS[0], 3) == "90–120°"
+    assert formatting.bin_name(FACTORS[3], 1) == "1.25–1.50"
+    assert formatting.bin_name(FACTORS[5], 0) == "−30 to −20°"
 
 
 @pytest.mark.parametrize(
@@ -146,14 +148,14 @@ def test_bins_have_their_own_names() -> None:
     ],
 )
 def test_digits_follow_the_interval(values: tuple[float, ...], text: str) -> None:
-    keys = ("reported", "low", "high")
-    assert wording.with_interval(dict(zip(keys, values, strict=True))) == text
+    value, low, high = values
+    assert formatting.with_interval(Estimate(value, 0.0, low, high)) == text
 
 
 def test_whole_is_written_only_for_the_whole() -> None:
     shares = [1.0, 0.9999, 0.984, 0.5, 0.0001]
-    assert [wording.percent(s) for s in shares] == ["100%", "99.990%", "98.4%", "50%", "0.010%"]
-    assert wording.percent(0.001, 0) == "< 1%"
+    assert [formatting.percent(s) for s in shares] == ["100%", "99.990%", "98.4%", "50%", "0.010%"]
+    assert formatting.percent(0.001, 0) == "< 1%"
 
 
 @pytest.mark.skipif(browser() is None, reason=NO_BROWSER)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import functools
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from shapeshd.benchmark.result.verdict import verdict
+from shapeshd.benchmark.result.schema import AccuracyRecord
+from shapeshd.benchmark.result.verdict import find, joint_case, verdict
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.decomposition import decompose
+from shapeshd.benchmark.statistics.measurement_error import Outside
 from shapeshd.benchmark.statistics.references import memorizer
 from shapeshd.factors import BIN_SHAPE, NUM_BINS
 from tests.support.simulated_results import accuracy as card_accuracy
@@ -25,19 +27,19 @@ def drawn(density: object, n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(n, p / p.sum())
 
 
-def judged(counts: np.ndarray, accuracy: dict[str, Any] | None = None) -> tuple[bool, str]:
-    found = verdict(counts, goodness_of_fit(counts), decompose(counts), accuracy)
-    assert set(found) == {"passed", "text"}
-    assert isinstance(found["passed"], bool)
-    assert "nan" not in found["text"].lower()
-    return found["passed"], found["text"]
+def judged(counts: np.ndarray, accuracy: AccuracyRecord | None = None) -> tuple[bool, str]:
+    fit = goodness_of_fit(counts)
+    findings = find(counts, fit, decompose(counts), accuracy)
+    found = verdict(findings, fit)
+    assert found.passed is findings.passed
+    assert "nan" not in found.text.lower()
+    return found.passed, found.text
 
 
 @functools.cache
-def accuracy() -> dict[str, Any]:
+def accuracy() -> AccuracyRecord:
     """A recognizer that misreads 0.5% of the images in scale, and 2% in something."""
-    card = card_accuracy()
-    return {**card, "joint_accuracy": 0.98}
+    return AccuracyRecord.model_validate({**card_accuracy(), "joint_accuracy": 0.98})
 
 
 @pytest.mark.parametrize("n", [5_761, 20_000, PROTOCOL])
@@ -89,7 +91,9 @@ def test_the_recognizers_own_errors_are_not_attributed_on_the_source() -> None:
     counts = drawn(density, PROTOCOL)
     assert [part.name for part in decompose(counts).significant] == ["scale"]
     assert not judged(counts)[0]  # of a recognizer without errors it is a fault
-    wrong = 1 - accuracy()["factors"]["scale"]["accuracy"]
+    factors = accuracy().factors
+    assert factors is not None
+    wrong = 1 - factors["scale"].accuracy
     assert 0.003 < wrong < 0.02
     passed, text = judged(counts, accuracy())
     assert passed
@@ -115,7 +119,7 @@ def test_a_memorizer_is_told_how_many_images_it_repeats() -> None:
         repeated = rng.multinomial(images, [1 / NUM_BINS] * NUM_BINS).reshape(BIN_SHAPE)
         passed, text = judged(drawn(repeated, 200_000), accuracy())
         assert not passed
-        assert "What is wrong: the interplay of three factors and more" in text
+        assert "What is wrong: higher-order interactions" in text
         number = text.split("a source that repeats ")[1].split(" images")[0].replace(",", "")
         assert int(number) == pytest.approx(images, rel=0.25)
         sentence = "worse than repeating 500,000 training images"
@@ -139,3 +143,37 @@ def test_two_kinds_of_images_are_not_called_one() -> None:
     assert not passed
     assert "one and the same" not in text
     assert "The distribution is wrong" in text
+
+
+def test_what_is_decided_is_known_apart_from_its_sentences() -> None:
+    counts = drawn(TILT, 20_000)
+    fit, parts = goodness_of_fit(counts), decompose(counts)
+    findings = find(counts, fit, parts, None)
+    assert (findings.passed, findings.one_cell, findings.infinite) == (False, False, False)
+    assert [part.name for part in findings.parts] == ["scale"]
+    assert findings.differs is (fit.divergence.low > 0)
+    outside = Outside(120, 7, 0.006, 0.001, 0.005)
+    for wrong, explained in ((True, 0.001), (False, 0.004)):
+        known = replace(outside, explained=explained)
+        even = drawn(np.ones(BIN_SHAPE), 20_000, 1)
+        found = find(even, goodness_of_fit(even), decompose(even), None, outside=known)
+        assert (found.infinite, found.passed) == (wrong, not wrong)
+        text = verdict(found, goodness_of_fit(even)).text
+        assert ("D is infinite" in text) is wrong
+        assert ("Left out: 120 samples" in text) is not wrong
+
+
+@pytest.mark.parametrize(
+    ("passed", "real", "low", "case"),
+    [
+        (True, True, 0.0, "right and real"),
+        (True, False, 0.0, "diverse but bad"),
+        (False, True, 0.5, "pretty but biased"),
+        (False, True, 1.5, "pretty but collapsed"),
+        (False, False, 9.0, "bad and wrong"),
+    ],
+)
+def test_the_five_cases_of_distribution_and_fidelity(
+    passed: bool, real: bool, low: float, case: str
+) -> None:
+    assert joint_case(passed, real, low) == case

@@ -13,12 +13,14 @@ import pytest
 from scipy import stats
 
 from shapeshd.benchmark.leaderboard.compare import compare
-from shapeshd.benchmark.leaderboard.text import describe_comparison
+from shapeshd.benchmark.leaderboard.terminal import describe_comparison
 from shapeshd.benchmark.leaderboard.writers import write_comparison
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
 from shapeshd.benchmark.report.figures.factors import dependence, expected_shares
-from shapeshd.benchmark.report.terminal import WIDTH, describe, write_report
+from shapeshd.benchmark.report.html import write_report
+from shapeshd.benchmark.report.terminal import WIDTH, describe
 from shapeshd.benchmark.result.read import read_result
+from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring import counting
 from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.scoring.examples import choose_examples
@@ -37,7 +39,6 @@ from shapeshd.benchmark.statistics.histogram import min_samples, read_histogram
 from shapeshd.benchmark.statistics.measurement_error import (
     MeasurementError,
     Outside,
-    distribution_of,
     split_outside,
 )
 from shapeshd.cli import score_run
@@ -89,11 +90,7 @@ def no_spheres() -> Distribution:
 
 
 def perfect_confusions() -> dict[str, Any]:
-    tables = {
-        name: {"confusion": (np.eye(bins) * 50).tolist(), "accuracy": 1.0}
-        for name, bins in zip(NAMES, BIN_SHAPE, strict=True)
-    }
-    return {"factors": tables, "joint_accuracy": 1.0}
+    return {name: np.eye(bins) * 50 for name, bins in zip(NAMES, BIN_SHAPE, strict=True)}
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
@@ -181,8 +178,8 @@ def test_a_misread_distribution_is_that_of_misread_images() -> None:
         [0, 0, 9, 0],
         [0, 9, 0, 91],
     ]
-    measurement_error = MeasurementError.of(distribution, found)
-    assert measurement_error is not None
+    confusions = {name: found["factors"][name]["confusion"] for name in NAMES}
+    measurement_error = MeasurementError.of(distribution, confusions)
     assert math.fsum(measurement_error.read) == pytest.approx(1)
     assert measurement_error.outside == pytest.approx(0.25 * 0.05 + 0.5 * 0.05)
     shape = distribution.marginal("shape") @ np.array([[0.9, 0.05, 0.05, 0], [0, 0.95, 0.05, 0],
@@ -191,9 +188,7 @@ def test_a_misread_distribution_is_that_of_misread_images() -> None:
     expected = (inside**2 / [0.25, 0.5, 0.25]).sum() - 1
     assert measurement_error.divergence("shape") == pytest.approx(expected)
     assert measurement_error.divergence() >= measurement_error.divergence("shape")
-    assert MeasurementError.of(distribution, None) is None
     perfect = MeasurementError.of(distribution, perfect_confusions())
-    assert perfect is not None
     assert (perfect.outside, perfect.divergence()) == (0.0, pytest.approx(0, abs=1e-9))
 
 
@@ -208,8 +203,8 @@ def test_a_good_source_passes_and_its_distribution_is_recorded(tmp_path: Path) -
     )
     assert result is not None
     stored = json.loads((tmp_path / "out" / "result.json").read_text(), parse_constant=pytest.fail)
-    assert stored == json.loads(json.dumps(result))
-    assert distribution_of(stored) == distribution
+    assert stored == result.to_json()
+    assert result.expected_distribution == distribution
     assert stored["distribution"]["digest"] == distribution.digest
     assert stored["distribution"]["measurement_error"]["divergence"] < 0.01
     counts = np.load(tmp_path / "out" / "histogram.npy")
@@ -227,17 +222,17 @@ def test_a_good_source_passes_and_its_distribution_is_recorded(tmp_path: Path) -
     ]
     assert stored["references"][2]["divergence"] == pytest.approx((distribution.bins - 1) / 500_000)
     assert stored["attenuation"] is None  # its formula is that of the uniform distribution
-    text = describe(stored)
+    text = describe(result)
     assert all(len(line) <= WIDTH for line in text.splitlines())
     assert str(distribution) in text
-    page = Page(write_report(stored, tmp_path / "out").read_text())
+    page = Page(write_report(result, tmp_path / "out").read_text())
     assert page.problems == []
     assert (
         f"compared with the distribution {distribution} on {distribution.bins:,} bins" in page.text
     )
     assert distribution.digest in page.text
     assert "nan" not in page.text.lower().split()
-    assert read_result(tmp_path / "out") == stored
+    assert read_result(tmp_path / "out") == result
 
 
 def test_the_uniform_distribution_tests_what_no_distribution_tests(tmp_path: Path) -> None:
@@ -247,16 +242,14 @@ def test_the_uniform_distribution_tests_what_no_distribution_tests(tmp_path: Pat
     )
     other = score_source(Written(), ReadsWritten(), tmp_path / "b", ScoreSettings(samples=FEW))
     assert one is not None and other is not None
-    for result in (one, other):
-        for changing in ("created", "run"):
-            del result[changing]
-    assert one == other
-    assert (one["distribution"], one["outside"]) == (None, None)
+    same = {"created": one.created, "run": one.run}
+    assert one == other.model_copy(update=same)
+    assert (one.distribution, one.outside) == (None, None)
     again = score_source(
         Written(), ReadsWritten(), tmp_path / "b", ScoreSettings(samples=FEW, distribution=flat)
     )
     assert again is not None
-    assert again["fit"] == one["fit"]
+    assert again.fit == one.fit
 
 
 def test_a_source_of_another_distribution_fails_and_the_factor_is_named(tmp_path: Path) -> None:
@@ -269,11 +262,11 @@ def test_a_source_of_another_distribution_fails_and_the_factor_is_named(tmp_path
         ScoreSettings(samples=FEW, distribution=distribution),
     )
     assert result is not None
-    assert not result["verdict"]["passed"]
-    assert "What is wrong: scale" in result["verdict"]["text"]
-    assert [p["name"] for p in result["decomposition"]["parts"] if p["significant"]] == ["scale"]
+    assert not result.verdict.passed
+    assert "What is wrong: scale" in result.verdict.text
+    assert [part.name for part in result.decomposition.significant] == ["scale"]
     exact = 4 * (3 * 1 + 16) / 49 - 1
-    assert result["fit"]["divergence"]["low"] <= exact <= result["fit"]["divergence"]["high"]
+    assert result.fit.divergence.low <= exact <= result.fit.divergence.high
 
 
 def test_samples_where_the_distribution_has_none_fail_a_source(tmp_path: Path) -> None:
@@ -286,11 +279,11 @@ def test_samples_where_the_distribution_has_none_fail_a_source(tmp_path: Path) -
         ScoreSettings(samples=FEW, distribution=distribution),
     )
     assert result is not None
-    assert result["outside"]["samples"] == 120
-    assert (result["samples"], result["fit"]["samples"]) == (FEW, FEW - 120)
-    assert not result["verdict"]["passed"]
+    assert result.outside.samples == 120
+    assert (result.samples, result.fit.samples) == (FEW, FEW - 120)
+    assert not result.verdict.passed
     text = "120 samples (2.0%) lie where the distribution has none, so that D is infinite"
-    assert text in result["verdict"]["text"]
+    assert text in result.verdict.text
     assert "120 of 6,000 samples lie where the distribution has none: D is infinite" in describe(
         result
     )
@@ -310,9 +303,9 @@ def test_what_errors_explain_is_no_fault(tmp_path: Path) -> None:
         ScoreSettings(samples=FEW, distribution=distribution),
     )
     assert result is not None
-    assert result["outside"]["explained"] == pytest.approx(0.02)
-    assert result["verdict"]["passed"]
-    assert "Left out: 120 samples where the distribution has none" in result["verdict"]["text"]
+    assert result.outside.explained == pytest.approx(0.02)
+    assert result.verdict.passed
+    assert "Left out: 120 samples where the distribution has none" in result.verdict.text
 
 
 def test_too_few_inside_of_the_distribution_is_one_line(tmp_path: Path) -> None:
@@ -343,7 +336,7 @@ def test_a_narrow_distribution_takes_fewer_samples(tmp_path: Path) -> None:
         ScoreSettings(samples=needed, distribution=distribution),
     )
     assert result is not None
-    assert "shape" not in {p["name"] for p in result["decomposition"]["parts"]}
+    assert "shape" not in {part.name for part in result.decomposition.parts}
     with pytest.raises(
         UsageError, match=rf"{needed - 1} samples are too few for {distribution.bins} bins"
     ):
@@ -373,7 +366,7 @@ def test_the_protocol_follows_the_number_of_bins(tmp_path: Path) -> None:
         ScoreSettings(protocol="chi2-20k", distribution=distribution),
     )
     assert result is not None
-    assert (result["samples"], result["protocol"]) == (20 * 48, "chi2-20k")
+    assert (result.samples, result.protocol) == (20 * 48, "chi2-20k")
     with pytest.raises(UsageError, match="everything into one bin"):
         score_source(
             Drawn(distribution),
@@ -435,7 +428,7 @@ def test_a_run_with_another_distribution_is_refused(tmp_path: Path) -> None:
         ScoreSettings(samples=7_000, distribution=distribution),
     )
     assert more is not None
-    assert more["samples"] == 7_000
+    assert more.samples == 7_000
 
 
 def test_the_command_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -465,7 +458,7 @@ def test_distributions_are_named_side_by_side(tmp_path: Path) -> None:
     swapped = f"they were tested against different distributions: {other}, {known}"
     assert {warning, swapped} & set(both.warnings)
     assert {row["distribution"] for row in both.to_json()["results"]} == {distribution.digest, None}
-    names = [row["name"] for row in both.rows() if not row["own"]]
+    names = [row.name for row in both.rows() if not row.own]
     assert len(names) == len(set(names)) == 4  # each distribution has its own references
     assert write_comparison(both, tmp_path / "both.html").is_file()
     alone = describe_comparison(compare([tmp_path / "a"]))
@@ -474,12 +467,14 @@ def test_distributions_are_named_side_by_side(tmp_path: Path) -> None:
 
 
 def test_results_without_a_distribution_are_read_as_before(tmp_path: Path) -> None:
-    old = simulated("tilted")
-    assert "distribution" not in old
-    (tmp_path / "result.json").write_text(json.dumps(old))
+    content = simulated("tilted")
+    assert "distribution" not in content
+    (tmp_path / "result.json").write_text(json.dumps(content))
     assert compare([tmp_path / "result.json"]).warnings == ()
+    old = read_result(tmp_path)
+    assert isinstance(old, Result)
     assert describe(old)
-    assert distribution_of(old) is None
+    assert old.expected_distribution is None
 
 
 def test_examples_follow_the_distribution() -> None:
@@ -553,11 +548,11 @@ def test_rendered_images_of_a_distribution_pass_against_it(
         )
     assert result is not None
     assert "was rendered with" not in capsys.readouterr().err
-    assert (result["samples"], result["fit"]["bins"]) == (count, narrow.bins)
-    assert result["verdict"]["passed"], result["verdict"]["text"]
-    assert result["fit"]["divergence"]["low"] == 0
-    assert not result["outside"]["wrong"]
-    assert result["outside"]["share"] <= 3 * result["outside"]["explained"] + 0.01
+    assert (result.samples, result.fit.bins) == (count, narrow.bins)
+    assert result.verdict.passed, result.verdict.text
+    assert result.fit.divergence.low == 0
+    assert not result.outside.wrong
+    assert result.outside.share <= 3 * result.outside.explained + 0.01
     seen = np.load(tmp_path / "out" / "histogram.npy")
     drawn = np.bincount(joint_bins(narrow.factors(8, 0, count)), minlength=NUM_BINS)
     assert np.abs(seen - drawn).sum() / 2 < 0.05 * count  # misread at borders

@@ -18,14 +18,18 @@ from torch import Tensor
 
 from shapeshd.benchmark.fidelity import measure, measurements
 from shapeshd.benchmark.fidelity.measure import REAL_SEED, FidelitySettings
-from shapeshd.benchmark.report.fidelity import load_pictures
-from shapeshd.benchmark.report.fidelity_table import residual_rows, statistic_rows
 from shapeshd.benchmark.report.html import report_page
+from shapeshd.benchmark.report.pictures import load_rerenders
+from shapeshd.benchmark.report.tables import residual_rows, statistic_rows
 from shapeshd.benchmark.report.terminal import WIDTH, describe
-from shapeshd.benchmark.result.verdict import verdict_of_both
+from shapeshd.benchmark.result.fidelity import ResidualRecord
+from shapeshd.benchmark.result.read import read_result
+from shapeshd.benchmark.result.schema import Result
+from shapeshd.benchmark.result.verdict import joint_verdict
 from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.scoring.distributed import Ranks
 from shapeshd.benchmark.scoring.settings import ScoreSettings
+from shapeshd.benchmark.statistics.u_statistic import Estimate
 from shapeshd.cli import score_run
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
 from shapeshd.factors import uniform_factors
@@ -41,6 +45,7 @@ from tests.support.fake_fidelity import (
 )
 from tests.support.fake_scores import ReadsWritten, Written
 from tests.support.html_check import Page
+from tests.support.simulated_results import fidelity as measured_fidelity
 
 Run = Callable[..., tuple[int, str, str]]
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -61,6 +66,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(scoring, "write_report", lambda *_: None)
         run(out, Grainy(crowded=True))
     return out
+
+
+def without_fidelity(result: Result) -> dict[str, Any]:
+    return {name: value for name, value in result.to_json().items() if name != "fidelity"}
 
 
 def entry(out: Path) -> dict[str, Any]:
@@ -117,17 +126,16 @@ def test_added_to_a_finished_score_without_counting_again(whole: Path, tmp_path:
     out, source = tmp_path / "out", Grainy(crowded=True)
     first = run(out, source, fidelity=None)
     assert first is not None
-    assert "fidelity" not in first
+    assert first.fidelity is None
     source.asked.clear()
     second = run(out, source)
     assert second is not None
     pieces_read = [asked for asked in source.asked if asked[1] - asked[0] > 1]
     assert pieces_read == [(0, 512)]
-    del second["fidelity"]
-    assert second == json.loads(json.dumps(first))
+    assert without_fidelity(second) == first.to_json()
     check_equal(out, whole)
     source.asked.clear()
-    assert run(out, source) == json.loads((out / "result.json").read_text())
+    assert run(out, source) == read_result(out)
     assert source.asked == [(0, 1)]
     assert run(out, source, ranks=Ranks(1)) is None  # nor does a process that is not the first
     assert source.asked == [(0, 1)] * 2
@@ -371,14 +379,11 @@ def test_the_verdict_tells_the_four_cases_apart(cases: dict[str, Path], name: st
 
 
 def test_pretty_but_biased_is_not_called_collapsed() -> None:
-    fit = {"divergence": {"reported": 0.03, "value": 0.03, "low": 0.02, "high": 0.04}}
-    result = {"verdict": {"passed": False}, "fit": fit}
-    psnr = {"mean": {"value": 44.0}, "floor": {"mean": {"value": 44.1}}}
-    residual = {
-        "ok": True, "beyond": {"value": 0.0}, "real_beyond": {"value": 0.001}, "quantile": 0.999,
-        "psnr": psnr,
-    }  # fmt: skip
-    found = verdict_of_both(result, residual)
+    residual = measured_fidelity()["residual"] | {"ok": True}
+    for place, value in ((residual["psnr"], 44.0), (residual["psnr"]["floor"], 44.1)):
+        place["mean"]["value"] = value
+    divergence = Estimate(0.03, 0.005, 0.02, 0.04)
+    found = joint_verdict(False, divergence, ResidualRecord.model_validate(residual)).to_json()
     assert found["name"] == "pretty but biased"
     assert "D = 0.030 [0.020, 0.040]" in found["text"]
     assert "44.0 dB on average, real images 44.1 dB" in found["text"]
@@ -391,11 +396,12 @@ def test_bad_images_hardly_move_recall_and_repeats_do(cases: dict[str, Path]) ->
 
 @pytest.mark.parametrize("name", CASES)
 def test_people_read_it(cases: dict[str, Path], name: str) -> None:
-    result = json.loads((cases[name] / "result.json").read_text())
+    result = read_result(cases[name])
+    assert isinstance(result, Result) and result.fidelity is not None
     text = describe(result)
     assert max(map(len, text.splitlines())) <= WIDTH
     plain = " ".join(text.split())
-    verdict = " ".join(result["fidelity"]["verdict"]["text"].split())
+    verdict = " ".join(result.fidelity.verdict.text.split())
     assert verdict in plain
     for words in ("residual", "PSNR, dB", "hue error", "coverage", "perfect generator"):
         assert words in plain
@@ -403,8 +409,9 @@ def test_people_read_it(cases: dict[str, Path], name: str) -> None:
 
 def test_the_page_holds_verdict_tables_and_pictures(cases: dict[str, Path]) -> None:
     out = cases["diverse but bad"]
-    result = json.loads((out / "result.json").read_text())
-    pictures = load_pictures(out / "fidelity.npz")
+    result = read_result(out)
+    assert isinstance(result, Result)
+    pictures = load_rerenders(out / "fidelity.npz")
     page = Page(report_page(result, None, pictures))
     assert page.problems == []
     assert "Diverse but bad" in page.text
@@ -413,8 +420,8 @@ def test_the_page_holds_verdict_tables_and_pictures(cases: dict[str, Path]) -> N
     beside = [image for image in page.images if "beside its re-render" in (image["alt"] or "")]
     assert len(beside) == 12
     assert any("against the mean RMSE" in (image["alt"] or "") for image in page.images)
-    fidelity = result["fidelity"]
-    for cells in (*residual_rows(fidelity), *statistic_rows(fidelity)):
+    assert result.fidelity is not None
+    for cells in (*residual_rows(result.fidelity), *statistic_rows(result.fidelity)):
         assert [cell for cell in cells if cell not in page.text] == []
     for digest in (Means.digest, WritesFactors.digest):
         assert digest in page.text
@@ -423,7 +430,7 @@ def test_the_page_holds_verdict_tables_and_pictures(cases: dict[str, Path]) -> N
 def test_damaged_pictures_are_one_line(tmp_path: Path) -> None:
     (tmp_path / "fidelity.npz").write_bytes(b"PK no zip")
     with pytest.raises(ShapesHDError, match="holds no pictures"):
-        load_pictures(tmp_path / "fidelity.npz")
+        load_rerenders(tmp_path / "fidelity.npz")
 
 
 def test_no_pictures_are_no_reason_to_lose_the_numbers(
@@ -437,7 +444,7 @@ def test_no_pictures_are_no_reason_to_lose_the_numbers(
 
     result = run(tmp_path / "out", Forgetful())
     assert result is not None
-    assert result["fidelity"]["examples"] == {"file": None}
+    assert result.fidelity is not None and result.fidelity.examples.file is None
     assert "no images beside their re-renders: written: the generator" in capsys.readouterr().err
     assert not (tmp_path / "out" / "fidelity.npz").exists()
 

@@ -133,8 +133,8 @@ def test_a_pair_that_is_a_product_is_two_factors() -> None:
     # What the pair and a third factor do beyond couples is no part of the rest any more.
     beyond = [part.delta.value for part in one.parts if len(part.factors) == 3]
     assert len(beyond) == 4
-    rest = one.part("rest").delta.value + sum(beyond)
-    assert rest == pytest.approx(other.part("rest").delta.value, abs=1e-12)
+    rest = one.part("higher_order").delta.value + sum(beyond)
+    assert rest == pytest.approx(other.part("higher_order").delta.value, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
@@ -300,7 +300,7 @@ def test_one_block_is_all_of_the_divergence() -> None:
     found = decompose_under(sampled((tilted / tilted.sum()).ravel(), 5_000, 1), distribution)
     assert [part.name for part in found.significant] == ["scale"]
     assert found.part("scale").delta.value == pytest.approx(found.total.value)
-    assert found.part("rest").delta.value == 0
+    assert found.part("higher_order").delta.value == 0
 
 
 def test_what_it_refuses() -> None:

@@ -15,7 +15,7 @@ from scipy import stats
 
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.decomposition import (
-    REST,
+    HIGHER_ORDER,
     Decomposition,
     decompose,
     explained_rest,
@@ -231,7 +231,7 @@ def test_many_tilted_factors_are_no_fault_of_the_rest() -> None:
         density = density * on_axis(np.linspace(0.3, 1.7, bins), axis)
     found = decompose(sample(density, 300_000, 6))
     assert {part.name for part in found.significant} == set(NAMES)
-    rest = found.part(REST)
+    rest = found.part(HIGHER_ORDER)
     assert rest.delta.low > 0.05
     assert rest.explained == pytest.approx(rest.delta.value, rel=0.2)
 
@@ -247,13 +247,13 @@ def test_what_no_pair_shows_is_the_rests(kind: str) -> None:
         signs = [on_axis((-1.0) ** np.arange(bins), axis) for axis, bins in enumerate(BIN_SHAPE)]
         density = 1 + 0.5 * signs[0] * signs[3] * signs[5]
     found = decompose(sample(density, 100_000, 18))
-    assert found.significant[0].name == REST
+    assert found.significant[0].name == HIGHER_ORDER
     if kind == "triple":  # the margins of the others are off, too, if only a little
         assert len(found.significant) == 1
     assert "three factors and more" in found.summary()
     p = np.asarray(np.broadcast_to(density, BIN_SHAPE) / np.broadcast_to(density, BIN_SHAPE).sum())
     true = truth(p, read_product_distribution(None, BIN_SHAPE).marginals)[()]
-    rest = found.part(REST)
+    rest = found.part(HIGHER_ORDER)
     assert rest.delta.low < true < rest.delta.high
 
 
@@ -307,7 +307,7 @@ def test_interval_covers_under_a_product_distribution() -> None:
         found = decompose(rng.multinomial(3_000, p.ravel()), marginals, shape=shape, names=names)
         hits["total"] += found.total.low <= sum(true.values()) <= found.total.high
         for kind, axes in (("main", (1,)), ("pair", (0, 2)), ("rest", ())):
-            part = found.part(*(names[axis] for axis in axes)) if axes else found.part(REST)
+            part = found.part(*(names[axis] for axis in axes)) if axes else found.part(HIGHER_ORDER)
             hits[kind] += part.delta.low <= true[axes] <= part.delta.high
     assert min(hits.values()) >= 0.9 * 150
 
@@ -330,7 +330,7 @@ def test_order_of_factors_and_of_their_values_does_not_matter() -> None:
     found = decompose(counts, shape=(3, 2, 4), names=("a", "b", "c"))
     turned = decompose(counts.transpose(2, 0, 1), shape=(4, 3, 2), names=("c", "a", "b"))
     for part in found.parts:
-        other = turned.part(*part.factors) if part.factors else turned.part(REST)
+        other = turned.part(*part.factors) if part.factors else turned.part(HIGHER_ORDER)
         assert part.delta.to_json() == pytest.approx(other.delta.to_json(), rel=1e-6, abs=1e-12)
         assert part.p_holm == pytest.approx(other.p_holm, rel=1e-6)
     mixed = decompose(counts[[2, 0, 1]][:, ::-1], shape=(3, 2, 4), names=("a", "b", "c"))
@@ -376,7 +376,7 @@ def test_shapes_and_parts_that_do_not_exist_are_refused() -> None:
     with pytest.raises(UsageError, match="do not go together"):
         decompose(counts, shape=(2, 2, 2), names=("a", "b"))
     found = decompose(counts, shape=(2, 2, 2), names=("a", "b", "c"))
-    for wrong in (("d",), ("a", "b", "c"), (), ("a", REST), ("a", "a")):
+    for wrong in (("d",), ("a", "b", "c"), (), ("a", HIGHER_ORDER), ("a", "a")):
         with pytest.raises(UsageError, match="has no part"):
             found.part(*wrong)
 
@@ -385,6 +385,7 @@ def test_result_is_json() -> None:
     found = decompose(sample(np.ones(1), 20_000, 14))
     result = json.loads(json.dumps(found.to_json(), allow_nan=False))
     assert len(result["parts"]) == 22
-    assert {part["name"] for part in result["parts"]} >= {REST, "scale", "floor_hue x wall_hue"}
+    names = {part["name"] for part in result["parts"]}
+    assert names >= {HIGHER_ORDER, "scale", "floor_hue x wall_hue"}
     values = [part["delta"]["value"] for part in result["parts"]]
     assert values == sorted(values, reverse=True)

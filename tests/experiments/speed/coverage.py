@@ -161,7 +161,7 @@ def measure(kind: Callable[[Rng], tuple[Table, set[str]]], n: int, sources: int)
         "mean_width": float(np.mean(widths)),
         "coverage": {name: share(holds) for name, holds in covered.items()},
         "sources_with_a_faultless_part_accused": accused / sources,
-        "sources_with_the_guilty_part_named": named / could if could else None,
+        "sources_with_the_significant_part_named": named / could if could else None,
     }
 
 
@@ -195,7 +195,7 @@ def main() -> None:
             rows.append(row)
             cells = [f"{row['coverage'][name]['share']:.1%}" for name in
                      ("total", "main effects", "pairs", REST)]  # fmt: skip
-            significant = row["sources_with_the_guilty_part_named"]
+            significant = row["sources_with_the_significant_part_named"]
             print(
                 f"| {row['kind']} | {n:,} | {row['divergence'][1]:.3g} | {' | '.join(cells)} "
                 f"| {row['sources_with_a_faultless_part_accused']:.1%} "

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import optimize
 
-from shapeshd.benchmark.statistics.decomposition import REST
+from shapeshd.benchmark.statistics.decomposition import HIGHER_ORDER
 from shapeshd.factors import (
     BIN_SHAPE,
     NAMES,
@@ -69,7 +69,7 @@ class Distribution:
         terms = {NAMES[axis]: marginal(axis) for axis in _AXES}
         for a, b in itertools.combinations(_AXES, 2):
             terms[f"{NAMES[a]} x {NAMES[b]}"] = marginal(a, b) - terms[NAMES[a]] - terms[NAMES[b]]
-        terms[REST] = self.divergence - sum(terms.values())
+        terms[HIGHER_ORDER] = self.divergence - sum(terms.values())
         return {name: 0.0 if abs(term) < ROUNDING else term for name, term in terms.items()}
 
     def reduced_chi_square(self, samples: int) -> float:
@@ -199,7 +199,7 @@ def _shape_angle() -> Distribution:
 def _noisy() -> Distribution:
     density = _noise(0.5, seed=1)
     return Distribution(
-        "noise", "every bin is more or less frequent", density / density.sum(), (REST,)
+        "noise", "every bin is more or less frequent", density / density.sum(), (HIGHER_ORDER,)
     )
 
 
@@ -207,12 +207,12 @@ def _memorised() -> Distribution:
     factors = uniform_factors(4_242, 0, REMEMBERED)
     counts = np.bincount(joint_bins(factors), minlength=NUM_BINS)
     text = f"repeats {REMEMBERED:,} images"
-    return Distribution("memorised", text, counts / REMEMBERED, (REST,), factors)
+    return Distribution("memorised", text, counts / REMEMBERED, (HIGHER_ORDER,), factors)
 
 
 def _mixture() -> Distribution:
     table = _table(_tilt(3, 0.03), 3) * _table(_same_hue(0.1), 1, 2) * _noise(0.1, seed=2)
-    significant = ("wall_hue x object_hue", REST, "scale")
+    significant = ("wall_hue x object_hue", HIGHER_ORDER, "scale")
     text = "scale tilted, wall and object coupled, noise"
     return Distribution("mixture", text, table / table.sum(), significant)
 

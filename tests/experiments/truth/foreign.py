@@ -17,7 +17,6 @@ a score that was stopped goes on where it ended.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import subprocess
 import sys
@@ -25,10 +24,11 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from shapeshd.benchmark.leaderboard.entry import write_entry
 from shapeshd.benchmark.report.formatting import with_interval
+from shapeshd.benchmark.result.read import read_result
+from shapeshd.benchmark.result.schema import Result
 from tests import ROOT
 
 ENTRIES = ROOT / "benchmark" / "results" / "leaderboard"
@@ -106,7 +106,7 @@ def make(model: Model, out: Path, code: Path | None) -> None:
     subprocess.run([*words, *([str(code)] if code else [])], cwd=ROOT, check=True)
 
 
-def score(model: Model, out: Path, code: Path | None, samples: int) -> dict[str, Any]:
+def score(model: Model, out: Path, code: Path | None, samples: int) -> Result:
     """Score by the command line in the folder `out`; return what result.json holds.
 
     Raises:
@@ -123,28 +123,26 @@ def score(model: Model, out: Path, code: Path | None, samples: int) -> dict[str,
     said = ran.stdout + ran.stderr
     if ran.returncode or "Traceback" in said:
         raise RuntimeError(f"{model.name}: status {ran.returncode}: {said[-500:].strip()}")
-    result: dict[str, Any] = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    result = read_result(folder)
+    assert isinstance(result, Result)
     check(result, samples)
     return result
 
 
-def check(result: dict[str, Any], samples: int) -> None:
+def check(result: Result, samples: int) -> None:
     """Raise `RuntimeError` if a result's numbers do not belong together."""
-    fit, marginals = result["fit"], result["marginals"]
-    totals = {sum(counts) for counts in marginals.values()}
-    inside = fit["divergence"]["low"] <= fit["divergence"]["reported"] <= fit["divergence"]["high"]
-    if result["samples"] != samples or totals != {samples} or not inside:
-        raise RuntimeError(f"{result['source']['name']}: {totals} of {samples} samples, {fit}")
+    divergence = result.fit.divergence
+    totals = {sum(counts) for counts in result.marginals.values()}
+    inside = divergence.low <= divergence.reported <= divergence.high
+    if result.samples != samples or totals != {samples} or not inside:
+        raise RuntimeError(f"{result.source.name}: {totals} of {samples} samples, {result.fit}")
 
 
-def row_of(model: Model, result: dict[str, Any]) -> str:
-    fit, wrong = (
-        result["fit"],
-        [p["name"] for p in result["decomposition"]["parts"] if p["significant"]],
-    )
+def row_of(model: Model, result: Result) -> str:
+    wrong = [part.name for part in result.decomposition.significant]
     return (
-        f"| {model.title} | {result['source']['kind']} | {with_interval(fit['divergence'])} "
-        f"| {', '.join(wrong[:2]) or 'nothing'} | {result['run']['images_per_second']:g} |"
+        f"| {model.title} | {result.source.kind} | {with_interval(result.fit.divergence)} "
+        f"| {', '.join(wrong[:2]) or 'nothing'} | {result.run.images_per_second:g} |"
     )
 
 

@@ -30,7 +30,7 @@ from shapeshd.benchmark.statistics.chi_square import (
     predict,
 )
 from shapeshd.benchmark.statistics.coupled import decompose_under
-from shapeshd.benchmark.statistics.decomposition import REST
+from shapeshd.benchmark.statistics.decomposition import HIGHER_ORDER
 from shapeshd.benchmark.statistics.histogram import min_samples, read_histogram
 from shapeshd.distribution import Distribution
 from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray
@@ -120,7 +120,7 @@ def faults(distribution: Distribution) -> list[Fault]:
         Fault("wall hue tilted", on_axes(1 + 0.5 * wave, "wall_hue"), ("wall_hue",)),
         Fault("wall hue turns with orientation",
               on_axes(1 + 0.7 * product, "wall_hue", "orientation"), ("wall_hue x orientation",)),
-        Fault("every bin more or less frequent", np.exp(0.6 * noise), (REST,)),
+        Fault("every bin more or less frequent", np.exp(0.6 * noise), (HIGHER_ORDER,)),
     ]  # fmt: skip
     for pair in distribution.pairs:
         sizes = [BIN_SHAPE[axis] for axis in pair.axes]
@@ -185,7 +185,7 @@ def exact_terms(p: FloatArray, distribution: Distribution) -> dict[str, tuple[fl
     joint = functools.reduce(np.multiply.outer, weights)
     whole = float((joint * ratio**2).sum()) - 1
     left = whole - sum(term for term, _ in terms.values())
-    terms[REST] = (left, left)
+    terms[HIGHER_ORDER] = (left, left)
     return terms
 
 
@@ -245,7 +245,7 @@ def measure(
         "held": held,
         "prediction_held": predicted,
         "significant": list(fault.significant),
-        "guilty_terms": [terms[one][0] for one in fault.significant],
+        "significant_terms": [terms[one][0] for one in fault.significant],
         "named": right,
         "faultless_accused": accused,
     }

@@ -29,7 +29,7 @@ from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.sources.registry import open_source
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
-from shapeshd.benchmark.statistics.decomposition import REST
+from shapeshd.benchmark.statistics.decomposition import HIGHER_ORDER
 from shapeshd.dataset.manifest import load_manifest
 from shapeshd.factors import NAMES, NUM_BINS, FloatArray, joint_bins
 from shapeshd.render.plan import plan_render
@@ -191,7 +191,7 @@ def main() -> None:
         f"\n{sum(row['holds'] for row in rows)} of {len(rows)} intervals hold D as they are, "
         f"{sum(row['corrected_holds'] for row in rows)} divided by the attenuation; the right "
         f"parts are named in {sum(row['names_fit'] for row in rows)}. Three factors and more at "
-        f"a time are called {REST}. {time.perf_counter() - began:.0f} s; written to {out}"
+        f"a time are called {HIGHER_ORDER}. {time.perf_counter() - began:.0f} s; written to {out}"
     )
 
 

@@ -1,4 +1,4 @@
-"""Sheets of example images for a page: cells as cards, each with up to four images."""
+"""Sheets of images for a page: samples of the fullest and emptiest cells, and re-renders."""
 
 from __future__ import annotations
 
@@ -19,18 +19,25 @@ from .formatting import cell_name, number
 
 Arrays = dict[str, npt.NDArray[Any]]
 
-_KEYS = ("part", "kind", "bins", "count", "expected", "images", "image_cell", "image_index",
+_EXAMPLES = ("part", "kind", "bins", "count", "expected", "images", "image_cell", "image_index",
          "traced", "traced_cell")  # fmt: skip
+_RERENDERS = ("kind", "image_index", "images", "rerenders", "residuals")
 _COLUMNS, _GAP = 2, 4
 _MOST_BYTES = 16_000
 """A card larger than this as PNG becomes a JPEG."""
 _SHOWN = 128
-_TITLES = {
+_CELL_TITLES = {
     "part-full": "Fullest cells of {part}",
     "part-empty": "Emptiest cells of {part}",
     "joint-full": "Fullest of all joint bins",
     "joint-empty": "Emptiest of all joint bins",
 }
+_RERENDER_TITLES = {
+    "worst": "The images farthest from their re-render",
+    "median": "Images in the middle",
+}
+_RESIDUALS = ("rmse", "psnr", "ssim", "hue")
+"""Columns of the residuals in the file: `shapeshd.benchmark.fidelity.residual.MEASURES`."""
 
 
 def load_examples(path: Path) -> Arrays | None:
@@ -39,15 +46,19 @@ def load_examples(path: Path) -> Arrays | None:
     Raises:
         ShapesHDError: if the file is damaged or something else.
     """
-    return load_arrays(path, _KEYS, "examples")
+    return _load_arrays(path, _EXAMPLES, "examples")
 
 
-def load_arrays(path: Path, keys: Sequence[str], what: str) -> Arrays | None:
-    """Read arrays of an npz file by their keys; None if there is no such file.
+def load_rerenders(path: Path) -> Arrays | None:
+    """Read the arrays that `choose_fidelity_examples` made; None if there is no such file.
 
     Raises:
-        ShapesHDError: if the file is damaged or something else than `what`.
+        ShapesHDError: if the file is damaged or something else.
     """
+    return _load_arrays(path, _RERENDERS, "pictures")
+
+
+def _load_arrays(path: Path, keys: Sequence[str], what: str) -> Arrays | None:
     if not path.is_file():
         return None
     try:
@@ -57,7 +68,7 @@ def load_arrays(path: Path, keys: Sequence[str], what: str) -> Arrays | None:
         raise ShapesHDError(f"{path}: holds no {what} ({type(error).__name__})") from None
 
 
-def sheets(examples: Arrays, part: str) -> list[dict[str, Any]]:
+def example_sheets(examples: Arrays, part: str) -> list[dict[str, Any]]:
     """Return the sheets of a page.
 
     Args:
@@ -69,15 +80,15 @@ def sheets(examples: Arrays, part: str) -> list[dict[str, Any]]:
         ``data:`` URI), alt, cell, count, missing (whether the images are traced).
     """
     found = []
-    for kind, title in _TITLES.items():
+    for kind, title in _CELL_TITLES.items():
         cells = np.flatnonzero(examples["kind"] == kind)
-        cards = [_card(examples, int(cell)) for cell in cells]
+        cards = [_example_card(examples, int(cell)) for cell in cells]
         if cards:
             found.append({"title": title.format(part=part), "cards": cards})
     return found
 
 
-def _card(examples: Arrays, cell: int) -> dict[str, Any]:
+def _example_card(examples: Arrays, cell: int) -> dict[str, Any]:
     bins = [int(index) for index in examples["bins"][cell]]
     count, expected = int(examples["count"][cell]), float(examples["expected"][cell])
     missing = count == 0
@@ -88,7 +99,7 @@ def _card(examples: Arrays, cell: int) -> dict[str, Any]:
         examples["image_cell"] == cell])  # fmt: skip
     what = "Rendered: what is missing" if missing else f"Samples {samples}"
     return {
-        "src": collage(images),
+        "src": _collage(images),
         "alt": f"{what}; cell {name}",
         "what": "rendered, not sampled" if missing else f"samples {samples}",
         "cell": name,
@@ -98,7 +109,40 @@ def _card(examples: Arrays, cell: int) -> dict[str, Any]:
     }
 
 
-def collage(images: npt.NDArray[np.uint8]) -> str:
+def rerender_sheets(pictures: Arrays) -> list[dict[str, Any]]:
+    """Return sheets of images beside their re-renders.
+
+    Args:
+        pictures: see `choose_fidelity_examples`.
+
+    Returns:
+        for the worst and for ordinary images a dict: title; cards, a list of dicts: src (a
+        ``data:`` URI), alt, name, measures.
+    """
+    found = []
+    for kind, title in _RERENDER_TITLES.items():
+        rows = np.flatnonzero(pictures["kind"] == kind)
+        if cards := [_rerender_card(pictures, int(row)) for row in rows]:
+            found.append({"title": title, "cards": cards})
+    return found
+
+
+def _rerender_card(pictures: Arrays, row: int) -> dict[str, str]:
+    values = dict(zip(_RESIDUALS, pictures["residuals"][row], strict=True))
+    index = int(pictures["image_index"][row])
+    measures = (
+        f"PSNR {number(values['psnr'])} dB, SSIM {number(values['ssim'])}, "
+        f"hue {number(values['hue'], 2)}°"
+    )
+    return {
+        "src": _collage(np.stack([pictures["images"][row], pictures["rerenders"][row]])),
+        "alt": f"Sample {index} beside its re-render; {measures}",
+        "name": f"sample {index}",
+        "measures": measures,
+    }
+
+
+def _collage(images: npt.NDArray[np.uint8]) -> str:
     """Put images side by side in two columns, as a ``data:`` URI."""
     height, width = images.shape[1:3]
     factor = max(1, round(_SHOWN / max(height, width)))

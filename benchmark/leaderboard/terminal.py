@@ -1,21 +1,18 @@
-"""What people read of a comparison: cells as text, and a table for the terminal."""
+"""The tables of a comparison for the terminal."""
 
 from __future__ import annotations
 
-from typing import Any
-
+from shapeshd.benchmark.report.tables import distribution_name
 from shapeshd.benchmark.report.terminal import WIDTH, shortened, table
-from shapeshd.benchmark.statistics.measurement_error import distribution_words
 
-from .compare import Comparison
+from .compare import Comparison, ComparisonRow
 from .row import FIDELITY
 
 _LONGEST_NAME, _SHORT_NAME = 36, 22
 
 RANKS_MEAN = (
     "equal ranks (=) are not significantly different: two-sided z test of D, 5% for all pairs "
-    "together; "
-    "a rank is one more than the number of models that are surely better"
+    "together; a rank is one more than the number of models that are surely better"
 )
 
 
@@ -27,47 +24,47 @@ def describe_comparison(comparison: Comparison) -> str:
     rows = comparison.rows()
     lines = _scores(rows)
     lines += ["  in brackets: 95%; at 20 samples per bin; the best first", ""]
-    own = [row for row in rows if row["own"]]
+    own = [row for row in rows if row.own]
     lines += table(
         ("", "mainly wrong (its part of D)", "recognizer"),
         [
             (
-                shortened(row["name"], _SHORT_NAME),
-                row["significant_parts_text"],
-                shortened(row["recognizer"], 28),
+                shortened(row.name, _SHORT_NAME),
+                row.mainly_wrong,
+                shortened(row.recognizer, 28),
             )
             for row in own
         ],
     )
-    if any(row["fidelity"][0] for row in own):
-        columns = zip(FIDELITY, *(row["fidelity"] for row in own), strict=True)
+    if any(row.fidelity[0] for row in own):
+        columns = zip(FIDELITY, *(row.fidelity for row in own), strict=True)
         longest = WIDTH - 2 - sum(2 + max(map(len, column)) for column in columns)
-        cells = [(shortened(row["name"], longest), *row["fidelity"]) for row in own]
+        cells = [(shortened(row.name, longest), *row.fidelity) for row in own]
         lines += ["", *table(("", *FIDELITY), cells)]
+    distributions = set(map(distribution_name, comparison.results))
     if any(place.shared for place in comparison.places):
         lines.append(
             "  equal ranks (=) are not significantly different (z test of D, 5% for all pairs)"
         )
-    distributions = {distribution_words(result): result for result in comparison.results}
-    if len(distributions) == 1 and comparison.results[0].get("distribution"):
-        lines.append(f"  tested against {next(iter(distributions))}")
+    if comparison.results[0].distribution and len(distributions) == 1:
+        lines.append(f"  tested against {distributions.pop()}")
     lines += [f"warning: {warning}" for warning in comparison.warnings]
     return "\n".join(line.rstrip() for line in lines)
 
 
-def _scores(rows: list[dict[str, Any]]) -> list[str]:
+def _scores(rows: list[ComparisonRow]) -> list[str]:
     heads = ("reduced chi-square", "divergence D", "samples")
     cells = [
         (
-            row["interval"],
-            row["divergence"],
-            row["note"].removesuffix(" samples") if row["own"] else "",
+            row.interval,
+            row.divergence,
+            row.note.removesuffix(" samples") if row.own else "",
         )
         for row in rows
     ]
     columns = zip(heads, *cells, strict=True)
     taken = sum(2 + max(map(len, column)) for column in columns)
-    place = 2 + max(len(row["rank"]) for row in rows)
+    place = 2 + max(len(row.rank) for row in rows)
     longest = min(_LONGEST_NAME, WIDTH - 2 - taken - place)
-    names = [f"{row['rank']:<{place}}{shortened(row['name'], longest)}" for row in rows]
+    names = [f"{row.rank:<{place}}{shortened(row.name, longest)}" for row in rows]
     return table(("", *heads), [(name, *cell) for name, cell in zip(names, cells, strict=True)])

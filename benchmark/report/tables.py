@@ -1,0 +1,187 @@
+"""The rows of a result's tables, the same on the terminal and on a page: scores, fidelity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from shapeshd.benchmark.result.fidelity import FidelityRecord, IntervalRecord
+from shapeshd.benchmark.result.schema import Result, ScoreRecord
+
+from .formatting import brief, estimate, interval, number, part_name, percent, with_interval
+
+REAL = "real images"
+"""How the name of the row of real images through the recognizer begins."""
+
+MEASURES = {
+    "psnr": "PSNR, dB",
+    "ssim": "SSIM",
+    "rmse": "RMSE, levels",
+    "hue": "hue error, °",
+}
+"""Titles of the residual's measures, in the order of the tables."""
+
+STATISTICS = {
+    "fid": "FID",
+    "kid": "KID",
+    "precision": "precision",
+    "recall": "recall",
+    "density": "density",
+    "coverage": "coverage",
+}
+
+
+@dataclass(frozen=True)
+class ScoreRow:
+    """A row of the table of scores.
+
+    Attributes:
+        name: of the source or the reference.
+        own: whether it is a source that was scored, not a reference.
+        value: reduced chi-square at 20 samples per bin.
+        low: lower end of its interval; None of an exact value.
+        high: upper end.
+        text: the value as written.
+        interval: the value and its interval as written.
+        divergence: the same of D.
+        note: a remark.
+    """
+
+    name: str
+    own: bool
+    value: float
+    low: float | None
+    high: float | None
+    text: str
+    interval: str
+    divergence: str
+    note: str
+
+
+def source_row(result: ScoreRecord, name: str | None = None) -> ScoreRow:
+    """Return the row of a result's own source."""
+    predicted = result.fit.prediction.reduced_chi_square
+    return ScoreRow(
+        name=name or result.source.title,
+        own=True,
+        value=predicted.reported,
+        low=predicted.low,
+        high=predicted.high,
+        text=estimate(predicted)[0],
+        interval=with_interval(predicted),
+        divergence=with_interval(result.fit.divergence),
+        note=f"{result.samples:,} samples",
+    )
+
+
+def reference_rows(result: ScoreRecord) -> list[ScoreRow]:
+    """Return the rows of the references: exact ones, and real images with their interval."""
+    rows = []
+    floor = result.recognizer.noise_floor
+    for reference in result.references:
+        text = f"{reference.reduced_chi_square:,.2f}"
+        scatter = number(reference.deviation, 2)
+        row = ScoreRow(
+            name=reference.name,
+            own=False,
+            value=reference.reduced_chi_square,
+            low=None,
+            high=None,
+            text=text,
+            interval=text,
+            divergence=number(reference.divergence),
+            note=f"one run scatters by \N{PLUS-MINUS SIGN}{scatter}",
+        )
+        if reference.name.startswith(REAL) and floor is not None:
+            measured = floor.reduced_chi_square
+            row = replace(
+                row,
+                value=measured.reported,
+                low=measured.low,
+                high=measured.high,
+                text=estimate(measured)[0],
+                interval=with_interval(measured),
+                divergence=with_interval(floor.divergence),
+                note=f"{floor.images:,} images",
+            )
+        rows.append(row)
+    return rows
+
+
+def score_rows(result: Result) -> list[ScoreRow]:
+    """Return the source's row, and the references' below it."""
+    return [source_row(result), *reference_rows(result)]
+
+
+def largest_significant(result: ScoreRecord) -> str:
+    """Name the largest significant part and its contribution to D; "none" if there is none."""
+    significant = result.decomposition.significant
+    if not significant:
+        return "none"
+    return f"{part_name(significant[0].factors)} {brief(significant[0].delta)}"
+
+
+def share_text(values: IntervalRecord) -> str:
+    """Write a share and its interval such as "12% [8%, 17%]"."""
+    return f"{percent(values.value)} [{percent(values.low)}, {percent(values.high)}]"
+
+
+def residual_rows(entry: FidelityRecord) -> list[tuple[str, str, str, str, str]]:
+    """Return a row for each measure of the residual, and one for all that decide the verdict.
+
+    Returns:
+        name; mean of the source; mean of real images; share of images beyond the limit that
+        99.9% of real images keep; share beyond all real images.
+    """
+    residual = entry.residual
+    rows = []
+    for name, title in MEASURES.items():
+        measure = getattr(residual, name)
+        rows.append(
+            (
+                title,
+                interval(measure.mean),
+                interval(measure.floor.mean),
+                share_text(measure.beyond_quantile),
+                share_text(measure.beyond_maximum),
+            )
+        )
+    beyond, maximum = share_text(residual.beyond), share_text(residual.beyond_maximum)
+    return [*rows, ("any of these", "", "", beyond, maximum)]
+
+
+def statistic_rows(entry: FidelityRecord) -> list[tuple[str, str, str]]:
+    """Return name, value of the source, and value of a perfect generator, with intervals."""
+    return [
+        (
+            title,
+            interval(getattr(entry.statistics, name)),
+            interval(getattr(entry.theoretical, name)),
+        )
+        for name, title in STATISTICS.items()
+    ]
+
+
+def fidelity_basis(entry: FidelityRecord) -> str:
+    """Say of how many images, against what, and by which features fidelity was measured."""
+    settings = entry.settings
+    return (
+        f"the first {settings.images:,} images; {entry.residual.real_images:,} real ones of seed "
+        f"{settings.seed}, rendered by {settings.engine.name}; features: {settings.features.name}"
+    )
+
+
+def outside_text(result: ScoreRecord) -> str | None:
+    """Say how many samples lie where the distribution has none; None if none does."""
+    found = result.outside
+    if found is None or not found.samples:
+        return None
+    text = f"{found.samples:,} of {result.samples:,} samples lie where the distribution has none"
+    if found.wrong:
+        return f"{text}: D is infinite, and all figures are of the others"
+    return f"{text}, as the recognizer's errors explain; they are left out"
+
+
+def distribution_name(result: ScoreRecord) -> str:
+    """Name the distribution that a result was tested against."""
+    found = result.distribution
+    return f"the distribution {found.text}" if found else "the uniform distribution"
