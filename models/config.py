@@ -19,7 +19,7 @@ IMAGES: Final = "images"
 FACTORS: Final = "factors"
 
 RING = 16
-"""Codes that stand in a ring: each gives its difference to those before it."""
+"""Number of codes in a ring, in which each code is compared with those before it."""
 
 
 def _enough(samples: int) -> int:
@@ -41,7 +41,7 @@ Samples = Annotated[int, Field(ge=0, le=2**31), AfterValidator(_enough)]
 
 @configuration
 class Codes:
-    """Codes, and the networks that see nothing but codes and features.
+    """Sizes of codes and of the networks whose inputs are codes or features.
 
     Attributes:
         latent_dim: components of a code z.
@@ -62,7 +62,7 @@ class Codes:
 
 @configuration
 class Images:
-    """The networks whose data are images; see `GeneratorConfig`, `EncoderConfig` and others.
+    """Sizes of the networks whose inputs or outputs are images; see `GeneratorConfig` and others.
 
     Attributes:
         size: width and height, pixels: a power of two, 8 .. 1024.
@@ -99,7 +99,7 @@ class Images:
 
 @configuration
 class Factors:
-    """The networks of the factor-space tier, perceptrons on embeddings of 12 numbers.
+    """The factor-space tier: its data, and its perceptrons on embeddings of 12 numbers.
 
     Attributes:
         images: how many there are to train on; drawn from the run's seed.
@@ -114,7 +114,7 @@ class Factors:
 
 @configuration
 class Schedule:
-    """What every phase has.
+    """The settings that all phases share.
 
     Attributes:
         steps: updates of the networks in all.
@@ -135,7 +135,7 @@ class Schedule:
 
 @configuration
 class VAE(Schedule):
-    """Phase 1: encoder and generator as a variational autoencoder.
+    """Settings of phase 1: encoder and generator as a variational autoencoder.
 
     Attributes:
         sigma: standard deviation of the likelihood of a value around its reconstruction; as
@@ -153,7 +153,7 @@ class VAE(Schedule):
 
 @configuration
 class AAE(Schedule):
-    """Phase 2: the head of the encoder and the generator, against the code discriminators.
+    """Settings of phase 2: the encoder's head and the generator, against code discriminators.
 
     Attributes:
         codes: codes in the adversarial part of a step; `batch` is that of the reconstruction.
@@ -218,7 +218,7 @@ class AAE(Schedule):
 
 @configuration
 class GAN(Schedule):
-    """Phase 3: the generator G' against D.
+    """Settings of phase 3: the generator G' against D.
 
     Attributes:
         paired: whether D sees pairs, equations 7-8; otherwise single images, as in a plain GAN.
@@ -255,7 +255,7 @@ class GAN(Schedule):
 
 @configuration
 class Checks:
-    """What is measured during a phase, and at its end.
+    """Settings of what is measured during a phase and at its end.
 
     Attributes:
         every: steps from one check to the next.
@@ -274,7 +274,7 @@ class Checks:
 
 @configuration
 class RunConfig:
-    """A run: see the classes of its tables.
+    """The configuration of a run; each table is a class.
 
     Attributes:
         domain: "images", or "factors" for the factor-space tier.

@@ -1,4 +1,4 @@
-"""Configurations in TOML: read, changed by ``--set``, written."""
+"""Reads configurations from TOML, changes them by ``--set``, and writes them."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def shipped_configs() -> list[str]:
 
 
 def config_from(values: Mapping[str, Any]) -> RunConfig:
-    """Return the configuration that `RunConfig.to_json` or a TOML file says.
+    """Return the configuration that a table of values describes, such as `RunConfig.to_json` gives.
 
     Raises:
         UsageError: naming the key that is unknown or whose value is not possible.

@@ -43,7 +43,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest date that a zip file can hold
 
 @dataclass(frozen=True)
 class SampleRange:
-    """Which samples to draw: `start` .. `start` + `count` - 1."""
+    """The samples to draw: `start` .. `start` + `count` - 1."""
 
     count: int = 64
     start: int = 0
@@ -55,7 +55,7 @@ class SampleRange:
 
 @dataclass(frozen=True)
 class Samples:
-    """What was written.
+    """Describes the images that were written.
 
     Attributes:
         out: the picture, the folder or the zip file.

@@ -1,4 +1,4 @@
-"""How often the discriminator's images are transformed (Karras et al. 2020, section 3)."""
+"""Adapts how often the discriminator's images are transformed (Karras et al. 2020, section 3)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from shapeshd.errors import ShapesHDError, UsageError
 
 @dataclass
 class AdaptiveProbability:
-    """p, led by r_t = E[sign(D(real))] (section 3): 0 without overfitting, 1 if it is complete.
+    """The probability p of a transform, controlled by r_t = E[sign(D(real))] (section 3).
+
+    r_t is 0 without overfitting and 1 if it is complete.
 
     Every `interval` steps p moves by a fixed amount, up if r_t exceeds its target and down if it
     falls short.

@@ -1,4 +1,4 @@
-"""What augmentation does to images: resampling, colours, octaves of frequency, rectangles.
+"""The operations of augmentation: resampling, colours, octaves of frequency, rectangles.
 
 After Karras et al. 2020 (arXiv:2006.06676), appendix B. All is linear in the images and can be
 differentiated as often as one likes, on any PyTorch that this package takes.

@@ -68,14 +68,14 @@ STRENGTHS: Mapping[str, float] = {
     "noise": 0.1,  # the noise's standard deviation is |N(0, this^2)|
     "cutout": 0.5,  # the rectangle's sides, share of the size
 }
-"""The paper's strengths. What is not named here has none."""
+"""The paper's strengths. A transform that is not named here has none."""
 
 _BOUNDED = ("translate", "rotate", "hue", "cutout")
 
 
 @dataclass(frozen=True)
 class AugmentConfig:
-    """Which transforms there are, how often and how strong.
+    """The transforms of an augmentation, how often they are applied and how strong they are.
 
     Attributes:
         transforms: names out of `TRANSFORMS`; the order does not matter.
@@ -115,7 +115,7 @@ class AugmentConfig:
 
 @dataclass(frozen=True)
 class Parameters:
-    """What happens to each of n samples; on the CPU. ``parameters[part]`` is that of a part.
+    """The transforms drawn for n samples; on the CPU. ``parameters[part]`` are those of a part.
 
     Attributes:
         active: (n, len(TRANSFORMS)) bool, which transforms were drawn. One that was drawn may

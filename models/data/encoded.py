@@ -1,4 +1,4 @@
-"""Images of which each is a file of its own, in a folder, a zip file or an LMDB, to train on."""
+"""Images to train on that are files of their own, in a folder, a zip file or an LMDB."""
 
 from __future__ import annotations
 

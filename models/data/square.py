@@ -1,4 +1,4 @@
-"""Square images by number: what the reference models train on, whatever it is stored in."""
+"""Square images, read by number, however they are stored."""
 
 from __future__ import annotations
 

@@ -84,7 +84,7 @@ class Pyramid(nn.Module):
 
 
 class Condense(nn.Module):
-    """The end of it: a convolution of width 3 on 4 x 4 pixels, then a dense layer on all of them.
+    """The end of a pyramid: a convolution of width 3 on 4 x 4 pixels, then a dense layer.
 
     Both are computed in float32 at least, autocast or not: of images of 64 pixels or more they are
     under a hundredth of the work, and a logit or a code should not come in steps of eight bits.

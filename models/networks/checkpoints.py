@@ -1,4 +1,4 @@
-"""Generators by name, saved and loaded: which class a checkpoint's card asks for."""
+"""Saves and loads generators: a checkpoint's card names the class."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the configurations of networks share: the numbers of channels, and limits."""
+"""The base of the networks' configurations: numbers of channels, and limits."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Depth = Annotated[int, Field(ge=1, le=64)]
 
 @configuration
 class PyramidConfig:
-    """Of a network whose features have a size that doubles or halves between 4 x 4 and an image.
+    """The channels of a network whose features halve or double in size between image and 4 x 4.
 
     Attributes:
         size: width and height of the images, pixels: a power of two, 8 .. 4096.

@@ -21,7 +21,7 @@ _EPSILON = 1e-8
 
 @configuration
 class DiscriminatorConfig(PyramidConfig):
-    """What a discriminator is built from; the defaults are the paper's configuration F at 256.
+    """The configuration of a discriminator; the defaults are the paper's configuration F at 256.
 
     Attributes:
         channels: of its input: 3 for images, 6 for pairs.
@@ -33,7 +33,7 @@ class DiscriminatorConfig(PyramidConfig):
 
 
 class Discriminator(nn.Module):
-    """Logits of images: above 0 where they look like data.
+    """Maps images to logits: above 0 where they look like data.
 
     Weights are drawn from PyTorch's global generator of random numbers. A sample's logit depends
     on the other samples of its group; see `group_deviation`.

@@ -26,7 +26,7 @@ _FIRST_LOG_VARIANCE = -1.0
 
 @configuration
 class EncoderConfig(PyramidConfig):
-    """What an encoder of images is built from; by default its codes fit the default generator.
+    """The configuration of an encoder of images; by default its codes fit the default generator.
 
     Attributes:
         feature_dim: components of the trunk's features.
@@ -44,7 +44,7 @@ class EncoderConfig(PyramidConfig):
 
 
 class Trunk(nn.Module):
-    """Images to features: the discriminator's residual design without the groups.
+    """Maps images to features: the discriminator's residual design without the groups.
 
     Args:
         config: of the encoder.
@@ -69,7 +69,7 @@ class Trunk(nn.Module):
 
 
 class Head(nn.Module):
-    """Features and noise to the mean and the log-variance of a code.
+    """Maps features and noise to the mean and the log-variance of a code.
 
     At first the mean is near 0 and the log-variance near -1, whatever the features.
 

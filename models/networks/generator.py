@@ -35,7 +35,7 @@ _SMALLEST = 4  # pixels of the learned constant
 
 @configuration
 class GeneratorConfig(PyramidConfig):
-    """What a generator is built from; the defaults are the paper's configuration F at 256.
+    """The configuration of a generator; the defaults are the paper's configuration F at 256.
 
     Attributes:
         latent_dim: components of z.
@@ -58,7 +58,7 @@ class GeneratorConfig(PyramidConfig):
 
 
 class Generator(nn.Module):
-    """Images of latents.
+    """Maps latents to images.
 
     Weights are drawn from PyTorch's global generator of random numbers.
 
@@ -184,7 +184,7 @@ class Mapper(nn.Module):
 
 
 class _Block(nn.Module):
-    """What happens at one size: one convolution or, after the first size, two; then RGB."""
+    """The layers at one size: one convolution or, after the first size, two; then RGB."""
 
     def __init__(self, config: GeneratorConfig, size: int) -> None:
         super().__init__()

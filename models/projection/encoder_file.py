@@ -1,4 +1,4 @@
-"""Encoders of images from a run's folder, and which of them belongs to a generator."""
+"""Reads encoders of images, and finds the one that belongs to a generator."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which images a generator cannot make, by what a projection leaves of them.
+"""Decides which images a generator cannot make, from what a projection leaves of them.
 
 An image counts as one that cannot be generated if
 
@@ -34,7 +34,7 @@ BoolArray = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class FactorComparison:
-    """How the factors of projections compare with the true ones.
+    """The factors of projections, compared with the true ones.
 
     Attributes:
         errors: (6,), how far the recognizer errs, in the factors' own units; 0 for the shape.
@@ -73,7 +73,7 @@ def compare_factors(
 
 
 def factor_distance(a: FloatArray, b: FloatArray) -> FloatArray:
-    """Return how far factors are apart: (n, 6), along the shorter way where they are circular."""
+    """Return the distances of factors: (n, 6), along the shorter way where they are circular."""
     distance = np.abs(a - b)
     for column, factor in enumerate(FACTORS):
         if factor.topology == "circle":
@@ -83,7 +83,7 @@ def factor_distance(a: FloatArray, b: FloatArray) -> FloatArray:
 
 
 def outer_fence(residuals: FloatArray) -> float:
-    """Return the residual above which one is far out: Q3 + 3 (Q3 - Q1)."""
+    """Return the residual above which Tukey calls one far out: Q3 + 3 (Q3 - Q1)."""
     first, third = np.quantile(residuals, (0.25, 0.75))
     return float(third + _FENCE * (third - first))
 

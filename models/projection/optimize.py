@@ -51,7 +51,7 @@ _NOISE_FROM = 2**40  # number of the first latent that is used as noise of the e
 
 @configuration
 class ProjectionConfig:
-    """How to search.
+    """Settings of the search.
 
     Attributes:
         steps: of Adam: a third of them for all starts, the rest for the best one then.
@@ -85,7 +85,7 @@ class ProjectionConfig:
 
 @dataclass(frozen=True)
 class Projection:
-    """What was found for some images.
+    """The latents that were found for some images.
 
     Attributes:
         z: float32 (n, latent_dim), on the CPU.

@@ -1,4 +1,4 @@
-"""What a projection found, for people: a table, and a sheet of pairs as in figure 3."""
+"""Writes what a projection found: a folder, a table, and a sheet of pairs as in figure 3."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _NAMED = 2  # factors named below a pair
 
 
 def write_projection(result: ProjectionResult, out: Path) -> dict[str, Any]:
-    """Make the folder of a projection; it appears whole or not at all.
+    """Write the folder of a projection; it appears whole or not at all.
 
     It holds ``result.json``, ``latents.npy`` (float32 (n, latent_dim), rows as the images in
     ``result.json``) and ``pairs.png``.

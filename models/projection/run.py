@@ -37,7 +37,7 @@ _LEVELS = 255.0
 
 @configuration
 class ProjectionOptions:
-    """What to project, and how to evaluate it.
+    """Settings: which images to project, and how to evaluate what is found.
 
     Attributes:
         count: images.
@@ -63,7 +63,7 @@ class ProjectionOptions:
 
 @dataclass(frozen=True)
 class ProjectionResult:
-    """What was found.
+    """The result of a projection.
 
     Attributes:
         values: what ``result.json`` holds.
@@ -211,7 +211,7 @@ def summarise(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class _Found:
-    """What was found for the images, in order.
+    """The latents and residuals that were found for the images, in order.
 
     Attributes:
         z: float32 (n, latent_dim).
@@ -286,7 +286,7 @@ def _parts(numbers: Sequence[int], length: int) -> Iterator[Sequence[int]]:
 def _evaluate(
     indices: Sequence[int], found: _Found, reader: FactorReader, limit: float
 ) -> tuple[list[dict[str, Any]], dict[str, Any] | None]:
-    """Return what is said of each image, and of the recognizer."""
+    """Describe each image, and the recognizer."""
     compared = reader.compare(found.read)
     lengths = np.linalg.norm(found.z, axis=1)
     images = []

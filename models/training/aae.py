@@ -29,7 +29,7 @@ from .phase import Phase, frozen
 
 
 class AAEPhase(Phase):
-    """Phase 2: the encoder's head and G against the discriminators of codes.
+    """Phase 2: trains the encoder's head and G against the discriminators of codes.
 
     The trunk is fixed and its features of all data are at hand, so that the adversarial part has
     thousands of codes; the norm is taken over a small batch. The discriminators take their step

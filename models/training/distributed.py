@@ -1,4 +1,4 @@
-"""Several processes that train one model: each takes its part of every batch.
+"""Lets several processes train one model: each takes its part of every batch.
 
 All of them draw the random numbers of the whole batch and keep their part, so that two
 processes compute what one would. Gradients are averaged by hand, in one message, rather than by

@@ -1,4 +1,4 @@
-"""What a run would take: parameters, memory and work of each phase, without training."""
+"""Estimates parameters, memory and work of each phase of a run, without training."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from .run import TrainingRun
 from .vae import VAEPhase
 
 _PROBE = 4
-"""Samples whose step is taken; a step's memory grows in proportion to them."""
+"""Samples of the step that is measured; a step's memory grows in proportion to them."""
 
 
 def plan_of(run: TrainingRun, phases: Sequence[str]) -> dict[str, Any]:
-    """Return what each phase would take, ready for JSON.
+    """Estimate what each phase takes, ready for JSON.
 
     A step of a few samples is taken on new networks and its memory measured: what autograd
     keeps at the highest, and the networks with their averages, gradients and moments. That

@@ -1,4 +1,4 @@
-"""The trunk's features of all data, computed once and kept beside the run (section 4.2)."""
+"""Keeps the trunk's features of all data in a file of the run (section 4.2)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def stored_features(
     digest: str,
     device: torch.device,
 ) -> Tensor:
-    """Return features, from a file if it has those of this encoder.
+    """Return features: those in a file if they are this encoder's, else computed and kept there.
 
     Args:
         computed: their parts, float32, in order; only gone through if they are needed.

@@ -28,7 +28,7 @@ from .phase import Phase, frozen
 
 
 class GANPhase(Phase):
-    """Phase 3: G' against D, which sees pairs (equations 7-8) or, in a plain GAN, single samples.
+    """Phase 3: trains G' against D, which sees pairs (equations 7-8) or, in a plain GAN, samples.
 
     Args:
         config: of the run.

@@ -1,7 +1,7 @@
-"""What the phases of training share: networks, their averages, optimizers, codes, and state.
+"""The base of the phases of training: networks, their averages, optimizers, codes, and state.
 
-Each phase holds its networks and takes one step at a time; what data are, which networks there
-are and how results are evaluated is the domain's matter. Random numbers are drawn for the whole
+Each phase holds its networks and takes one step at a time; the domain says what the data are,
+which networks there are, and how results are scored. Random numbers are drawn for the whole
 batch and cut to this process's part.
 """
 
@@ -27,7 +27,7 @@ _Network = TypeVar("_Network", bound=nn.Module)
 
 
 class Phase:
-    """Networks that are trained together, one `update` a step.
+    """Trains some networks together, one `update` a step.
 
     Args:
         config: of the run.

@@ -1,4 +1,4 @@
-"""How far the codes of data are from the prior: the claim of section 4, measured."""
+"""Measures how far the codes of data are from the prior, which section 4 claims to be near."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _DIRECTIONS = 256
 
 @dataclass(frozen=True)
 class PosteriorDistance:
-    """The aggregate posterior beside N(0, I), from n codes of d components.
+    """Distances of the aggregate posterior from N(0, I), from n codes of d components.
 
-    Each has beside it what n codes of N(0, I) themselves give.
+    Beside each stands its floor: the value that n codes of N(0, I) have themselves.
 
     Attributes:
         codes: n.

@@ -1,4 +1,4 @@
-"""A run: one folder, its configuration, and a phase after the other."""
+"""Runs phases of training one after the other in one folder."""
 
 from __future__ import annotations
 

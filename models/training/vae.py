@@ -16,7 +16,7 @@ _CENTRE_RATE = 0.1
 
 
 class VAEPhase(Phase):
-    """Phase 1: encoder and generator by the evidence lower bound."""
+    """Phase 1: trains encoder and generator by the evidence lower bound."""
 
     name = "vae"
 

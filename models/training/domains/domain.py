@@ -1,4 +1,4 @@
-"""What a phase trains on: images, or embeddings of factors. The phases are the same for both."""
+"""The interface of what a phase trains on: images, or embeddings of factors."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ class Domain(Protocol):
         count: samples to train on, numbered from 0; the held-out ones follow.
         held_out: how many of these there are.
         feature_dim: components of the trunk's features.
-        known_distribution: whether the distribution of the data is known, so that there is a score.
-        why_no_score: one line that says why, if not.
     """
 
     count: int
@@ -30,12 +28,12 @@ class Domain(Protocol):
 
     @property
     def known_distribution(self) -> bool:
-        """See above."""
+        """Whether the distribution of the data is known, so that there is a score."""
         ...
 
     @property
     def why_no_score(self) -> str | None:
-        """See above."""
+        """One line that says why there is no score; None if there is one."""
         ...
 
     def describe(self) -> dict[str, Any]:

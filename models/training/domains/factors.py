@@ -28,7 +28,7 @@ from shapeshd.models.training.score import score_samples
 from shapeshd.support.checkpoint import save_checkpoint
 
 WIDTH = 12
-"""Numbers in an embedding."""
+"""Components of an embedding."""
 
 KIND = "factor-generator"
 _BATCH = 16384
@@ -62,7 +62,7 @@ def decode(embedding: Tensor) -> FloatArray:
 
 
 class FactorGenerator(nn.Module):
-    """Codes to embeddings.
+    """Maps codes to embeddings.
 
     Attributes:
         mapping: the identity: w is z.
@@ -88,7 +88,7 @@ class FactorGenerator(nn.Module):
 
 
 class FactorDiscriminator(nn.Module):
-    """Embeddings, or pairs of them, to logits."""
+    """Maps embeddings, or pairs of them, to logits."""
 
     def __init__(self, inputs: int, width: int, layers: int) -> None:
         super().__init__()
