@@ -15,8 +15,9 @@ from typing import Any
 
 from shapeshd.benchmark.result.fidelity import FidelityRecord
 from shapeshd.benchmark.result.files import ENTRY_FORMAT
+from shapeshd.benchmark.result.fit import PartRecord
 from shapeshd.benchmark.result.read import save_result
-from shapeshd.benchmark.result.schema import Entry, PartRecord, Result, ScoreRecord
+from shapeshd.benchmark.result.schema import Entry, Result, ScoreRecord
 from shapeshd.errors import UsageError
 
 from .compare import Comparison
@@ -60,7 +61,7 @@ def entry_of(result: Result | Entry, model: str | None = None) -> Entry:
                 **{
                     key: values["run"][key]
                     for key in _TIMES
-                    if key in values["run"] and not result.run.resumed
+                    if key in values["run"] and not values["run"].get("resumed")
                 },
                 "command": command_without_folders(result.run.command),
             },

@@ -8,7 +8,8 @@ from typing import Any
 
 from shapeshd.benchmark.report.formatting import Interval, interval, number, percent
 from shapeshd.benchmark.report.tables import distribution_name, share_text
-from shapeshd.benchmark.result.schema import Entry, EstimateRecord, ScoreRecord
+from shapeshd.benchmark.result.fit import EstimateRecord
+from shapeshd.benchmark.result.schema import Entry, ScoreRecord
 
 Row = dict[str, Any]
 

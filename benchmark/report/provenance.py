@@ -78,11 +78,9 @@ def _samples(result: Result) -> str:
 
 def run_time(run: RunRecord, unit: str, resumed: str) -> str:
     """Write how long a run took, how fast and where; `resumed` ends it if it was resumed."""
-    said = [] if run.seconds is None else [human_time(run.seconds)]
-    rate = "" if run.images_per_second is None else f"{number(run.images_per_second)} {unit} "
-    ranks = f" x {run.world_size}" if (run.world_size or 1) > 1 else ""
-    said.append(f"{rate}on {run.device}{ranks}")
-    return ", ".join(said) + (resumed if run.resumed else "")
+    rate = f"{number(run.images_per_second)} {unit} on {run.device}"
+    ranks = f" x {run.world_size}" if run.world_size > 1 else ""
+    return f"{human_time(run.seconds)}, {rate}{ranks}" + (resumed if run.resumed else "")
 
 
 def _details(source: Mapping[str, Any], prefix: str = "Source") -> Iterator[Fact]:

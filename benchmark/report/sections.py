@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from shapeshd.benchmark.result.schema import AttenuationRecord, PairRecord, Result
+from shapeshd.benchmark.result.fit import AttenuationRecord
+from shapeshd.benchmark.result.schema import PairRecord, Result
 from shapeshd.distribution import Distribution
 from shapeshd.factors import FACTORS, NAMES
 

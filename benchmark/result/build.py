@@ -45,14 +45,9 @@ from shapeshd.factors import BIN_SHAPE, NAMES, IntArray
 
 from .fidelity import FidelityRecord
 from .files import FORMAT, FORMAT_VERSION, HISTOGRAM
+from .fit import AttenuationRecord, ReferenceRecord
 from .record import first_problem
-from .schema import (
-    AttenuationRecord,
-    DistributionRecord,
-    RecognizerRecord,
-    ReferenceRecord,
-    Result,
-)
+from .schema import DistributionRecord, RecognizerRecord, Result
 from .verdict import find, joint_verdict, verdict
 
 

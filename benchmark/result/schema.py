@@ -10,152 +10,26 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import AfterValidator, ConfigDict, field_validator, model_validator
+from pydantic import ConfigDict, field_validator, model_validator
 
 from shapeshd.distribution import Distribution
 from shapeshd.factors import BIN_SHAPE, NAMES
 
 from .fidelity import FidelityRecord, FileRecord
+from .fit import (
+    AttenuationRecord,
+    BinCountsRecord,
+    DecompositionRecord,
+    DetectionLimitRecord,
+    EstimateRecord,
+    FactorName,
+    FitRecord,
+    OutsideRecord,
+    ReferenceRecord,
+)
 from .record import Count, Flag, Number, Positive, Record, Share, Text
-
-
-def _known_factor(name: str) -> str:
-    if name not in NAMES:
-        raise ValueError(f"must be one of {', '.join(NAMES)}")
-    return name
-
-
-FactorName = Annotated[Text, AfterValidator(_known_factor)]
-
-
-class EstimateRecord(Record):
-    """An estimate with standard error and 95% interval; `reported` is not below `floor`."""
-
-    value: Number
-    standard_error: Positive
-    low: Number
-    high: Number
-    floor: Number
-    reported: Number
-
-
-class PredictionRecord(Record):
-    """The reduced chi-square that the protocol is expected to give."""
-
-    protocol: Text
-    samples: Count
-    reduced_chi_square: EstimateRecord
-    run_deviation: Number
-
-
-class DistancesRecord(Record):
-    """Kullback-Leibler divergence, nats, and total variation, beside an ideal sampler's."""
-
-    kullback_leibler: Number
-    total_variation: Number
-    total_variation_ideal: Number
-
-
-class EmptyBinsRecord(Record):
-    """Number of empty bins, and its expectation and deviation under the distribution."""
-
-    observed: Count
-    expected: Number
-    deviation: Number
-
-
-class FitRecord(Record):
-    """The test of all bins."""
-
-    samples: Count
-    bins: Count
-    expected_per_bin: Number
-    chi_square: Number
-    degrees_of_freedom: Count
-    reduced_chi_square: Number
-    p_value: Share
-    divergence: EstimateRecord
-    prediction: PredictionRecord
-    distances: DistancesRecord
-    empty_bins: EmptyBinsRecord
-
-
-class PartRecord(Record):
-    """A part of the divergence: of a factor, a pair, or of higher-order interactions."""
-
-    name: Text
-    factors: tuple[FactorName, ...]
-    delta: EstimateRecord
-    divergence: EstimateRecord | None
-    share: Number | None
-    explained: Number
-    p_value: Share
-    p_holm: Share
-    significant: Flag
-
-
-class DecompositionRecord(Record):
-    """The parts of the divergence, the largest first; an entry has the largest ones alone.
-
-    `total` (D) and `summary` (a sentence) stand in results, `number_of_parts` in entries.
-    """
-
-    total: EstimateRecord | None = None
-    parts: tuple[PartRecord, ...]
-    summary: Text | None = None
-    number_of_parts: Count | None = None
-
-    @property
-    def significant(self) -> tuple[PartRecord, ...]:
-        """The parts that differ significantly from 0, the largest first."""
-        return tuple(part for part in self.parts if part.significant)
-
-
-class BinCountsRecord(Record):
-    """How many bins hold exactly j samples, beside the binomial expectation."""
-
-    observed: tuple[Count, ...]
-    expected: tuple[Number, ...]
-    observed_beyond: Count
-    expected_beyond: Number
-
-    @model_validator(mode="after")
-    def _of_one_length(self) -> BinCountsRecord:
-        if not self.observed or len(self.observed) != len(self.expected):
-            raise ValueError("observed and expected must be lists of one length")
-        return self
-
-
-class ReferenceRecord(Record):
-    """A source whose score is known: the ideal sampler, real images, the memorizer."""
-
-    name: Text
-    divergence: Number
-    reduced_chi_square: Number
-    deviation: Number
-
-
-class DetectionLimitRecord(Record):
-    """The smallest divergence that so many samples can tell from zero."""
-
-    samples: Count
-    divergence: Number
-    reduced_chi_square: Number
-    level: Share
-    power: Share
-
-
-class OutsideRecord(Record):
-    """Samples where the distribution has none; `wrong`: more than errors explain, D is infinite."""
-
-    samples: Count
-    bins: Count
-    share: Share
-    explained: Share
-    surely: Share
-    wrong: Flag
 
 
 class MeasurementErrorRecord(Record):
@@ -178,15 +52,6 @@ class DistributionRecord(Record):
     def distribution(self) -> Distribution:
         """The distribution itself."""
         return Distribution.from_json(self.probabilities)
-
-
-class AttenuationRecord(Record):
-    """The share of a divergence that is left after the recognizer's errors."""
-
-    factors: dict[str, Number]
-    joint: Number
-    of_this_source: Number | None
-    meaning: Text
 
 
 class FactorAccuracyRecord(Record):
@@ -295,14 +160,23 @@ class VerdictRecord(Record):
 
 
 class RunRecord(Record):
-    """How long the run took and where; an entry has the device and the command at least."""
+    """How long the run took, where, and by which command (None: from Python)."""
 
-    seconds: Number | None = None
-    images_per_second: Number | None = None
-    device: Text | None = None
-    world_size: Count | None = None
-    resumed: Flag | None = None
+    seconds: Positive
+    images_per_second: Positive
+    device: Text
+    world_size: Count
+    resumed: Flag
     command: Text | None = None
+
+
+class EntryRunRecord(Record):
+    """What an entry keeps of it: no times of a run that was resumed."""
+
+    device: Text | None
+    seconds: Positive | None = None
+    images_per_second: Positive | None = None
+    command: Text | None
 
 
 class PairRecord(Record):
@@ -347,7 +221,7 @@ class ScoreRecord(Record):
     detection_limit: DetectionLimitRecord
     verdict: VerdictRecord
     fidelity: FidelityRecord | None = None
-    run: RunRecord
+    run: RunRecord | EntryRunRecord
 
     @property
     def expected_distribution(self) -> Distribution | None:
@@ -370,6 +244,7 @@ class Entry(ScoreRecord):
 
     format: Literal["shapeshd-entry"]
     model: Text
+    run: EntryRunRecord
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a new dict, ready for JSON; the model's name comes first."""
@@ -381,6 +256,7 @@ class Result(ScoreRecord):
     """What ``result.json`` holds."""
 
     format: Literal["shapeshd-result"]
+    run: RunRecord
     bin_counts: BinCountsRecord
     attenuation: AttenuationRecord | None
     marginals: dict[str, tuple[Count, ...]]

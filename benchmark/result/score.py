@@ -10,7 +10,8 @@ from shapeshd.benchmark.statistics.u_statistic import Estimate
 from shapeshd.factors import IntArray
 
 from .fidelity import FidelityRecord
-from .schema import EstimateRecord, Result
+from .fit import EstimateRecord
+from .schema import Result
 
 
 class Score:

@@ -1,4 +1,4 @@
-"""How much of a divergence is left after the recognizer's errors.
+"""Attenuation factors: the share of a divergence that is left after the recognizer's errors.
 
 Let C be the confusion of a factor with k bins, rows normalised: C[i, j] is the probability that
 bin i is read as j. A source whose density is 1 + g (g of mean 0) is seen with the density
@@ -8,7 +8,7 @@ alike in all k - 1 directions of mean 0, the share
     a = |P C P|_F^2 / (k - 1),    P the projection onto mean 0,
 
 is left on average; it is (|C|_F^2 - 1) / (k - 1) where the columns of C add up to 1 too. If
-factors are misread independently of each other, the confusion of a set T is the Kronecker
+errors in the factors are independent of each other, the confusion of a set T is the Kronecker
 product, and its term Delta_T keeps the product of the shares. The true divergence is then
 sum Delta_T / a_T. Smooth deviations lose less than noise, since errors lead to neighbours.
 """
@@ -34,8 +34,10 @@ MEANING = (
 _LEAST = 1e-9
 
 
-def kept_share(confusion: npt.ArrayLike) -> float:
-    """Return the share of a factor's divergence that its confusion leaves, in [0, 1].
+def attenuation_factor(confusion: npt.ArrayLike) -> float:
+    """Return the attenuation factor of a factor's confusion: the share of its divergence left.
+
+    It lies in [0, 1].
 
     Args:
         confusion: (k, k) images of the true bin (row) that were read as another (column).
@@ -65,7 +67,7 @@ def attenuation(confusions: Mapping[str, npt.ArrayLike], parts: Decomposition) -
         ``factors`` by name, ``joint``, ``of_this_source`` (None where D is not above 0) and
         ``meaning``.
     """
-    shares = {name: kept_share(table) for name, table in confusions.items()}
+    shares = {name: attenuation_factor(table) for name, table in confusions.items()}
     freedom = {name: len(np.asarray(table)) - 1 for name, table in confusions.items()}
     names = list(shares)
     # Of noise over all bins a set T holds prod (k_f - 1) directions; low counts up to pairs.

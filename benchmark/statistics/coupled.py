@@ -1,4 +1,4 @@
-"""Where the divergence sits under a known distribution in which two factors may be coupled.
+"""Splits the divergence from a known distribution in which two factors may be coupled.
 
 A `Distribution` is a product over *units*: single factors, and coupled pairs. For units everything
 of `decomposition` holds: the density ratio r = p / q splits orthogonally over sets of units, into
@@ -18,11 +18,12 @@ several units are products: phi_a K_c is a with c, phi_axb K_c all three. All pa
 The divergence D_S of a marginal histogram is the sum of the terms inside S if S holds both
 factors of a pair or neither; D_a of one of them is not, since p tells of b through a.
 
-**Who is significant.** If the distribution couples a and b, a fault of a alone moves the histogram
-of b too. So a is tried by P_ab+ - P_b, what it adds to b (by P_a - 1 if q leaves nothing to add, a
-and b then being known from each other), also where a meets other units. The pair itself needs two
-witnesses: its term, and Pearson's test of p_ab = q_ab s(a) t(b), the distribution's own dependence
-with other margins (fitted by iterated scaling; the test of independence, if q_ab is a product).
+**What is significant.** If the distribution couples a and b, a fault of a alone moves the histogram
+of b too. So a is tested by P_ab+ - P_b, what it adds to b (by P_a - 1 if q leaves nothing to add, a
+and b then being known from each other), also where a meets other units. For the pair itself two
+tests must reject: that of its term, and Pearson's test of p_ab = q_ab s(a) t(b), the distribution's
+own dependence with other margins (fitted by iterated scaling; the test of independence, if q_ab is
+a product).
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from .decomposition import (
     Decomposition,
     Part,
     decompose,
-    explained_rest,
+    explained_higher_order,
     finish,
     independence_p_value,
 )
@@ -64,7 +65,7 @@ class Component:
     Attributes:
         names: one factor, or both of a pair.
         kernel: (m, m) on the unit's cells; positive semidefinite, centred.
-        test: the kernel by which it is tried, (m, m).
+        test: the kernel by which it is tested, (m, m).
         value: which value of its factors a cell has, int64 (m,).
         q: probabilities of these values.
     """
@@ -132,7 +133,7 @@ def _projection(q: FloatArray, values: list[IntArray]) -> FloatArray:
 
 
 def decompose_under(counts: npt.ArrayLike, distribution: Distribution | None) -> Decomposition:
-    """Split the divergence from a distribution over factors, pairs and what lies beyond.
+    """Split the divergence from a distribution over factors, pairs and higher-order interactions.
 
     Args:
         counts: integers of shape (k,) or `BIN_SHAPE`.
@@ -166,9 +167,9 @@ def decompose_under(counts: npt.ArrayLike, distribution: Distribution | None) ->
     pairs: dict[tuple[int, ...], float] = {}
     for axes in itertools.combinations(range(len(blocks)), 2):
         pairs[axes] = terms.term(axes).value
-    rest, explained = terms.rest(), explained_rest(mains, pairs)
-    p_value = rest.p_value(explained) if len(blocks) > 2 else 1.0
-    parts.append(Part((), rest.estimate(), None, None, explained, p_value, p_value))
+    higher, explained = terms.higher_order(), explained_higher_order(mains, pairs)
+    p_value = higher.p_value(explained) if len(blocks) > 2 else 1.0
+    parts.append(Part((), higher.estimate(), None, None, explained, p_value, p_value))
     return Decomposition(total, finish(parts, total))
 
 
@@ -224,11 +225,11 @@ def _inside(block: Block, counts: IntArray, effects: dict[tuple[str, ...], float
     """Return the parts of one block, and note their terms in `effects`."""
     parts = []
     for component in block.components:
-        term, tried = statistic(counts, component.kernel), statistic(counts, component.test)
+        term, tested = statistic(counts, component.kernel), statistic(counts, component.test)
         effects[component.names] = term.value
         found = np.bincount(component.value, weights=counts).astype(np.int64)
         divergence = _divergence(found, (1 / component.q,)).estimate()
-        p_value, explained = tried.p_value(), 0.0
+        p_value, explained = tested.p_value(), 0.0
         if len(component.names) > 1:
             fitted = fit_margins(counts, block)
             explained = float(fitted @ component.kernel @ fitted) / float(fitted.sum()) ** 2
@@ -249,8 +250,8 @@ def _between(
         found = np.zeros((len(first.q), len(second.q)), np.int64)
         np.add.at(found, np.ix_(first.value, second.value), counts)
         divergence = _divergence(found, (1 / first.q, 1 / second.q)).estimate()
-        tried = statistic(counts, first.test, second.test)
-        p_value = max(tried.p_value(), independence_p_value(found))
+        tested = statistic(counts, first.test, second.test)
+        p_value = max(tested.p_value(), independence_p_value(found))
         names = tuple(sorted((*first.names, *second.names), key=NAMES.index))
         explained = effects[first.names] * effects[second.names]
         parts.append(Part(names, term.estimate(), divergence, None, explained, p_value, p_value))

@@ -1,4 +1,4 @@
-"""Where the divergence sits: which factor, which pair of factors, or what lies beyond.
+"""Splits the divergence over factors, pairs of factors and higher-order interactions.
 
 Under a distribution of independent factors, q = q_0 q_1 ... q_5, the density ratio p / q splits
 orthogonally into terms of every set T of factors (the analysis of variance of Hoeffding 1948
@@ -8,17 +8,18 @@ and Efron and Stein 1981); the mean square of the term of T is its share of the 
 
 for two independent samples x, y. For a set S of factors the divergence of the marginal
 histogram is D_S = sum of Delta_T over non-empty T in S; so a factor's Delta is its D, and
-Delta_ab = D_ab - D_a - D_b. D is the sum of 6 main effects, 15 pairs and a rest (three factors
-and more at a time). All are U-statistics, estimated without bias, with the interval of
-`u_statistic`; raw values add up to that of D to rounding.
+Delta_ab = D_ab - D_a - D_b. D is the sum of 6 main effects, 15 pairs and the higher-order
+interactions (three factors and more at a time). All are U-statistics, estimated without bias, with
+the interval of `u_statistic`; raw values add up to that of D to rounding.
 
-**Who is significant.** Each part is tested, and the p-values are corrected for their number by Holm
-(1979). A main effect is tested against 0. A higher term is not to blame for what lower ones
-make of it: two biased factors that are independent of each other have Delta_ab = D_a D_b. So
-a pair needs two witnesses, its term against 0 and Pearson's chi-square test of independence on
-its marginal table; its p-value is the larger one (that of the union of both hypotheses). The
-rest is tested against what is the most that independent blocks of one and two factors, with
-their own divergences, would give: Delta_rest of prod (1 + D_block).
+**What is significant.** Each part is tested, and the p-values are corrected for their number by
+Holm (1979). A main effect is tested against 0. A higher term is not significant where lower ones
+alone make it: two biased factors that are independent of each other have Delta_ab = D_a D_b. So
+two tests must reject for a pair, that of its term against 0 and Pearson's chi-square test of
+independence on its marginal table; its p-value is the larger one (that of the union of both
+hypotheses). The higher-order interactions are tested against the most that independent blocks of
+one and two factors, with their own divergences, would give: the higher-order term of
+prod (1 + D_block).
 
 A distribution under which factors depend on each other is refused: the terms are then not
 orthogonal, and the D_S no longer split into parts that are never negative. `coupled` has terms for
@@ -43,13 +44,13 @@ from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray, IntArray
 
 from .chi_square import divergence_statistic
 from .histogram import check_counts, require_samples
-from .interactions import Interactions
-from .product_distribution import read_product_distribution
+from .interactions import Interactions, read_product_distribution
 from .u_statistic import Estimate, UStatistic
 
 HIGHER_ORDER = "higher_order"
+"""Name of the part of three factors and more."""
 LEVEL = 0.05
-"""Probability that a source without any fault is accused of one, all parts together."""
+"""Probability that a part of a source without any fault is called significant."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,12 @@ class Part:
     """One part of the divergence.
 
     Attributes:
-        factors: one or two names of factors; empty for the rest.
+        factors: one or two names of factors; empty for higher-order interactions.
         delta: its term Delta_T; all parts add up to D.
-        divergence: D_S of the marginal histogram of these factors; None for the rest.
+        divergence: D_S of the marginal histogram of these factors; None where there are none.
         share: of D, in [0, 1] in the population; None where the interval of D contains 0.
         explained: what lower terms make of this one, if nothing else is at work: 0 for a main
-            effect, D_a D_b for a pair; for the rest see the module.
+            effect, D_a D_b for a pair; for higher-order interactions see the module.
         p_value: probability of such a term, or a larger one, without a fault of its own.
         p_holm: `p_value` corrected for the number of parts, in [0, 1].
     """
@@ -77,7 +78,7 @@ class Part:
 
     @property
     def name(self) -> str:
-        """Such as "scale", "floor_hue x shape" or "rest"."""
+        """Such as "scale", "floor_hue x shape" or "higher_order"."""
         return " x ".join(self.factors) or HIGHER_ORDER
 
     @property
@@ -132,7 +133,10 @@ class Decomposition:
     def summary(self) -> str:
         """Say in one sentence which parts are significant."""
         if not self.significant:
-            return "No factor, pair of factors or rest differs significantly from the distribution."
+            return (
+                "No factor, pair of factors or higher-order interaction differs significantly from "
+                "the distribution."
+            )
         words = [f"{_words(part)} ({_amount(part)})" for part in self.significant]
         listed = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
         return f"Differs significantly from the distribution: {listed}."
@@ -193,9 +197,9 @@ def decompose(
         part = _part((names[a], names[b]), pair, divergence, effects[a] * effects[b])
         p_value = max(part.p_value, independence_p_value(counts))
         parts.append(replace(part, p_value=p_value))
-    rest, explained = terms.rest(), explained_rest(effects, pairs)
-    part = _part((), rest, explained=explained)
-    parts.append(replace(part, divergence=None, p_value=rest.p_value(explained)))
+    higher, explained = terms.higher_order(), explained_higher_order(effects, pairs)
+    part = _part((), higher, explained=explained)
+    parts.append(replace(part, divergence=None, p_value=higher.p_value(explained)))
     return Decomposition(total, finish(parts, total))
 
 
@@ -214,8 +218,10 @@ def _part(
     return Part(factors, delta, divergence or delta, None, explained, p_value, p_value)
 
 
-def explained_rest(mains: Sequence[float], pairs: Mapping[tuple[int, ...], float]) -> float:
-    """Return the largest rest that independent blocks of one and two factors would have.
+def explained_higher_order(mains: Sequence[float], pairs: Mapping[tuple[int, ...], float]) -> float:
+    """Return the most higher-order interactions that independent blocks would have.
+
+    Blocks are of one and two factors.
 
     Args:
         mains: D_a of every factor.
@@ -284,7 +290,7 @@ def independence_p_value(table: IntArray) -> float:
 
 def _words(part: Part) -> str:
     if not part.factors:
-        return "combinations of three factors and more"
+        return "higher-order interactions of three factors and more"
     return part.factors[0] if len(part.factors) == 1 else " with ".join(part.factors)
 
 

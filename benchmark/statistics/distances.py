@@ -3,7 +3,7 @@
 Both are biased upwards when taken from frequencies: an ideal sampler seems to be far from the
 distribution as long as the bins hold few samples. No unbiased estimate exists. What the
 distribution itself would give at the same n is computed and subtracted, so that an ideal sampler
-gives 0 on average. Neither has an interval; judge by the divergence.
+gives 0 on average. Neither has an interval; decide by the divergence.
 """
 
 from __future__ import annotations

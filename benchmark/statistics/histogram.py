@@ -129,7 +129,7 @@ def min_samples(bins: int = NUM_BINS) -> int:
     At k = 165,888 that takes 5,761 samples (about 100 colliding pairs, or more under a distribution
     that is not uniform). k counts the bins of positive probability. Very rare ones do not spoil the
     test: with weights of 1 to 1,000 an ideal sampler's interval excludes 0 less often than
-    nominal (simulated: ``tests/truth/under_laws.py``).
+    nominal (simulated: ``tests/experiments/truth/known_distributions.py``).
     """
     pairs = 2 * (bins - 1) / MAX_NULL_ERROR**2
     return max(4, math.ceil(0.5 + math.sqrt(0.25 + pairs)))

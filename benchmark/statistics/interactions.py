@@ -1,25 +1,34 @@
-"""The terms of the divergence as U-statistics: of one factor, of a pair, and of the rest.
+"""The terms of the divergence under independent factors, as U-statistics.
 
+There is a term of each factor, of each pair, and one of the higher-order interactions.
 Arrays here keep all axes of the table of counts: one that does not depend on a factor has the
 length 1 on its axis. The kernel of a set T of factors is the product over j in T of
 
     K_j(x, y) = 1[x_j = y_j] / q_j(x_j) - 1,
 
-and that of the rest is 1[x = y] / q(x) - 1 less the kernels of all sets of one and two.
+and that of the higher-order interactions is 1[x = y] / q(x) - 1 less the kernels of all sets of one
+and two.
 """
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
+from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray, IntArray
 
+from .histogram import check_distribution
 from .u_statistic import UStatistic, u_statistic
+
+_TOLERANCE = 1e-6  # relative, of a cell from the product of its margins
 
 Kernel = Callable[[list[Any]], Any]
 """The kernel of a set of factors, as a function of the K_j of its factors."""
@@ -65,14 +74,14 @@ class Interactions:
             counts, self._row_sums(axes), self._diagonal(axes), self._squares(axes, math.prod)
         )
 
-    def rest(self) -> UStatistic:
+    def higher_order(self) -> UStatistic:
         """Return the sum of Delta_T over all sets of three factors and more."""
         row_sums = math.prod(self._weights) * self._table - self._table.sum()
         diagonal: Any = math.prod(self._weights) - 1
         for axes in _small(self._axes):
             row_sums = row_sums - self._row_sums(axes)
             diagonal = diagonal - self._diagonal(axes)
-        squares = self._squares(self._axes, _rest_kernel)
+        squares = self._squares(self._axes, _higher_order_kernel)
         return _u_statistic(self._table, row_sums, diagonal, squares)
 
     def _row_sums(self, axes: tuple[int, ...]) -> FloatArray:
@@ -103,7 +112,7 @@ class Interactions:
         return total
 
 
-def _rest_kernel(kernels: list[Any]) -> Any:
+def _higher_order_kernel(kernels: list[Any]) -> Any:
     """Return prod (1 + K_j) - 1 less all K_j and all K_i K_j."""
     linear = sum(kernels)
     pairs = (linear**2 - sum(kernel**2 for kernel in kernels)) / 2
@@ -128,3 +137,91 @@ def _subsets(axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
     return itertools.chain.from_iterable(
         itertools.combinations(axes, size) for size in range(len(axes) + 1)
     )
+
+
+@dataclass(frozen=True, eq=False)
+class ProductDistribution:
+    """A distribution under which the factors are independent, q(x) = product of q_j(x_j).
+
+    Attributes:
+        marginals: for each factor its probabilities, float64 of shape (k_j,), >= 0, total 1.
+    """
+
+    marginals: tuple[FloatArray, ...]
+
+    @property
+    def weights(self) -> tuple[FloatArray, ...]:
+        """1 / q_j for each factor, of shape (k_j,), and exactly k_j where it is uniform."""
+        return tuple(
+            np.full(len(q), float(len(q))) if np.ptp(q) == 0 else 1 / q for q in self.marginals
+        )
+
+    def restricted(
+        self, table: IntArray, names: Sequence[str]
+    ) -> tuple[ProductDistribution, IntArray]:
+        """Drop the values of probability 0 from the distribution and from a table of counts.
+
+        Raises:
+            UsageError: if such a value holds samples, or only one value of a factor is left.
+        """
+        kept = []
+        for axis, (q, name) in enumerate(zip(self.marginals, names, strict=True)):
+            others = tuple(other for other in range(table.ndim) if other != axis)
+            held = np.where(q > 0, 0, table.sum(axis=others))
+            if held.any():
+                value = int(np.argmax(held > 0))
+                raise UsageError(
+                    f"bin {value} of {name} holds {held[value]} samples, "
+                    "but its probability under the distribution is 0"
+                )
+            kept.append(np.flatnonzero(q))
+            if len(kept[-1]) < 2:
+                raise UsageError(
+                    f"the distribution puts {name} into one bin: nothing can be tested"
+                )
+        distribution = ProductDistribution(
+            tuple(q[rows] for q, rows in zip(self.marginals, kept, strict=True))
+        )
+        return distribution, table[np.ix_(*kept)]
+
+
+def read_product_distribution(
+    distribution: npt.ArrayLike | Sequence[npt.ArrayLike] | None, shape: tuple[int, ...]
+) -> ProductDistribution:
+    """Check a distribution on a table of so many bins for each factor.
+
+    Args:
+        distribution: a list or tuple of one array of probabilities for each factor; an array of the
+            joint probabilities, of shape (k,) or `shape`; or None for the uniform distribution.
+        shape: bins of each factor.
+
+    Raises:
+        UsageError: if it is no such distribution, or if the factors depend on each other under it.
+    """
+    if distribution is None:
+        return ProductDistribution(tuple(np.full(bins, 1 / bins) for bins in shape))
+    if isinstance(distribution, (list, tuple)) and all(np.ndim(part) == 1 for part in distribution):
+        marginals = tuple(check_distribution(part) for part in distribution)
+        if tuple(map(len, marginals)) != shape:
+            raise UsageError(
+                f"the distribution has {', '.join(str(len(q)) for q in marginals)} bins for its "
+                "factors, "
+                f"but the histogram has {', '.join(map(str, shape))}"
+            )
+        return ProductDistribution(marginals)
+    joint = check_distribution(distribution)  # type: ignore[arg-type]  # what is no array of numbers, it refuses
+    if joint.size != math.prod(shape):
+        raise UsageError(
+            f"the distribution has {joint.size} bins, but the factors have {math.prod(shape)}"
+        )
+    joint = joint.reshape(shape)
+    axes = range(len(shape))
+    marginals = tuple(joint.sum(axis=tuple(b for b in axes if b != axis)) for axis in axes)
+    product = functools.reduce(np.multiply.outer, marginals)
+    if not np.allclose(joint, product, rtol=_TOLERANCE, atol=0):
+        raise UsageError(
+            "the divergence splits over factors only under a distribution that makes them "
+            "independent, "
+            "and this one does not"
+        )
+    return ProductDistribution(marginals)

@@ -1,4 +1,4 @@
-"""What the recognizer's errors do to a score against a known distribution, and what lies outside.
+"""What a recognizer's errors make of a known distribution, and samples outside of it.
 
 **Where the distribution has none.** A sample in a bin with q = 0 makes D = sum p^2 / q - 1
 infinite. A recognizer that errs at the border of two bins puts a few real images there, too, so a

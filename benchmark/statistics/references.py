@@ -1,4 +1,4 @@
-"""The rows that stand beside every score: what is ideal, what is memory, what can be seen."""
+"""What a score is compared with: the ideal sampler, the memorizer, the detection limit."""
 
 from __future__ import annotations
 

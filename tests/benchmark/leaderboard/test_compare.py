@@ -96,6 +96,10 @@ def _fit(**changes: object) -> dict[str, object]:
     return {**fit, "divergence": {**cast(dict[str, object], fit["divergence"]), **changes}}
 
 
+def _run(**changes: object) -> dict[str, object]:
+    return {**simulated("tilted")["run"], **changes}
+
+
 def _marginals(scale: list[int]) -> dict[str, object]:
     return {**simulated("tilted")["marginals"], "scale": scale}
 
@@ -122,7 +126,7 @@ BAD: dict[str, tuple[Callable[[Path], Path], str, int]] = {
     "D is text": (lambda p: _result(p / "x", fit=_fit(value="0.1")), "fit.divergence.value", 1),
     "D is true": (lambda p: _result(p / "x", fit=_fit(value=True)), "fit.divergence.value", 1),
     "no error": (lambda p: _result(p / "x", fit=_fit(standard_error=-1.0)), "standard_error", 1),
-    "odd command": (lambda p: _result(p / "x", run={"command": [1]}), "run.command", 1),
+    "odd command": (lambda p: _result(p / "x", run=_run(command=[1])), "run.command", 1),
     "half a letter": (lambda p: _result(p / "x", created="\ud800"), "half a letter", 1),
     "unknown field": (lambda p: _result(p / "x", fit=_fit(median=1.0)), "divergence.median", 1),
     "a field of many lines": (lambda p: _result(p / "x", **{"a\nb" * 99: 1}), "a?ba?b", 1),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shapeshd.benchmark.statistics.attenuation import attenuation, kept_share
+from shapeshd.benchmark.statistics.attenuation import attenuation, attenuation_factor
 from shapeshd.benchmark.statistics.decomposition import decompose
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS
@@ -33,14 +33,14 @@ def divergence(density: np.ndarray) -> float:
 
 
 def test_known_shares() -> None:
-    assert kept_share(np.eye(5) * 30) == pytest.approx(1)
-    assert kept_share(np.full((4, 4), 7)) == pytest.approx(0)
-    assert kept_share([[0, 5, 0], [0, 0, 9], [2, 0, 0]]) == pytest.approx(1)  # permuted
+    assert attenuation_factor(np.eye(5) * 30) == pytest.approx(1)
+    assert attenuation_factor(np.full((4, 4), 7)) == pytest.approx(0)
+    assert attenuation_factor([[0, 5, 0], [0, 0, 9], [2, 0, 0]]) == pytest.approx(1)  # permuted
     for p in (0.01, 0.3):  # read at random with probability p
         noisy = (1 - p) * np.eye(6) + p / 6
-        assert kept_share(noisy) == pytest.approx((1 - p) ** 2)
-        assert kept_share(noisy) == pytest.approx(((noisy**2).sum() - 1) / 5)
-    assert kept_share([[9, 1], [1, 9]]) == pytest.approx(0.64)
+        assert attenuation_factor(noisy) == pytest.approx((1 - p) ** 2)
+        assert attenuation_factor(noisy) == pytest.approx(((noisy**2).sum() - 1) / 5)
+    assert attenuation_factor([[9, 1], [1, 9]]) == pytest.approx(0.64)
 
 
 @pytest.mark.parametrize("p", [0.01, 0.1, 0.4])
@@ -54,7 +54,7 @@ def test_share_of_one_factor_by_simulation(p: float) -> None:
     seen = noise @ rows
     # A density of mean 0 stays one only in the directions of mean 0, which P selects.
     seen -= seen.mean(axis=1, keepdims=True)
-    assert kept_share(table) == pytest.approx((seen**2).sum() / (noise**2).sum(), rel=0.01)
+    assert attenuation_factor(table) == pytest.approx((seen**2).sum() / (noise**2).sum(), rel=0.01)
 
 
 @pytest.mark.parametrize("p", [0.004, 0.05])
@@ -67,7 +67,7 @@ def test_noise_over_all_joint_bins(p: float) -> None:
     flat = decompose(np.random.default_rng(3).multinomial(20_000, [1 / NUM_BINS] * NUM_BINS))
     found = attenuation(dict(zip(NAMES, confusions, strict=True)), flat)
     assert found["joint"] == pytest.approx(share, rel=0.01)
-    assert found["factors"]["scale"] == pytest.approx(kept_share(confusions[3]))
+    assert found["factors"]["scale"] == pytest.approx(attenuation_factor(confusions[3]))
     assert list(found["factors"]) == list(NAMES)
     assert "not divided" in found["meaning"]
 
@@ -115,4 +115,4 @@ def test_no_share_of_nothing() -> None:
 )
 def test_what_is_no_confusion(table: list[list[float]], message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        kept_share(table)
+        attenuation_factor(table)

@@ -18,12 +18,11 @@ from shapeshd.benchmark.statistics.decomposition import (
     HIGHER_ORDER,
     Decomposition,
     decompose,
-    explained_rest,
+    explained_higher_order,
     holm,
     independence_p_value,
 )
-from shapeshd.benchmark.statistics.interactions import Interactions
-from shapeshd.benchmark.statistics.product_distribution import read_product_distribution
+from shapeshd.benchmark.statistics.interactions import Interactions, read_product_distribution
 from shapeshd.benchmark.statistics.u_statistic import u_statistic
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS
@@ -78,7 +77,7 @@ def test_terms_and_variances_are_unbiased_over_all_outcomes(
     for counts, mass in outcomes(4, p):
         terms = Interactions(counts.reshape(2, 2, 2), weights)
         for name in names:
-            found = terms.term(name) if name else terms.rest()
+            found = terms.term(name) if name else terms.higher_order()
             sums[name] += mass * np.array([found.value, found.value**2, found.variance])
     expected = truth(p.reshape(2, 2, 2), (a, b, c))
     for name, (mean, second, variance) in sums.items():
@@ -118,7 +117,7 @@ def test_terms_are_those_of_their_kernels(
         diagonal = np.diag(h).copy()
         squares = flat @ (h**2 @ flat) - flat @ diagonal**2
         expected = u_statistic(flat, h @ flat, diagonal, squares)
-        found = terms.term(axes) if axes else terms.rest()
+        found = terms.term(axes) if axes else terms.higher_order()
         assert found.value == pytest.approx(expected.value, abs=1e-9)
         assert found.variance == pytest.approx(expected.variance, rel=1e-6, abs=1e-9)
         assert found.tau == pytest.approx(expected.tau, rel=1e-6, abs=1e-9)
@@ -265,7 +264,7 @@ def test_an_ideal_sampler_is_not_accused() -> None:
     assert clean.summary().startswith("No factor")
 
 
-def test_explained_rest_is_that_of_independent_blocks() -> None:
+def test_the_explained_higher_order_term_is_that_of_independent_blocks() -> None:
     rng = np.random.default_rng(9)
     blocks = [rng.dirichlet(np.full(6, 5.0)), rng.dirichlet(np.full(4, 5.0)), [0.3, 0.7]]
     p = functools.reduce(np.multiply.outer, [np.ravel(block) for block in blocks])
@@ -274,8 +273,8 @@ def test_explained_rest_is_that_of_independent_blocks() -> None:
     )
     mains = [parts[axis,] for axis in range(5)]
     pairs = {key: value for key, value in parts.items() if len(key) == 2}
-    assert explained_rest(mains, pairs) == pytest.approx(parts[()], rel=1e-9)
-    assert explained_rest([0.0] * 5, dict.fromkeys(pairs, 0.0)) == 0
+    assert explained_higher_order(mains, pairs) == pytest.approx(parts[()], rel=1e-9)
+    assert explained_higher_order([0.0] * 5, dict.fromkeys(pairs, 0.0)) == 0
 
 
 # Other distributions.

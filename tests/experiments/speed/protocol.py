@@ -22,6 +22,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
+from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.statistics.chi_square import PER_BIN, PROTOCOL
@@ -90,7 +91,7 @@ def check_carrier(distribution: Distribution) -> None:
     assert (np.ravel_multi_index(tuple(read.T), BIN_SHAPE) == bins).all()
 
 
-def run(distribution: Distribution, seed: int, samples: int | None, folder: Path) -> dict[str, Any]:
+def run(distribution: Distribution, seed: int, samples: int | None, folder: Path) -> Result:
     """Score a distribution, by the protocol or with so many samples."""
     protocol = PROTOCOL if samples is None else None
     source, reader = Carrier(distribution, seed), CarriedFactors()
@@ -109,18 +110,18 @@ def measure(distribution: Distribution, options: argparse.Namespace, work: Path)
     began = time.perf_counter()
     full = run(distribution, _FULL_SEED, options.full, work / f"{distribution.name}-full")
     seconds = time.perf_counter() - began
-    fit = full["fit"]
+    fit = full.fit
     # At 20 samples per bin this is the reduced chi-square itself, but for its floor of 1.
-    observed = fit["prediction"]["reduced_chi_square"]["reported"]
+    observed = fit.prediction.reduced_chi_square.reported
     rows = []
     for seed in range(_FIRST_SEED, _FIRST_SEED + options.seeds):
         part = run(distribution, seed, options.samples, work / f"{distribution.name}-{seed}")
-        predicted = part["fit"]["prediction"]["reduced_chi_square"]
-        low, high = predicted["low"], predicted["high"]
+        predicted = part.fit.prediction.reduced_chi_square
+        low, high = predicted.low, predicted.high
         rows.append(
             {
                 "seed": seed,
-                "predicted": predicted["reported"],
+                "predicted": predicted.reported,
                 "low": low,
                 "high": high,
                 "holds_expectation": low <= expected <= high,
@@ -134,18 +135,16 @@ def measure(distribution: Distribution, options: argparse.Namespace, work: Path)
         "divergence": distribution.divergence,
         "expected_reduced_chi_square": expected,
         "full_run": {
-            "samples": full["samples"],
-            "reduced_chi_square": fit["reduced_chi_square"],
-            "p_value": fit["p_value"],
-            "divergence": fit["divergence"],
+            "samples": full.samples,
+            "reduced_chi_square": fit.reduced_chi_square,
+            "p_value": fit.p_value,
+            "divergence": fit.divergence.to_json(),
             "holds_divergence": (
-                fit["divergence"]["low"] <= distribution.divergence <= fit["divergence"]["high"]
+                fit.divergence.low <= distribution.divergence <= fit.divergence.high
             ),
-            "significant": [
-                part["name"] for part in full["decomposition"]["parts"] if part["significant"]
-            ],
+            "significant": [part.name for part in full.decomposition.significant],
             "seconds": round(seconds, 1),
-            "images_per_second": full["run"]["images_per_second"],
+            "images_per_second": full.run.images_per_second,
         },
         "prediction": {
             "samples": options.samples,

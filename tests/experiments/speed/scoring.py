@@ -29,8 +29,9 @@ import numpy as np
 import torch
 
 from shapeshd import RayTracer, uniform_factors
+from shapeshd.benchmark.recognizer.reader import piece_length
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
-from shapeshd.benchmark.scoring.counting import piece_length
+from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.sources.registry import SourceOptions, open_source
@@ -92,7 +93,7 @@ def bare_loop(path: Path, recognizer: Recognizer, samples: int, device: str) -> 
 
 def score_once(
     text: str, recognizer: Recognizer, samples: int, device: str, folder: Path
-) -> dict[str, Any]:
+) -> Result:
     """Score a source into a new folder."""
     with open_source(text, device=device) as source:
         out = Path(tempfile.mkdtemp(dir=folder)) / "score"
@@ -109,7 +110,6 @@ def against_the_loop(
     scores, loops, whole = [], [], []
     for turn in range(options.rounds + 1):
         took: dict[str, float] = {}
-        result: dict[str, Any] = {}
         for which in ("score", "loop") if turn % 2 else ("loop", "score"):
             if which == "loop":
                 loop = lambda: bare_loop(path, recognizer, n, device)  # noqa: E731
@@ -120,8 +120,8 @@ def against_the_loop(
                 took[which], result = timed(run, device)
         if turn:
             loops.append(n / took["loop"])
-            scores.append(n / result["run"]["seconds"])
-            whole.append(took["score"] - result["run"]["seconds"])
+            scores.append(n / result.run.seconds)
+            whole.append(took["score"] - result.run.seconds)
     ratios = [ours / bare for ours, bare in zip(scores, loops, strict=True)]
     return {
         "samples": n,
@@ -163,8 +163,8 @@ def images_rates(
     for name, text in (("render", f"render:9:{n},size={size}"), ("stored", str(stored))):
         found = []
         for _ in range(max(1, options.rounds - 1)):
-            run = score_once(text, recognizer, n, options.device, folder)["run"]
-            found.append(n / run["seconds"])
+            run = score_once(text, recognizer, n, options.device, folder).run
+            found.append(n / run.seconds)
         rates[name] = statistics.median(found)
     return rates
 

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
+from shapeshd.benchmark.result.fit import EstimateRecord
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.sources.registry import open_source
@@ -74,8 +75,8 @@ def render(distribution: Distribution, folder: Path, options: argparse.Namespace
     return factors[: options.images]
 
 
-def interval(estimate: dict[str, Any]) -> list[float]:
-    return [estimate["reported"], estimate["low"], estimate["high"]]
+def interval(estimate: EstimateRecord) -> list[float]:
+    return [estimate.reported, estimate.low, estimate.high]
 
 
 def names_fit(named: list[str], distribution: Distribution) -> bool:
@@ -99,9 +100,9 @@ def measure(
             source, recognizer, out, ScoreSettings(samples=options.images), progress=True
         )
     assert result is not None
-    found = result["fit"]["divergence"]
-    kept = (result["attenuation"] or {}).get("of_this_source") or 1.0
-    named = [part["name"] for part in result["decomposition"]["parts"] if part["significant"]]
+    found = result.fit.divergence
+    kept = (result.attenuation and result.attenuation.of_this_source) or 1.0
+    named = [part.name for part in result.decomposition.significant]
     true = distribution.divergence
     of_factors = drawn.divergence
     return {
@@ -112,23 +113,23 @@ def measure(
         "parts": {name: term for name, term in distribution.parts().items() if term > 0},
         "of_factors": [of_factors.reported, of_factors.low, of_factors.high],
         "of_images": interval(found),
-        "holds": found["low"] <= true <= found["high"],
+        "holds": found.low <= true <= found.high,
         "of_factors_holds": of_factors.low <= true <= of_factors.high,
         "attenuation": kept,
         "corrected": [value / kept for value in interval(found)],
-        "corrected_holds": found["low"] / kept <= true <= found["high"] / kept,
+        "corrected_holds": found.low / kept <= true <= found.high / kept,
         "significant": list(distribution.significant),
         "named": named,
         "names_fit": names_fit(named, distribution),
         "terms": {
-            part["name"]: interval(part["delta"])
-            for part in result["decomposition"]["parts"]
-            if part["significant"] or part["name"] in distribution.significant
+            part.name: interval(part.delta)
+            for part in result.decomposition.parts
+            if part.significant or part.name in distribution.significant
         },
-        "p_value": result["fit"]["p_value"],
-        "predicted_reduced_chi_square": interval(result["fit"]["prediction"]["reduced_chi_square"]),
+        "p_value": result.fit.p_value,
+        "predicted_reduced_chi_square": interval(result.fit.prediction.reduced_chi_square),
         "expected_reduced_chi_square": distribution.reduced_chi_square(20 * NUM_BINS),
-        "verdict": result["verdict"],
+        "verdict": result.verdict.to_json(),
         "misread_at_least": measurement_error(out, factors),
     }
 
