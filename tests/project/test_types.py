@@ -1,0 +1,90 @@
+"""Type checkers see the classes of every package, in the checkout and where it is installed."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shapeshd import ShapesHD
+from shapeshd.benchmark import Score
+from shapeshd.benchmark.statistics.u_statistic import Estimate
+from shapeshd.models import Generator, GeneratorConfig
+from tests import ROOT
+from tests.support.installs import build, copy_checkout, install
+
+SNIPPET = """\
+from shapeshd import ShapesHD
+from shapeshd.benchmark import Score, score
+from shapeshd.benchmark.statistics.u_statistic import Estimate
+from shapeshd.models import Generator, GeneratorConfig
+
+def look(data: ShapesHD, generator: Generator, estimate: Estimate, config: GeneratorConfig) -> None:
+    reveal_type(data)
+    reveal_type(score("samples.zip"))
+    reveal_type(score("samples.zip").divergence)
+    reveal_type(generator)
+    reveal_type(estimate.low)
+    reveal_type(config)
+"""
+
+
+def full_name(kind: type) -> str:
+    return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def revealed(folder: Path, *arguments: str) -> list[str]:
+    """Run mypy on the snippet in an empty folder; return the types that it reveals."""
+    (folder / "snippet.py").write_text(SNIPPET, "utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--config-file=", "--ignore-missing-imports",
+         "--cache-dir", str(folder / "cache"), *arguments, "snippet.py"],
+        cwd=folder, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    types = re.findall(r'snippet.py:\d+: note: Revealed type is "(.*)"', done.stdout)
+    assert types, done.stdout + done.stderr
+    return [name.replace("builtins.", "") for name in types]
+
+
+def test_a_user_of_the_wheel_sees_every_class(tmp_path: Path) -> None:
+    project = copy_checkout(tmp_path / "project")
+    wheel = build("wheel", project, tmp_path / "wheel")
+    python = install(wheel, tmp_path / "environment", dependencies=False)  # torch takes a minute
+    assert revealed(tmp_path, "--python-executable", str(python)) == [
+        full_name(ShapesHD),
+        full_name(Score),
+        full_name(Estimate),
+        full_name(Generator),
+        "float",
+        full_name(GeneratorConfig),
+    ]
+
+
+def test_nothing_of_ours_is_hidden_from_mypy() -> None:
+    text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    part = text.partition("[tool.mypy]")[2].partition("[tool.pytest")[0]
+    assert "shapeshd." not in part
+    assert not re.search(r"ignore_errors|follow_imports", part)
+
+
+def test_names_that_load_lazily_are_those_that_type_checkers_see() -> None:
+    """Each `__init__` that hands names on says them twice: for Python, and for type checkers."""
+    for package in ("shapeshd", "benchmark", "models"):
+        text = (ROOT / package / "__init__.py").read_text(encoding="utf-8")
+        lazy, typed = text.partition("if TYPE_CHECKING:")[::2]
+        names = set(re.findall(r"import \w+ as (\w+)", typed))
+        given = set(re.findall(r'"(\w+)"', lazy.partition("submod_attrs")[2].partition(")\n")[0]))
+        assert names <= given, package
+        assert len(names) >= 5, package
+
+
+@pytest.mark.parametrize("package", ["shapeshd", "shapeshd.benchmark", "shapeshd.models"])
+def test_the_reference_has_every_public_name(package: str) -> None:
+    page = (ROOT / "docs" / "api" / f"{package.rpartition('.')[2]}.md").read_text("utf-8")
+    module = __import__(package, fromlist=["__all__"])
+    for name in module.__all__:
+        if not name.startswith("_"):
+            assert re.search(rf":: (?:{package}\.)?{name}$", page, flags=re.MULTILINE), name
