@@ -70,8 +70,8 @@ class Grainy(Written):
 
 def without_figures_or_rays() -> None:
     """Replace, in this process, what takes seconds."""
-    measure.Renderer = WritesFactors  # type: ignore[assignment,misc]
-    scoring.write_report = lambda *_: Path()  # type: ignore[assignment]
+    measure.Renderer = WritesFactors  # type: ignore[misc,assignment]
+    scoring.write_report = lambda *_: Path()
 
 
 def run(

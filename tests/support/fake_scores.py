@@ -152,10 +152,10 @@ def run_in_process(
     def no_file(*_: Any, **__: Any) -> Written:
         return Written(**settings)
 
-    score_run.open_source = no_file  # type: ignore[assignment]
+    score_run.open_source = no_file
     score_run.load_recognizer = lambda *_: ReadsWritten()  # type: ignore[assignment]
     counting._SAVE_SECONDS = 0.03
-    scoring.write_report = lambda *_: out  # type: ignore[assignment]
+    scoring.write_report = lambda *_: out
     try:
         main(["score", "written", "--out", str(out), "--samples", str(samples), "--device", "cpu"])
     finally:

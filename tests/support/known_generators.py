@@ -59,5 +59,6 @@ def random_states() -> list[Any]:
     """Return what all random generators would go on from, fit for ==."""
     import random
 
-    kind, keys, *rest = np.random.get_state()  # noqa: NPY002
+    state: Any = np.random.get_state()  # noqa: NPY002
+    kind, keys, *rest = state
     return [torch.get_rng_state().tolist(), random.getstate(), kind, keys.tolist(), rest]

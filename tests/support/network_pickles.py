@@ -98,7 +98,8 @@ def tiny_generator(noise: bool = True, **changes: Any) -> Generator:
 
 def saved(ours: Generator, clamp: float | None = None) -> Saved:
     """Return `ours` as a module of theirs."""
-    config, blocks = ours.config, {}
+    config = ours.config
+    blocks: dict[str, Saved] = {}
     for block in ours.blocks:
         part: Any = block
         side = 4 if part.up is None else 4 * 2 ** len(blocks)
@@ -129,7 +130,7 @@ def saved(ours: Generator, clamp: float | None = None) -> Saved:
         "Generator", {}, z_dim=config.latent_dim, c_dim=0, w_dim=config.style_dim,
         img_resolution=config.size, img_channels=3, num_ws=ours.layers,
     )  # fmt: skip
-    whole._init_kwargs = {"z_dim": config.latent_dim}
+    vars(whole)["_init_kwargs"] = {"z_dim": config.latent_dim}
     whole.synthesis, whole.mapping = synthesis, mapping
     return whole
 

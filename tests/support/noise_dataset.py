@@ -8,6 +8,7 @@ import h5py
 import numpy as np
 
 from shapeshd.dataset.manifest import write_manifest
+from shapeshd.dataset.shapes_hd import ShapesHD
 from shapeshd.dataset.shards import SHARD_FOLDER, Provenance, ShardWriter, shard_name
 from shapeshd.factors import FloatArray, uniform_factors
 from shapeshd.scene.render_options import Image
@@ -53,11 +54,11 @@ def write_3dshapes_file(path: Path, count: int = 30, size: int = 16, **storage: 
         file.create_dataset("labels", data=uniform_factors(1, 0, count))
 
 
-def shard(folder, number):
+def shard(folder: Path, number: int) -> Path:
     return folder / SHARD_FOLDER / shard_name(number)
 
 
-def plain_loop(folder):
+def plain_loop(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Read a dataset with nothing but h5py."""
     images, labels = [], []
     for path in sorted((folder / SHARD_FOLDER).iterdir()):
@@ -67,7 +68,7 @@ def plain_loop(folder):
     return np.concatenate(images), np.concatenate(labels)
 
 
-def assert_serves(dataset, images, labels):
+def assert_serves(dataset: ShapesHD, images: np.ndarray, labels: np.ndarray) -> None:
     assert len(dataset) == len(images)
     np.testing.assert_array_equal(dataset.labels, labels)
     for index in np.random.default_rng(0).permutation(len(images)):

@@ -258,7 +258,7 @@ def write_result(folder: Path, kind: str, *, images: bool = True, **changes: Any
     folder.mkdir(parents=True, exist_ok=True)
     result = simulated(kind, **changes)
     if images:
-        np.savez_compressed(folder / "examples.npz", **examples(kind))
+        np.savez_compressed(folder / "examples.npz", **examples(kind))  # type: ignore[arg-type]
     else:
         result["examples"] = {"file": None}
     (folder / "result.json").write_text(json.dumps(result))

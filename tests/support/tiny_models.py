@@ -84,7 +84,7 @@ def train_in_process(out: Path, words: Path, domain: str, phase: str, workers: i
         time.sleep(0.05)
         save(self)
 
-    Trainer.save = save_slowly  # type: ignore[method-assign]
+    Trainer.save = save_slowly  # type: ignore[method-assign,assignment]
     try:
         tiny_run(domain, out, workers=workers).train(phase)
     except ShapesHDError as error:
