@@ -32,6 +32,8 @@ myst_heading_anchors = 3
 html_theme = "furo"
 html_title = "shapeshd"
 html_copy_source = False
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 
 autodoc_typehints = "signature"
