@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 from typing import Any
 
 import torch
@@ -66,7 +67,7 @@ def stir(*networks: nn.Module) -> None:
     with torch.no_grad():
         for network in networks:
             for value in network.parameters():
-                value += 0.3 * torch.randn_like(value)
+                value.add_(torch.randn_like(value) * 0.3)
 
 
 def batch_of(phase: Phase, step: int = 0) -> tuple[Tensor, Tensor]:
@@ -92,7 +93,7 @@ def same_gradients(network: nn.Module, loss: Tensor, reference: nn.Module) -> No
     for (name, value), gradient in zip(ours.items(), wanted, strict=True):
         scale = max(float(gradient.abs().max()), 1e-6)
         torch.testing.assert_close(
-            value.grad, gradient, rtol=1e-3, atol=1e-4 * scale, msg=lambda m, n=name: f"{n}: {m}"
+            value.grad, gradient, rtol=1e-3, atol=1e-4 * scale, msg=partial("{}: {}".format, name)
         )
 
 
@@ -106,7 +107,7 @@ def log_no(logits: Tensor) -> Tensor:
     return torch.log(1 - torch.sigmoid(logits.double()))
 
 
-def sample(encoder: nn.Module, features: Tensor, noise: Tensor, eps: Tensor) -> Tensor:
+def sample(encoder: Any, features: Tensor, noise: Tensor, eps: Tensor) -> Tensor:
     mean, log_variance = encoder.head(features, noise)
     code: Tensor = mean + torch.sqrt(torch.exp(log_variance)) * eps
     return code
