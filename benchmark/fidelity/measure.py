@@ -13,7 +13,7 @@ import numpy as np
 from torch import Tensor
 
 from shapeshd.benchmark.recognizer.data import images_in_common
-from shapeshd.benchmark.recognizer.reader import Reader, piece_length, read_factors
+from shapeshd.benchmark.recognizer.reader import Reader, card_of, piece_length, read_factors
 from shapeshd.benchmark.recognizer.recognizer import Recognizer
 from shapeshd.benchmark.result.fidelity import FidelityRecord
 from shapeshd.benchmark.scoring.distributed import Ranks
@@ -129,7 +129,7 @@ class Fidelity:
         distribution: Distribution | None = None,
     ) -> None:
         spec = RenderSpec(REAL_SEED, _REAL_PER_IMAGE * images, reader.size)
-        if images_in_common(reader.card, open_dataset(spec)):
+        if images_in_common(card_of(reader), open_dataset(spec)):
             raise UsageError(
                 f"{reader.name} was trained on images of seed {REAL_SEED}, which --fidelity keeps "
                 "for the comparison"

@@ -1,13 +1,18 @@
-"""The images that a recognizer is trained on, and where they come from."""
+"""The images that a recognizer is trained on, and where they come from.
+
+A generator's images are never as clean as rendered ones. So that a recognizer does not depend on
+perfect ones, a share of every batch is blurred or noisy, by little: the factors stay as readable
+as they were.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 
@@ -19,34 +24,14 @@ from shapeshd.factors import FloatArray, uniform_factors_at
 from shapeshd.render.engines import engine_named
 from shapeshd.support.random_numbers import mixed_seed, shuffled_batches
 
+from .card import Origin, RecognizerCard
+
 EVALUATION_BATCH = 500
+MAX_BLUR = 0.75
+"""Largest standard deviation of the blur, in 64ths of the image's width."""
 
-
-@dataclass(frozen=True)
-class Origin:
-    """Where the images of a dataset come from, as far as that is known.
-
-    Attributes:
-        dataset: what the user called it.
-        images: how many there are.
-        size: width and height, pixels.
-        renderer: what made them; None if unknown.
-        seed: whose images they are; None if their factors are not drawn from a seed.
-        start: index of the first of them.
-        scene_sha256: of the scene that was rendered; None if unknown.
-    """
-
-    dataset: str
-    images: int
-    size: int
-    renderer: str | None
-    seed: int | None
-    start: int
-    scene_sha256: str | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON."""
-        return asdict(self)
+MAX_NOISE = 5 / 255
+"""Largest standard deviation of the noise; images lie in [0, 1]."""
 
 
 def origin_of(dataset: ShapesHD, source: Path | RenderSpec) -> Origin:
@@ -62,7 +47,15 @@ def origin_of(dataset: ShapesHD, source: Path | RenderSpec) -> Origin:
             seed = provenance.seed
     # A path of this machine says nothing elsewhere.
     name = str(source) if isinstance(source, RenderSpec) else Path(source).name
-    return Origin(name, len(dataset), dataset.image_shape[1], renderer, seed, start, scene)
+    return Origin(
+        dataset=name,
+        images=len(dataset),
+        size=dataset.image_shape[1],
+        renderer=renderer,
+        seed=seed,
+        start=start,
+        scene_sha256=scene,
+    )
 
 
 def open_images(source: Path | RenderSpec, size: int) -> ShapesHD:
@@ -81,22 +74,22 @@ def open_images(source: Path | RenderSpec, size: int) -> ShapesHD:
     return dataset
 
 
-def images_in_common(card: dict[str, Any], dataset: ShapesHD) -> int:
+def images_in_common(card: RecognizerCard, dataset: ShapesHD) -> int:
     """Count the images of `dataset` whose factors a recognizer was trained on.
 
     Whatever rendered them, and at what size: what counts is that seed and index agree.
     """
-    data = card.get("training", {}).get("data", {})
-    if data.get("seed") is None:
+    data = card.trained_on
+    if data is None or data.seed is None:
         return 0
-    first, common = data["start"], 0
-    last = first + data["images"]
+    first, common = data.start, 0
+    last = first + data.images
     position = 0
     for span in dataset.spans:
         inside = range(max(span.start, first), min(span.stop, last))
         if inside:
             row = position + inside.start - span.start
-            expected = uniform_factors_at(data["seed"], [inside.start])
+            expected = uniform_factors_at(data.seed, [inside.start])
             if (dataset.labels_of([row]) == expected).all():
                 common += len(inside)
         position += len(span)
@@ -214,3 +207,48 @@ def check_split(images: int, held_out: int, batch: int) -> int:
             f"a batch takes {batch:,}"
         )
     return left
+
+
+def degrade(images: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Blur the first few images of a batch, add noise to the next few, leave the rest.
+
+    Args:
+        images: uint8 (n, 3, H, W).
+        share: of the images to degrade, half of them by blur, in [0, 1].
+        generator: draws how much, on the CPU.
+
+    Returns:
+        float32 (n, 3, H, W) in [0, 1], of levels of 8 bits where there is no blur.
+    """
+    values = images.float() / 255
+    half = min(round(len(images) * share / 2), len(images) // 2)
+    if not half:
+        return values
+    device = values.device
+    width = images.shape[-1] / 64
+    sigmas = (0.05 + (MAX_BLUR - 0.05) * torch.rand(half, generator=generator)) * width
+    levels = MAX_NOISE * torch.rand(half, 1, 1, 1, generator=generator)
+    noise = torch.randn((half, *values.shape[1:]), generator=generator) * levels
+    noisy = (values[half : 2 * half] + noise.to(device)).clamp(0, 1)
+    noisy = (noisy * 255).round() / 255
+    return torch.cat((blurred(values[:half], sigmas.to(device)), noisy, values[2 * half :]))
+
+
+def blurred(images: Tensor, sigmas: Tensor) -> Tensor:
+    """Blur each image by its own Gaussian.
+
+    Args:
+        images: float (n, 3, H, W).
+        sigmas: (n,), standard deviations in pixels, > 0.
+    """
+    reach = max(1, round(2 * float(sigmas.max())))
+    steps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
+    kernels = torch.exp(-0.5 * (steps / sigmas[:, None]) ** 2)
+    kernels = kernels / kernels.sum(1, keepdim=True)
+    count, channels, height, width = images.shape
+    weights = kernels.repeat_interleave(channels, 0)[:, None]
+    x = images.reshape(1, count * channels, height, width)
+    x = F.pad(x, (reach, reach, reach, reach), mode="replicate")
+    x = F.conv2d(x, weights[:, :, :, None], groups=count * channels)
+    x = F.conv2d(x, weights[:, :, None, :], groups=count * channels)
+    return x.reshape(images.shape)

@@ -1,91 +1,49 @@
-"""How well a recognizer reads: its accuracy on images whose factors are known.
+"""Measures how well a recognizer reads: its accuracy where factors are known, its noise floor.
 
-A wrong bin is one of two kinds. The true value can lie so close to the border of its bin that
-a tiny error carries it over: such errors are as many as the mean error is large, and hardly
-change a histogram, because as many go the other way. Or the image was misread: the error is
-more than half a bin, or the shape is wrong. That is a *gross error*, and there should be none.
+The noise floor is what images of the true process score: errors of a recognizer would make
+them look wrong. Its interval must contain a divergence of 0.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
+from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
+from shapeshd.benchmark.statistics.histogram import require_samples
+from shapeshd.dataset.render_spec import RenderSpec
+from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset
 from shapeshd.errors import UsageError
-from shapeshd.factors import FACTORS, FloatArray, IntArray, bin_indices
+from shapeshd.factors import FACTORS, NUM_BINS, FloatArray, bin_indices, joint_bins
+from shapeshd.render.plan import plan_render
+from shapeshd.render.run import run_render
+from shapeshd.scene.render_options import RenderOptions
+from shapeshd.scene.sampling import UniformSampling
+from shapeshd.support.checkpoint import load_checkpoint, save_checkpoint
+from shapeshd.support.progress import note, progress_bar
 
-_DEGREES = 360.0
+from .card import (
+    Accuracy,
+    FactorAccuracy,
+    FloorEstimate,
+    GrossError,
+    GrossErrors,
+    NoiseFloor,
+    Origin,
+)
+from .data import images_in_common, ordered_batches, origin_of
+from .reader import count_bins
+from .recognizer import KIND, SHIPPED, Recognizer, find_recognizer, load_recognizer
+
+EVALUATION_SEED = 1_000_000
+NOISE_FLOOR_SEED = 1_000_001
 SHOWN_GROSS_ERRORS = 20
-
-
-@dataclass(frozen=True)
-class FactorAccuracy:
-    """How well one factor is read.
-
-    Attributes:
-        name: of the factor.
-        unit: of the errors: degrees for hues and orientation, the scale's own; none for shape.
-        accuracy: share of images in the right bin.
-        mean_absolute_error: in `unit`; None for the shape.
-        median_absolute_error: the same.
-        p99_absolute_error: 99% of errors are smaller.
-        largest_error: the same unit.
-        bias: mean signed error, recognised less true.
-        confusion: int64 (bins, bins): images of the true bin (row) read as another (column).
-        border_errors: wrong bins with an error of half a bin or less.
-        gross errors: images with an error of more than half a bin, or a wrong shape.
-    """
-
-    name: str
-    unit: str | None
-    accuracy: float
-    mean_absolute_error: float | None
-    median_absolute_error: float | None
-    p99_absolute_error: float | None
-    largest_error: float | None
-    bias: float | None
-    confusion: IntArray
-    border_errors: int
-    gross_errors: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON."""
-        values = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "name"}
-        return {**values, "confusion": self.confusion.tolist()}
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """How well a recognizer reads.
-
-    Attributes:
-        images: how many were read.
-        joint_accuracy: share of images with all six bins right.
-        factors: one entry per factor.
-        gross errors: images with a gross error in any factor.
-        worst: some of these gross errors, worst first (wrong shapes, then by the error in bins):
-            number of the image, factor, true and recognised value.
-    """
-
-    images: int
-    joint_accuracy: float
-    factors: tuple[FactorAccuracy, ...]
-    gross_errors: int
-    worst: tuple[dict[str, Any], ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON; `factors` becomes a table by name."""
-        return {
-            "images": self.images,
-            "joint_accuracy": self.joint_accuracy,
-            "factors": {factor.name: factor.to_json() for factor in self.factors},
-            "gross_errors": {"count": self.gross_errors, "worst": list(self.worst)},
-            "border_errors": sum(factor.border_errors for factor in self.factors),
-        }
+_DEGREES = 360.0
 
 
 def accuracy(truth: FloatArray, found: FloatArray) -> Accuracy:
@@ -102,20 +60,28 @@ def accuracy(truth: FloatArray, found: FloatArray) -> Accuracy:
         raise UsageError(f"factors of shape {found.shape} cannot be compared with {truth.shape}")
     true_bins, found_bins = bin_indices(truth), bin_indices(found)
     error = found - truth
-    factors, gross = [], np.zeros(truth.shape, dtype=bool)
+    factors: dict[str, FactorAccuracy] = {}
+    gross = np.zeros(truth.shape, dtype=bool)
     in_bins = np.full(truth.shape, np.inf)
     for column, factor in enumerate(FACTORS):
         confusion = np.zeros((factor.bins, factor.bins), dtype=np.int64)
         np.add.at(confusion, (true_bins[:, column], found_bins[:, column]), 1)
         wrong = true_bins[:, column] != found_bins[:, column]
-        share = 1 - wrong.mean()
+        share = float(1 - wrong.mean())
         if factor.topology == "discrete":
             gross[:, column] = wrong
-            counts = (0, int(wrong.sum()))
-            row = FactorAccuracy(
-                factor.name, None, share, None, None, None, None, None, confusion, *counts
+            factors[factor.name] = FactorAccuracy(
+                unit=None,
+                accuracy=share,
+                mean_absolute_error=None,
+                median_absolute_error=None,
+                p99_absolute_error=None,
+                largest_error=None,
+                bias=None,
+                confusion=confusion.tolist(),
+                border_errors=0,
+                gross_errors=int(wrong.sum()),
             )
-            factors.append(row)
             continue
         signed = error[:, column]
         if factor.topology == "circle":
@@ -124,8 +90,7 @@ def accuracy(truth: FloatArray, found: FloatArray) -> Accuracy:
         in_bins[:, column] = size / (factor.period / factor.bins)
         gross[:, column] = in_bins[:, column] > 0.5
         unit, by = ("degree", _DEGREES) if factor.unit == "turn" else (factor.unit, 1.0)
-        row = FactorAccuracy(
-            name=factor.name,
+        factors[factor.name] = FactorAccuracy(
             unit=unit,
             accuracy=share,
             mean_absolute_error=float(size.mean() * by),
@@ -133,18 +98,19 @@ def accuracy(truth: FloatArray, found: FloatArray) -> Accuracy:
             p99_absolute_error=float(np.quantile(size, 0.99) * by),
             largest_error=float(size.max() * by),
             bias=float(signed.mean() * by),
-            confusion=confusion,
+            confusion=confusion.tolist(),
             border_errors=int((wrong & ~gross[:, column]).sum()),
             gross_errors=int(gross[:, column].sum()),
         )
-        factors.append(row)
     right = (true_bins == found_bins).all(1)
     return Accuracy(
         images=len(truth),
         joint_accuracy=float(right.mean()),
-        factors=tuple(factors),
-        gross_errors=int(gross.any(1).sum()),
-        worst=tuple(_worst(truth, found, gross, in_bins)),
+        factors=factors,
+        gross_errors=GrossErrors(
+            count=int(gross.any(1).sum()), worst=_worst(truth, found, gross, in_bins)
+        ),
+        border_errors=sum(factor.border_errors for factor in factors.values()),
     )
 
 
@@ -166,17 +132,211 @@ def evaluate(
     return accuracy(np.concatenate(truth), np.concatenate(found))
 
 
+def evaluate_on(recognizer: Recognizer, dataset: ShapesHD, *, progress: bool = False) -> Accuracy:
+    """Let a recognizer read a dataset whose images it was not trained on.
+
+    Raises:
+        UsageError: if their size is another, or it was trained on some of them.
+    """
+    shape = dataset.image_shape
+    if shape != (3, recognizer.size, recognizer.size):
+        raise UsageError(
+            f"{dataset.name}: its images are of {shape[2]}x{shape[1]} pixels, but the recognizer "
+            f"{recognizer.name} reads {recognizer.size}x{recognizer.size}"
+        )
+    if known := images_in_common(recognizer.card, dataset):
+        raise UsageError(
+            f"{dataset.name}: {recognizer.name} was trained on {known:,} of its images; take "
+            "another seed"
+        )
+    batches = _counted(dataset, f"read by {recognizer.name}", progress)
+    return evaluate(recognizer, batches)
+
+
+def evaluate_fresh(
+    recognizer: Recognizer,
+    count: int,
+    seed: int = EVALUATION_SEED,
+    engine: str = "povray",
+    *,
+    progress: bool = False,
+) -> Accuracy:
+    """Render images and let a recognizer read them.
+
+    Args:
+        recognizer: what reads.
+        count: images.
+        seed: of their factors.
+        engine: "povray" or "torch".
+        progress: show bars on stderr.
+
+    Raises:
+        UsageError: if it was trained on them.
+        RendererError: if POV-Ray is missing.
+    """
+    spec = RenderSpec(seed, count, recognizer.size)
+    if known := images_in_common(recognizer.card, open_dataset(spec)):
+        raise UsageError(
+            f"{recognizer.name} was trained on {known:,} of these images; take another --seed"
+        )
+    with tempfile.TemporaryDirectory(prefix="shapeshd-") as folder:
+        plan = plan_render(
+            Path(folder) / "images",
+            UniformSampling(seed),
+            count,
+            RenderOptions(recognizer.size),
+            engine=engine,
+        )
+        run_render(plan, progress=progress)
+        return evaluate_on(recognizer, ShapesHD(plan.dataset), progress=progress)
+
+
+def measure_noise_floor(
+    recognizer: Recognizer, images: int, seed: int = NOISE_FLOOR_SEED, *, progress: bool = False
+) -> NoiseFloor:
+    """Score images of the true process, made by the ray tracer.
+
+    Args:
+        recognizer: what reads.
+        images: how many, enough for a test.
+        seed: of their factors.
+        progress: show a bar on stderr.
+
+    Raises:
+        UsageError: if there are too few, or it was trained on some.
+    """
+    require_samples(images, NUM_BINS)
+    spec = RenderSpec(seed, images, recognizer.size, device=str(recognizer.device))
+    dataset = open_dataset(spec)
+    if images_in_common(recognizer.card, dataset):
+        raise UsageError(f"{recognizer.name} was trained on images of seed {seed}")
+    batches = _counted(dataset, "noise floor", progress)
+    fit = goodness_of_fit(count_bins(joint_bins(recognizer(batch)) for batch, _ in batches))
+    reduced = fit.prediction.reduced_chi_square
+    return NoiseFloor(
+        images=images,
+        seed=seed,
+        divergence=FloorEstimate(**fit.divergence.to_json()),
+        reduced_chi_square=FloorEstimate(**reduced.to_json()),
+        p_value=fit.p_value,
+    )
+
+
+class Evaluation(NamedTuple):
+    """What was measured of a recognizer."""
+
+    recognizer: Recognizer
+    accuracy: Accuracy
+    noise_floor: NoiseFloor | None
+
+    def measured(self) -> dict[str, Any]:
+        """Return what its card says of that, ready for JSON."""
+        found: dict[str, Any] = {"accuracy": self.accuracy.to_json()}
+        if self.noise_floor is not None:
+            found["noise_floor"] = self.noise_floor.to_json()
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Return all of it, ready for JSON."""
+        known = {"name": self.recognizer.name, "digest": self.recognizer.digest}
+        return {"recognizer": known, **self.measured()}
+
+
+def evaluate_recognizer(
+    name: str,
+    source: Path | RenderSpec | None = None,
+    *,
+    count: int = 10_000,
+    seed: int = EVALUATION_SEED,
+    engine: str = "povray",
+    noise_floor: int | None = None,
+    device: str = "cpu",
+    write_card: bool = False,
+) -> Evaluation:
+    """Measure how well a recognizer reads images of known factors, with bars on stderr.
+
+    Args:
+        name: as `load_recognizer` takes it.
+        source: the images; by default a fresh render, of which the next three say what.
+        count: images to render.
+        seed: of their factors.
+        engine: "povray" or "torch".
+        noise_floor: of how many images the noise floor is measured, too.
+        device: where the recognizer computes.
+        write_card: write the figures into the recognizer's card.
+
+    Raises:
+        UsageError: if the recognizer cannot be loaded, its card is that of a shipped one and should
+            be written, or it cannot read the images or was trained on some of them.
+        RendererError: if POV-Ray is missing.
+    """
+    if write_card and name in SHIPPED:
+        raise UsageError(f"the card of the shipped {name} stays as it is: copy it, or give a path")
+    recognizer = load_recognizer(name, device)
+    if source is not None:
+        dataset = open_dataset(source)
+        found = evaluate_on(recognizer, dataset, progress=True)
+        data = origin_of(dataset, source)
+    else:
+        found = evaluate_fresh(recognizer, count, seed, engine, progress=True)
+        data = Origin(renderer=engine, seed=seed, start=0, images=count)
+    floor = None
+    if noise_floor is not None:
+        floor = measure_noise_floor(recognizer, noise_floor, progress=True)
+    evaluation = Evaluation(recognizer, found.model_copy(update={"data": data}), floor)
+    if write_card:
+        path = find_recognizer(name)
+        checkpoint = load_checkpoint(path, KIND)
+        card = {**checkpoint.card, **evaluation.measured()}
+        save_checkpoint(path, KIND, checkpoint.tensors, card)
+        note(f"{path}: card written")
+    return evaluation
+
+
+def describe_accuracy(found: Accuracy, name: str, floor: NoiseFloor | None = None) -> str:
+    """Return a table of an accuracy for people, with the noise floor if there is one."""
+    lines = [
+        f"{name}: {found.joint_accuracy:.2%} of {found.images:,} images in the right joint "
+        f"bin, {found.gross_errors.count} gross errors",
+        f"  {'factor':12} {'right bin':>9} {'mean error':>11} {'99% below':>10} "
+        f"{'largest':>9} {'at borders':>10} {'gross':>8}",
+    ]
+    for factor, row in found.factors.items():
+        errors = (row.mean_absolute_error, row.p99_absolute_error, row.largest_error)
+        sizes = ["-" if error is None else f"{error:.4f}" for error in errors]
+        lines.append(
+            f"  {factor:12} {row.accuracy:9.2%} {sizes[0]:>11} {sizes[1]:>10} {sizes[2]:>9} "
+            f"{row.border_errors:10,} {row.gross_errors:8,}  {row.unit or ''}"
+        )
+    if floor is not None:
+        value = floor.divergence
+        lines.append(
+            f"  {floor.images:,} real images: D = {value.value:+.4f} "
+            f"[{value.low:.4f}, {value.high:.4f}]"
+        )
+    return "\n".join(lines)
+
+
+def _counted(
+    dataset: ShapesHD, description: str, progress: bool
+) -> Iterator[tuple[Tensor, FloatArray]]:
+    with progress_bar(len(dataset), description, shown=progress) as bar:
+        for images, factors in ordered_batches(dataset, 0, len(dataset)):
+            yield images, factors
+            bar.update(len(images))
+
+
 def _worst(
     truth: FloatArray, found: FloatArray, gross: np.ndarray[Any, Any], in_bins: FloatArray
-) -> list[dict[str, Any]]:
+) -> list[GrossError]:
     rows, columns = np.nonzero(gross)
     order = np.argsort(-in_bins[rows, columns], kind="stable")[:SHOWN_GROSS_ERRORS]
     return [
-        {
-            "image": int(row),
-            "factor": FACTORS[column].name,
-            "true": float(truth[row, column]),
-            "recognised": float(found[row, column]),
-        }
+        GrossError(
+            image=int(row),
+            factor=FACTORS[column].name,
+            true=float(truth[row, column]),
+            recognised=float(found[row, column]),
+        )
         for row, column in zip(rows[order], columns[order], strict=True)
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +11,8 @@ from torch import Tensor
 
 from shapeshd.factors import NUM_BINS, FloatArray, IntArray, joint_bins
 from shapeshd.images.resize import resized
+
+from .card import RecognizerCard
 
 if TYPE_CHECKING:
     from shapeshd.benchmark.sources.base import Source
@@ -26,19 +28,33 @@ class Reader(Protocol):
         name: what to call it.
         size: width and height of its images, pixels.
         digest: SHA-256 of its weights, or "".
-        card: what is known of it; see `Recognizer`.
+        card: what is known of it, or the fields of such a card; see `card_of`.
         device: where it computes.
     """
 
     name: str
     size: int
     digest: str
-    card: dict[str, Any]
     device: torch.device
+
+    @property
+    def card(self) -> RecognizerCard | Mapping[str, Any]: ...  # noqa: D102
 
     def __call__(self, images: Tensor) -> FloatArray:
         """Return factors (n, 6) of images uint8 (n, 3, size, size)."""
         ...
+
+
+def card_of(reader: Reader) -> RecognizerCard:
+    """Return the card of a reader; an empty one if it has none.
+
+    Raises:
+        UsageError: if it has another form.
+    """
+    card = getattr(reader, "card", None) or {}
+    if isinstance(card, RecognizerCard):
+        return card
+    return RecognizerCard.read(card, f"{reader.name}: its card: ")
 
 
 class Piece(NamedTuple):

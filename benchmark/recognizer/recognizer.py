@@ -2,7 +2,7 @@
 
 The two that are shipped, ``lite`` for images of 64 pixels and ``hd`` for 256, lie in
 ``weights/``; others come from ``shapeshd train recognizer``. How well one reads is measured on
-images it has never seen and stands in its card: see `evaluation`.
+images it has never seen and stands in its card: see `RecognizerCard`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from shapeshd.factors import FACTORS, FloatArray
 from shapeshd.support.batching import in_threads
 from shapeshd.support.checkpoint import SUFFIX, load_checkpoint, load_weights
 
+from .card import RecognizerCard
 from .network import NetworkConfig, Reading, RecognitionNetwork
 
 KIND = "recognizer"
@@ -96,12 +97,12 @@ class Recognizer:
         network: RecognitionNetwork,
         name: str,
         digest: str = "",
-        card: dict[str, Any] | None = None,
+        card: RecognizerCard | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
         self.name = name
         self.digest = digest
-        self.card = card or {}
+        self.card = card or RecognizerCard()
         self.device = torch.device(device)
         self.size = network.config.size
         self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
@@ -217,10 +218,11 @@ def load_recognizer(name: str | Path, device: str | torch.device = "cpu") -> Rec
     """
     path = find_recognizer(name)
     checkpoint = load_checkpoint(path, KIND)
-    if not isinstance(checkpoint.card.get("network"), dict):
+    card = RecognizerCard.read(checkpoint.card, f"{path}: ")
+    if card.network is None:
         raise UsageError(f"{path}: its card has no entry 'network'")
-    network = RecognitionNetwork(NetworkConfig.from_json(checkpoint.card["network"]))
+    network = RecognitionNetwork(NetworkConfig.from_json(card.network))
     tensors = {key: tensor.float() for key, tensor in checkpoint.tensors.items()}
     load_weights(network, tensors, path)
     known = str(name) if str(name) in SHIPPED else str(path)
-    return Recognizer(network, known, checkpoint.digest, checkpoint.card, device)
+    return Recognizer(network, known, checkpoint.digest, card, device)

@@ -34,16 +34,16 @@ from shapeshd.support.schema import configuration
 from shapeshd.support.training_loop import ResumableTraining
 from shapeshd.support.training_state import move_average, restore_tensors, state_tensors
 
+from .card import Accuracy, Origin
 from .data import (
-    Origin,
     check_split,
+    degrade,
     open_images,
     ordered_batches,
     origin_of,
     training_batches,
 )
-from .degradation import degrade
-from .evaluate import Accuracy, evaluate
+from .evaluate import evaluate
 from .network import NetworkConfig, Reading, RecognitionNetwork
 from .recognizer import FILE_NAME, KIND, Recognizer, encode_factors, find_recognizer
 
@@ -64,7 +64,7 @@ class TrainingConfig:
         warm_up: steps.
         weight_decay: of AdamW.
         average: decay of the moving average of the weights, per step.
-        degraded: share of images that are blurred or noisy; see `degradation`.
+        degraded: share of images that are blurred or noisy; see `degrade`.
         precision: "bf16" or "fp32", of the convolutions.
         exact: share of the run at its end that is in fp32 in any case.
         held_out: images at the end of the dataset that are kept for the evaluation.

@@ -15,7 +15,8 @@ import torch
 from pydantic import ValidationError
 
 import shapeshd
-from shapeshd.benchmark.recognizer.reader import Reader
+from shapeshd.benchmark.recognizer.card import RecognizerCard
+from shapeshd.benchmark.recognizer.reader import Reader, card_of
 from shapeshd.benchmark.scoring.provenance import content_digest, scene_of
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.statistics.attenuation import attenuation
@@ -78,7 +79,8 @@ def build_result(
         UsageError: if there are too few samples.
         ShapesHDError: if the recognizer's card or the source says what no result can hold.
     """
-    recognizer = _recognizer(reader)
+    card = card_of(reader)
+    recognizer = _recognizer(reader, card)
     inside, confusions = counts, _confusions(recognizer)
     measurement_error = outside = probabilities = None
     if distribution is not None:
@@ -117,7 +119,7 @@ def build_result(
             "resized_by": resized,
         },
         "recognizer": recognizer,
-        "scene": scene_of(reader.card),
+        "scene": scene_of(card),
         "protocol": PROTOCOL if samples == PER_BIN * fit.bins else None,
         "samples": samples,
         "seed": seed,
@@ -179,15 +181,15 @@ def with_joint_verdict(result: Result) -> Result:
     return result.model_copy(update={"fidelity": fidelity})
 
 
-def _recognizer(reader: Reader) -> RecognizerRecord:
+def _recognizer(reader: Reader, card: RecognizerCard) -> RecognizerRecord:
     try:
         return RecognizerRecord.model_validate(
             {
                 "name": reader.name,
                 "digest": reader.digest,
                 "size": reader.size,
-                "accuracy": reader.card.get("accuracy"),
-                "noise_floor": reader.card.get("noise_floor"),
+                "accuracy": card.accuracy and card.accuracy.to_json(),
+                "noise_floor": card.noise_floor and card.noise_floor.to_json(),
             }
         )
     except ValidationError as error:

@@ -1,12 +1,12 @@
-"""Of which scene, and of which file, a result is: without that two results do not compare."""
+"""Records the scene and the source file of a result, so that results can be compared."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shapeshd.benchmark.recognizer.card import RecognizerCard
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.errors import UsageError
 from shapeshd.images.shard_names import expand_shards
@@ -17,7 +17,7 @@ _TWIN = "torch"
 _PIPELINE = "model_index.json"  # what makes a folder a diffusers pipeline
 
 
-def scene_of(card: Mapping[str, Any]) -> dict[str, Any]:
+def scene_of(card: RecognizerCard) -> dict[str, Any]:
     """Return the scene of which a result speaks, ready for JSON.
 
     Args:
@@ -28,11 +28,11 @@ def scene_of(card: Mapping[str, Any]) -> dict[str, Any]:
         recognizer's training images ``renderer``, ``trained_on``, their scene's digest, and
         ``installed``, whether that is the installed one (None where the card does not say).
     """
-    data = card.get("training", {}).get("data", {})
-    trained_on = data.get("scene_sha256")
+    data = card.trained_on
+    trained_on = None if data is None else data.scene_sha256
     return {
         "sha256": engine_named(_TWIN).scene_sha256(),
-        "renderer": data.get("renderer"),
+        "renderer": None if data is None else data.renderer,
         "trained_on": trained_on,
         "installed": None
         if trained_on is None

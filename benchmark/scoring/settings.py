@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from shapeshd.benchmark.fidelity.measure import FidelitySettings
-from shapeshd.benchmark.recognizer.reader import Reader
+from shapeshd.benchmark.recognizer.reader import Reader, card_of
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.statistics.chi_square import PER_BIN, PROTOCOL
@@ -88,6 +88,7 @@ def prepare(source: Source, reader: Reader | ReaderChoice, settings: ScoreSettin
     height, side = source.images(0, 1).shape[-2:]
     chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
     resized = check_image_size(height, side, chosen.size, source.name)
+    card_of(chosen)  # a damaged card is refused before anything is counted
     return Task(source, chosen, samples, settings.seed, distribution, side, resized)
 
 

@@ -17,13 +17,12 @@ the factors, or a limit, must tell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from shapeshd.benchmark.recognizer.card import Accuracy
 from shapeshd.factors import FACTORS, FloatArray, bin_indices
 
 _DEGREES = 360.0  # in a turn, which a card gives the errors of hues in
@@ -52,7 +51,7 @@ def compare_factors(
     truth: FloatArray,
     original: FloatArray,
     projected: FloatArray,
-    accuracy: Mapping[str, Any] | None = None,
+    accuracy: Accuracy | None = None,
 ) -> FactorComparison:
     """Compare the factors of projections with the true ones; see the module.
 
@@ -98,12 +97,11 @@ def choose_limit(residuals: FloatArray, own: FloatArray) -> float:
     return max([outer_fence(residuals), *own.tolist()])
 
 
-def _card_errors(accuracy: Mapping[str, Any] | None) -> FloatArray:
+def _card_errors(accuracy: Accuracy | None) -> FloatArray:
     """Return the largest errors in a card, in the factors' own units; 0 where there is none."""
-    tables = (accuracy or {}).get("factors", {})
     errors = np.zeros(len(FACTORS))
     for column, factor in enumerate(FACTORS):
-        value = tables.get(factor.name, {}).get("largest_error")
-        if value is not None:
+        found = accuracy.factors.get(factor.name) if accuracy else None
+        if found is not None and (value := found.largest_error) is not None:
             errors[column] = value / (_DEGREES if factor.unit == "turn" else 1.0)
     return errors

@@ -58,7 +58,7 @@ class FactorReader:
         original, self._projected = (
             np.concatenate([part[side] for part in read]) for side in (0, 1)
         )
-        accuracy = self._recognizer.card.get("accuracy")
+        accuracy = self._recognizer.card.accuracy
         return compare_factors(self._truth, original, self._projected, accuracy)
 
     def row(self, row: int, compared: FactorComparison | None) -> dict[str, Any] | None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Dataset, device_option, engines, json_option
+from .options import Dataset, device_option, engines, json_option, pick_device
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec
@@ -42,24 +42,18 @@ def command() -> None:
 def evaluate(
     recognizer: str,
     dataset: Path | RenderSpec | None,
-    count: int,
-    seed: int,
-    engine: str,
-    noise_floor: int | None,
     device: str,
-    write_card: bool,
     as_json: bool,
+    **options: Any,
 ) -> None:
     """Let a recognizer read DATASET, or a fresh render, and compare with the true factors.
 
     Without options this repeats the figures of the shipped recognizers' cards: 10,000 images
     of seed 1000000 by POV-Ray. Images that it was trained on are refused.
     """
+    from shapeshd.benchmark.recognizer.evaluate import describe_accuracy, evaluate_recognizer
     from shapeshd.support.progress import emit
 
-    from .recognizer_report import describe_evaluation, evaluate_recognizer
-
-    result = evaluate_recognizer(
-        recognizer, dataset, count, seed, engine, noise_floor, device, write_card
-    )
-    emit(result, describe_evaluation(result, recognizer), as_json=as_json)
+    found = evaluate_recognizer(recognizer, dataset, device=pick_device(device), **options)
+    text = describe_accuracy(found.accuracy, recognizer, found.noise_floor)
+    emit(found.to_json(), text, as_json=as_json)

@@ -84,11 +84,10 @@ def recognizer(
     Train on other images (seed and index) than those that it shall read: the shipped ones
     took seeds 6401 and 25601. OUT/recognizer.safetensors is what `score --recognizer OUT` uses.
     """
+    from shapeshd.benchmark.recognizer.evaluate import describe_accuracy
     from shapeshd.benchmark.recognizer.network import NetworkConfig
     from shapeshd.benchmark.recognizer.train import train_recognizer
     from shapeshd.support.progress import emit
-
-    from .recognizer_report import describe_accuracy
 
     result = train_recognizer(
         dataset, out, NetworkConfig(size=_SIZES[size]), settings, device=pick_device(device),

@@ -29,6 +29,7 @@ from shapeshd.benchmark.leaderboard.entry import (
 from shapeshd.benchmark.leaderboard.ranking import places, ranks, significantly_different
 from shapeshd.benchmark.leaderboard.row import leaderboard_row
 from shapeshd.benchmark.leaderboard.writers import comparison_markdown
+from shapeshd.benchmark.recognizer.card import RecognizerCard
 from shapeshd.benchmark.recognizer.data import origin_of
 from shapeshd.benchmark.recognizer.recognizer import SHIPPED, load_recognizer
 from shapeshd.benchmark.scoring.provenance import content_digest, scene_of
@@ -342,9 +343,9 @@ def test_the_scene_of_a_recognizer(tmp_path: Path) -> None:
         (None, None),
     ):
         card = {"training": {"data": {**origin, "scene_sha256": digest}}}
-        found = scene_of(card)
+        found = scene_of(RecognizerCard.read(card))
         assert (found["sha256"], found["installed"]) == (installed["torch"], expected)
-    assert scene_of({})["trained_on"] is None
+    assert scene_of(RecognizerCard())["trained_on"] is None
     for name in SHIPPED:
         assert scene_of(load_recognizer(name).card)["renderer"] == "shapeshd twin 1"
 

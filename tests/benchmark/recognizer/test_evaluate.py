@@ -62,8 +62,7 @@ def test_the_accuracy_against_loops() -> None:
     right = [True] * 1500
     gross = [False] * 1500
     for column, factor in enumerate(FACTORS):
-        row = result.factors[column]
-        assert row.name == factor.name
+        row = result.factors[factor.name]
         errors, table = [], Counter()
         border = gross_errors = 0
         for image in range(1500):
@@ -79,9 +78,10 @@ def test_the_accuracy_against_loops() -> None:
             border += pair[0] != pair[1] and not far
             right[image] &= pair[0] == pair[1]
             gross[image] |= far
-        assert row.confusion.shape == (factor.bins, factor.bins)
+        confusion = np.array(row.confusion)
+        assert confusion.shape == (factor.bins, factor.bins)
         assert dict(table) == {
-            (a, b): row.confusion[a, b] for a, b in zip(*np.nonzero(row.confusion), strict=True)
+            (a, b): confusion[a, b] for a, b in zip(*np.nonzero(confusion), strict=True)
         }
         assert row.accuracy == pytest.approx(sum(table[i, i] for i in range(12)) / 1500)
         assert (row.border_errors, row.gross_errors) == (border, gross_errors)
@@ -101,16 +101,18 @@ def test_the_accuracy_against_loops() -> None:
         assert row.unit == ("degree" if by == 360 or factor.unit == "degree" else factor.unit)
     assert result.images == 1500
     assert result.joint_accuracy == pytest.approx(sum(right) / 1500)
-    assert result.gross_errors == sum(gross)
+    assert list(result.factors) == list(NAMES)
+    assert result.gross_errors.count == sum(gross)
 
 
 def test_a_perfect_reading() -> None:
     truth = uniform_factors(3, 0, 200)
     result = accuracy(truth, truth.copy())
-    assert (result.joint_accuracy, result.gross_errors, result.worst) == (1.0, 0, ())
-    assert all(factor.accuracy == 1 for factor in result.factors)
-    assert all(not factor.largest_error for factor in result.factors)
-    assert sum(factor.border_errors for factor in result.factors) == 0
+    gross = result.gross_errors
+    assert (result.joint_accuracy, gross.count, gross.worst) == (1.0, 0, [])
+    assert all(factor.accuracy == 1 for factor in result.factors.values())
+    assert all(not factor.largest_error for factor in result.factors.values())
+    assert sum(factor.border_errors for factor in result.factors.values()) == 0
 
 
 @pytest.mark.parametrize(
@@ -142,11 +144,11 @@ def test_errors_at_borders_and_gross_errors(
     name: str, truth: float, found: float, right: bool, border: int, gross_error: int
 ) -> None:
     result = accuracy(changed(**{name: truth}), changed(**{name: found}))
-    row = next(factor for factor in result.factors if factor.name == name)
+    row = result.factors[name]
     assert (row.accuracy == 1, row.border_errors, row.gross_errors) == (right, border, gross_error)
-    assert (result.joint_accuracy == 1, result.gross_errors) == (right, gross_error)
-    assert len(result.worst) == gross_error
-    others = [factor for factor in result.factors if factor.name != name]
+    assert (result.joint_accuracy == 1, result.gross_errors.count) == (right, gross_error)
+    assert len(result.gross_errors.worst) == gross_error
+    others = [factor for other, factor in result.factors.items() if other != name]
     assert all(factor.accuracy == 1 and not factor.gross_errors for factor in others)
 
 
@@ -154,7 +156,7 @@ def test_a_hue_s_error_is_the_short_way_and_in_degrees() -> None:
     truth = np.repeat(BASE, 2, 0)
     found = truth.copy()
     truth[:, 0], found[:, 0] = (0.99, 0.02), (0.01, 0.97)
-    row = accuracy(truth, found).factors[0]
+    row = accuracy(truth, found).factors["floor_hue"]
     assert row.mean_absolute_error == pytest.approx((0.02 + 0.05) / 2 * 360)
     assert row.bias == pytest.approx((0.02 - 0.05) / 2 * 360)
     assert row.largest_error == pytest.approx(0.05 * 360)
@@ -162,8 +164,12 @@ def test_a_hue_s_error_is_the_short_way_and_in_degrees() -> None:
 
 def test_an_image_with_two_gross_errors_counts_once() -> None:
     result = accuracy(BASE, changed(shape=0.0, scale=1.9))
-    assert result.gross_errors == 1
-    assert [(row["image"], row["factor"]) for row in result.worst] == [(0, "shape"), (0, "scale")]
+    assert result.gross_errors.count == 1
+    worst = result.gross_errors.worst
+    assert [(row.image, row.factor) for row in worst] == [
+        (0, "shape"),
+        (0, "scale"),
+    ]
 
 
 def test_the_worst_come_first_and_not_all_are_shown() -> None:
@@ -174,11 +180,12 @@ def test_the_worst_come_first_and_not_all_are_shown() -> None:
     found[4, 4] = 0.0
     found[7, 1] = 0.05  # half a turn
     result = accuracy(truth, found)
-    assert result.gross_errors == 30
-    assert len(result.worst) == SHOWN_GROSS_ERRORS
-    assert result.worst[0] == {"image": 4, "factor": "shape", "true": 2.0, "recognised": 0.0}
-    assert (result.worst[1]["image"], result.worst[1]["factor"]) == (7, "wall_hue")
-    assert [row["image"] for row in result.worst[2:]] == list(range(29, 11, -1))
+    assert result.gross_errors.count == 30
+    worst = result.gross_errors.worst
+    assert len(worst) == SHOWN_GROSS_ERRORS
+    assert worst[0].to_json() == {"image": 4, "factor": "shape", "true": 2.0, "recognised": 0.0}
+    assert (worst[1].image, worst[1].factor) == (7, "wall_hue")
+    assert [row.image for row in worst[2:]] == list(range(29, 11, -1))
 
 
 def test_the_json_is_json_and_says_the_same() -> None:
@@ -188,12 +195,14 @@ def test_the_json_is_json_and_says_the_same() -> None:
     assert list(values["factors"]) == list(NAMES)
     assert values["images"] == 300
     assert values["joint_accuracy"] == result.joint_accuracy
-    assert values["gross_errors"]["count"] == result.gross_errors
-    assert values["border_errors"] == sum(factor.border_errors for factor in result.factors)
-    for factor in result.factors:
-        row = values["factors"][factor.name]
+    assert values["gross_errors"]["count"] == result.gross_errors.count
+    assert values["border_errors"] == sum(
+        factor.border_errors for factor in result.factors.values()
+    )
+    for name, factor in result.factors.items():
+        row = values["factors"][name]
         assert row["accuracy"] == factor.accuracy
-        assert row["confusion"] == factor.confusion.tolist()
+        assert row["confusion"] == factor.confusion
         assert "name" not in row
 
 

@@ -204,7 +204,7 @@ def test_saved_and_loaded_it_reads_the_same(tmp_path: Path, images: Tensor) -> N
         assert (found.name, found.size, found.device.type) == (str(name), 64, "cpu") or (
             name == tmp_path and found.name == str(path)
         )
-        assert found.card["note"] == "x"
+        assert found.card.to_json()["note"] == "x"
     assert not found.network.training
 
 

@@ -27,13 +27,14 @@ def test_reads_povray_as_the_card_says(name: str) -> None:
     factors = uniform_factors(77_000, 0, IMAGES[name])
     rendered = np.stack(list(render_images(factors, recognizer.size)))
     found = accuracy(factors, recognizer(torch.from_numpy(rendered).permute(0, 3, 1, 2)))
-    claimed = recognizer.card["accuracy"]
-    assert found.gross_errors == 0
-    share = claimed["joint_accuracy"]
+    claimed = recognizer.card.accuracy
+    assert claimed is not None
+    assert found.gross_errors.count == 0
+    share = claimed.joint_accuracy
     spread = 4 * np.sqrt(share * (1 - share) / len(factors))
     assert abs(found.joint_accuracy - share) <= spread
-    for factor in found.factors:
-        error = claimed["factors"][factor.name]["mean_absolute_error"]
+    for factor_name, factor in found.factors.items():
+        error = claimed.factors[factor_name].mean_absolute_error
         if error is not None:
             assert factor.mean_absolute_error is not None
             assert factor.mean_absolute_error == pytest.approx(error, rel=0.6)
@@ -44,19 +45,21 @@ def test_card(name: str) -> None:
     path = find_recognizer(name)
     assert path.stat().st_size <= LARGEST
     card = load_recognizer(name).card
-    found, data = card["accuracy"], card["training"]["data"]
-    assert found["images"] >= 10_000
-    assert found["joint_accuracy"] >= 0.97
-    assert found["gross_errors"]["count"] == 0
-    assert all(factor["accuracy"] >= 0.99 for factor in found["factors"].values())
+    found, data, floor = card.accuracy, card.trained_on, card.noise_floor
+    assert found is not None and found.data is not None
+    assert data is not None and floor is not None
+    assert found.images >= 10_000
+    assert found.joint_accuracy >= 0.97
+    assert found.gross_errors is not None and found.gross_errors.count == 0
+    assert all(factor.accuracy >= 0.99 for factor in found.factors.values())
     limits = {"floor_hue": 0.2, "wall_hue": 0.2, "object_hue": 0.2, "scale": 0.003,
               "orientation": 0.1}  # fmt: skip
     for factor, limit in limits.items():
-        assert found["factors"][factor]["mean_absolute_error"] <= limit
-    assert data["seed"] != found["data"]["seed"]
-    floor = card["noise_floor"]
-    assert floor["divergence"]["low"] == 0  # real images are not told from the distribution
-    assert floor["seed"] not in (data["seed"], found["data"]["seed"])
+        error = found.factors[factor].mean_absolute_error
+        assert error is not None and error <= limit
+    assert data.seed != found.data.seed
+    assert floor.divergence.low == 0  # real images do not differ significantly from ideal
+    assert floor.seed not in (data.seed, found.data.seed)
 
 
 def test_a_known_fault_is_found(tmp_path: Path) -> None:

@@ -207,7 +207,7 @@ def write(
         "recognizer": {
             "name": recognizer.name if options.recognizer in (None, "lite", "hd") else "own",
             "digest": recognizer.digest,
-            "joint_accuracy": recognizer.card.get("accuracy", {}).get("joint_accuracy"),
+            "joint_accuracy": recognizer.card.accuracy and recognizer.card.accuracy.joint_accuracy,
         },
         "rows": rows,
     }

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from shapeshd.benchmark.recognizer.card import Accuracy, FactorAccuracy, GrossErrors
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
 from shapeshd.factors import FACTORS, NAMES, bin_indices, uniform_factors
 from shapeshd.images.resize import resized
@@ -22,6 +23,18 @@ from tests.support.projections import (
     SIZE,
     spec,
 )
+
+
+def errors_of(**largest: float | None) -> Accuracy:
+    """Return what a card says of a recognizer whose largest errors are these."""
+    factors = {
+        name: FactorAccuracy(accuracy=1.0, largest_error=error, confusion=[])
+        for name, error in largest.items()
+    }
+    none = GrossErrors(count=0, worst=[])
+    return Accuracy(
+        images=1, joint_accuracy=1.0, factors=factors, gross_errors=none, border_errors=0
+    )
 
 
 def truth(count: int = 8) -> Any:
@@ -63,9 +76,9 @@ def test_a_border_that_the_recognizer_cannot_see_is_no_fault() -> None:
     read = true.copy()
     read[:, 0] = 1 / 12 + 0.002
     assert compare_factors(true, true, read).wrong[:, 0].all()
-    card = {"factors": {"floor_hue": {"largest_error": 0.004 * 360}, "shape": {}}}
+    card = errors_of(floor_hue=0.004 * 360, shape=None)
     assert not compare_factors(true, true, read, card).wrong.any()
-    card["factors"]["floor_hue"]["largest_error"] = 0.002 * 360
+    card = errors_of(floor_hue=0.002 * 360, shape=None)
     assert compare_factors(true, true, read, card).wrong[:, 0].all()
     # What it errs by on these very images counts as well, all of them together.
     original = true.copy()
@@ -89,7 +102,7 @@ def test_what_is_misread_in_the_original_is_not_compared() -> None:
     np.testing.assert_array_equal(verdict.wrong[:, 4], expected[:, 4])
     assert not verdict.errors.any()  # a gross error says nothing of the others
     # However badly a card speaks of a recognizer, a bin in the middle is far enough.
-    card = {"factors": {name: {"largest_error": 1e3} for name in NAMES if name != "shape"}}
+    card = errors_of(**{name: 1e3 for name in NAMES if name != "shape"})
     assert compare_factors(true, true, read, card).wrong[:, 1].all()
 
 
@@ -115,5 +128,5 @@ def test_the_recognizer_is_read_in_its_own_size(checkpoint: Path) -> None:
     reader = load_recognizer("lite")
     data = open_training_images(spec(), SIZE)
     read = reader(resized(data.batch(range(20)), reader.size))
-    verdict = compare_factors(uniform_factors(5, 0, 20), read, read, reader.card["accuracy"])
+    verdict = compare_factors(uniform_factors(5, 0, 20), read, read, reader.card.accuracy)
     assert not verdict.wrong.any() and verdict.compared.mean() > 0.95

@@ -12,7 +12,7 @@ import h5py
 import pytest
 
 from shapeshd.benchmark.recognizer.data import images_in_common
-from shapeshd.benchmark.recognizer.real_images import noise_floor
+from shapeshd.benchmark.recognizer.evaluate import measure_noise_floor
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
 from shapeshd.benchmark.recognizer.train import RecognizerTraining
 from shapeshd.dataset.shapes_hd import open_dataset
@@ -188,11 +188,12 @@ def test_what_was_trained_on_stored_images_knows_them(
     source = {"folder": stored, "virtual": stored / "dataset.h5", "shard": second}[form]
     tiny_training(tmp_path / "run", source=source, images=16, held_out=40).run()
     card = load_recognizer(tmp_path / "run").card
-    data = card["training"]["data"]
+    data = card.trained_on
+    assert data is not None and data.renderer is not None
     first, count = (100, 60) if form == "shard" else (0, 260)
-    assert (data["seed"], data["start"], data["images"]) == (3, first, count)
-    assert "twin" in data["renderer"]
-    assert data["dataset"] == source.name
+    assert (data.seed, data.start, data.images) == (3, first, count)
+    assert "twin" in data.renderer
+    assert data.dataset == source.name
     assert images_in_common(card, open_dataset("render:3:1000,size=64")) == count
     assert images_in_common(card, open_dataset(f"render:3:30,start={first + count - 4}")) == 4
     assert images_in_common(card, open_dataset("render:4:1000,size=64")) == 0
@@ -207,7 +208,7 @@ def test_a_foreign_file_has_no_seed(tmp_path: Path, stored: Path, tiny: Path) ->
     assert images_in_common(load_recognizer(tiny).card, open_dataset(foreign)) == 0
     tiny_training(tmp_path / "run", source=foreign, images=16, held_out=10).run()
     card = load_recognizer(tmp_path / "run").card
-    assert card["training"]["data"]["seed"] is None
+    assert card.trained_on is not None and card.trained_on.seed is None
     assert images_in_common(card, dataset) == 0
 
 
@@ -216,7 +217,7 @@ def test_a_fresh_render_of_images_trained_on_is_refused(run: Run, tiny: Path) ->
     assert status == 2
     assert "trained on 10 of these images; take another --seed" in one_line(stderr)
     with pytest.raises(UsageError, match="trained on images of seed 3"):
-        noise_floor(load_recognizer(tiny), 400_000, seed=3)
+        measure_noise_floor(load_recognizer(tiny), 400_000, seed=3)
 
 
 def test_a_noise_floor_of_too_few_images(run: Run, tiny: Path) -> None:

@@ -1,0 +1,194 @@
+"""The schema of a recognizer's card: what it was trained on, and how well it reads.
+
+A wrong bin is one of two kinds. The true value can lie so close to the border of its bin that
+a tiny error carries it over: such errors are as many as the mean error is large, and hardly
+change a histogram, because as many go the other way. Or the error is more than half a bin, or the
+shape is wrong. That is a *gross error*, and there should be none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import AliasChoices, ConfigDict, Field
+
+from shapeshd.support.schema import Record, validated
+
+_GROSS_ERRORS = AliasChoices("gross_errors", "blunders")  # the second in cards of earlier versions
+
+
+class _Part(Record):
+    def to_json(self) -> dict[str, Any]:
+        """Return the fields that are known, ready for JSON."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+
+class Origin(_Part):
+    """Where images come from, as far as that is known.
+
+    Attributes:
+        dataset: what the user called it.
+        images: how many there are.
+        size: width and height, pixels.
+        renderer: what made them; None if unknown.
+        seed: whose images they are; None if their factors are not drawn from a seed.
+        start: index of the first of them.
+        scene_sha256: of the scene that was rendered; None if unknown.
+        held_out_from: row of the first image in the dataset, where its last ones were evaluated.
+    """
+
+    dataset: str | None = None
+    images: int
+    size: int | None = None
+    renderer: str | None = None
+    seed: int | None = None
+    start: int = 0
+    scene_sha256: str | None = None
+    held_out_from: int | None = None
+
+
+class FactorAccuracy(_Part):
+    """How well one factor is read.
+
+    Attributes:
+        unit: of the errors: degrees for hues and orientation, the scale's own; none for shape.
+        accuracy: share of images in the right bin.
+        mean_absolute_error: in `unit`; None for the shape.
+        median_absolute_error: the same.
+        p99_absolute_error: 99% of errors are smaller.
+        largest_error: the same unit.
+        bias: mean signed error, recognised less true.
+        confusion: (bins, bins): images of the true bin (row) read as another (column).
+        border_errors: wrong bins with an error of half a bin or less.
+        gross_errors: images with an error of more than half a bin, or a wrong shape.
+    """
+
+    unit: str | None = None
+    accuracy: float
+    mean_absolute_error: float | None = None
+    median_absolute_error: float | None = None
+    p99_absolute_error: float | None = None
+    largest_error: float | None = None
+    bias: float | None = None
+    confusion: list[list[int]]
+    border_errors: int = 0
+    gross_errors: int = Field(0, validation_alias=_GROSS_ERRORS)
+
+
+class GrossError(_Part):
+    """A gross error: number of the image, factor, true and recognised value."""
+
+    image: int
+    factor: str
+    true: float
+    recognised: float
+
+
+class GrossErrors(_Part):
+    """Images with a gross error in any factor.
+
+    Attributes:
+        count: how many.
+        worst: some of these errors, worst first (wrong shapes, then by the error in bins).
+    """
+
+    count: int
+    worst: list[GrossError]
+
+
+class Accuracy(_Part):
+    """How well a recognizer reads.
+
+    Attributes:
+        images: how many were read.
+        joint_accuracy: share of images with all six bins right.
+        factors: by name.
+        gross_errors: how many images, and the worst.
+        border_errors: wrong bins with an error of half a bin or less, of all factors.
+        data: the images that were read.
+    """
+
+    images: int
+    joint_accuracy: float
+    factors: dict[str, FactorAccuracy]
+    gross_errors: GrossErrors = Field(validation_alias=_GROSS_ERRORS)
+    border_errors: int
+    data: Origin | None = None
+
+
+class FloorEstimate(_Part):
+    """An estimate with its 95% interval, as `Estimate.to_json` writes it."""
+
+    value: float
+    standard_error: float
+    low: float
+    high: float
+    floor: float
+    reported: float
+
+
+class NoiseFloor(_Part):
+    """What images of the true process score.
+
+    Attributes:
+        images: how many were read.
+        seed: of their factors.
+        divergence: D, whose interval should contain 0.
+        reduced_chi_square: at 20 samples per bin.
+        p_value: of the chi-square test.
+    """
+
+    images: int
+    seed: int | None = None
+    divergence: FloorEstimate
+    reduced_chi_square: FloorEstimate
+    p_value: float | None = None
+
+
+class TrainingRecord(_Part):
+    """How a recognizer was trained; a training records more than these fields.
+
+    Attributes:
+        data: the images that it was trained on.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    data: Origin | None = None
+
+
+class RecognizerCard(_Part):
+    """What is known of a recognizer; each part may be missing, and a card may say more.
+
+    Attributes:
+        network: see `NetworkConfig`.
+        training: how it was trained.
+        accuracy: how well it reads images that it was not trained on.
+        noise_floor: what images of the true process score.
+    """
+
+    model_config = ConfigDict(extra="allow")
+
+    network: dict[str, Any] | None = None
+    training: TrainingRecord | None = None
+    accuracy: Accuracy | None = None
+    noise_floor: NoiseFloor | None = None
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], where: str = "") -> RecognizerCard:
+        """Return the card that a checkpoint holds.
+
+        Args:
+            values: its fields.
+            where: what a message begins with.
+
+        Raises:
+            UsageError: naming the first field that is wrong.
+        """
+        return validated(cls, dict(values), where)
+
+    @property
+    def trained_on(self) -> Origin | None:
+        """The images that it was trained on; None if they are not known."""
+        return None if self.training is None else self.training.data
