@@ -38,8 +38,9 @@ def origin_of(dataset: ShapesHD, source: Path | RenderSpec) -> Origin:
     """Return where the images come from."""
     renderer, seed, start, scene = None, None, 0, None
     if isinstance(source, RenderSpec):
-        renderer, seed, start = "twin", source.seed, source.start
-        scene = engine_named("torch").scene_sha256()
+        engine = engine_named("torch")
+        renderer, scene = engine.renderer(), engine.scene_sha256()
+        seed, start = source.seed, source.start
     elif (provenance := provenance_of(Path(source).expanduser())) is not None:
         renderer, start = provenance.renderer, dataset.spans[0].start
         scene = provenance.scene_sha256

@@ -232,7 +232,7 @@ def test_real_images_lie_at_the_floor(
     assert found["hue"]["mean"]["value"] < 1
 
 
-def test_the_twins_residual_is_that_of_povray(
+def test_the_ray_tracers_residual_is_that_of_povray(
     lite: Callable[[Tensor], np.ndarray], real: np.ndarray, images: Tensor
 ) -> None:
     by_povray = torch.from_numpy(render_images(uniform_factors(2, 0, 24), 64)).permute(0, 3, 1, 2)
@@ -244,11 +244,11 @@ def test_the_twins_residual_is_that_of_povray(
 
 def test_both_engines_render_factors() -> None:
     factors, cpu = uniform_factors(3, 0, 5), torch.device("cpu")
-    by_povray, twin = Renderer("povray", 40, cpu), Renderer("torch", 40, cpu)
+    by_povray, by_tracer = Renderer("povray", 40, cpu), Renderer("torch", 40, cpu)
     wanted = torch.from_numpy(render_images(factors, 40)).permute(0, 3, 1, 2)
     assert torch.equal(by_povray(factors), wanted)
-    assert torch.equal(twin(factors), trace_images(factors, 40))
-    assert by_povray.digest != twin.digest
+    assert torch.equal(by_tracer(factors), trace_images(factors, 40))
+    assert by_povray.digest != by_tracer.digest
     with pytest.raises(UsageError, match="unknown engine 'blender': choose povray, torch"):
         Renderer("blender", 40, cpu)
 

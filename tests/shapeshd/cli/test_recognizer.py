@@ -192,7 +192,7 @@ def test_what_was_trained_on_stored_images_knows_them(
     assert data is not None and data.renderer is not None
     first, count = (100, 60) if form == "shard" else (0, 260)
     assert (data.seed, data.start, data.images) == (3, first, count)
-    assert "twin" in data.renderer
+    assert "ray tracer" in data.renderer
     assert data.dataset == source.name
     assert images_in_common(card, open_dataset("render:3:1000,size=64")) == count
     assert images_in_common(card, open_dataset(f"render:3:30,start={first + count - 4}")) == 4
