@@ -233,7 +233,7 @@ def test_a_noise_floor_of_too_few_images(run: Run, tiny: Path) -> None:
         (["train", "recognizer", "render:1:100,size=32"], "images are of 32x32 pixels"),
         (["train", "recognizer", "render:1:100,size=64", "--size", "hd"], "reads 256x256"),
         (["train", "recognizer", "render:1:60,size=64"], "60 images are too few"),
-        (["train", "recognizer", "render:1:100,size=64", "--images", 63], "at least 64, not 63"),
+        (["train", "recognizer", "render:1:100,size=64", "--images", 63], "at most images, 63"),
         (["train", "recognizer", "render:1:100,size=64", "--learning-rate", 2], "below 1, not 2"),
         (["train", "recognizer", "render:1:100,size=64", "--start-from", "no"], "no such recogn"),
         (["train", "recognizer", "render:1:100,size=64", "--device", "tpu9"], "--device tpu9"),
