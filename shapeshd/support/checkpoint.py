@@ -152,7 +152,7 @@ def load_checkpoint(path: Path, kind: str | None = None) -> Checkpoint:
     try:
         return Checkpoint(path, load(data), card)
     except (SafetensorError, ValueError, KeyError) as error:
-        raise ShapesHDError(f"{path}: no safetensors file ({one_line(error)})") from None
+        raise ShapesHDError(f"{path}: is no safetensors file ({one_line(error)})") from None
 
 
 def read_card(path: Path, kind: str | None = None) -> dict[str, Any]:
@@ -188,13 +188,15 @@ def read_card(path: Path, kind: str | None = None) -> dict[str, Any]:
 
 
 def has_card(path: Path) -> bool:
-    """Tell whether a safetensors file is a checkpoint of shapeshd, whole or damaged."""
-    try:
-        with path.open("rb") as file:
-            known = _CARD in _read_header(file, path).get(_METADATA, {})
-    except (OSError, ShapesHDError):
-        known = False
-    return known or _old_card(path) is not None
+    """Tell whether a safetensors file is a checkpoint of shapeshd.
+
+    Raises:
+        ShapesHDError: if it is no safetensors file, or its header is damaged.
+    """
+    if _old_card(path) is not None:
+        return True
+    with path.open("rb") as file:
+        return _CARD in _read_header(file, path).get(_METADATA, {})
 
 
 def load_weights(
@@ -236,7 +238,7 @@ def _read_header(file: BinaryIO, path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError):
         header = None
     if not isinstance(header, dict) or not isinstance(header.get(_METADATA, {}), dict):
-        raise ShapesHDError(f"{path}: no safetensors file (its header cannot be read)")
+        raise ShapesHDError(f"{path}: is no safetensors file (its header cannot be read)")
     return header
 
 

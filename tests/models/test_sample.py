@@ -212,7 +212,7 @@ def test_refused_sources(checkpoint: Path, tmp_path: Path, run: Run) -> None:
     assert run("sample", checkpoint, made, "--count", 2)[0] == 0
     check_refusal(run("sample", made, out), 2, "holds 2 images and is no generator", out)
     checkpoint.write_bytes(b"damaged" + checkpoint.read_bytes())
-    check_refusal(run("sample", checkpoint, out), 1, "other SHA-256", out)
+    check_refusal(run("sample", checkpoint, out), 1, "no safetensors file", out)
 
 
 @pytest.mark.parametrize("name", ["out", "out.zip", "out.png"])
