@@ -1,4 +1,4 @@
-"""The measurement: is a generator's distribution that of the data?
+"""Measures whether a generator's distribution is that of the data.
 
 The names below load on first use: importing the package does not import torch.
 """

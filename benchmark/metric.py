@@ -1,4 +1,4 @@
-"""The score as a metric of torchmetrics: its state is the histogram, which adds up over ranks."""
+"""`DistributionScore`: the score as a metric of torchmetrics, whose state is the histogram."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The folder of a score: whose it is, what has been counted, the result.
+"""The folder of a score: settings, tallies of what has been counted, the result.
 
 ``OUT/.work`` holds tallies. A process that begins takes up what all earlier ones have counted
 and names them as *absorbed* in its own tally before it deletes theirs; so nothing is lost or

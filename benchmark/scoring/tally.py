@@ -1,4 +1,4 @@
-"""What a score has counted so far: histogram, first samples of each bin, how far every block is.
+"""The tally of a score: histogram, first samples of each bin, samples counted of each block.
 
 Samples are cut into blocks of `BLOCK` by their number. Tallies of different samples add up to
 that of all, in whatever order they were counted.

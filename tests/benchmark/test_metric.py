@@ -29,10 +29,10 @@ from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
 from shapeshd.factors import NUM_BINS, joint_bins, uniform_factors
 from shapeshd.raytracer.tracer import trace_images
 from tests import ROOT
-from tests.models.training.test_distributed import free_port
 from tests.support.fake_scores import ReadsWritten, Written
 from tests.support.known_generators import random_states
 from tests.support.metric_ranks import MORE, PARTS, bins, score_of
+from tests.support.ports import free_port
 
 FEW = 5_761
 ENDS = ("", "_low", "_high")

@@ -8,12 +8,21 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shapeshd.benchmark import Score, score
 from shapeshd.benchmark.sources.latents import normal_latents
 from shapeshd.factors import BIN_SHAPE, IntArray
 
-from .fake_scores import written_images
+from .fake_scores import ReadsWritten, written_images
 
 DIM = len(BIN_SHAPE)
+FEW = 5_761  # the fewest samples that can be tested
+
+
+def scored(generator: Any, samples: int | None = FEW, **options: Any) -> Score:
+    """Score a generator, read by `ReadsWritten` unless `options` name another recognizer."""
+    return score(
+        generator, samples, recognizer=options.pop("recognizer", ReadsWritten()), **options
+    )
 
 
 def bins_of(latents: Tensor, tilt: float = 0.0) -> IntArray:

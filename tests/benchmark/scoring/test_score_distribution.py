@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from shapeshd.benchmark.leaderboard.compare import compare
 from shapeshd.benchmark.leaderboard.terminal import describe_comparison
 from shapeshd.benchmark.leaderboard.writers import write_comparison
-from shapeshd.benchmark.recognizer.recognizer import load_recognizer
 from shapeshd.benchmark.report.figures.factors import dependence, expected_shares
 from shapeshd.benchmark.report.html import write_report
 from shapeshd.benchmark.report.terminal import WIDTH, describe
@@ -27,27 +24,20 @@ from shapeshd.benchmark.scoring.examples import choose_examples
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.scoring.tally import Tally
-from shapeshd.benchmark.sources.registry import open_source
 from shapeshd.benchmark.statistics.chi_square import (
-    chi_square,
-    divergence_statistic,
     goodness_of_fit,
-    predict,
 )
 from shapeshd.benchmark.statistics.coupled import decompose_under
-from shapeshd.benchmark.statistics.histogram import min_samples, read_histogram
+from shapeshd.benchmark.statistics.histogram import min_samples
 from shapeshd.benchmark.statistics.measurement_error import (
-    MeasurementError,
-    Outside,
     split_outside,
 )
 from shapeshd.cli import score_run
 from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
-from shapeshd.factors import BIN_SHAPE, FACTORS, NAMES, NUM_BINS, IntArray, joint_bins
-from shapeshd.scene.sampling import DistributionSampling, UniformSampling
-from tests.conftest import render_small
-from tests.experiments.truth.known_distributions import DISTRIBUTIONS, faults, with_fault
+from shapeshd.factors import BIN_SHAPE, FACTORS, NAMES, NUM_BINS
+from tests.experiments.truth.known_distributions import DISTRIBUTIONS
+from tests.support.drawn import Drawn, no_spheres
 from tests.support.fake_scores import ReadsWritten, Written
 from tests.support.html_check import Page
 from tests.support.simulated_results import (
@@ -68,128 +58,8 @@ def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scoring, "write_report", lambda result, out: out)
 
 
-class Drawn(Written):
-    """A source of a distribution, which may put every so-many-th sample elsewhere."""
-
-    def __init__(self, distribution: Distribution, *, stray: int = 0, **settings: Any) -> None:
-        super().__init__(**settings)
-        self.drawn, self.stray = distribution, stray
-
-    def bins(self, start: int, stop: int) -> IntArray:
-        found = joint_bins(self.drawn.factors(self.seed, start, stop))
-        if self.stray:
-            elsewhere = int(np.flatnonzero(self.drawn.expected() == 0)[5])
-            found = np.where(np.arange(start, stop) % self.stray, found, elsewhere)
-        return found
-
-
-def no_spheres() -> Distribution:
-    return Distribution.from_json(
-        {"shape": {"weights": [1, 2, 0, 1]}, "scale": {"weights": [1, 1, 2, 4]}}
-    )
-
-
 def perfect_confusions() -> dict[str, Any]:
     return {name: np.eye(bins) * 50 for name, bins in zip(NAMES, BIN_SHAPE, strict=True)}
-
-
-@pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_the_chi_square_is_scipys(name: str) -> None:
-    distribution = DISTRIBUTIONS[name]()
-    q = distribution.expected()
-    counts = np.random.default_rng(0).multinomial(
-        400_000, with_fault(distribution, faults(distribution)[1])
-    )
-    fit = goodness_of_fit(counts, q)
-    possible = q > 0
-    expected = stats.chisquare(counts[possible], 400_000 * q[possible])
-    assert fit.chi_square == pytest.approx(expected.statistic, rel=1e-9)
-    assert fit.bins == distribution.bins == possible.sum()
-    assert fit.degrees_of_freedom == distribution.bins - 1
-    n, d = fit.samples, fit.divergence.value
-    inverse = (counts[possible] / q[possible]).sum() / n
-    assert fit.chi_square == pytest.approx((n - 1) * d + inverse - 1)
-
-
-def test_the_p_value_is_scipys_where_no_bin_is_rare() -> None:
-    q = no_spheres().marginal("shape", "scale").ravel()
-    counts = np.random.default_rng(1).multinomial(5_000, q)
-    fit = goodness_of_fit(counts, q)
-    found = stats.chisquare(counts[q > 0], 5_000 * q[q > 0])
-    assert fit.p_value == pytest.approx(found.pvalue, rel=0.02)
-
-
-@pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_the_reduced_chi_square_of_an_ideal_sampler_is_1(name: str) -> None:
-    distribution, rng = DISTRIBUTIONS[name](), np.random.default_rng(2)
-    q = distribution.expected()
-    histograms = [read_histogram(counts, q) for counts in rng.multinomial(8_000, q, 40)]
-    reduced = np.array([chi_square(one) / (distribution.bins - 1) for one in histograms])
-    estimates = [divergence_statistic(h.counts, h.weights).estimate() for h in histograms]
-    predictions = [predict(*pair) for pair in zip(histograms, estimates, strict=True)]
-    predicted = np.array([found.reduced_chi_square.value for found in predictions])
-    for values in (reduced, predicted):
-        assert abs(values.mean() - 1) < 4 * values.std() / math.sqrt(len(values))
-    # One run at 20 per bin scatters as X^2 does: its exact variance, not that of the uniform
-    # distribution.
-    m, k = 20 * distribution.bins, distribution.bins
-    spread = (2 * (k - 1) + ((1 / q[q > 0]).sum() - k**2 - 2 * k + 2) / m) / (k - 1) ** 2
-    assert predictions[0].run_deviation == pytest.approx(math.sqrt(spread), rel=1e-9)
-
-
-def test_the_fewest_samples_scatter_alike_under_every_distribution() -> None:
-    """Var D_hat is 2 (k - 1) / (n (n - 1)), whatever the distribution: the rule counts bins."""
-    q = np.array([0.4, 0.3, 0.2, 0.05, 0.05])
-    rng = np.random.default_rng(3)
-    counts = rng.multinomial(50, q, 40_000)
-    found = (counts * (counts - 1) / q).sum(1) / (50 * 49) - 1
-    assert found.mean() == pytest.approx(0, abs=4 * found.std() / 200)
-    assert found.var() == pytest.approx(2 * 4 / (50 * 49), rel=0.05)
-
-
-def test_what_lies_outside_is_counted_and_left_out() -> None:
-    distribution = no_spheres()
-    counts = np.random.default_rng(4).multinomial(9_000, distribution.expected())
-    clean, none = split_outside(counts, distribution)
-    np.testing.assert_array_equal(clean, counts)
-    assert (none.samples, none.share, none.surely, none.wrong) == (0, 0.0, 0.0, False)
-    dirty = counts.copy()
-    for place, extra in zip(
-        np.flatnonzero(distribution.expected() == 0)[[7, 900]], (5, 7), strict=True
-    ):
-        dirty[place] += extra
-    clean, some = split_outside(dirty, distribution)
-    np.testing.assert_array_equal(clean, counts)
-    assert (some.samples, some.bins, some.share) == (12, 2, 12 / 9_012)
-    low = stats.binomtest(12, 9_012).proportion_ci(0.95, "exact").low
-    assert some.surely == pytest.approx(low)
-    assert some.wrong  # nothing explains them
-    assert not Outside(12, 2, 12 / 9_012, explained=0.001, surely=low).wrong
-    with pytest.raises(UsageError, match=r"but its probability under the distribution is 0"):
-        goodness_of_fit(dirty, distribution.expected())
-
-
-def test_a_misread_distribution_is_that_of_misread_images() -> None:
-    """The factors of many images, each moved by the confusions at random, fill the same bins."""
-    distribution, found = no_spheres(), json.loads(json.dumps(accuracy()))
-    found["factors"]["shape"]["confusion"] = [
-        [90, 5, 5, 0],
-        [0, 95, 5, 0],
-        [0, 0, 9, 0],
-        [0, 9, 0, 91],
-    ]
-    confusions = {name: found["factors"][name]["confusion"] for name in NAMES}
-    measurement_error = MeasurementError.of(distribution, confusions)
-    assert math.fsum(measurement_error.read) == pytest.approx(1)
-    assert measurement_error.outside == pytest.approx(0.25 * 0.05 + 0.5 * 0.05)
-    shape = distribution.marginal("shape") @ np.array([[0.9, 0.05, 0.05, 0], [0, 0.95, 0.05, 0],
-                                              [0, 0, 1, 0], [0, 0.09, 0, 0.91]])  # fmt: skip
-    inside = shape[[0, 1, 3]] / shape[[0, 1, 3]].sum()
-    expected = (inside**2 / [0.25, 0.5, 0.25]).sum() - 1
-    assert measurement_error.divergence("shape") == pytest.approx(expected)
-    assert measurement_error.divergence() >= measurement_error.divergence("shape")
-    perfect = MeasurementError.of(distribution, perfect_confusions())
-    assert (perfect.outside, perfect.divergence()) == (0.0, pytest.approx(0, abs=1e-9))
 
 
 def test_a_good_source_passes_and_its_distribution_is_recorded(tmp_path: Path) -> None:
@@ -388,21 +258,6 @@ def test_the_bar_estimates_under_the_distribution() -> None:
     )
 
 
-@pytest.mark.parametrize("name", DISTRIBUTIONS)
-def test_the_prediction_holds_what_the_protocol_gives(name: str) -> None:
-    """Of an ideal sampler that is 1, though the weights make its offset uncertain."""
-    distribution, rng = DISTRIBUTIONS[name](), np.random.default_rng(6)
-    q, held = distribution.expected(), 0
-    for counts in rng.multinomial(8_000, q, 40):
-        histogram = read_histogram(counts, q)
-        divergence = divergence_statistic(histogram.counts, histogram.weights).estimate()
-        predicted = predict(histogram, divergence).reduced_chi_square
-        assert predicted.floor <= predicted.low <= predicted.high
-        assert predicted.floor <= 1
-        held += predicted.low <= 1 <= predicted.high
-    assert held >= 35
-
-
 def test_a_run_with_another_distribution_is_refused(tmp_path: Path) -> None:
     distribution, other = no_spheres(), DISTRIBUTIONS["coupled"]()
     score_source(
@@ -507,90 +362,3 @@ def test_figures_know_the_distribution() -> None:
         np.testing.assert_allclose(
             expected_shares(distribution, FACTORS[axis]), distribution.marginal(name)
         )
-
-
-@pytest.fixture(scope="module")
-def narrow() -> Distribution:
-    """Large spheres and cubes, whose walls like the colour of their floors."""
-    table = (1 + 4 * np.eye(12)).tolist()
-    return Distribution.from_json(
-        {"shape": {"weights": [1, 0, 2, 0]}, "scale": {"weights": [0, 0, 0, 1]},
-         "orientation": {"weights": [0, 1, 1, 1, 1, 0]},
-         "pair": [{"factors": ["floor_hue", "wall_hue"], "weights": table}]}
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def narrow_set(narrow: Distribution, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("narrow") / "data"
-    count = min_samples(narrow.bins) + 500
-    render_small(
-        out,
-        engine="torch",
-        size=64,
-        count=count,
-        shard_size=1_000,
-        sampling=DistributionSampling(narrow, 8),
-    )
-    return out
-
-
-def test_rendered_images_of_a_distribution_pass_against_it(
-    narrow: Distribution, narrow_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """From the distribution to pixels to the recognizer and back."""
-    with open_source(str(narrow_set)) as source:
-        assert source.describe()["distribution"] == str(narrow)
-        count = source.count
-        assert count is not None
-        result = score_source(
-            source, load_recognizer("lite"), tmp_path / "out", ScoreSettings(distribution=narrow)
-        )
-    assert result is not None
-    assert "was rendered with" not in capsys.readouterr().err
-    assert (result.samples, result.fit.bins) == (count, narrow.bins)
-    assert result.verdict.passed, result.verdict.text
-    assert result.fit.divergence.low == 0
-    assert not result.outside.wrong
-    assert result.outside.share <= 3 * result.outside.explained + 0.01
-    seen = np.load(tmp_path / "out" / "histogram.npy")
-    drawn = np.bincount(joint_bins(narrow.factors(8, 0, count)), minlength=NUM_BINS)
-    assert np.abs(seen - drawn).sum() / 2 < 0.05 * count  # misread at borders
-
-
-def test_a_set_of_another_distribution_is_remarked(
-    narrow: Distribution, narrow_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with open_source(str(narrow_set)) as opened:
-        recorded = opened.distribution  # type: ignore[attr-defined]
-    assert recorded == narrow
-    source = Written(name="set")
-    source.distribution = recorded  # type: ignore[attr-defined]
-    score_source(source, ReadsWritten(), tmp_path / "a", ScoreSettings(samples=FEW))
-    err = capsys.readouterr().err
-    assert (
-        f"set: is tested against the uniform distribution, but was rendered with another "
-        f"distribution, {narrow}" in err
-    )
-    assert "give it with --distribution" in err
-    source.distribution = Distribution.from_text("")  # type: ignore[attr-defined]
-    score_source(source, ReadsWritten(), tmp_path / "b", ScoreSettings(samples=FEW))
-    assert "was rendered with" not in capsys.readouterr().err
-    distribution = no_spheres()
-    drawn = Drawn(distribution)
-    drawn.distribution = Distribution.from_text("")  # type: ignore[attr-defined]
-    score_source(
-        drawn, ReadsWritten(), tmp_path / "c", ScoreSettings(samples=FEW, distribution=distribution)
-    )
-    assert (
-        f"against the distribution {distribution}, but was rendered with uniform factors"
-        in capsys.readouterr().err
-    )
-
-
-def test_what_other_datasets_record(tmp_path: Path) -> None:
-    render_small(tmp_path / "flat", engine="torch", size=16, count=3, sampling=UniformSampling(1))
-    for text, uniform in ((str(tmp_path / "flat"), True), ("render:0:5,size=16", True)):
-        with open_source(text) as source:
-            assert source.distribution.uniform == uniform  # type: ignore[attr-defined]
-            assert "distribution" not in source.describe()

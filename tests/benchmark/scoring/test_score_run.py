@@ -9,7 +9,6 @@ import os
 import random
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -28,6 +27,7 @@ from shapeshd.benchmark.scoring.tally import Tally
 from shapeshd.support.checkpoint import save_checkpoint
 from tests import ROOT
 from tests.support.fake_scores import Written, check_tally, run_in_process
+from tests.support.ports import free_port
 
 Run = Callable[..., tuple[int, str, str]]
 Process = multiprocessing.process.BaseProcess
@@ -84,12 +84,6 @@ def until_counting(out: Path, samples: int = 1_000) -> None:
         except OSError:  # it was replaced just now
             continue
     pytest.fail("nothing is counted")
-
-
-def free_port() -> int:
-    with socket.socket() as place:
-        place.bind(("127.0.0.1", 0))
-        return int(place.getsockname()[1])
 
 
 def check_result(out: Path, samples: int = SAMPLES) -> dict[str, Any]:

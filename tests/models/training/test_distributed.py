@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,6 +26,7 @@ from shapeshd.models.training.files import ENCODER, FEATURES, GENERATOR, RESULT
 from shapeshd.models.training.trainer import Trainer
 from shapeshd.support.training_loop import LOG
 from tests import ROOT
+from tests.support.ports import free_port
 from tests.support.tiny_models import tiny_run
 
 CPU = torch.device("cpu")
@@ -94,12 +94,6 @@ def test_one_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 # Two processes
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 def main(out: Path) -> None:
