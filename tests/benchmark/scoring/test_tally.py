@@ -19,6 +19,7 @@ from shapeshd.benchmark.scoring.tally import BLOCK, Tally
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import NUM_BINS
 from tests.support.fake_scores import Written, check_tally
+from tests.support.simulated_results import simulated_result
 
 SETTINGS = {"source": "a.npy", "seed": 0}
 
@@ -208,7 +209,8 @@ def test_a_result_that_is_none_is_made_again(tmp_path: Path, text: str) -> None:
     (out / "result.json").write_bytes(text.encode("latin-1"))
     folder = RunFolder(out, SETTINGS, Ranks())
     assert folder.finished(100) is None
-    (out / "result.json").write_text('{"samples": 100}')
-    assert folder.finished(100) == {"samples": 100}
+    result = simulated_result("unbiased", samples=100)
+    (out / "result.json").write_text(json.dumps(result.to_json()))
+    assert folder.finished(100) == result
     assert folder.finished(101) is None
     folder.close()
