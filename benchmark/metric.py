@@ -21,7 +21,7 @@ from .recognizer.recognizer import Recognizer, load_recognizer, shipped_for
 from .sources.image_format import ImageFormat
 from .sources.options import RANGES, Layout, Range, SourceOptions
 from .statistics.chi_square import GoodnessOfFit, goodness_of_fit
-from .statistics.histogram import min_samples
+from .statistics.histogram import min_samples_under
 from .statistics.measurement_error import check_testable, split_outside
 
 try:
@@ -132,12 +132,12 @@ class DistributionScore(Metric):
         samples where the distribution has none are left out; see `compute_all`.
         """
         counts: IntArray = self.histogram.cpu().numpy()
-        probabilities = None
+        probabilities = None if self.distribution is None else self.distribution.expected()
         self._fit = self._outside = None
         if self.distribution is not None and counts.any():
             counts, outside = split_outside(counts, self.distribution)
-            probabilities, self._outside = self.distribution.expected(), outside.share
-        needed = min_samples(NUM_BINS if self.distribution is None else self.distribution.bins)
+            self._outside = outside.share
+        needed = min_samples_under(probabilities)
         if counts.sum() < needed:
             self._warn(needed)
         else:

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from shapeshd.benchmark.recognizer.reader import read_pieces
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
-from shapeshd.benchmark.statistics.histogram import min_samples
+from shapeshd.benchmark.statistics.histogram import min_samples_under
 from shapeshd.benchmark.statistics.measurement_error import split_outside
 from shapeshd.distribution import Distribution
 from shapeshd.errors import InterruptedRunError, ShapesHDError, one_line
-from shapeshd.factors import NUM_BINS, FloatArray
+from shapeshd.factors import FloatArray
 from shapeshd.support.interrupts import held_back
 from shapeshd.support.progress import progress_bar
 
@@ -116,13 +116,14 @@ def _remaining(done: Tally, samples: int, ranks: Ranks) -> Iterator[tuple[int, i
 
 
 def _estimate(tally: Tally, distribution: Distribution | None) -> str:
-    counts, probabilities = tally.counts, None
-    bins = NUM_BINS if distribution is None else distribution.bins
-    if tally.samples < min_samples(bins):
+    counts = tally.counts
+    probabilities = None if distribution is None else distribution.expected()
+    needed = min_samples_under(probabilities)
+    if tally.samples < needed:
         return ""
     if distribution is not None:
-        counts, probabilities = split_outside(counts, distribution)[0], distribution.expected()
-        if counts.sum() < min_samples(bins):
+        counts = split_outside(counts, distribution)[0]
+        if counts.sum() < needed:
             return ""
     value = goodness_of_fit(counts, probabilities).prediction.reduced_chi_square
     return f"chi2_nu(20k) {value.reported:.3g} [{value.low:.3g}, {value.high:.3g}]"

@@ -11,7 +11,7 @@ from shapeshd.benchmark.recognizer.reader import Reader, card_of
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.statistics.chi_square import PER_BIN, PROTOCOL
-from shapeshd.benchmark.statistics.histogram import MAX_SAMPLES, min_samples, require_samples
+from shapeshd.benchmark.statistics.histogram import MAX_SAMPLES, min_samples_under, require_samples
 from shapeshd.benchmark.statistics.measurement_error import check_testable
 from shapeshd.checks import whole_number
 from shapeshd.distribution import Distribution
@@ -83,8 +83,7 @@ def prepare(source: Source, reader: Reader | ReaderChoice, settings: ScoreSettin
         distribution = None
     if distribution is not None:
         check_testable(distribution)
-    bins = NUM_BINS if distribution is None else distribution.bins
-    samples = choose_samples(source, settings.samples, settings.protocol, bins)
+    samples = choose_samples(source, settings.samples, settings.protocol, distribution)
     height, side = source.images(0, 1).shape[-2:]
     chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
     resized = check_image_size(height, side, chosen.size, source.name)
@@ -93,9 +92,14 @@ def prepare(source: Source, reader: Reader | ReaderChoice, settings: ScoreSettin
 
 
 def choose_samples(
-    source: Source, samples: int | None, protocol: str | None, bins: int = NUM_BINS
+    source: Source,
+    samples: int | None,
+    protocol: str | None,
+    distribution: Distribution | None = None,
 ) -> int:
     """Return how many samples to take, or raise `UsageError` if that is impossible."""
+    bins = NUM_BINS if distribution is None else distribution.bins
+    probabilities = None if distribution is None else distribution.expected()
     if protocol is not None:
         if protocol != PROTOCOL:
             raise UsageError(f"there is no protocol {protocol!r}; there is {PROTOCOL}")
@@ -107,12 +111,13 @@ def choose_samples(
     whole_number("samples", samples, 1, MAX_SAMPLES)
     if source.count is not None and samples > source.count:
         raise UsageError(f"{source.name}: has {source.count:,} images, fewer than {samples:,}")
-    if source.count is not None and source.count < min_samples(bins):
+    needed = min_samples_under(probabilities)
+    if source.count is not None and source.count < needed:
         raise UsageError(
             f"{source.name}: has {source.count:,} images, too few to test {bins:,} bins: at "
-            f"least {min_samples(bins):,} are needed"
+            f"least {needed:,} are needed"
         )
-    require_samples(samples, bins)
+    require_samples(samples, bins, probabilities)
     return samples
 
 

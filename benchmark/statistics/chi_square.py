@@ -127,11 +127,11 @@ def goodness_of_fit(
 
     Raises:
         UsageError: if the input is no histogram of this distribution (see `read_histogram`), or if
-            there are fewer samples than `min_samples`; the message says how many it takes.
+            there are fewer samples than `min_samples_under` says; the message tells the number.
     """
     histogram = read_histogram(counts, distribution, bins=bins)
     n, k = histogram.samples, histogram.bins
-    require_samples(n, k)
+    require_samples(n, k, histogram.distribution)
     x2 = chi_square(histogram)
     divergence = divergence_statistic(histogram.counts, histogram.weights).estimate()
     return GoodnessOfFit(
@@ -181,7 +181,10 @@ def divergence_statistic(counts: IntArray, weights: FloatArray) -> UStatistic:
     n = int(counts.sum())
     coinciding = counts * (counts - 1.0)
     squares = float(coinciding @ (weights * (weights - 2))) + float(n) * (n - 1)
-    return u_statistic(counts, weights * counts - n, weights - 1, squares)
+    dimensions = len(counts) - 1.0
+    return u_statistic(
+        counts, weights * counts - n, weights - 1, squares, dimensions=dimensions, whole=True
+    )
 
 
 def predict(histogram: Histogram, divergence: Estimate) -> Prediction:

@@ -141,7 +141,7 @@ def decompose_under(counts: npt.ArrayLike, distribution: Distribution | None) ->
             have no part.
 
     Raises:
-        UsageError: if the counts are no such table, too few (see `min_samples`), or where the
+        UsageError: if the counts are no such table, too few (see `min_samples_under`), or where the
             distribution has none; or if the distribution allows a single bin.
     """
     if distribution is None or distribution.uniform:
@@ -152,7 +152,8 @@ def decompose_under(counts: npt.ArrayLike, distribution: Distribution | None) ->
     if not blocks:
         raise UsageError("the distribution puts everything into one bin: nothing can be tested")
     table = _table(check_counts(counts), distribution, blocks)
-    require_samples(int(table.sum()), table.size)
+    joint = functools.reduce(np.multiply.outer, [block.q for block in blocks])
+    require_samples(int(table.sum()), table.size, joint)
     weights = tuple(1 / block.q for block in blocks)
     total = _divergence(table, weights).estimate()
     terms = Interactions(table, weights)

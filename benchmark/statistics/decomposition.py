@@ -167,7 +167,7 @@ def decompose(
         names: name of each factor.
 
     Raises:
-        UsageError: if the counts are no such table, or too few (see `min_samples`), or if
+        UsageError: if the counts are no such table, or too few (see `min_samples_under`), or if
             the distribution is not a product.
     """
     if len(names) != len(shape) or len(shape) < 2 or min(shape) < 2:
@@ -180,7 +180,8 @@ def decompose(
     product, table = read_product_distribution(distribution, shape).restricted(
         flat.reshape(shape), names
     )
-    require_samples(int(table.sum()), table.size)
+    joint = functools.reduce(np.multiply.outer, product.marginals)
+    require_samples(int(table.sum()), table.size, joint)
     terms = Interactions(table, product.weights)
     total = _divergence(table, product.weights).estimate()
 

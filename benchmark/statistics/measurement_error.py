@@ -25,7 +25,7 @@ from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray, IntArray
 
-from .histogram import min_samples
+from .histogram import min_samples_under
 
 _CONFIDENCE = 0.975
 _MARGIN = 2.0  # times what errors explain is still no fault
@@ -122,7 +122,7 @@ def split_outside(
 
 def require_inside(inside: IntArray, outside: Outside, distribution: Distribution) -> None:
     """Raise `UsageError` if too few samples lie where the distribution has some."""
-    kept, needed = int(inside.sum()), min_samples(distribution.bins)
+    kept, needed = int(inside.sum()), min_samples_under(distribution.expected())
     if outside.samples and kept < needed:
         raise UsageError(
             f"{outside.samples:,} of {kept + outside.samples:,} samples lie where the "

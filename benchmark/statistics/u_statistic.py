@@ -22,30 +22,48 @@ kernel. Pearson's approximation (1959), a shifted gamma distribution of the same
 and skewness, is used:
 
     mean theta, variance 4 r theta / n + 2 tau / (n (n - 1)),
-    third cumulant 24 r^2 theta / n^2 + 8 s tau / n^3 + 4 e / n^4,
+    third cumulant 24 r^2 theta / n^2 + 8 c / n^2 + 8 s tau / n^3 + 4 e / n^4,
 
 with s = tau / (E h(x, x) - theta), the mean noise of a direction (1 under the distribution), r =
-zeta_1 / theta, that in the direction of theta (drawn towards s where theta is lost in the
-noise), and e the skewness that a few colliding pairs have. Where one factor alone is tested
-under the distribution this is Pearson's chi-square test itself. A variance frozen at its estimate
-(Wald's interval) misses small divergences more often, since it is too small whenever the
-estimate is.
+zeta_1 / theta, that in the direction of theta, c the third cumulant of E[h(x, y) | x], and e the
+skewness that a few colliding pairs have. All but e depend on the supposed theta. On the way
+p = q (1 + t g) from the distribution to the source, E g = 0, E g^2 = 1, it is theta = t^2 and
+
+    r = s + gamma sqrt(theta) - theta,
+    c = gamma theta^(3/2) + (gamma^2 - 2) theta^2 - 3 gamma theta^(5/2) + 2 theta^3
+
+if gamma = E g^3 is that of a g of two values (other g have a larger c); gamma is what makes r
+the estimated zeta_1 / theta, drawn towards s where theta is lost in the noise. A spike, much mass
+in a single bin, has a gamma of about sqrt(k), and its r grows with theta. The ratio of estimates
+that gamma is comes out too small where few samples carry it, by 3/8 of the squared relative error
+of theta, and scatters; `_CORRECTION` times that square is added to zeta_1, for which an interval of
+a spike of 10 to 40 samples holds the truth. tau grows linearly from what it is under the
+distribution (`dimensions`) to its estimate, for a theta that vanishes only there; for a part, whose
+noise other parts make too, it grows beyond the estimate and is constant below.
+
+Where one factor alone is tested under the distribution this is Pearson's chi-square test itself. A
+variance frozen at its estimate (Wald's interval) misses small divergences more often, since it is
+too small whenever the estimate is.
+
+**Rare bins.** Under a distribution of unequal bins, samples in the rare ones can carry most of
+theta, and show it by a few collisions or none. Bins are put into classes by their kernel h(x, x),
+each within a factor of two. Where less than `_FEW` collisions would be seen if the samples of
+a class were spread evenly over its bins, the upper end takes the moments of that even spread if
+they are larger than those of the collisions, and reaches at least the theta of an even spread of as
+many samples as Poisson's 97.5% limit allows. The lower end rests on the collisions that are seen.
 
 The ends are never below 0. An estimate below 0 gets the upper end of the estimate 0: so the
 interval is never shorter than the noise. A source that is seen in a single bin has no variance,
 and its interval is a point.
 
-Simulated (``tests/speed/coverage.py``), 200 sources of each of seven kinds at 20,000, 100,000 and
-332,000 samples (``benchmark/results/coverage.json``): the interval of D holds the truth in 94.0%
-to 99.0% of every cell of the six simple kinds. In the seventh, every fault at once, it is 95.0%,
-93.0% and 93.5%; of 800 further sources (``coverage-1000.json`` holds all 1,000) it is 95.4% and
-94.5% in the last two. Main effects 95.3% to 98.5%, pairs 96.2% to 97.8%, rest 93.5% to 99.0%.
+Simulated: ``tests/experiments/truth/levels.py`` (results: ``benchmark/results/levels.json``) and
+``tests/experiments/speed/coverage.py`` (``coverage.json``).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +76,8 @@ CONFIDENCE = 0.95
 _TAIL = (1 - CONFIDENCE) / 2
 _NO_SKEW = 1e-5
 _ROUNDING = 1e-9
+_CORRECTION = 1.5  # times the squared relative error of theta
+_FEW = 20.0  # expected collisions
 
 
 @dataclass(frozen=True)
@@ -120,6 +140,23 @@ _QUANTILE = float(special.ndtri(1 - _TAIL))
 
 
 @dataclass(frozen=True)
+class RareBins:
+    """What classes of rare bins add to the moments if their samples are spread evenly.
+
+    Attributes:
+        zeta1: to `UStatistic.zeta1`, >= 0.
+        tau: to `UStatistic.tau`, >= 0.
+        third: to `UStatistic.third`, >= 0.
+        reach: how far theta may lie above its estimate by one class alone.
+    """
+
+    zeta1: float
+    tau: float
+    third: float
+    reach: float
+
+
+@dataclass(frozen=True)
 class UStatistic:
     """What the samples say about theta.
 
@@ -130,7 +167,10 @@ class UStatistic:
         zeta1: unbiased estimate of Var E[h(x, y) | x].
         tau: unbiased estimate of zeta_2 - 2 zeta_1.
         trace: unbiased estimate of E h(x, x) - theta.
-        rare: estimate of E h(x, y)^3 over coinciding samples.
+        third: estimate of E h(x, y)^3 over coinciding samples.
+        dimensions: tau under the distribution; infinite if unknown.
+        whole: whether theta vanishes under the distribution alone.
+        rare_bins: None if there are none.
     """
 
     samples: int
@@ -139,15 +179,31 @@ class UStatistic:
     zeta1: float
     tau: float
     trace: float
-    rare: float
+    third: float
+    dimensions: float = math.inf
+    whole: bool = False
+    rare_bins: RareBins | None = None
 
     def estimate(self) -> Estimate:
         """Return the estimate with its standard error and 95% interval."""
-        distribution = _SamplingDistribution.of(self)
-        low = distribution.solve(self.value, 1 - _TAIL)
-        high = distribution.solve(max(self.value, 0.0), _TAIL)
-        error = math.sqrt(max(self._linear, 0.0) + self._degenerate)
-        return Estimate(self.value, error, low, high)
+        low = _SamplingDistribution.of(self).solve(self.value, 1 - _TAIL)
+        wide = self._with_rare_bins()
+        high = _SamplingDistribution.of(wide).solve(max(self.value, 0.0), _TAIL)
+        if self.rare_bins:
+            high = max(high, self.value + self.rare_bins.reach)
+        linear, pairs = 4 * max(wide.zeta1, 0.0) / self.samples, self.samples * (self.samples - 1.0)
+        error = math.sqrt(linear + 2 * max(wide.tau, 0.0) / pairs)
+        return Estimate(self.value, error, low, max(low, high))
+
+    def _with_rare_bins(self) -> UStatistic:
+        if (rare := self.rare_bins) is None:
+            return self
+        return replace(
+            self,
+            zeta1=max(self.zeta1, 0.0) + rare.zeta1,
+            tau=max(self.tau, 0.0) + rare.tau,
+            third=self.third + rare.third,
+        )
 
     def p_value(self, theta: float = 0.0) -> float:
         """Return the probability of an estimate as large as this one, or larger, at `theta`.
@@ -159,20 +215,15 @@ class UStatistic:
             return 1.0
         return _SamplingDistribution.of(self).tail(self.value, theta)
 
-    @property
-    def _linear(self) -> float:
-        return 4 * self.zeta1 / self.samples
-
-    @property
-    def _degenerate(self) -> float:
-        return 2 * max(self.tau, 0.0) / (self.samples * (self.samples - 1))
-
 
 def u_statistic(
     counts: npt.NDArray[np.int64],
     row_sums: FloatArray,
     diagonal: FloatArray | float,
     squares: float,
+    *,
+    dimensions: float = math.inf,
+    whole: bool = False,
 ) -> UStatistic:
     """Return the U-statistic of a kernel h on bins.
 
@@ -181,6 +232,8 @@ def u_statistic(
         row_sums: h c, float64 of shape (k,): entry i is the sum of h(i, x) over all samples.
         diagonal: h(i, i), float64 of shape (k,), or one number for all.
         squares: sum of h(x, y)^2 over all ordered pairs of different samples.
+        dimensions: E h(x, y)^2 under the distribution, the sum of the squared eigenvalues of h.
+        whole: whether theta vanishes under the distribution alone.
 
     Raises:
         UsageError: if there are fewer than four samples.
@@ -206,45 +259,116 @@ def u_statistic(
         zeta1=zeta1,
         tau=zeta2 - 2 * zeta1,
         trace=float((counts * diagonal).sum()) / n - value,
-        rare=float((coinciding * diagonal**3).sum()) / pairs,
+        third=float((coinciding * diagonal**3).sum()) / pairs,
+        dimensions=dimensions,
+        whole=whole,
+        rare_bins=_rare_bins(counts, np.broadcast_to(diagonal, counts.shape)),
     )
+
+
+def _rare_bins(counts: npt.NDArray[np.int64], diagonal: FloatArray) -> RareBins | None:
+    """Return what classes add in which less than `_FEW` collisions are to be expected."""
+    n, largest = int(counts.sum()), float(diagonal.max())
+    if largest <= 0 or (np.ptp(diagonal) == 0 and n**2 >= 2 * _FEW * len(counts)):
+        return None
+    least = np.finfo(np.float64).tiny
+    halvings = np.log2(largest / np.maximum(diagonal, largest * least)).astype(np.int64)
+    bins = np.bincount(halvings)
+    samples = np.bincount(halvings, weights=counts)
+    few = (bins > 0) & (samples**2 < 2 * _FEW * bins)
+    if not few.any():
+        return None
+
+    def total(weights: FloatArray) -> FloatArray:
+        return np.bincount(halvings, weights=weights).astype(np.float64)[few]
+
+    m, held = bins[few], samples[few]
+    coinciding = counts * (counts - 1.0)
+    pairs, triples = n * (n - 1.0), float(n) ** 3
+    mean = total(diagonal) / m  # of the kernel on the diagonal, over the bins of a class
+    seen = total(coinciding * diagonal) / pairs
+    squares = held**2 * mean**2 / m / pairs
+    cubes = held**2 * mean**3 / m / pairs
+    ratios = held**3 * (mean / m) ** 2 / triples
+    most = special.gammaincinv(held + 1, 1 - _TAIL) / n  # share of the samples, at most
+    return RareBins(
+        zeta1=_excess(ratios, total(coinciding * (counts - 2.0) * diagonal**2) / triples),
+        tau=_excess(squares, total(coinciding * diagonal**2) / pairs),
+        third=_excess(cubes, total(coinciding * diagonal**3) / pairs),
+        reach=float((most**2 * mean / m - seen).max()),
+    )
+
+
+def _excess(even: FloatArray, seen: FloatArray) -> float:
+    return float(np.maximum(even - seen, 0.0).sum())
 
 
 @dataclass(frozen=True)
 class _SamplingDistribution:
     """How the estimate is distributed for a supposed theta; see the module's docstring."""
 
-    degenerate: float  # 2 tau / (n (n - 1))
-    slope: float  # 4 r / n
-    skew0: float
-    skew1: float
+    samples: int
+    theta: float  # the estimate, not below 0
+    degenerate: float  # 2 tau / (n (n - 1)) at the estimate
+    growth: float  # of that with theta
+    grows_below: bool  # the estimate
+    noise: float  # s
+    skewness: float  # gamma
+    rare: float  # third cumulant of the degenerate part, at the estimate
 
     @classmethod
     def of(cls, statistic: UStatistic) -> _SamplingDistribution:
         n, tau = statistic.samples, max(statistic.tau, 0.0)
-        degenerate = 2 * tau / (float(n) * (n - 1))
-        scale = tau / statistic.trace if statistic.trace > 0 else 0.0
-        noise = math.sqrt(degenerate)
-        theta = max(statistic.value, 0.0)
-        if noise + theta > 0:
-            along = (max(statistic.zeta1, 0.0) + scale * noise) / (theta + noise)
-        else:
-            along = 0.0
+        theta, zeta1 = max(statistic.value, 0.0), max(statistic.zeta1, 0.0)
+        factor = 2 / (float(n) * (n - 1))
+        degenerate = factor * tau
+        noise = tau / statistic.trace if statistic.trace > 0 else 0.0
+        # What theta is divided by: where it is lost in the noise, the noise.
+        size, growth, skewness = math.sqrt(theta**2 + degenerate), 0.0, 0.0
+        if size > 0:
+            growth = (degenerate - factor * min(tau, statistic.dimensions)) / size
+            error = min(4 * zeta1 / n / size**2, 1.0)
+            along = (zeta1 * (1 + _CORRECTION * error) + noise * (size - theta)) / size
+            skewness = (along - noise + theta) / math.sqrt(size)
         return cls(
+            samples=n,
+            theta=theta,
             degenerate=degenerate,
-            slope=4 * along / n,
-            skew0=8 * scale * tau / n**3 + 4 * max(statistic.rare, 0.0) / float(n) ** 4,
-            skew1=24 * along**2 / n**2,
+            growth=growth,
+            grows_below=statistic.whole,
+            noise=noise,
+            skewness=skewness,
+            rare=8 * noise * tau / n**3 + 4 * max(statistic.third, 0.0) / float(n) ** 4,
         )
+
+    def _along(self, theta: float) -> float:
+        """Return r."""
+        return max(self.noise + self.skewness * math.sqrt(theta) - theta, 0.0)
+
+    def _degenerate(self, theta: float) -> float:
+        if theta < self.theta and not self.grows_below:
+            return self.degenerate
+        return self.degenerate + self.growth * (theta - self.theta)
+
+    def _variance(self, theta: float) -> float:
+        return self._degenerate(theta) + 4 * self._along(theta) * theta / self.samples
+
+    def _third_cumulant(self, theta: float) -> float:
+        along, t, g = self._along(theta), math.sqrt(theta), self.skewness
+        smooth = 24 * along**2 * theta
+        if g > 0:
+            smooth += 8 * max(g * t**3 + (g**2 - 2) * t**4 - 3 * g * t**5 + 2 * t**6, 0.0)
+        share = self._degenerate(theta) / self.degenerate if self.degenerate > 0 else 1.0
+        return share * self.rare + smooth / self.samples**2
 
     def tail(self, value: float, theta: float = 0.0) -> float:
         """Return the probability of an estimate above `value`."""
-        variance = self.degenerate + self.slope * theta
+        variance = self._variance(theta)
         if variance <= 0:
             return float(value < theta)
         deviation = math.sqrt(variance)
         z = (value - theta) / deviation
-        skew = (self.skew0 + self.skew1 * theta) / deviation**3
+        skew = self._third_cumulant(theta) / deviation**3
         if skew < _NO_SKEW:
             return float(special.ndtr(-z))
         shape = 4 / skew**2
@@ -256,12 +380,13 @@ class _SamplingDistribution:
         def excess(theta: float) -> float:
             return 1 - self.tail(value, theta) - probability
 
-        if self.degenerate <= 0 and self.slope <= 0:
-            return max(value, 0.0)
+        start = max(value, 0.0)
+        if self.degenerate <= 0 and self._along(start) <= 0:
+            return start
         if excess(0.0) <= 0:
             return 0.0
-        step = math.sqrt(self.degenerate + self.slope * max(value, 0.0))
-        upper = max(value, 0.0) + 4 * step
+        step = math.sqrt(max(self._variance(start), self.degenerate))
+        upper = start + 4 * step
         while excess(upper) > 0:
             upper += 4 * step
             step *= 2

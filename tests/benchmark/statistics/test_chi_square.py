@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import optimize, special, stats
+from scipy import special, stats
 
 from shapeshd.benchmark.statistics.bin_counts import bin_counts, empty_bins
 from shapeshd.benchmark.statistics.chi_square import (
@@ -27,9 +27,14 @@ from shapeshd.benchmark.statistics.distances import (
     kullback_leibler,
     total_variation_ideal,
 )
-from shapeshd.benchmark.statistics.histogram import Histogram, min_samples, read_histogram
+from shapeshd.benchmark.statistics.histogram import (
+    Histogram,
+    min_samples,
+    min_samples_under,
+    read_histogram,
+)
 from shapeshd.benchmark.statistics.references import detection_limit, ideal_sampler, memorizer
-from shapeshd.benchmark.statistics.u_statistic import Estimate, u_statistic
+from shapeshd.benchmark.statistics.u_statistic import u_statistic
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NUM_BINS
 
@@ -212,76 +217,21 @@ def test_perfectly_even_counts() -> None:
     assert fit.prediction.reduced_chi_square.reported == 1
 
 
-# The interval.
+# Rare bins, other distributions.
 
 
-def test_interval_of_one_factor_is_the_noncentral_chi_squares() -> None:
-    """Near the null n D_hat + k - 1 is a noncentral chi-square variable of mean n D + k - 1."""
-    n, k = 50_000, 12
-    tilt = 1 + 0.05 * np.cos(2 * np.pi * np.arange(k) / k)
-    counts = draw(n, tilt / k, 8)
-    statistic = divergence_statistic(counts, np.full(k, float(k)))
-    x2 = n * statistic.value + k - 1
-
-    def end(probability: float) -> float:
-        return float(
-            optimize.brentq(
-                lambda size: stats.ncx2.cdf(x2, k - 1, size) - probability, 1e-9, 500
-            )
-        ) / n  # fmt: skip
-
-    estimate = statistic.estimate()
-    assert estimate.low == pytest.approx(end(0.975), rel=0.05)
-    assert estimate.high == pytest.approx(end(0.025), rel=0.05)
-    assert statistic.p_value() == pytest.approx(stats.chi2.sf(x2, k - 1), rel=0.05)
-
-
-@pytest.mark.parametrize("strength", [0.0, 0.15, 0.6])
-def test_interval_covers_sources_of_known_divergence(strength: float) -> None:
-    rng = np.random.default_rng(9)
-    k, n, hits, z = 800, 2_000, 0, []
-    for _ in range(300):
-        weights = np.exp(strength * rng.normal(size=k))
-        p = weights / weights.sum()
-        true = k * (p**2).sum() - 1
-        statistic = divergence_statistic(rng.multinomial(n, p), np.full(k, float(k)))
-        estimate = statistic.estimate()
-        hits += estimate.low - 1e-12 <= true <= estimate.high
-        z.append((estimate.value - true) / estimate.standard_error)
-    assert hits >= 0.925 * 300
-    assert abs(np.mean(z)) < 0.25
-    assert 0.85 < np.std(z) < 1.15
-
-
-@settings(max_examples=60, deadline=None)
-@given(counts=histograms(most=200), data=st.data())
-def test_interval_is_sane(counts: Floats, data: st.DataObject) -> None:
-    distribution = data.draw(distributions(len(counts)))
-    statistic = divergence_statistic(counts, 1 / distribution)
-    estimate = statistic.estimate()
-    assert 0 <= estimate.low <= estimate.high
-    assert estimate.low <= estimate.reported + 1e-9
-    assert estimate.high >= estimate.reported - 1e-9
-    assert estimate.standard_error >= 0
-    assert 0 <= statistic.p_value() <= 1
-    assert math.isfinite(estimate.high)
-
-
-def test_more_samples_narrow_the_interval() -> None:
-    p = np.arange(1, 101) / 5050
-    widths = []
-    for n in (1_000, 10_000, 100_000):
-        estimate = divergence_statistic(draw(n, p, 1), np.full(100, 100.0)).estimate()
-        widths.append(estimate.high - estimate.low)
-    assert widths[0] > 2 * widths[1] > 4 * widths[2]
-
-
-def test_scaled_estimate() -> None:
-    estimate = Estimate(0.5, 0.1, 0.3, 0.7)
-    assert estimate.scaled(2, 1) == Estimate(2.0, 0.2, 1.6, 2.4, 1.0)
-    wider = estimate.scaled(2, 1, 0.3)
-    assert wider.low < 1.6 < 2.4 < wider.high
-    assert wider.standard_error == pytest.approx(math.hypot(0.2, 0.3))
+def test_rare_bins_take_more_samples() -> None:
+    uniform = np.full(2_000, 1 / 2_000)
+    assert min_samples_under(uniform) == min_samples(2_000) == min_samples_under(None, 2_000)
+    q = np.where(np.arange(2_000) < 340, 1e-3, 1.0)
+    q /= q.sum()
+    needed = min_samples_under(q)
+    assert needed == math.ceil(math.sqrt(2) * (1 / q).sum() / 2_000**1.5 / 2) > 4_000
+    assert min_samples_under(np.append(q, 0.0)) == needed
+    assert min_samples_under(np.array([1e-320, 1.0])) > 2**31
+    with pytest.raises(UsageError, match=rf"some of them rare.* {needed} "):
+        goodness_of_fit(draw(needed - 1, q, 0), q)
+    goodness_of_fit(draw(needed, q, 0), q)
 
 
 def test_p_value_of_rare_bins_is_calibrated() -> None:

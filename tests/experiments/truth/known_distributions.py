@@ -31,7 +31,7 @@ from shapeshd.benchmark.statistics.chi_square import (
 )
 from shapeshd.benchmark.statistics.coupled import decompose_under
 from shapeshd.benchmark.statistics.decomposition import HIGHER_ORDER
-from shapeshd.benchmark.statistics.histogram import min_samples, read_histogram
+from shapeshd.benchmark.statistics.histogram import min_samples_under, read_histogram
 from shapeshd.distribution import Distribution
 from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray
 from tests import ROOT
@@ -255,7 +255,8 @@ def without_fault(
     name: str, distribution: Distribution, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Test ideal samplers of a distribution with the fewest samples that are allowed."""
-    q, n = distribution.expected(), min_samples(distribution.bins)
+    q = distribution.expected()
+    n = min_samples_under(q)
     rng = np.random.default_rng([SEED, 99, sorted(NULL_DISTRIBUTIONS).index(name)])
     above, small, reduced, errors = 0, 0, [], []
     for _ in range(options.sources):
