@@ -125,6 +125,13 @@ class Trainer(ResumableTraining):
         self.phase.restore(state.tensors, state.card["numbers"], state.path)
         self.phase.restore_extra(state.card["extra"])
 
+    def saved_settings(self, card: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the settings in a state's card; the ray tracer was once called "twin"."""
+        data, now = card["data"], self.settings["data"].get("renderer") or ""
+        if "twin" in (data.get("renderer") or "") and "ray tracer" in now:
+            data = {**data, "renderer": now}
+        return {**card, "data": data}
+
     def check(self, *, last: bool) -> dict[str, Any]:
         """Evaluate the phase as it is now."""
         return self._evaluator.check(self.step, last=last)

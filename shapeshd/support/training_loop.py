@@ -105,6 +105,10 @@ class ResumableTraining(ABC):
     def restore(self, state: Checkpoint) -> None:
         """Take over what `state` gave; the values stand in the checkpoint's card."""
 
+    def saved_settings(self, card: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the settings in a state's card, in the words of this version."""
+        return card
+
     def check(self, *, last: bool) -> dict[str, Any]:
         """Return what is measured every `check_steps` steps and at the end, for the log."""
         return {}
@@ -127,7 +131,7 @@ class ResumableTraining(ABC):
         path = self.folder / self.state_file
         if path.exists():
             state = load_checkpoint(path, STATE_KIND)
-            require_same_settings(self.folder, state.card, self.settings)
+            require_same_settings(self.folder, self.saved_settings(state.card), self.settings)
             self.restore(state)
             self.step, self.seconds = state.card["step"], state.card["seconds"]
         if self._first:

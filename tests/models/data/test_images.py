@@ -98,7 +98,7 @@ def test_rendered_images_and_their_factors(source: Source) -> None:
     np.testing.assert_array_equal(half, np.floor(blocks + 0.5))
     assert data.describe() == {
         "name": "render:3:64,size=32,start=10", "kind": "dataset", "images": 64, "size": 32,
-        "renderer": "twin", "seed": 3, "start": 10,
+        "renderer": "shapeshd ray tracer 1", "seed": 3, "start": 10,
         "cropped": None, "resized": None, "enlarged": False,
     }  # fmt: skip
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors.torch import save_file
 from torch import Tensor
 
 from shapeshd.dataset.render_spec import RenderSpec
@@ -22,7 +24,7 @@ from shapeshd.models.training.files import (
 )
 from shapeshd.models.training.trainer import Trainer
 from shapeshd.models.training.vae import VAEPhase
-from shapeshd.support.checkpoint import read_card
+from shapeshd.support.checkpoint import load_checkpoint, read_card
 from shapeshd.support.training_loop import LOG
 from tests.support.tiny_models import STEPS, tiny_run, train_in_process
 from tests.support.training_runs import (
@@ -151,3 +153,16 @@ def test_a_damaged_state_is_said(whole: Path, tmp_path: Path) -> None:
     os.truncate(out / "vae" / STATE, 500)
     with pytest.raises(ShapesHDError, match="safetensors"):
         tiny_run("factors", out).train("vae")
+
+
+def test_a_run_of_an_older_version_goes_on(whole: Path, tmp_path: Path) -> None:
+    """Its state is a pair of files, and calls the ray tracer by its old name."""
+    out = shutil.copytree(whole / "images", tmp_path / "run")
+    path = out / "vae" / STATE
+    state = load_checkpoint(path)
+    save_file(state.tensors, path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    data = {**state.card["data"], "renderer": "twin"}
+    card = {**state.card, "format_version": 1, "sha256": digest, "data": data}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    assert tiny_run("images", out).train("vae")["steps"] == STEPS
