@@ -35,8 +35,8 @@ from .sources.networks.in_process import (
     unwrapped,
     weights_digest,
 )
-from .sources.options import Layout, Range
-from .sources.registry import SourceOptions, open_source
+from .sources.options import Layout, Range, SourceOptions
+from .sources.registry import open_source
 
 Generator = nn.Module | Callable[[Any], Any] | Source | str | Path
 """What can be scored; see `score`."""

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.sources.base import Source
+from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.networks.checkpoint import network_source
-from shapeshd.benchmark.sources.networks.generator import allow_options, usable_device
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
 from shapeshd.checks import whole_number
 from shapeshd.dataset.contact_sheet import FORMATS, check_output, draw_sheet, save_sheet
 from shapeshd.dataset.export import block_name, encode_png
@@ -29,6 +29,7 @@ from shapeshd.errors import UsageError
 from shapeshd.factors import MAX_IMAGE
 from shapeshd.support.atomic_files import publish, refuse_existing
 from shapeshd.support.checkpoint import SUFFIX
+from shapeshd.support.device import usable_device
 from shapeshd.support.distributed import core_count
 from shapeshd.support.progress import progress_bar
 
@@ -242,7 +243,7 @@ def _open_truncated(
             f"{text}: --truncation needs a generator's average of w, which only a checkpoint of "
             f"shapeshd ({SUFFIX}) has: leave it out"
         )
-    allow_options(options, text, "a checkpoint of a generator")
+    options.allow("range", "layout", "latent_dim", source=text, what="a checkpoint of a generator")
     network = read_generator(path)
     if not network.mapping.average.any():
         raise UsageError(
@@ -253,8 +254,6 @@ def _open_truncated(
     return network_source(
         ClampedGenerator(network, truncation).to(place).eval(),
         network.latent_dim,
-        name=text,
-        seed=seed,
-        device=place,
-        options=options,
+        OpenRequest(text, seed=seed, options=options),
+        place,
     )

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_LONGEST = 300  # characters of a foreign message
+_spelled_as_options = False  # of the process, not of a thread: decoders' threads raise errors, too
 
 
 class ShapesHDError(Exception):
@@ -52,3 +57,50 @@ def require_posix() -> None:
 def one_line(error: BaseException) -> str:
     """Return the message of `error` on one line."""
     return " ".join(str(error).split())
+
+
+def explain(error: BaseException) -> str:
+    """Return the type and the message of a foreign error on one line, cut where it is long.
+
+    A TorchScript error carries two tracebacks; its own message is the last line.
+    """
+    text = str(error)
+    kind = type(error).__name__
+    if "Traceback of TorchScript" in text:
+        text = text.strip().splitlines()[-1]
+        kind, _, text = text.partition(": ") if ": " in text else (kind, "", text)
+    text = " ".join(text.split())
+    if len(text) > _LONGEST:
+        text = text[:_LONGEST].rstrip() + " ..."
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # PyTorch's
+        text = f"{text or 'out of memory'}: use a smaller {named('batch')}"
+    return f"{kind}: {text}" if text else kind
+
+
+def named(argument: str, value: object = True) -> str:
+    """Spell an argument as the user gives it: ``--latent-dim`` to a command, else ``latent_dim``.
+
+    Args:
+        argument: its name in Python.
+        value: that it has, or should have; True for a flag, or where no value is spoken of.
+    """
+    if _spelled_as_options:
+        option = f"--{argument.replace('_', '-')}"
+        return option if value is True else f"{option} {value}"
+    return argument if value is True else f"{argument}={value!r}"
+
+
+def names_are_options() -> bool:
+    """Tell whether `named` spells arguments as a command's options."""
+    return _spelled_as_options
+
+
+@contextmanager
+def names_as_options(spelled: bool = True) -> Iterator[None]:
+    """Let messages spell arguments as options of the command line, not as Python does."""
+    global _spelled_as_options
+    before, _spelled_as_options = _spelled_as_options, spelled
+    try:
+        yield
+    finally:
+        _spelled_as_options = before

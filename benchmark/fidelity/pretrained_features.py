@@ -31,10 +31,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shapeshd.benchmark.sources.networks.generator import explain, require_trust, usable_device
+from shapeshd.benchmark.sources.kind import require_trust
 from shapeshd.benchmark.sources.networks.torchscript import is_torchscript
-from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError, one_line
+from shapeshd.errors import (
+    MissingPackageError,
+    ShapesHDError,
+    UsageError,
+    explain,
+    named,
+    one_line,
+)
 from shapeshd.images.resize import resized
+from shapeshd.support.device import usable_device
 from shapeshd.support.progress import note
 
 KINDS = ("inception", "vgg")
@@ -142,7 +150,8 @@ def _tensors(path: Path, name: str, trust: bool) -> dict[str, Tensor]:
         if not trust and version < _SAFE_TORCH:
             raise UsageError(
                 f"{name}: PyTorch {torch.__version__} cannot be kept from running code in such a "
-                "file: save it as .safetensors, or add --trust if you know where it comes from"
+                f"file: save it as .safetensors, or add {named('trust')} if you know where it "
+                "comes from"
             )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of a file's age; the error says enough

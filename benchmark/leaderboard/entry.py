@@ -18,6 +18,7 @@ from shapeshd.benchmark.result.files import ENTRY_FORMAT
 from shapeshd.benchmark.result.fit import PartRecord
 from shapeshd.benchmark.result.read import save_result
 from shapeshd.benchmark.result.schema import Entry, Result, ScoreRecord
+from shapeshd.benchmark.sources.registry import known_suffixes
 from shapeshd.errors import UsageError
 
 from .compare import Comparison
@@ -146,8 +147,7 @@ def write_entries(comparison: Comparison, folder: Path) -> list[Path]:
 
 def _file_name(name: str) -> str:
     """Return what a file may be called after a model: its name without folders and suffix."""
-    known = (".pt", ".ts", ".pth", ".pt2", ".onnx", ".pkl", ".safetensors", ".zip", ".tar", ".npz")
     stem = name
-    for suffix in known:
+    for suffix in known_suffixes():
         stem = stem.removesuffix(suffix)
     return re.sub(r"[^\w.,=-]+", "-", without_folders(stem)).strip("-.") or "model"

@@ -34,7 +34,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.errors import ShapesHDError, UsageError, named
 from shapeshd.images.decode import MAX_PIXELS
 
 from .options import Layout, Range, SourceOptions
@@ -239,7 +239,7 @@ class ImageFormat:
         if shape[1] == 3 and shape[3] == 3:
             raise UsageError(
                 f"{self._name}: the shape {shape} could be (n, 3, H, W) or (n, H, W, 3): give "
-                "--layout nchw or --layout nhwc"
+                f"{named('layout', 'nchw')} or {named('layout', 'nhwc')}"
             )
         if 3 not in (shape[1], shape[3]):
             raise UsageError(f"{self._name}: {_wrong_channels(shape, None)}")
@@ -248,8 +248,8 @@ class ImageFormat:
     def _byte_range(self, dtype: str) -> Range:
         if self._told_range not in ("auto", "uint8"):
             raise UsageError(
-                f"{self._name}: holds {dtype}, whose values are 0 to 255: leave out --range "
-                f"{self._told_range}"
+                f"{self._name}: holds {dtype}, whose values are 0 to 255: leave out "
+                f"{named('range', self._told_range)}"
             )
         return "uint8"
 
@@ -262,7 +262,7 @@ class ImageFormat:
         if self._range is None and high <= 1 and self._told_range == "auto":
             raise UsageError(
                 f"{self._name}: holds {dtype} of 0 and 1 alone, almost black if 255 is white: "
-                "give --range uint8 if it is so"
+                f"give {named('range', 'uint8')} if it is so"
             )
 
     def _float_range(self, low: float, high: float) -> Range:
@@ -276,12 +276,13 @@ class ImageFormat:
                 return "symmetric"
             raise UsageError(
                 f"{self._name}: {span} fit no range: [0, 1], [-1, 1] or 0 to 255; scale them, "
-                "or give --range"
+                f"or give {named('range')}"
             )
         if _UNIT_LOW[0] <= low <= _UNIT_LOW[1] and _UNIT_HIGH[0] <= high <= _UNIT_HIGH[1]:
             return "unit"
         raise UsageError(
-            f"{self._name}: {span} do not tell their range: give --range unit for [0, 1], "
+            f"{self._name}: {span} do not tell their range: give "
+            f"{named('range')}: unit for [0, 1], "
             "symmetric for [-1, 1] or uint8 for 0 to 255"
         )
 
@@ -294,7 +295,7 @@ class ImageFormat:
             else (f"the range {_SHOWN[range]} of the first batch")
         )
         misfit = f"{self._name}: values from {low:.4g} to {high:.4g} do not fit {expected}"
-        advice = "check --range" if told else "give --range"
+        advice = f"{'check' if told else 'give'} {named('range')}"
         if range == "uint8" and 0 < high <= 1:
             raise ShapesHDError(f"{misfit}, they would be black: {advice}")
         bottom, top = _BOUNDS[range]

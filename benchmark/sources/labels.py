@@ -15,11 +15,10 @@ import torch
 from torch import Tensor
 
 from shapeshd.checks import whole_number
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, named
 
-from .label_text import UNIFORM, LabelForm, parse_labels
 from .latents import MAX_CHOICES, sample_choices
-from .options import SourceOptions
+from .options import UNIFORM, LabelForm, SourceOptions, parse_labels
 
 _STATED = ("num_classes", "c_dim")
 
@@ -85,11 +84,13 @@ def choose_labels(stated: int | None, name: str, options: SourceOptions, form: L
     if stated is None and classes is None:
         raise UsageError(
             f"{name}: takes a class label with every latent, but does not say how many classes "
-            "there are: give --classes"
+            f"there are: give {named('classes')}"
         )
     if None not in (stated, classes) and stated != classes:
-        raise UsageError(f"{name}: has {stated} classes, not {classes}: leave out --classes")
-    count = whole_number("--classes", stated if classes is None else classes, 1, MAX_CHOICES)
+        raise UsageError(
+            f"{name}: has {stated} classes, not {classes}: leave out {named('classes')}"
+        )
+    count = whole_number(named("classes"), stated if classes is None else classes, 1, MAX_CHOICES)
     text = UNIFORM if options.labels is None else options.labels
     ranges = parse_labels(text)
     if ranges is None:
@@ -97,7 +98,8 @@ def choose_labels(stated: int | None, name: str, options: SourceOptions, form: L
     most = max(last for _, last in ranges)
     if most >= count:
         raise UsageError(
-            f"{name}: has {count} classes, numbered 0 to {count - 1}: --labels {text} goes beyond"
+            f"{name}: has {count} classes, numbered 0 to {count - 1}: "
+            f"{named('labels', text)} goes beyond"
         )
     drawn = tuple(label for first, last in ranges for label in range(first, last + 1))
     return Labels(count, drawn, text, form)
@@ -117,6 +119,5 @@ def refuse_labels(options: SourceOptions, name: str, what: str) -> None:
     for option in ("labels", "classes", "label_form"):
         if getattr(options, option) is not None:
             raise UsageError(
-                f"{name}: {what}, with no place for class labels: leave out "
-                f"--{option.replace('_', '-')}"
+                f"{name}: {what}, with no place for class labels: leave out {named(option)}"
             )

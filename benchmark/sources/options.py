@@ -1,101 +1,206 @@
-"""What a user can say about a source that it does not say itself."""
+"""What a user can say about a source that it does not say itself.
+
+`SourceOptions` is the one table of these options: the commands' options, the refusals of those
+that mean nothing to a source, and the table in the documentation are made from its fields.
+"""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from shapeshd.checks import whole_number
-from shapeshd.errors import UsageError
-
-from .label_text import LABEL_FORMS, LabelForm, parse_labels
+from shapeshd.errors import UsageError, named
 
 Range = Literal["auto", "uint8", "unit", "symmetric"]
 Layout = Literal["auto", "nchw", "nhwc"]
+LabelForm = Literal["onehot", "index"]
 
 RANGES: tuple[Range, ...] = get_args(Range)
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+LABEL_FORMS: tuple[LabelForm, ...] = get_args(LabelForm)
+UNIFORM = "uniform"
 
 ENTRY_HINT = "write a function that loads it and makes images, and give file.py:function"
 """What to do with a network that is not read."""
 
-_DEFAULT_BATCH = 64
-_MOST_PIXELS = 2**24  # that of `images_form`, which imports this module
+_MOST_PIXELS = 2**24  # those of `shapeshd.images.decode`, which imports PyTorch
+_LABELS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
+
+
+@dataclass(frozen=True)
+class Option:
+    """What is known of a field of `SourceOptions`.
+
+    Attributes:
+        name: of the field.
+        type: of its values, other than None.
+        default: where the user says nothing.
+        help: one sentence or two.
+        shown: what stands for a value in the command's help; "" for the type's name.
+        choices: the values that there are; empty where any is possible.
+        lacking: what a source is that the option means nothing to, "which takes no latents".
+    """
+
+    name: str
+    type: type
+    default: Any
+    help: str
+    shown: str
+    choices: tuple[str, ...]
+    lacking: str
+
+
+def _about(
+    of: type, text: str, *, lacking: str = "", shown: str = "", choices: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Return what a field of `SourceOptions` carries with it; see `Option`."""
+    return {"type": of, "help": text, "lacking": lacking, "shown": shown, "choices": choices}
 
 
 @dataclass(frozen=True)
 class SourceOptions:
-    """How to read a source.
-
-    Args:
-        range: where the values of its images lie: "uint8" 0 to 255, "unit" [0, 1],
-            "symmetric" [-1, 1]; "auto" infers it, or refuses where that is a guess.
-        layout: the order of the axes: "nchw" or "nhwc"; "auto" looks for the axis of 3.
-        latent_dim: components of a latent; None takes what the model says.
-        batch: latents that go through a network at a time, >= 1.
-        key: name of the array in an npz or HDF5 file that holds several; of a tar file whose
-            samples have several images, what follows the first dot of their names.
-        timeout: seconds that a Python entry may take to load, or for a batch; a command, for an
-            image.
-        frame_size: of the images that a command writes, pixels, such as "64x48": width, height.
-        steps: of denoising, for a diffusers pipeline; None takes the pipeline's own number.
-        architecture: whose tensors a .safetensors file without a card holds, such as "dcgan".
-        labels: classes that are drawn for a conditional generator, each as likely as any other:
-            "uniform", "3", "3,5,9" or "0-9"; None for "uniform" where it takes labels.
-        classes: that a conditional generator has; None takes what the model says.
-        label_form: how a TorchScript module takes its labels: "onehot", float32 (n, classes), or
-            "index", int64 (n,).
-        code_dir: the repository whose code a network pickle is loaded and run with.
+    """How to read a source; `OPTIONS` says of each field what it means, and to which values.
 
     Raises:
         UsageError: if a value is impossible.
     """
 
-    range: Range = "auto"
-    layout: Layout = "auto"
-    latent_dim: int | None = None
-    batch: int = _DEFAULT_BATCH
-    key: str | None = None
-    timeout: float = 600.0
-    frame_size: str | None = None
-    steps: int | None = None
-    architecture: str | None = None
-    labels: str | None = None
-    classes: int | None = None
-    label_form: LabelForm | None = None
-    code_dir: str | None = None
+    range: Range = field(
+        default="auto",
+        metadata=_about(
+            str,
+            "Where the images' values lie: 0 to 255, [0, 1] or [-1, 1]; auto infers it, or refuses "
+            "where that is a guess.",
+            choices=RANGES,
+            lacking="whose values are 0 to 255",
+        ),
+    )
+    layout: Layout = field(
+        default="auto",
+        metadata=_about(
+            str,
+            "Order of the images' axes; auto looks for the axis of 3.",
+            choices=LAYOUTS,
+            lacking="whose layout is known",
+        ),
+    )
+    latent_dim: int | None = field(
+        default=None,
+        metadata=_about(
+            int,
+            "Components of a latent, where the model is silent.",
+            lacking="which takes no latents",
+        ),
+    )
+    batch: int = field(default=64, metadata=_about(int, "Latents that go in at a time."))
+    key: str | None = field(
+        default=None,
+        metadata=_about(
+            str,
+            "Name of the array in an npz or HDF5 file, or of a sample's image in a tar file (what "
+            "follows the first dot of the names), with several.",
+            lacking="which has no named arrays",
+        ),
+    )
+    timeout: float = field(
+        default=600.0,
+        metadata=_about(
+            float,
+            "For code in a process of its own to load, or to make a batch; for an image of a "
+            "command.",
+            shown="SECONDS",
+            lacking="which has no process of its own",
+        ),
+    )
+    frame_size: str | None = field(
+        default=None,
+        metadata=_about(
+            str,
+            "Width and height of the images that a command writes, pixels.",
+            shown="WxH",
+            lacking="which knows its images' size",
+        ),
+    )
+    steps: int | None = field(
+        default=None,
+        metadata=_about(
+            int,
+            "Of denoising.  [default: a diffusers pipeline's own]",
+            lacking="which takes no steps of denoising",
+        ),
+    )
+    architecture: str | None = field(
+        default=None,
+        metadata=_about(
+            str,
+            "Whose tensors a .safetensors file of another project holds.",
+            shown="stylegan2|dcgan",
+            lacking="which says itself what it is",
+        ),
+    )
+    labels: str | None = field(
+        default=None,
+        metadata=_about(
+            str,
+            "Classes to draw for a conditional generator, each as likely as any other.  "
+            "[default: uniform]",
+            shown="uniform|3|3,5,9|0-9",
+            lacking="which takes no class labels",
+        ),
+    )
+    classes: int | None = field(
+        default=None,
+        metadata=_about(
+            int,
+            "How many a conditional generator has, where the model is silent.",
+            lacking="which takes no class labels",
+        ),
+    )
+    label_form: LabelForm | None = field(
+        default=None,
+        metadata=_about(
+            str,
+            "How TorchScript takes labels: float32 (n, classes) or int64 (n,).",
+            choices=LABEL_FORMS,
+            lacking="which leaves no choice of how labels go in",
+        ),
+    )
+    code_dir: str | None = field(
+        default=None,
+        metadata=_about(
+            str,
+            "The authors' code, which loads and runs a network pickle.",
+            shown="REPOSITORY",
+            lacking="which needs no code of its authors",
+        ),
+    )
 
     def __post_init__(self) -> None:
-        for name, choices in (("range", RANGES), ("layout", LAYOUTS)):
-            if getattr(self, name) not in choices:
+        for option in OPTIONS.values():
+            value = getattr(self, option.name)
+            if value is None and option.default is None:
+                continue
+            if option.choices and value not in option.choices:
                 raise UsageError(
-                    f"--{name} must be one of {', '.join(choices)}, not {getattr(self, name)!r}"
+                    f"{named(option.name)} must be one of {', '.join(option.choices)}, not "
+                    f"{value!r}"
                 )
-        whole_number("--batch", self.batch, 1)
-        if self.latent_dim is not None:
-            whole_number("--latent-dim", self.latent_dim, 1)
-        if self.steps is not None:
-            whole_number("--steps", self.steps, 1)
+            if option.type is int:
+                whole_number(named(option.name), value, 1)
         if not 0 < self.timeout < float("inf"):
-            raise UsageError(f"--timeout must be above 0 seconds, not {self.timeout}")
+            raise UsageError(f"{named('timeout')} must be above 0 seconds, not {self.timeout}")
         if self.frame_size is not None:
             parse_frame_size(self.frame_size)
         if self.labels is not None:
             parse_labels(self.labels)
-        if self.classes is not None:
-            whole_number("--classes", self.classes, 1)
-        if self.label_form not in (None, *LABEL_FORMS):
-            raise UsageError(
-                f"--label-form must be {' or '.join(LABEL_FORMS)}, not {self.label_form!r}"
-            )
 
     @classmethod
     def given(cls, options: Mapping[str, Any]) -> SourceOptions:
         """Return those that a command has, by their names here; it may have others, too."""
-        names = {field.name for field in fields(cls)}
-        return cls(**{name: value for name, value in options.items() if name in names})
+        return cls(**{name: value for name, value in options.items() if name in OPTIONS})
 
     def allow(self, *names: str, source: str, what: str) -> None:
         """Refuse options that mean nothing to a source, so that none is silently ignored.
@@ -110,28 +215,21 @@ class SourceOptions:
         Raises:
             UsageError: naming the first option that is set and means nothing.
         """
-        for field in fields(self):
-            value: Any = getattr(self, field.name)
-            if field.name in (*names, "batch") or value == field.default:
+        for option in OPTIONS.values():
+            value: Any = getattr(self, option.name)
+            if option.name in (*names, "batch") or value == option.default:
                 continue
-            if (field.name, value) == ("range", "uint8"):
+            if (option.name, value) == ("range", "uint8"):
                 continue
-            option = field.name.replace("_", "-")
-            reason = {
-                "range": "whose values are 0 to 255",
-                "layout": "whose layout is known",
-                "latent_dim": "which takes no latents",
-                "key": "which has no named arrays",
-                "timeout": "which has no process of its own",
-                "frame_size": "which knows its images' size",
-                "labels": "which takes no class labels",
-                "classes": "which takes no class labels",
-                "label_form": "which leaves no choice of how labels go in",
-                "code_dir": "which needs no code of its authors",
-                "steps": "which takes no steps of denoising",
-                "architecture": "which says itself what it is",
-            }[field.name]
-            raise UsageError(f"{source}: is {what}, {reason}: leave out --{option}")
+            raise UsageError(
+                f"{source}: is {what}, {option.lacking}: leave out {named(option.name)}"
+            )
+
+
+OPTIONS: dict[str, Option] = {
+    one.name: Option(one.name, default=one.default, **one.metadata) for one in fields(SourceOptions)
+}
+"""All options by their names, in the order of the commands' help."""
 
 
 def parse_frame_size(text: str) -> tuple[int, int]:
@@ -142,8 +240,39 @@ def parse_frame_size(text: str) -> tuple[int, int]:
     """
     match = re.fullmatch(r"([1-9][0-9]{0,7})x([1-9][0-9]{0,7})", text)
     if match is None:
-        raise UsageError(f"--frame-size must be WIDTHxHEIGHT, such as 64x64, not {text!r}")
+        raise UsageError(f"{named('frame_size')} must be WIDTHxHEIGHT, such as 64x64, not {text!r}")
     width, height = int(match[1]), int(match[2])
     if width * height > _MOST_PIXELS:
-        raise UsageError(f"--frame-size {text} is too large: at most {_MOST_PIXELS:,} pixels")
+        raise UsageError(
+            f"{named('frame_size', text)} is too large: at most {_MOST_PIXELS:,} pixels"
+        )
     return width, height
+
+
+def parse_labels(text: str) -> list[tuple[int, int]] | None:
+    """Return the ranges (first, last) of a text such as "3", "3,5,9" or "0-9".
+
+    Returns:
+        The ranges in the order of the text; None for "uniform", all classes.
+
+    Raises:
+        UsageError: if it is no such text, or names a class twice.
+    """
+    if text == UNIFORM:
+        return None
+    option = named("labels")
+    ranges = []
+    for part in text.split(","):
+        match = _LABELS.fullmatch(part.strip())
+        if match is None:
+            raise UsageError(f"{option} must be uniform, 3, 3,5,9 or 0-9, not {text!r}")
+        first, last = int(match[1]), int(match[2] or match[1])
+        if last < first:
+            raise UsageError(f"{option}: the range {part.strip()} ends before it begins")
+        ranges.append((first, last))
+    end = -1
+    for first, last in sorted(ranges):
+        if first <= end:
+            raise UsageError(f"{option}: names the class {first} twice, but all are as likely")
+        end = last
+    return ranges

@@ -14,7 +14,7 @@ from typing import NoReturn
 import click
 
 from shapeshd import __version__
-from shapeshd.errors import ShapesHDError, one_line, require_posix
+from shapeshd.errors import ShapesHDError, names_as_options, one_line, require_posix
 
 _COMMANDS = {
     "render": "Render 3DShapesHD, or go on where a stopped run ended.",
@@ -59,6 +59,7 @@ class LazyGroup(click.Group):
 @click.option("--debug", is_flag=True, help="Show Python's traceback with an error.")
 def cli(debug: bool) -> None:
     """Measure whether a generator's distribution is right, on images whose truth is known."""
+    click.get_current_context().with_resource(names_as_options())
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:

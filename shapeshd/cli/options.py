@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shapeshd.errors import UsageError, one_line
+from shapeshd.errors import UsageError
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec
@@ -16,12 +16,6 @@ engines = click.Choice(["povray", "torch"])  # `ENGINES`, which would import Num
 json_option = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
 device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ..."
-)
-latents_option = click.option(
-    "--batch", type=int, default=64, show_default=True, help="Latents that go in at a time."
-)
-latent_dim_option = click.option(
-    "--latent-dim", type=int, help="Components of a latent, where the model is silent."
 )
 
 
@@ -133,19 +127,11 @@ def pick_device(text: str, gpu: int | None = None) -> str:
     """
     import torch
 
+    from shapeshd.support.device import usable_device
+
     if text == "auto":
         text = "cuda" if torch.cuda.is_available() else "cpu"
     if text == "cuda" and gpu is not None:
         text = f"cuda:{gpu}"
-    try:
-        device = torch.device(text)
-    except (RuntimeError, ValueError):  # PyTorch would list two dozen
-        raise UsageError(f"--device {text} cannot be used: say cpu, cuda, cuda:1 or mps") from None
-    try:
-        torch.zeros(1, device=device).cpu()  # "meta" computes nothing
-    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
-        why = one_line(error).split(". ")[0]
-        raise UsageError(
-            f"--device {text} cannot be used on this machine: {why}; --device cpu can"
-        ) from None
+    usable_device(text)
     return text

@@ -7,23 +7,16 @@ from typing import Any
 
 import click
 
-from .options import (
-    NewPath,
-    device_option,
-    json_option,
-    latent_dim_option,
-    latents_option,
-    pick_device,
-)
+from .options import NewPath, device_option, json_option, pick_device
+from .source_options import GeneratorCommand, source_options
 
 
-@click.command("sample")
+@click.command("sample", cls=GeneratorCommand)
 @click.argument("checkpoint")
 @click.argument("out", type=NewPath())
 @click.option("--count", type=int, default=64, show_default=True, help="Images to draw.")
 @click.option("--start", type=int, default=0, show_default=True, help="Number of the first.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Draws the latents.")
-@latents_option
 @device_option
 @click.option(
     "--truncation",
@@ -34,27 +27,19 @@ from .options import (
     help="Below 1, draw each w to the average: better images, less variety.",
 )
 @click.option("--columns", type=int, help="Images in a row of the sheet.  [default: 8]")
-@latent_dim_option
+@source_options("batch", "latent_dim", "range", "frame_size")
 @click.option(
-    "--range",
-    type=click.Choice(["auto", "uint8", "unit", "symmetric"]),
-    default="auto",
-    show_default=True,
-    help="Of the values that a model gives, as in score.",
+    "--trust", is_flag=True, help="Run the code that comes with CHECKPOINT, or that it is."
 )
-@click.option("--frame-size", metavar="WxH", help="Of the images of a command, as in score.")
-@click.option("--trust", is_flag=True, help="Run code: Python, TorchScript or a command.")
 @json_option
 def command(checkpoint: str, out: Path, as_json: bool, **options: Any) -> None:
     """Draw images from the generator CHECKPOINT into OUT.
 
     OUT is a contact sheet if it ends in .png (or .jpg, .webp), a .zip of PNG files, or a folder of
-    them. CHECKPOINT is a .safetensors generator of ours, an .onnx file, a StyleGAN2 network pickle
-    (.pkl) or, with --trust, TorchScript, a Python function (file.py:function) or a command
-    (cmd:...). Seed and number alone decide an image: it is the one that `shapeshd score` counts
-    under that number.
+    them. CHECKPOINT is a generator, see below. Seed and number alone decide an image: it is the
+    one that `shapeshd score` counts under that number.
     """
-    from shapeshd.benchmark.sources.registry import SourceOptions
+    from shapeshd.benchmark.sources import SourceOptions
     from shapeshd.models.sample import SampleRange, draw_samples, open_generator
     from shapeshd.support.progress import emit
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import click
 
-from .options import NewPath, device_option, json_option, latent_dim_option, latents_option
+from .options import NewPath, device_option, json_option
+from .source_options import SourceCommand, source_options
 
 
-@click.command("score")
+@click.command("score", cls=SourceCommand)
 @click.argument("source")
 @click.option(
     "--recognizer",
@@ -30,59 +31,8 @@ from .options import NewPath, device_option, json_option, latent_dim_option, lat
     metavar="FILE.toml",
     help="Test against this distribution of the factors, as in render.  [default: uniform]",
 )
-@latents_option
 @device_option
-@click.option(
-    "--range",
-    type=click.Choice(["auto", "uint8", "unit", "symmetric"]),
-    default="auto",
-    show_default=True,
-    help="Of the images' values: 0 to 255, [0, 1] or [-1, 1].",
-)
-@click.option(
-    "--layout",
-    type=click.Choice(["auto", "nchw", "nhwc"]),
-    default="auto",
-    show_default=True,
-    help="Order of the images' axes.",
-)
-@latent_dim_option
-@click.option(
-    "--key",
-    help="Name of the array in an npz or HDF5 file, or of a sample's image in a tar file, with "
-    "several.",
-)
-@click.option(
-    "--timeout",
-    type=float,
-    default=600.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="For a batch of a Python entry or of --code-dir, or an image of a command.",
-)
-@click.option("--frame-size", metavar="WxH", help="Pixels of the images that a command writes.")
-@click.option("--steps", type=int, help="Of denoising.  [default: a diffusers pipeline's own]")
-@click.option(
-    "--architecture",
-    metavar="stylegan2|dcgan",
-    help="Whose tensors a .safetensors file of another project holds.",
-)
-@click.option(
-    "--labels",
-    metavar="uniform|3|3,5,9|0-9",
-    help="Classes to draw for a conditional generator.  [default: uniform]",
-)
-@click.option("--classes", type=int, help="How many it has, where the model is silent.")
-@click.option(
-    "--label-form",
-    type=click.Choice(["onehot", "index"]),
-    help="What TorchScript takes: float32 (n, classes) or int64 (n,).",
-)
-@click.option(
-    "--code-dir",
-    metavar="REPOSITORY",
-    help="The authors' code, which loads and runs a network pickle.",
-)
+@source_options()
 @click.option(
     "--fidelity",
     type=int,
@@ -103,21 +53,16 @@ from .options import NewPath, device_option, json_option, latent_dim_option, lat
 @click.option(
     "--trust",
     is_flag=True,
-    help="Run the code in SOURCE: Python, TorchScript, torch.export, a pipeline's own, cmd:, and "
-    "that of --code-dir.",
+    help="Run the code that comes with SOURCE, or that SOURCE is.",
 )
 @click.option("--out", type=NewPath(), help="Folder of the result.  [default: score-SOURCE]")
 @json_option
 def command(source: str, out: Path | None, **options: Any) -> None:
     """Measure whether the distribution of SOURCE is that of 3DShapesHD, or of --distribution.
 
-    SOURCE is a dataset, render:SEED:COUNT, an image folder, .zip, .tar, .npz, .npy or .h5 file,
-    or tar files by 'data-{000..003}.tar'; a generator as .onnx, a .safetensors checkpoint of ours
-    or of an --architecture, a diffusers pipeline folder or a StyleGAN2 network pickle (.pkl);
-    or, with --trust, TorchScript, torch.export (.pt2), a Python function (file.py:function), any
-    network pickle of NVlabs with its authors' code (--code-dir) or a command that writes raw RGB
-    frames to its standard output: 'cmd:./sampler {seed} {start} {count}', asked for --batch
-    samples or more at a time. Started by torchrun, all processes share the work.
+    SOURCE is images or a generator; its kind is seen from its name and content, see below. What
+    can run code that comes with it needs --trust. Started by torchrun, all processes share the
+    work.
     The same command goes on after an interruption; a larger --samples adds to a result, and
     --fidelity to a finished one.
     """

@@ -16,7 +16,8 @@ from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring.distributed import joined_ranks
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
+from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.benchmark.sources.registry import open_source, short_name
 from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
 from shapeshd.support.progress import note
@@ -88,7 +89,5 @@ def _fidelity(options: dict[str, Any]) -> FidelitySettings | None:
 
 def default_folder(text: str) -> Path:
     """Return ``score-NAME`` for a source, NAME being what files can be called."""
-    if not text.startswith("render:") and ".py:" not in text:
-        text = Path(text).name or text
-    name = re.sub(r"[^\w.,=-]+", "-", text).strip("-.")
+    name = re.sub(r"[^\w.,=-]+", "-", short_name(text)).strip("-.")
     return Path(f"score-{name[:_LONGEST_NAME].rstrip('-.')}")

@@ -25,10 +25,11 @@ from torch import Tensor
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.support.distributed import core_count
 
+from .names import SUFFIXES
+
 MAX_PIXELS = 2**24
 """The largest image that is read: 4096 x 4096."""
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm")
 MAX_FILE_BYTES = 96 * 2**20
 """The largest encoded image that is read; 4096 x 4096 pixels without compression are 50 MB."""
 
@@ -38,11 +39,6 @@ _ALPHA = "opaque alpha dropped"
 _ROTATED = "EXIF orientation applied"
 _EXIF_ORIENTATION = 0x0112
 _IHDR_DEPTH = 24  # of a PNG file: signature, length, type, width, height, then the bit depth
-
-
-def is_image_name(name: str) -> bool:
-    """Tell whether a file of this name is taken for an image; hidden files are not."""
-    return name.lower().endswith(SUFFIXES) and not name.rpartition("/")[2].startswith(".")
 
 
 def decode_image(data: bytes, name: str) -> tuple[NDArray[np.uint8], list[str]]:

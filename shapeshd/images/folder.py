@@ -12,8 +12,9 @@ from torch import Tensor
 
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 
-from .decode import MAX_FILE_BYTES, Decoder, is_image_name, nothing_found
-from .numbered import NumberedImages, PackedNames, natural_key, shown
+from .decode import MAX_FILE_BYTES, Decoder, nothing_found
+from .names import is_image_name, natural_key, shown
+from .numbered import NumberedImages, PackedNames
 
 
 class FolderImages(NumberedImages):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import re
 from collections.abc import Iterable
 from types import TracebackType
 from typing import Any, TypeVar
@@ -14,8 +13,6 @@ from torch import Tensor
 from shapeshd.errors import UsageError
 
 _Closing = TypeVar("_Closing", bound="Closing")
-
-_DIGITS = re.compile("([0-9]+)")
 
 
 class Closing(abc.ABC):
@@ -94,19 +91,3 @@ class PackedNames:
         """Return the name `number`, 0 .. len - 1."""
         begin, end = self._ends[number : number + 2]
         return self._packed[begin:end]
-
-
-def natural_key(name: str) -> tuple[list[str | int], str]:
-    """Return what to sort names by so that ``img10`` comes after ``img9``.
-
-    Texts and numbers alternate, beginning with a text; equal numbers of other spelling
-    (``1``, ``01``) come in the order of their characters.
-    """
-    parts: list[str | int] = list(_DIGITS.split(name))
-    parts[1::2] = [int(part) if len(part) < 4000 else 0 for part in _DIGITS.findall(name)]
-    return parts, name
-
-
-def shown(name: str) -> str:
-    """Return a file's name as it can be printed: what is not UTF-8 in it is replaced."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, named
 
 SMALLEST = 32
 LARGEST_ENLARGEMENT = 2.0
@@ -26,7 +26,11 @@ def check_image_size(height: int, width: int, wanted: int, name: str) -> str | N
         raise UsageError(
             f"{name}: its images have {width}x{height} pixels, too few to read the factors with a "
             f"recognizer for {wanted}x{wanted}"
-            + ("; take --recognizer lite" if wanted > 64 and height >= SMALLEST else "")
+            + (
+                f"; take {named('recognizer', 'lite')}"
+                if wanted > 64 and height >= SMALLEST
+                else ""
+            )
         )
     if height == wanted:
         return None

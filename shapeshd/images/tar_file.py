@@ -21,11 +21,11 @@ from typing import Any, BinaryIO
 import numpy as np
 from torch import Tensor
 
-from shapeshd.errors import ShapesHDError, UsageError, one_line
+from shapeshd.errors import ShapesHDError, UsageError, named, one_line
 
-from .archive_names import check_member_name, is_system_file
-from .decode import MAX_FILE_BYTES, Decoder, is_image_name, nothing_found
-from .numbered import NumberedImages, PackedNames, shown
+from .decode import MAX_FILE_BYTES, Decoder, nothing_found
+from .names import check_member_name, is_image_name, is_system_file, shown
+from .numbered import NumberedImages, PackedNames
 from .tar_index import Member, TarError, tar_members
 
 MOST_UNPACKED = 100
@@ -185,7 +185,9 @@ class _Index:
         self.ignored = self._others.total()
         if not len(names):
             if self._field is not None:
-                raise UsageError(f"{name}: holds no image of the field {self._field!r} (--key)")
+                raise UsageError(
+                    f"{name}: holds no image of the field {self._field!r} ({named('key')})"
+                )
             raise nothing_found(f"{name}: holds", self._others)
         _check_once(names, self._hashes, name)
         return names
@@ -223,8 +225,8 @@ def _check_once(names: PackedNames, hashes: array[int], name: str) -> None:
             fields = f"{shown(_key(one)[1])} and {shown(_key(other)[1])}"
             raise UsageError(
                 f"{name}: holds several images of the sample {shown(_key(one)[0]).strip('/')!r}, "
-                f"{fields}: give --key {shown(_key(one)[1])}, or unpack it if these are samples "
-                "of their own"
+                f"{fields}: give {named('key', shown(_key(one)[1]))}, or unpack it if these are "
+                "samples of their own"
             )
 
 

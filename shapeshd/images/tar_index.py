@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from .numbered import shown
+from .names import shown
 
 BLOCK = 512
 _MOST_EXTENDED = 2**20  # bytes of a pax header or of a long name

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 
-from .archive_names import check_member_name, is_system_file
-from .decode import MAX_FILE_BYTES, Decoder, is_image_name, nothing_found
-from .numbered import NumberedImages, natural_key, shown
+from .decode import MAX_FILE_BYTES, Decoder, nothing_found
+from .names import check_member_name, is_image_name, is_system_file, natural_key, shown
+from .numbered import NumberedImages
 
 _ENCRYPTED = 0x1
 

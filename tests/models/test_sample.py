@@ -14,8 +14,8 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
+from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.sources.latents import normal_latents
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
 from shapeshd.errors import ShapesHDError
 from shapeshd.models import Generator, GeneratorConfig, load_generator, save_generator
 from shapeshd.models.data.images import to_uint8

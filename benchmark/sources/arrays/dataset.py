@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.dataset.manifest import provenance_of
 from shapeshd.dataset.render_spec import parse_rendered
 from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset
@@ -96,16 +96,16 @@ class DatasetImages(NumberedImages):
             self._pool = None
 
 
-def open_own_dataset(text: str | Path, *, options: SourceOptions, name: str) -> DatasetImages:
+def open_own_dataset(request: OpenRequest) -> DatasetImages:
     """Open what ``shapeshd`` itself renders, or would.
 
     Raises:
         UsageError: if there is no such dataset, it is incomplete, or an option does not fit.
         DamagedShardError: if a shard is missing or damaged.
     """
-    options.allow(source=name, what="a dataset")
-    dataset = open_dataset(text)
-    return DatasetImages(dataset, name, _distribution_of(text))
+    rendered = parse_rendered(request.name) is not None
+    place = request.name if rendered else request.path
+    return DatasetImages(open_dataset(place), request.name, _distribution_of(place))
 
 
 def _distribution_of(text: str | Path) -> Distribution | None:

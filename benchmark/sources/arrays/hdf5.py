@@ -10,6 +10,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.dataset.hdf5_files import check_virtual
 from shapeshd.dataset.shards import DAMAGE, shard_number
@@ -19,20 +20,20 @@ from shapeshd.factors import FACTORS
 from .numpy_files import ArrayImages, check_array, choose_key
 
 
-def open_hdf5_images(path: Path, *, options: SourceOptions, name: str) -> ArrayImages:
+def open_hdf5_images(request: OpenRequest) -> ArrayImages:
     """Open an HDF5 file; the array is searched in all groups.
 
     Raises:
         UsageError: if it is none, the array is not to be found, or holds no images.
         ShapesHDError: if it is damaged.
     """
-    options.allow("range", "layout", "key", source=name, what="an HDF5 file")
+    path, name = request.path, request.name
     try:
         file = h5py.File(path, "r", locking=False)
     except OSError as error:
         raise UsageError(f"{name}: is no whole HDF5 file ({one_line(error)})") from None
     try:
-        return _open_array(file, path, options, name)
+        return _open_array(file, path, request.options, name)
     except ShapesHDError:
         file.close()
         raise

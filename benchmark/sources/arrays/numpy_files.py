@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
+from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.errors import ShapesHDError, UsageError, one_line
+from shapeshd.errors import ShapesHDError, UsageError, named, one_line
 from shapeshd.images.decode import MAX_PIXELS
-from shapeshd.images.numbered import NumberedImages, shown
+from shapeshd.images.names import shown
+from shapeshd.images.numbered import NumberedImages
 
 LEARN_FROM = 64
 """How many images of a file the range and the layout are inferred from: its first ones."""
@@ -115,33 +117,33 @@ def check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None
         )
 
 
-def open_npy(path: Path, *, options: SourceOptions, name: str) -> ArrayImages:
+def open_npy(request: OpenRequest) -> ArrayImages:
     """Open an npy file of images.
 
     Raises:
         UsageError: if it is none, or holds no images.
     """
-    options.allow("range", "layout", source=name, what="an npy file")
+    path, name = request.path, request.name
     with path.open("rb") as file:
         shape, fortran, dtype, offset = _read_header(file, name)
     check_array(name, shape, dtype)
     read = _plain_reader(path, name, offset, shape, fortran, dtype, path.stat().st_size)
-    return ArrayImages(name, "npy", shape, read, _nothing, options, {})
+    return ArrayImages(name, "npy", shape, read, _nothing, request.options, {})
 
 
-def open_npz(path: Path, *, options: SourceOptions, name: str) -> ArrayImages:
-    """Open an npz file that holds one array of images, or several and `options.key` names one.
+def open_npz(request: OpenRequest) -> ArrayImages:
+    """Open an npz file that holds one array of images, or several and the key names one.
 
     Raises:
         UsageError: if it is none, the array is not to be found, or holds no images.
     """
-    options.allow("range", "layout", "key", source=name, what="an npz file")
+    path, name = request.path, request.name
     try:
         archive = zipfile.ZipFile(path)
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
         raise UsageError(f"{name}: is no whole npz file ({one_line(error)})") from None
     try:
-        return _open_member(archive, path, options, name)
+        return _open_member(archive, path, request.options, name)
     except ShapesHDError:
         archive.close()
         raise
@@ -223,9 +225,8 @@ def choose_key(
     if not images:
         raise UsageError(f"{name}: no array is of images, (n, 3, H, W) or (n, H, W, 3): {listed}")
     if len(images) > 1:
-        raise UsageError(
-            f"{name}: holds several arrays of images: give --key {' or --key '.join(images[:4])}"
-        )
+        keys = [named("key", key) for key in images[:4]]
+        raise UsageError(f"{name}: holds several arrays of images: give {' or '.join(keys)}")
     return images[0]
 
 

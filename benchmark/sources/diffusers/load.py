@@ -25,9 +25,9 @@ from typing import Any
 
 import torch
 
-from shapeshd.benchmark.sources.networks.generator import explain
+from shapeshd.benchmark.sources.kind import require_trust
 from shapeshd.benchmark.sources.options import ENTRY_HINT
-from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
+from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError, explain
 from shapeshd.images.decode import MAX_PIXELS
 
 INDEX = "model_index.json"
@@ -82,11 +82,7 @@ def load_pipeline(folder: Path, name: str, *, trust: bool) -> tuple[Any, bool]:
         try:
             return _load_checked(diffusers, folder, index, name), False
         except NeedsTrust as reason:
-            if not trust:
-                raise UsageError(
-                    f"{name}: {reason}, which can do anything that you can do: add --trust if you "
-                    "know where it comes from"
-                ) from None
+            require_trust(trust, name, str(reason))
         return _load_trusted(diffusers, folder, name), True
 
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import inspect
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,17 +19,17 @@ import torch
 from torch import Tensor
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
+from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.labels import Labels, choose_labels, refuse_labels
 from shapeshd.benchmark.sources.latents import MAX_SEEDS, sample_seeds
 from shapeshd.benchmark.sources.networks.generator import (
     GeneratorSource,
     check_batch,
-    explain,
-    usable_device,
 )
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.checks import whole_number
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.errors import ShapesHDError, UsageError, explain, named
+from shapeshd.support.device import usable_device
 
 from .load import UNCONDITIONAL, load_pipeline
 
@@ -40,15 +39,7 @@ _CLASSES = "class_labels"
 _STEPS = "num_inference_steps"
 
 
-def open_pipeline(
-    folder: Path,
-    *,
-    seed: int,
-    trust: bool,
-    device: str,
-    options: SourceOptions,
-    name: str,
-) -> GeneratorSource:
+def open_pipeline(request: OpenRequest) -> GeneratorSource:
     """Open a pipeline; images of the library's own are in [0, 1], channels last, by definition.
 
     Raises:
@@ -57,14 +48,10 @@ def open_pipeline(
         MissingPackageError: if diffusers is not installed.
         ShapesHDError: if it is damaged.
     """
-    allowed = ("range", "layout", "steps", "labels", "classes")
-    options.allow(*allowed, source=name, what="a diffusers pipeline")
-    place = usable_device(device)
-    pipeline, trusted = load_pipeline(folder, name, trust=trust)
-    batches = PipelineBatches(
-        pipeline, name=name, seed=seed, device=place, options=options, trusted=trusted
-    )
-    return GeneratorSource(name, KIND, batches)
+    place = usable_device(request.device)
+    pipeline, trusted = load_pipeline(request.path, request.name, trust=request.trust)
+    batches = PipelineBatches(pipeline, request, place, trusted=trusted)
+    return GeneratorSource(request.name, KIND, batches)
 
 
 class PipelineBatches:
@@ -73,10 +60,8 @@ class PipelineBatches:
     Args:
         pipeline: of diffusers, on the CPU; called with ``batch_size``, ``generator`` (one for
             each sample), ``output_type="np"`` and, if it takes it, ``num_inference_steps``.
-        name: what the user called it, for messages.
-        seed: of the noise.
+        request: its name, seed (of the noise) and options are used.
         device: where it runs.
-        options: of which `batch`, `steps`, `labels` and `classes` are used.
         trusted: whether it needed trust, for the description.
 
     Raises:
@@ -84,18 +69,12 @@ class PipelineBatches:
     """
 
     def __init__(
-        self,
-        pipeline: Any,
-        *,
-        name: str,
-        seed: int,
-        device: torch.device,
-        options: SourceOptions,
-        trusted: bool,
+        self, pipeline: Any, request: OpenRequest, device: torch.device, *, trusted: bool
     ) -> None:
+        name, options = request.name, request.options
         self.batch = options.batch
         self._name = name
-        self._seed = seed
+        self._seed = request.seed
         self._device = device
         _require_arguments(pipeline, name)
         self._labels = _find_labels(pipeline, options, name)
@@ -165,8 +144,8 @@ def _image_options(pipeline: Any, options: SourceOptions, name: str) -> SourceOp
         return options
     if options.range not in ("auto", "unit") or options.layout not in ("auto", "nhwc"):
         raise UsageError(
-            f"{name}: a {kind.__name__}'s images are in [0, 1] and channels last: leave --range "
-            "and --layout away"
+            f"{name}: a {kind.__name__}'s images are in [0, 1] and channels last: leave "
+            f"{named('range')} and {named('layout')} away"
         )
     return replace(options, range="unit", layout="nhwc")
 
@@ -206,7 +185,9 @@ def _choose_steps(pipeline: Any, wanted: int | None, name: str) -> int | None:
     parameter = inspect.signature(type(pipeline).__call__).parameters.get(_STEPS)
     if parameter is None:
         if wanted is not None:
-            raise UsageError(f"{name}: its pipeline has no steps to choose: leave out --steps")
+            raise UsageError(
+                f"{name}: its pipeline has no steps to choose: leave out {named('steps')}"
+            )
         return None
     config = getattr(getattr(pipeline, "scheduler", None), "config", None) or {}
     most = config.get("num_train_timesteps")
@@ -215,5 +196,7 @@ def _choose_steps(pipeline: Any, wanted: int | None, name: str) -> int | None:
         default = parameter.default
         return min(default, most or default) if isinstance(default, int) else None
     if most is not None and wanted > most:
-        raise UsageError(f"{name}: its scheduler has {most} steps: --steps {wanted} is too many")
-    return whole_number("--steps", wanted, 1)
+        raise UsageError(
+            f"{name}: its scheduler has {most} steps: {named('steps', wanted)} is too many"
+        )
+    return whole_number(named("steps"), wanted, 1)

@@ -12,18 +12,19 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.labels import choose_labels, refuse_labels
-from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.sources.stylegan.layout import LayoutError
 from shapeshd.benchmark.sources.stylegan.network_pickle import MAX_BYTES
 from shapeshd.benchmark.sources.stylegan.pickle_data import PickleError
 from shapeshd.benchmark.sources.stylegan.state_dict import build_stylegan2
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.errors import ShapesHDError, UsageError, explain, named
 from shapeshd.support.checkpoint import has_card
+from shapeshd.support.device import usable_device
 
 from .checkpoint import network_source, require_known_form
 from .dcgan import build_dcgan
-from .generator import GeneratorSource, allow_options, explain, usable_device
+from .generator import GeneratorSource
 
 KIND = "safetensors"
 
@@ -37,37 +38,30 @@ images (n, 3, H, W) in [-1, 1].
 """
 
 
-def open_architecture(
-    path: Path,
-    *,
-    seed: int,
-    trust: bool,
-    device: str,
-    options: SourceOptions,
-    name: str,
-) -> GeneratorSource:
+def open_architecture(request: OpenRequest) -> GeneratorSource:
     """Open the tensors of a generator of the architecture that the options name.
 
-    Nothing in the file can run code, so `trust` is not asked for.
+    Nothing in the file can run code, so trust is not asked for.
 
     Raises:
         UsageError: if there is no such architecture, the tensors are not just those that it has,
             or an option does not fit.
         ShapesHDError: if the file is damaged.
     """
+    path, name, options = request.path, request.name, request.options
     build = ARCHITECTURES.get(options.architecture or "")
     if build is None:
         raise UsageError(
-            f"{name}: no architecture {options.architecture!r} is known: --architecture is "
-            f"{' or '.join(ARCHITECTURES)}"
+            f"{name}: no architecture {options.architecture!r} is known: "
+            f"{named('architecture')} is {' or '.join(ARCHITECTURES)}"
         )
     if has_card(path):
         raise UsageError(
-            f"{name}: has a card of shapeshd, which says what it is: leave out --architecture"
+            f"{name}: has a card of shapeshd, which says what it is: leave out "
+            f"{named('architecture')}"
         )
-    allow_options(options, name, "a .safetensors file", "architecture", "labels", "classes")
-    require_known_form(options, name, f"a {options.architecture} network's")
-    place = usable_device(device)
+    require_known_form(request, f"a {options.architecture} network's")
+    place = usable_device(request.device)
     try:
         network, facts = build(_read_tensors(path, name), name)
     except (LayoutError, PickleError) as error:
@@ -77,10 +71,8 @@ def open_architecture(
     return network_source(
         network.to(place).eval(),
         facts["latent_dim"],
-        name=name,
-        seed=seed,
-        device=place,
-        options=options,
+        request,
+        place,
         kind=KIND,
         facts={"architecture": options.architecture, **facts},
         labels=choose_labels(facts["classes"], name, options, "onehot")

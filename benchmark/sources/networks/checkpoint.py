@@ -11,66 +11,51 @@ import torch
 from torch import nn
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
+from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.labels import Labels
-from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, named
 from shapeshd.models.networks.checkpoints import load_generator
 from shapeshd.support.checkpoint import SUFFIX, has_card, read_card
+from shapeshd.support.device import usable_device
 
-from .generator import (
-    GeneratorSource,
-    NetworkBatches,
-    allow_options,
-    choose_latent_dim,
-    usable_device,
-)
+from .generator import GeneratorSource, NetworkBatches, choose_latent_dim
 
 KIND = "checkpoint"
 CARD_KIND = "generator"
 
 
-def open_checkpoint(
-    path: Path,
-    *,
-    seed: int,
-    trust: bool,
-    device: str,
-    options: SourceOptions,
-    name: str,
-) -> GeneratorSource:
+def open_checkpoint(request: OpenRequest) -> GeneratorSource:
     """Open a checkpoint of a generator; its images are in [-1, 1] by definition.
 
-    Nothing in it can run code, so `trust` is not asked for.
+    Nothing in it can run code, so trust is not asked for.
 
     Raises:
         UsageError: if it is no checkpoint of a generator, or does not fit the options.
         ShapesHDError: if it is damaged.
     """
-    _require_generator(path, name)
-    require_known_form(options, name, "a checkpoint's")
-    allow_options(options, name, "a checkpoint of a generator")
-    place = usable_device(device)
-    network, latent_dim = load_generator(path, place)
-    return network_source(network, latent_dim, name=name, seed=seed, device=place, options=options)
+    _require_generator(request.path, request.name)
+    require_known_form(request, "a checkpoint's")
+    place = usable_device(request.device)
+    network, latent_dim = load_generator(request.path, place)
+    return network_source(network, latent_dim, request, place)
 
 
-def require_known_form(options: SourceOptions, name: str, whose: str) -> None:
+def require_known_form(request: OpenRequest, whose: str) -> None:
     """Raise `UsageError` if options contradict images in [-1, 1], channels first."""
+    options = request.options
     if options.range not in ("auto", "symmetric") or options.layout not in ("auto", "nchw"):
         raise UsageError(
-            f"{name}: {whose} images are in [-1, 1] and channels first: leave --range and "
-            "--layout away"
+            f"{request.name}: {whose} images are in [-1, 1] and channels first: leave "
+            f"{named('range')} and {named('layout')} away"
         )
 
 
 def network_source(
     network: nn.Module,
     latent_dim: int,
-    *,
-    name: str,
-    seed: int,
+    request: OpenRequest,
     device: torch.device,
-    options: SourceOptions,
+    *,
     kind: str = KIND,
     facts: Mapping[str, Any] | None = None,
     labels: Labels | None = None,
@@ -80,26 +65,26 @@ def network_source(
     Args:
         network: on `device`; float32 latents (n, latent_dim) -> images (n, 3, H, W).
         latent_dim: components of a latent.
-        name: what the user called it.
-        seed: of the latents.
+        request: name, seed and options are used; range and layout are known.
         device: where it computes.
-        options: what the user said; range and layout are known.
         kind: of the source.
         facts: how the network was read, for the description.
         labels: what the network takes with the latents; None if it takes latents alone.
     """
     batches = NetworkBatches(
         network,
-        name=name,
-        latent_dim=choose_latent_dim(latent_dim, options, name),
-        seed=seed,
+        name=request.name,
+        latent_dim=choose_latent_dim(latent_dim, request.options, request.name),
+        seed=request.seed,
         device=device,
-        batch=options.batch,
-        form=ImageFormat(replace(options, range="symmetric", layout="nchw"), name=name),
+        batch=request.options.batch,
+        form=ImageFormat(
+            replace(request.options, range="symmetric", layout="nchw"), name=request.name
+        ),
         facts=facts,
         labels=labels,
     )
-    return GeneratorSource(name, kind, batches)
+    return GeneratorSource(request.name, kind, batches)
 
 
 def _require_generator(path: Path, name: str) -> None:

@@ -20,17 +20,15 @@ import torch
 from torch import Tensor
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
-from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.benchmark.sources.kind import OpenRequest
+from shapeshd.benchmark.sources.options import OPTIONS
+from shapeshd.errors import ShapesHDError, UsageError, explain, named
+from shapeshd.support.device import usable_device
 
 from .generator import (
     GeneratorSource,
     NetworkBatches,
-    allow_options,
     choose_latent_dim,
-    explain,
-    require_trust,
-    usable_device,
 )
 from .torchscript import INSTEAD
 
@@ -38,36 +36,24 @@ KIND = "torch-export"
 _ENDLESS = 2**31
 
 
-def open_exported(
-    path: Path,
-    *,
-    seed: int,
-    trust: bool,
-    device: str,
-    options: SourceOptions,
-    name: str,
-) -> GeneratorSource:
+def open_exported(request: OpenRequest) -> GeneratorSource:
     """Open an exported program of one input, latents (n, d) or (n, d, 1, 1), and one of images.
 
     The length of a batch is the options', where the program takes it. A program exported for
     one length, or up to one, takes that in place of the default.
 
     Raises:
-        UsageError: if it is no such program, is not trusted, or does not fit the options.
+        UsageError: if it is no such program, or does not fit the options.
         ShapesHDError: if it cannot be loaded.
     """
-    require_exported(path, name)
-    require_trust(
-        trust, name, "a torch.export file holds texts that are evaluated as Python when it is read"
-    )
-    allow_options(options, name, "a torch.export file")
-    place = usable_device(device)
-    network = _Network(_load(path, place, name), name)
+    name, options = request.name, request.options
+    place = usable_device(request.device)
+    network = _Network(_load(request.path, place, name), name)
     batches = NetworkBatches(
         network,
         name=name,
         latent_dim=choose_latent_dim(network.latent_dim, options, name),
-        seed=seed,
+        seed=request.seed,
         device=place,
         batch=_choose_batch(network.batches, options.batch, name),
         form=ImageFormat(options, name=name),
@@ -75,8 +61,9 @@ def open_exported(
     return GeneratorSource(name, KIND, batches)
 
 
-def require_exported(path: Path, name: str) -> None:
-    """Raise `UsageError` if `path` is no archive of `torch.export`; nothing in it is loaded."""
+def examine_exported(request: OpenRequest) -> None:
+    """Raise `UsageError` if it is no archive of `torch.export`; nothing in it is loaded."""
+    path, name = request.path, request.name
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.namelist()
@@ -199,7 +186,9 @@ def _choose_batch(lengths: tuple[int, int], wanted: int, name: str) -> int:
     least, most = lengths
     if least <= wanted <= most:
         return wanted
-    if wanted == SourceOptions.batch:  # the default, which nobody asked for
+    if wanted == OPTIONS["batch"].default:  # the default, which nobody asked for
         return least if wanted < least else most
     takes = f"{least}" if least == most else f"{least} to {most}"
-    raise UsageError(f"{name}: was exported for batches of {takes}: --batch {wanted} does not fit")
+    raise UsageError(
+        f"{name}: was exported for batches of {takes}: {named('batch', wanted)} does not fit"
+    )

@@ -19,11 +19,10 @@ from shapeshd.benchmark.sources.labels import Labels
 from shapeshd.benchmark.sources.latents import MAX_DIM, check_samples, normal_latents
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.checks import whole_number
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.errors import ShapesHDError, UsageError, explain, named
 from shapeshd.factors import MAX_IMAGE
 from shapeshd.images.numbered import Closing
 
-_LONGEST = 300  # characters of a foreign message
 _DIMENSIONS = ("latent_dim", "z_dim")
 
 
@@ -227,49 +226,6 @@ def describe_type(value: object) -> str:
     return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
-def explain(error: BaseException) -> str:
-    """Return the type and the message of a foreign error on one line, cut where it is long.
-
-    A TorchScript error carries two tracebacks; its own message is the last line.
-    """
-    text = str(error)
-    kind = type(error).__name__
-    if "Traceback of TorchScript" in text:
-        text = text.strip().splitlines()[-1]
-        kind, _, text = text.partition(": ") if ": " in text else (kind, "", text)
-    text = " ".join(text.split())
-    if len(text) > _LONGEST:
-        text = text[:_LONGEST].rstrip() + " ..."
-    if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
-        text = f"{text or 'out of memory'}: use a smaller --batch"
-    return f"{kind}: {text}" if text else kind
-
-
-def usable_device(text: str) -> torch.device:
-    """Return the device `text`, such as "cpu" or "cuda:1".
-
-    Raises:
-        UsageError: if there is no such device here.
-    """
-    try:
-        device = torch.device(text)
-    except RuntimeError:
-        raise UsageError(f"no such device: {text!r} (cpu, cuda, cuda:0, mps)") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise UsageError(
-            f"device {text}: PyTorch finds {found or 'no'} CUDA device{'s' * (found != 1)} here: "
-            f"use {'another one' if found else '--device cpu'}"
-        )
-    try:
-        torch.zeros(1, device=device).cpu()
-    except Exception as error:
-        raise UsageError(
-            f"device {text}: cannot be used here ({explain(error)}): use --device cpu"
-        ) from None
-    return device
-
-
 def stated_dim(holder: object) -> int | None:
     """Return the attribute `latent_dim` or `z_dim` of `holder` if it is a sensible number."""
     for attribute in _DIMENSIONS:
@@ -288,24 +244,10 @@ def choose_latent_dim(stated: int | None, options: SourceOptions, name: str) -> 
     if options.latent_dim is None:
         if stated is None:
             raise UsageError(
-                f"{name}: does not say how many values a latent has: give --latent-dim"
+                f"{name}: does not say how many values a latent has: give {named('latent_dim')}"
             )
         return stated
-    wanted = whole_number("--latent-dim", options.latent_dim, 1, MAX_DIM)
+    wanted = whole_number(named("latent_dim"), options.latent_dim, 1, MAX_DIM)
     if stated is not None and stated != wanted:
         raise UsageError(f"{name}: takes latents of {stated} values, not of {wanted}")
     return wanted
-
-
-def allow_options(options: SourceOptions, name: str, what: str, *more: str) -> None:
-    """Refuse options that mean nothing to a generator, see `SourceOptions.allow`."""
-    options.allow("range", "layout", "latent_dim", *more, source=name, what=what)
-
-
-def require_trust(trust: bool, name: str, what: str) -> None:
-    """Raise `UsageError` unless the user trusts the code that `name` can run."""
-    if not trust:
-        raise UsageError(
-            f"{name}: {what}, which can do anything that you can do: add --trust if you know "
-            "where it comes from"
-        )

@@ -17,18 +17,16 @@ from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.latents import normal_latents, sample_seeds
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.sources.subprocess.user_function import SEEDS
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.errors import ShapesHDError, UsageError, explain, named
 from shapeshd.factors import check_seed
+from shapeshd.support.device import usable_device
 
 from .generator import (
     GeneratorSource,
-    allow_options,
     check_batch,
     choose_latent_dim,
     describe_type,
-    explain,
     stated_dim,
-    usable_device,
 )
 
 Takes = Literal["latents", "count", "seeds"]
@@ -154,16 +152,18 @@ def open_callable(
     options = options or SourceOptions()
     generator = unwrapped(generator)
     name = name or callable_name(generator)
-    allow_options(options, name, "a function of this process")
+    options.allow("range", "layout", "latent_dim", source=name, what="a function of this process")
     takes = _what_it_takes(generator, name, options)
     latent_dim = None
     if takes == "latents":
         stated = stated_dim(generator)
         if stated is None and options.latent_dim is None:
-            raise UsageError(f"{name}: how many values has a latent? give latent_dim")
+            raise UsageError(f"{name}: how many values has a latent? give {named('latent_dim')}")
         latent_dim = choose_latent_dim(stated, options, name)
     elif options.latent_dim is not None:
-        raise UsageError(f"{name}: takes {_words(takes)}, no latents: leave out latent_dim")
+        raise UsageError(
+            f"{name}: takes {_words(takes)}, no latents: leave out {named('latent_dim')}"
+        )
     batches = CallableBatches(
         generator, takes,
         name=name, latent_dim=latent_dim, seed=seed, device=place_of(generator, device, name),

@@ -15,18 +15,16 @@ import torch
 from torch import Tensor
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
+from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.labels import refuse_labels
-from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
+from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError, explain, named
+from shapeshd.support.device import usable_device
 
 from .external_data import has_external_data
 from .generator import (
     GeneratorSource,
     NetworkBatches,
-    allow_options,
     choose_latent_dim,
-    explain,
-    usable_device,
 )
 from .onnx_labels import FLOATS, LabelInput, describe_entry, fixed_length
 
@@ -35,15 +33,7 @@ KIND = "onnx"
 _SILENT = 4  # onnxruntime prints what it then raises; only the latter is wanted
 
 
-def open_onnx(
-    path: Path,
-    *,
-    seed: int,
-    trust: bool,
-    device: str,
-    options: SourceOptions,
-    name: str,
-) -> GeneratorSource:
+def open_onnx(request: OpenRequest) -> GeneratorSource:
     """Open an ONNX model with an input of latents (n, d) or (n, d, 1, 1) that gives images.
 
     A second input takes class labels: integers (n,) or (n, 1), or one-hot rows (n, classes) of
@@ -55,9 +45,9 @@ def open_onnx(
         MissingPackageError: if onnxruntime is not installed.
         ShapesHDError: if onnxruntime cannot load it.
     """
-    allow_options(options, name, "an ONNX model", "labels", "classes")
-    place = usable_device(device)
-    network = _OnnxNetwork(_load(path, place, name), name)
+    name, options = request.name, request.options
+    place = usable_device(request.device)
+    network = _OnnxNetwork(_load(request.path, place, name), name)
     labels = None
     if network.label_input is None:
         refuse_labels(options, name, "has one input")
@@ -67,7 +57,7 @@ def open_onnx(
         network,
         name=name,
         latent_dim=choose_latent_dim(network.latent_dim, options, name),
-        seed=seed,
+        seed=request.seed,
         device=place,
         batch=network.batch or options.batch,
         form=ImageFormat(options, name=name),
@@ -107,8 +97,6 @@ class _OnnxNetwork:
 
 
 def _load(path: Path, device: torch.device, name: str) -> Any:
-    if not path.is_file():
-        raise UsageError(f"{name}: no such file")
     data = path.read_bytes()
     try:
         external = has_external_data(data)
@@ -143,7 +131,7 @@ def _load(path: Path, device: torch.device, name: str) -> Any:
     if provider not in session.get_providers():  # it then falls back to the CPU
         raise ShapesHDError(
             f"{name}: onnxruntime cannot use {device} (its {provider} did not start): use "
-            "--device cpu"
+            f"{named('device', 'cpu')}"
         )
     return session
 
@@ -154,8 +142,8 @@ def _provider(onnxruntime: Any, device: torch.device, name: str) -> tuple[str, d
     if device.type == "cuda" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
         return "CUDAExecutionProvider", {"device_id": device.index or 0}
     raise UsageError(
-        f"{name}: the onnxruntime that is installed cannot use {device}: use --device cpu, or for "
-        "a GPU install onnxruntime-gpu in its place"
+        f"{name}: the onnxruntime that is installed cannot use {device}: use "
+        f"{named('device', 'cpu')}, or for a GPU install onnxruntime-gpu in its place"
     )
 
 

@@ -7,10 +7,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from shapeshd.benchmark.sources.label_text import LabelForm
 from shapeshd.benchmark.sources.labels import Labels, choose_labels
-from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.errors import UsageError
+from shapeshd.benchmark.sources.options import LabelForm, SourceOptions
+from shapeshd.errors import UsageError, named
 
 FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 _WHOLE = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
@@ -56,7 +55,7 @@ class LabelInput:
         if not self._clear and options.labels is None and options.classes is None:
             raise UsageError(
                 f"{source}: has a second input {self._shown}: if that takes class labels, give "
-                "--labels uniform; it is not known otherwise"
+                f"{named('labels', 'uniform')}; it is not known otherwise"
             )
         return choose_labels(self._classes, source, options, self._form)
 

@@ -10,34 +10,24 @@ from typing import Any
 import torch
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
+from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.labels import Labels, choose_labels, refuse_labels, stated_classes
 from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.errors import ShapesHDError, UsageError, explain, named
+from shapeshd.support.device import usable_device
 
 from .generator import (
     GeneratorSource,
     NetworkBatches,
-    allow_options,
     choose_latent_dim,
-    explain,
-    require_trust,
     stated_dim,
-    usable_device,
 )
 
 KIND = "torchscript"
 INSTEAD = "write a Python file with a function that loads it (SOURCE file.py:function)"
 
 
-def open_torchscript(
-    path: Path,
-    *,
-    seed: int,
-    trust: bool,
-    device: str,
-    options: SourceOptions,
-    name: str,
-) -> GeneratorSource:
+def open_torchscript(request: OpenRequest) -> GeneratorSource:
     """Open a TorchScript module that maps latents (n, latent_dim) to images.
 
     The latent dimension is the module's attribute `latent_dim` or `z_dim` (which scripting
@@ -46,20 +36,18 @@ def open_torchscript(
     only where the options speak of labels.
 
     Raises:
-        UsageError: if it is no TorchScript, is not trusted, or does not fit the options.
+        UsageError: if it does not fit the options.
         ShapesHDError: if it cannot be loaded.
     """
-    require_torchscript(path, name)
-    require_trust(trust, name, "a TorchScript file holds code that runs when it is used")
-    allow_options(options, name, "a TorchScript file", "labels", "classes", "label_form")
-    place = usable_device(device)
-    module = _load(path, place, name)
+    name, options = request.name, request.options
+    place = usable_device(request.device)
+    module = _load(request.path, place, name)
     module.eval()
     network = NetworkBatches(
         module,
         name=name,
         latent_dim=choose_latent_dim(stated_dim(module), options, name),
-        seed=seed,
+        seed=request.seed,
         device=place,
         batch=options.batch,
         form=ImageFormat(options, name=name),
@@ -78,7 +66,7 @@ def _labels(module: Any, options: SourceOptions, name: str) -> Labels | None:
     if options.label_form is None:
         raise UsageError(
             f"{name}: takes a second argument, {arguments[1].name}: if that is a class label, give "
-            "--label-form onehot (float32 of n x classes) or index (int64 of n)"
+            f"{named('label_form')}: onehot (float32 of n x classes) or index (int64 of n)"
         )
     return choose_labels(stated_classes(module), name, options, options.label_form)
 
@@ -93,10 +81,9 @@ def is_torchscript(path: Path) -> bool:
     return "constants.pkl" in entries and any(entry.startswith("code/") for entry in entries)
 
 
-def require_torchscript(path: Path, name: str) -> None:
-    """Raise `UsageError` if `path` is no TorchScript archive, saying what it seems to be."""
-    if not path.is_file():
-        raise UsageError(f"{name}: no such file")
+def examine_torchscript(request: OpenRequest) -> None:
+    """Raise `UsageError` if it is no TorchScript archive, saying what it seems to be."""
+    path, name = request.path, request.name
     if is_torchscript(path):
         return
     if not zipfile.is_zipfile(path):

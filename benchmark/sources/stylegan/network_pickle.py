@@ -30,18 +30,16 @@ from typing import Any
 import torch
 from torch import nn
 
+from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.labels import choose_labels, refuse_labels
 from shapeshd.benchmark.sources.networks.checkpoint import network_source, require_known_form
-from shapeshd.benchmark.sources.networks.generator import (
-    GeneratorSource,
-    allow_options,
-    usable_device,
-)
-from shapeshd.benchmark.sources.options import ENTRY_HINT, SourceOptions
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.benchmark.sources.networks.generator import GeneratorSource
+from shapeshd.benchmark.sources.options import ENTRY_HINT
+from shapeshd.errors import ShapesHDError, UsageError, named
 from shapeshd.models.networks.checkpoints import ClampedGenerator
 from shapeshd.models.networks.generator import Generator, GeneratorConfig
 from shapeshd.support.checkpoint import load_weights
+from shapeshd.support.device import usable_device
 
 from .labels import LabelledNetwork
 from .layout import Layout, LayoutError, SavedModule, find_layout
@@ -52,51 +50,32 @@ KIND = "network-pickle"
 MAX_BYTES = 4 * 2**30
 """The largest file that is read; StyleGAN2's largest networks take 0.4 GB."""
 
-_CODE_HINT = (
-    "if you know where it comes from, give its authors' code: --trust --code-dir REPOSITORY"
-)
 _TENSORFLOW = "dnnlib.tflib"
 
 
-def open_network_pickle(
-    path: Path,
-    *,
-    seed: int,
-    trust: bool,
-    device: str,
-    options: SourceOptions,
-    name: str,
-) -> GeneratorSource:
+def open_network_pickle(request: OpenRequest) -> GeneratorSource:
     """Open a network pickle of StyleGAN2(-ADA); its images are in [-1, 1] by definition.
 
-    Nothing in it can run code, so `trust` is not asked for; but with ``options.code_dir`` any
-    network pickle is loaded by its authors' code, see `network_process`.
+    Nothing in it can run code, so trust is not asked for. With ``options.code_dir`` any network
+    pickle is loaded by its authors' code instead, see `network_process`.
 
     Raises:
         UsageError: if it is another pickle, a network that our generator cannot express, or
             does not fit the options.
         ShapesHDError: if it is damaged.
     """
-    if options.code_dir is not None:
-        from shapeshd.benchmark.sources.subprocess.network_process import open_network_process
-
-        return open_network_process(
-            path, seed=seed, trust=trust, device=device, options=options, name=name
-        )
-    allow_options(options, name, "a network pickle", "labels", "classes")
-    require_known_form(options, name, "a StyleGAN2 network's")
-    place = usable_device(device)
-    network, facts = load_network(path, name)
+    name, options = request.name, request.options
+    require_known_form(request, "a StyleGAN2 network's")
+    place = usable_device(request.device)
+    network, facts = load_network(request.path, name)
     if not facts["classes"]:
         refuse_labels(options, name, "is a network without classes")
     labels = choose_labels(facts["classes"], name, options, "onehot") if facts["classes"] else None
     return network_source(
         network.to(place).eval(),
         facts["latent_dim"],
-        name=name,
-        seed=seed,
-        device=place,
-        options=options,
+        request,
+        place,
         kind=KIND,
         facts=facts,
         labels=labels,
@@ -134,7 +113,7 @@ def load_network(path: Path, name: str) -> tuple[nn.Module, dict[str, Any]]:
         layout = find_layout(module)
         return build_network(layout, len(data), name), _facts(layout, module)
     except LayoutError as error:
-        raise UsageError(f"{name}: {error}: {_CODE_HINT}") from None
+        raise UsageError(f"{name}: {error}: {_code_hint()}") from None
     except ForbiddenNameError as error:
         if error.full_name.startswith(_TENSORFLOW):
             raise UsageError(
@@ -143,12 +122,19 @@ def load_network(path: Path, name: str) -> tuple[nn.Module, dict[str, Any]]:
             ) from None
         raise UsageError(
             f"{name}: is a pickle, but it {error}, which no StyleGAN2 network needs; it could run "
-            f"any code, so nothing of it was loaded: {_CODE_HINT}"
+            f"any code, so nothing of it was loaded: {_code_hint()}"
         ) from None
     except PickleError as error:
         raise ShapesHDError(
-            f"{name}: is a pickle, but it {error}: {ENTRY_HINT} with --trust"
+            f"{name}: is a pickle, but it {error}: {ENTRY_HINT} with {named('trust')}"
         ) from None
+
+
+def _code_hint() -> str:
+    return (
+        f"if you know where it comes from, give {named('trust')}, and its authors' code as "
+        f"{named('code_dir')}"
+    )
 
 
 def _persistent(meta: object) -> SavedModule:
@@ -181,7 +167,7 @@ def _find_generator(data: bytes, name: str) -> SavedModule:
     if not isinstance(module, SavedModule):
         raise UsageError(
             f"{name}: is a pickle, but no network pickle of NVlabs (a dictionary with a generator "
-            f"G_ema): {ENTRY_HINT} with --trust"
+            f"G_ema): {ENTRY_HINT} with {named('trust')}"
         )
     return module
 

@@ -26,8 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.benchmark.sources.kind import OpenRequest
+from shapeshd.errors import ShapesHDError, UsageError, named, names_are_options
 
 SLOTS = 2
 """Batches that the process is asked for ahead; each has its place in the shared memory."""
@@ -71,34 +71,32 @@ class ChildBatches:
 
     Args:
         code: what is loaded there.
-        name: what the user called it, for messages.
-        seed: of the latents, or of the samples' seeds.
-        device: where the latents are put.
-        options: `batch` and `timeout` are used here, the rest there.
+        request: its name, seed (of the latents, or of the samples' seeds), device and options;
+            `batch` and `timeout` are used here, the rest there.
 
     Raises:
         UsageError: if the code cannot be used as it is.
         ShapesHDError: if it raises, exits, crashes or hangs while it loads.
     """
 
-    def __init__(
-        self, code: Code, name: str, seed: int, device: str, options: SourceOptions
-    ) -> None:
-        self.batch = options.batch
-        self._name = name
-        self._timeout = options.timeout
-        self._said: dict[str, Any] = {"seed": seed, "batch": options.batch, "device": device}
+    def __init__(self, code: Code, request: OpenRequest) -> None:
+        self.batch = request.options.batch
+        self._name = request.name
+        self._timeout = request.options.timeout
+        self._said: dict[str, Any] = {
+            "seed": request.seed,
+            "batch": self.batch,
+            "device": request.device,
+        }
         self._form: dict[str, Any] = {}
         self._memory = _shared_memory()
         self._slots: Tensor | None = None
         self._asked: deque[int] = deque()
         order = {
             "code": asdict(code),
-            "name": name,
+            "request": asdict(request),
             "memory": self._memory,
-            "seed": seed,
-            "device": device,
-            "options": asdict(options),
+            "names_are_options": names_are_options(),
         }
         self._child = _Child(order, self._memory)
         self._finalizer = weakref.finalize(self, _end, self._child, self._memory)
@@ -151,7 +149,7 @@ class ChildBatches:
             self._finalizer()
             raise ShapesHDError(
                 f"{self._name}: gave nothing within {self._timeout:g} s while {doing}, and was "
-                "ended: raise --timeout if it needs longer"
+                f"ended: raise {named('timeout')} if it needs longer"
             ) from None
         if reply is None:
             status = self._child.wait()

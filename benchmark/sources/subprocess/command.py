@@ -28,10 +28,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.latents import check_samples
-from shapeshd.benchmark.sources.networks.generator import require_trust
 from shapeshd.benchmark.sources.options import SourceOptions, parse_frame_size
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.errors import ShapesHDError, UsageError, named
 from shapeshd.factors import MAX_IMAGE, check_seed
 from shapeshd.images.numbered import Closing
 
@@ -44,46 +44,36 @@ _LIKE_ONE = re.compile(r"(?<!\$)\{[A-Za-z]+\}")  # ${NAME} is a shell's
 _MOST_APART = 1.0  # mean difference, levels: a network's rounding may depend on its batch
 
 
-def open_command(
-    text: str,
-    *,
-    seed: int,
-    trust: bool,
-    device: str,
-    options: SourceOptions,
-    name: str,
-) -> CommandSource:
-    """Open a command; it is started when images are asked for.
-
-    Args:
-        text: the command, as it would be given to a shell.
-        seed: that the command is told.
-        trust: whether it may run at all.
-        device: that the command is told.
-        options: `frame_size` must be given; batch and timeout mean something.
-        name: what the user called it.
+def open_command(request: OpenRequest) -> CommandSource:
+    """Open a command, which is told the seed and the device; it starts when images are asked for.
 
     Raises:
-        UsageError: if there is no such program, it is not trusted, or an option does not fit.
+        UsageError: if there is no such program, or its images' size is not said.
     """
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        raise UsageError(f"{name}: cannot be split into words ({str(error).lower()})") from None
-    if not words or "\0" in text:
-        raise UsageError(f"{name}: no command; give cmd: and a program with its arguments")
-    require_trust(trust, name, "a command is a program that runs here")
-    options.allow("frame_size", "timeout", source=name, what="a command")
+    name, options, words = request.name, request.options, split_command(request)
     if options.frame_size is None:
         raise UsageError(
-            f"{name}: give --frame-size WIDTHxHEIGHT, the size of its images in pixels"
+            f"{name}: give {named('frame_size')} WIDTHxHEIGHT, the size of its images in pixels"
         )
-    check_seed(seed)
+    check_seed(request.seed)
     _refuse_mistyped(words, name)
     program = shutil.which(words[0])
     if program is None:
         raise UsageError(f"{name}: there is no program {words[0]!r} that could be started")
-    return CommandSource([program, *words[1:]], name, seed, device, options)
+    return CommandSource([program, *words[1:]], name, request.seed, request.device, options)
+
+
+def split_command(request: OpenRequest) -> list[str]:
+    """Return the words of the command, split as a shell would; `UsageError` if it cannot be."""
+    try:
+        words = shlex.split(request.text)
+    except ValueError as error:
+        raise UsageError(
+            f"{request.name}: cannot be split into words ({str(error).lower()})"
+        ) from None
+    if not words or "\0" in request.text:
+        raise UsageError(f"{request.name}: no command; give cmd: and a program with its arguments")
+    return words
 
 
 def _refuse_mistyped(words: list[str], name: str) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.errors import ShapesHDError, UsageError, named
 
 from . import command_guard
 from .code_process import describe_end
@@ -137,8 +137,8 @@ class CommandRun:
         surplus = self._some(memoryview(bytearray(_READ)), latest)
         if surplus:
             raise self._failure(
-                f"wrote more than the {self._wanted()} that it was asked for: check --frame-size, "
-                "and that it prints to stderr alone"
+                f"wrote more than the {self._wanted()} that it was asked for: check "
+                f"{named('frame_size')}, and that it prints to stderr alone"
             )
         status = self._exit_status(self._timeout)
         if status is None:
@@ -197,7 +197,7 @@ class CommandRun:
             return self._failure(what)
         return self._failure(
             f"gave no whole image within {self._timeout:g} s, waiting for sample {self.next:,}, "
-            "and was ended: raise --timeout if it needs longer"
+            f"and was ended: raise {named('timeout')} if it needs longer"
         )
 
     def _short(self, part: int) -> ShapesHDError:
@@ -207,10 +207,8 @@ class CommandRun:
         written = f"{self.next - self._start:,} of {self._wanted()}"
         if part:
             written += f" and {part:,} bytes of another one"
-        hint = (
-            "" if status else ": check --frame-size, and that it writes as many as it is asked for"
-        )
-        return self._failure(f"{what} after {written}{hint}")
+        hint = f": check {named('frame_size')}, and that it writes as many as it is asked for"
+        return self._failure(f"{what} after {written}{'' if status else hint}")
 
     def _wanted(self) -> str:
         height, width = self._shape

@@ -28,7 +28,7 @@ from shapeshd.benchmark.sources.networks.generator import (
     stated_dim,
 )
 from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, named
 
 from .user_function import UserError, UserFunction, describe_failure
 
@@ -101,7 +101,7 @@ def _unpickle(path: Path, repository: str) -> Any:
             return _Unpickler(file).load()
     except ModuleNotFoundError as error:
         raise UserError(
-            f"needs the module {error.name}, which is neither in --code-dir {folder} nor "
+            f"needs the module {error.name}, which is neither in {named('code_dir', folder)} nor "
             "installed: is that the repository whose code wrote it?"
         ) from error
     except BaseException as error:
@@ -149,4 +149,4 @@ def _compile_nothing() -> None:
 
 
 def _refuse_to_compile(*_: Any, **__: Any) -> None:
-    raise RuntimeError("it would compile an extension, which is not done for --device cpu")
+    raise RuntimeError("it would compile an extension, which is not done for the device cpu")

@@ -10,56 +10,37 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shapeshd.benchmark.sources.networks.generator import (
-    GeneratorSource,
-    allow_options,
-    require_trust,
-    usable_device,
-)
-from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.benchmark.sources.kind import OpenRequest
+from shapeshd.benchmark.sources.networks.generator import GeneratorSource
 from shapeshd.errors import UsageError
 from shapeshd.factors import check_seed
+from shapeshd.support.device import usable_device
 
 from .code_process import ChildBatches, Code
 
 KIND = "python"
 
 
-def open_python_entry(
-    text: str,
-    *,
-    seed: int,
-    trust: bool,
-    device: str,
-    options: SourceOptions,
-    name: str,
-) -> GeneratorSource:
+def open_python_entry(request: OpenRequest) -> GeneratorSource:
     """Open a Python entry in a process of its own.
 
-    Args:
-        text: ``path/file.py:function`` or ``package.module:function``; dots in the function's
-            name lead to attributes.
-        seed: of the latents, or of the samples' seeds.
-        trust: whether the user's code may run at all.
-        device: where the latents are put, and an nn.Module is moved.
-        options: range, layout, batch, latent_dim, labels, classes and timeout mean something.
-        name: what the user called it.
+    Dots in the function's name lead to attributes. The seed is that of the latents, or of the
+    samples' seeds; an nn.Module is moved to the device.
 
     Raises:
-        UsageError: if there is no such function, it is not trusted, or of another form.
+        UsageError: if there is no such function, or it is of another form.
         ShapesHDError: if its code raises, exits, crashes or hangs while it loads.
     """
-    target, attribute = split_entry(text, name)
-    require_trust(trust, name, "a Python file is code that runs here")
-    allow_options(options, name, "a Python function", "timeout", "labels", "classes")
-    check_seed(seed)
-    usable_device(device)  # told here, before a process starts
+    target, attribute = examine_entry(request)
+    check_seed(request.seed)
+    usable_device(request.device)  # told here, before a process starts
     code = Code("function", target, attribute, _first_on_path(target))
-    return GeneratorSource(name, KIND, ChildBatches(code, name, seed, device, options))
+    return GeneratorSource(request.name, KIND, ChildBatches(code, request))
 
 
-def split_entry(text: str, name: str) -> tuple[str, str]:
-    """Return (absolute path or module, function); raise `UsageError` if `text` is no entry."""
+def examine_entry(request: OpenRequest) -> tuple[str, str]:
+    """Return (absolute path or module, function); raise `UsageError` if the text is no entry."""
+    text, name = request.text, request.name
     target, _, attribute = text.rpartition(":")
     if not target or not all(part.isidentifier() for part in attribute.split(".")):
         raise UsageError(

@@ -24,9 +24,10 @@ import numpy as np
 import torch
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
-from shapeshd.benchmark.sources.networks.generator import usable_device
+from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.errors import ShapesHDError, UsageError, names_as_options
+from shapeshd.support.device import usable_device
 
 from .code_process import SLOTS, Code
 from .network_code import load_network
@@ -45,8 +46,8 @@ def main(text: str) -> None:
     """Serve one entry until the parent wants no more.
 
     Args:
-        text: JSON: `code` (see `Code`), `name`, `requests`, `replies` and `memory` (file
-            descriptors), `seed`, `device`, `options`.
+        text: JSON: `code` (see `Code`), `request` (see `OpenRequest`), `requests`, `replies` and
+            `memory` (file descriptors), `names_are_options`.
     """
     order = json.loads(text)
     pipes = _Pipes(order["requests"], order["replies"], order["memory"])
@@ -54,14 +55,20 @@ def main(text: str) -> None:
     sys.path[:0] = code.paths
     sys.argv = [code.place]  # a file that reads its arguments finds none
     try:
-        worker = _Worker(order, code)
-        pipes.send({"ready": worker.describe()})
-        for request in pipes.requests():
-            pipes.send(worker.make(request["number"], request["slot"]))
+        with names_as_options(order["names_are_options"]):
+            _serve(pipes, code, order)
     except UserError as error:
-        pipes.send(_failure(f"{order['name']} {error}", error, usage=False))
+        pipes.send(_failure(f"{order['request']['name']} {error}", error, usage=False))
     except ShapesHDError as error:
         pipes.send(_failure(str(error), error, usage=isinstance(error, UsageError)))
+
+
+def _serve(pipes: _Pipes, code: Code, order: dict[str, Any]) -> None:
+    options = SourceOptions(**order["request"].pop("options"))
+    worker = _Worker(OpenRequest(options=options, **order["request"]), code, order["memory"])
+    pipes.send({"ready": worker.describe()})
+    for request in pipes.requests():
+        pipes.send(worker.make(request["number"], request["slot"]))
 
 
 class _Pipes:
@@ -99,15 +106,13 @@ class _Pipes:
 class _Worker:
     """The user's function with the memory that its images go to."""
 
-    def __init__(self, order: dict[str, Any], code: Code) -> None:
-        options = SourceOptions(**order["options"])
-        self._name: str = order["name"]
-        self._seed: int = order["seed"]
-        self._batch = options.batch
-        self._device = usable_device(order["device"])
+    def __init__(self, request: OpenRequest, code: Code, memory: int) -> None:
+        options = request.options
+        self._name, self._seed, self._batch = request.name, request.seed, options.batch
+        self._device = usable_device(request.device)
         self._form = ImageFormat(options, name=self._name)
         self._learned = False
-        self._memory: int = order["memory"]
+        self._memory = memory
         self._slots: np.ndarray[Any, np.dtype[np.uint8]] | None = None
         load = _LOADERS[code.loader]
         self._function: UserFunction = load(

@@ -25,11 +25,10 @@ from shapeshd.benchmark.sources.networks.generator import (
     check_batch,
     choose_latent_dim,
     describe_type,
-    explain,
     stated_dim,
 )
 from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, explain, named
 
 SEEDS = "seeds"
 _EXPECTED = (
@@ -111,14 +110,14 @@ def load_function(
     if isinstance(found, nn.Module):
         found.eval().to(device)
     if takes_seeds and options.latent_dim is not None:
-        raise UsageError(f"{name}: takes seeds, no latents: leave --latent-dim away")
+        raise UsageError(f"{name}: takes seeds, no latents: leave {named('latent_dim')} away")
     latent_dim = None
     if not takes_seeds:
         stated = stated_dim(found) or stated_dim(module)
         if stated is None and options.latent_dim is None:
             raise UsageError(
-                f"{name}: how many values has a latent? give --latent-dim, or set latent_dim in "
-                f"the file"
+                f"{name}: how many values has a latent? give {named('latent_dim')}, or set "
+                "latent_dim in the file"
             )
         latent_dim = choose_latent_dim(stated, options, name)
     labels = None

@@ -11,7 +11,7 @@ import torch
 from shapeshd.benchmark.recognizer.evaluate import accuracy
 from shapeshd.benchmark.recognizer.recognizer import SHIPPED, find_recognizer, load_recognizer
 from shapeshd.benchmark.scoring.score import score_source
-from shapeshd.benchmark.sources.registry import open_source
+from shapeshd.benchmark.sources import open_source
 from shapeshd.factors import NUM_BINS, joint_bins, uniform_factors
 from shapeshd.raytracer.tracer import trace_images
 from shapeshd.render.povray import render_images

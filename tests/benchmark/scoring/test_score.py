@@ -17,7 +17,7 @@ from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings, choose_samples
 from shapeshd.benchmark.scoring.tally import Tally
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
+from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.decomposition import decompose
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError

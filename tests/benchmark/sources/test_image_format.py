@@ -178,7 +178,7 @@ def test_what_is_inferred(values, range):
 def test_what_is_ambiguous(values):
     batch = np.full((2, 3, 40, 40), sum(values) / 2)
     batch[0, 0, 0, :2] = values
-    with pytest.raises(UsageError, match="do not tell their range: give --range unit"):
+    with pytest.raises(UsageError, match="do not tell their range: give range: unit"):
         form()(batch)
     form(range="unit" if max(values) <= 1 else "uint8")(batch)  # saying it settles it
 
@@ -213,7 +213,7 @@ REFUSALS = {
     "one image": ([noise()[0]], "one image"),
     "flat": ([np.zeros((4, 192), np.uint8)], r"\(4, 192\), not \(n, 3, H, W\) or \(n, H, W, 3\)"),
     "none": ([noise()[:0]], "holds no images"),
-    "layout": ([noise(4, 8, 3)], "give --layout nchw or --layout nhwc"),
+    "layout": ([noise(4, 8, 3)], "give layout='nchw' or layout='nhwc'"),
     "bool": ([noise() > 100], r"truth values \(bool\)"),
     "bool tensor": ([torch.zeros(2, 3, 8, 8, dtype=torch.bool)], r"truth values \(bool\)"),
     "complex": ([noise() + 1j], "complex numbers"),
@@ -224,11 +224,11 @@ REFUSALS = {
     "16 bits": ([noise().astype(np.uint16) * 257], r"uint16 from \d+ to 65\d+, not 0 to 255"),
     "negative": ([noise().astype(np.int16) - 128], "int16 from -128 to 127, not 0 to 255"),
     "zeros and ones": ([noise().astype(np.int64) // 128], "int64 of 0 and 1 alone"),
-    "too bright": ([BYTES * 257], "far outside: give --range"),
+    "too bright": ([BYTES * 257], "far outside: give range"),
     "no range": ([SYMMETRIC * 5], "fit no range"),
     "later symmetric": ([UNIT, SYMMETRIC], r"range \[0, 1\] of the first batch, \d+% of them lie"),
     "later unit": ([BYTES, UNIT], "range 0 to 255 of the first batch, they would be black"),
-    "later bytes": ([UNIT, BYTES], "far outside: give --range"),
+    "later bytes": ([UNIT, BYTES], "far outside: give range"),
     "other size": ([UNIT, UNIT[:, :, :4]], "images of 10x8 and then of 10x4"),
     "other type": ([UNIT, noise()], "images of float64 and then of uint8"),
     "other layout": ([noise(), noise().transpose(0, 2, 3, 1)], r"\(4, 8, 10, 3\), not \(n, 3, H"),

@@ -18,10 +18,10 @@ from onnx import TensorProto, helper
 from scipy import stats
 from torch import Tensor
 
-from shapeshd.benchmark.sources.label_text import parse_labels
+from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.sources.labels import choose_labels, stated_classes
 from shapeshd.benchmark.sources.latents import normal_latents, sample_choices, sample_seeds
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
+from shapeshd.benchmark.sources.options import parse_labels
 from shapeshd.benchmark.sources.subprocess import code_process
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.models.networks.generator import Generator
@@ -104,17 +104,17 @@ def test_texts_of_labels(text: str, ranges: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"labels": ""}, "--labels must be uniform, 3, 3,5,9 or 0-9, not ''"),
-        ({"labels": "all"}, "--labels must be uniform"),
-        ({"labels": "-1"}, "--labels must be uniform"),
-        ({"labels": "1,,2"}, "--labels must be uniform"),
-        ({"labels": "1.5"}, "--labels must be uniform"),
-        ({"labels": "٣"}, "--labels must be uniform"),
-        ({"labels": "9-0"}, "--labels: the range 9-0 ends before it begins"),
-        ({"labels": "3,1-5"}, "--labels: names the class 3 twice"),
-        ({"labels": "0-99999999999"}, "--labels must be uniform"),
-        ({"classes": 0}, "--classes must be at least 1, not 0"),
-        ({"label_form": "both"}, "--label-form must be onehot or index, not 'both'"),
+        ({"labels": ""}, "labels must be uniform, 3, 3,5,9 or 0-9, not ''"),
+        ({"labels": "all"}, "labels must be uniform"),
+        ({"labels": "-1"}, "labels must be uniform"),
+        ({"labels": "1,,2"}, "labels must be uniform"),
+        ({"labels": "1.5"}, "labels must be uniform"),
+        ({"labels": "٣"}, "labels must be uniform"),
+        ({"labels": "9-0"}, "labels: the range 9-0 ends before it begins"),
+        ({"labels": "3,1-5"}, "labels: names the class 3 twice"),
+        ({"labels": "0-99999999999"}, "labels must be uniform"),
+        ({"classes": 0}, "classes must be at least 1, not 0"),
+        ({"label_form": "both"}, "label_form must be one of onehot, index"),
     ],
 )
 def test_impossible_labels(options: dict[str, Any], message: str) -> None:
@@ -126,11 +126,11 @@ def test_impossible_labels(options: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("stated", "options", "message"),
     [
-        (None, {}, "does not say how many classes there are: give --classes"),
-        (None, {"labels": "3"}, "does not say how many classes there are: give --classes"),
-        (10, {"classes": 9}, "has 10 classes, not 9: leave out --classes"),
-        (10, {"labels": "0-10"}, "has 10 classes, numbered 0 to 9: --labels 0-10 goes beyond"),
-        (None, {"classes": 2**20 + 1}, "--classes must be between 1 and 1048576"),
+        (None, {}, "does not say how many classes there are: give classes"),
+        (None, {"labels": "3"}, "does not say how many classes there are: give classes"),
+        (10, {"classes": 9}, "has 10 classes, not 9: leave out classes"),
+        (10, {"labels": "0-10"}, "has 10 classes, numbered 0 to 9: labels='0-10' goes beyond"),
+        (None, {"classes": 2**20 + 1}, "classes must be between 1 and 1048576"),
         (3, {"labels": "0-999999999"}, "goes beyond"),
     ],
 )
@@ -223,7 +223,7 @@ def test_torchscript_with_one_hot_labels() -> None:
     script(Coloured())
     check(opened("g.pt", label_form="onehot"), [0, 1, 2], "uniform")
     check(opened("g.pt", label_form="onehot", labels="2,0"), [2, 0], "2,0")
-    with pytest.raises(UsageError, match=r"^g\.pt: takes a second argument, c: .* --label-form"):
+    with pytest.raises(UsageError, match=r"^g\.pt: takes a second argument, c: .* label_form"):
         opened("g.pt")
     with pytest.raises(UsageError, match=r"^g\.pt: has 3 classes, not 4"):
         opened("g.pt", label_form="onehot", classes=4)
@@ -238,7 +238,7 @@ def test_torchscript_that_is_silent() -> None:
     script(module)
     given = {"label_form": "onehot", "latent_dim": DIM}
     check(opened("g.pt", classes=CLASSES, **given), [0, 1, 2], "uniform")
-    with pytest.raises(UsageError, match="give --classes"):
+    with pytest.raises(UsageError, match="give classes"):
         opened("g.pt", **given)
 
 
@@ -333,10 +333,10 @@ def test_onnx_with_labels(model: dict[str, Any], options: dict[str, Any]) -> Non
     ("model", "options", "message"),
     [
         ({"name": "noise"}, {}, "has a second input noise tensor(float) (n, 3): if that takes cl"),
-        ({"kind": TensorProto.INT64, "shape": ("n",)}, {}, "how many classes there are: give --cl"),
+        ({"kind": TensorProto.INT64, "shape": ("n",)}, {}, "how many classes there are: give cl"),
         ({}, {"classes": 4}, "has 3 classes, not 4"),
-        ({}, {"labels": "3"}, "--labels 3 goes beyond"),
-        ({}, {"label_form": "index"}, "leave out --label-form"),
+        ({}, {"labels": "3"}, "labels='3' goes beyond"),
+        ({}, {"label_form": "index"}, "leave out label_form"),
         ({"shape": ("n",)}, {}, "its second input c tensor(float) (n) takes no class labels"),
         ({"kind": TensorProto.BOOL}, {}, "its second input c tensor(bool) (n, 3) takes no class"),
     ],
@@ -406,11 +406,11 @@ def test_python_function_of_seeds_and_labels() -> None:
 @pytest.mark.parametrize(
     ("function", "options", "message"),
     [
-        ("of_latents", {"labels": "3"}, "has 3 classes, numbered 0 to 2: --labels 3 goes beyond"),
+        ("of_latents", {"labels": "3"}, "has 3 classes, numbered 0 to 2: labels='3' goes beyond"),
         ("of_latents", {"classes": 5}, "has 3 classes, not 5"),
         ("alone", {"labels": "1"}, "is a function of one argument, with no place for class lab"),
-        ("of_latents", {"label_form": "onehot"}, "leave out --label-form"),
-        ("of_latents", {"code_dir": "."}, "needs no code of its authors: leave out --code-dir"),
+        ("of_latents", {"label_form": "onehot"}, "leave out label_form"),
+        ("of_latents", {"code_dir": "."}, "needs no code of its authors: leave out code_dir"),
     ],
 )
 def test_python_functions_refuse(function: str, options: dict[str, Any], message: str) -> None:
@@ -423,7 +423,7 @@ def test_python_functions_refuse(function: str, options: dict[str, Any], message
 def test_python_function_that_is_silent() -> None:
     Path("gen.py").write_text(textwrap.dedent(PYTHON).replace("num_classes = 3", ""))
     check(opened("gen.py:of_latents", classes=CLASSES), [0, 1, 2], "uniform")
-    with pytest.raises(UsageError, match="give --classes"):
+    with pytest.raises(UsageError, match="give classes"):
         opened("gen.py:of_latents")
 
 

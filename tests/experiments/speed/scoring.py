@@ -34,7 +34,7 @@ from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
+from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.statistics.histogram import min_samples
 from shapeshd.factors import NUM_BINS, joint_bins
 from shapeshd.models import Generator, GeneratorConfig, load_generator, save_generator

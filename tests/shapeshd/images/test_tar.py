@@ -21,7 +21,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
+from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.dataset.export import export_dataset
 from shapeshd.dataset.shapes_hd import ShapesHD
 from shapeshd.errors import ShapesHDError, UsageError
@@ -177,7 +177,7 @@ def test_the_field_of_a_sample_with_two_images(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"images of the sample '0', mask.png and rgb.png: give"):
         open_source(str(path))
     check(path, key="rgb.png")
-    with pytest.raises(UsageError, match=r"no image of the field 'depth.png' \(--key\)"):
+    with pytest.raises(UsageError, match=r"no image of the field 'depth.png' \(key\)"):
         open_source(str(path), options=SourceOptions(key="depth.png"))
 
 
@@ -377,7 +377,7 @@ def test_bad_images_in_a_good_archive(bad: bytes, message: str, tmp_path: Path) 
 
 def test_options_that_mean_nothing(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", images())
-    with pytest.raises(UsageError, match="takes no latents: leave out --latent-dim"):
+    with pytest.raises(UsageError, match="takes no latents: leave out latent_dim"):
         open_source(str(path), options=SourceOptions(latent_dim=3))
 
 

@@ -21,11 +21,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
+from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.dataset.export import export_dataset
 from shapeshd.dataset.shapes_hd import ShapesHD
 from shapeshd.errors import ShapesHDError, UsageError
-from shapeshd.images.numbered import natural_key
+from shapeshd.images.names import natural_key
 from tests.support.noise_dataset import noise_images, write_3dshapes_file, write_noise_dataset
 
 COUNT, SIZE = 23, 16
@@ -282,7 +282,7 @@ def test_memory_does_not_grow_with_the_number_of_images(tmp_path):
     as_npy(tmp_path / "x.npy", flat)
     program = """
 import resource, sys
-from shapeshd.benchmark.sources.registry import open_source
+from shapeshd.benchmark.sources import open_source
 before = None
 for path in sys.argv[1:]:
     with open_source(path) as source:
@@ -507,7 +507,7 @@ BAD = {
     "text npy": (lambda tmp: as_npy(tmp / "x.npy", np.array(["a"])), r"holds <U1 \(1,\), not"),
     "zeros npy": (
         lambda tmp: as_npy(tmp / "x.npy", np.zeros((5, 3, 8, 8))),
-        "values from 0 to 0 do not tell their range: give --range unit",
+        "values from 0 to 0 do not tell their range: give range: unit",
     ),
     "one image npy": (lambda tmp: as_npy(tmp / "x.npy", IMAGES[0]), "one image?"),
     "no image npy": (lambda tmp: as_npy(tmp / "x.npy", IMAGES[:0]), "holds no images"),
@@ -520,7 +520,7 @@ BAD = {
     ),
     "two arrays": (
         lambda tmp: write_npz(tmp / "x.npz", a=IMAGES, b=IMAGES),
-        "holds several arrays of images: give --key a or --key b",
+        "holds several arrays of images: give key='a' or key='b'",
     ),
     "fortran npz": (
         lambda tmp: write_npz(tmp / "x.npz", True, a=np.asfortranarray(IMAGES)),
@@ -533,7 +533,7 @@ BAD = {
     ),
     "hdf5 of two": (
         lambda tmp: write_hdf5(tmp / "x.h5", a=IMAGES, g__b=IMAGES),
-        "give --key a or --key g/b",
+        "give key='a' or key='g/b'",
     ),
     "hdf5 without": (lambda tmp: write_hdf5(tmp / "x.h5", a=np.zeros(3)), "holds float64"),
     "empty hdf5": (lambda tmp: write_hdf5(tmp / "x.h5"), "x.h5: holds no array"),
@@ -555,10 +555,10 @@ def test_bad_input_gives_one_line(case, tmp_path):
 
 
 OPTIONS = {
-    "range": ("folder", {"range": "unit"}, "whose values are 0 to 255: leave out --range"),
-    "layout": ("stylegan zip", {"layout": "nhwc"}, "whose layout is known: leave out --layout"),
-    "key": ("npy", {"key": "a"}, "which has no named arrays: leave out --key"),
-    "latent_dim": ("npz", {"latent_dim": 8}, "takes no latents: leave out --latent-dim"),
+    "range": ("folder", {"range": "unit"}, "whose values are 0 to 255: leave out range"),
+    "layout": ("stylegan zip", {"layout": "nhwc"}, "whose layout is known: leave out layout"),
+    "key": ("npy", {"key": "a"}, "which has no named arrays: leave out key"),
+    "latent_dim": ("npz", {"latent_dim": 8}, "takes no latents: leave out latent_dim"),
     "no such key": ("npz", {"key": "a"}, "holds no array 'a'; it holds images uint8"),
     "hdf5 key": ("hdf5", {"key": "a"}, "holds no array 'a'; it holds images uint8"),
     "uint8 range": ("npy", {"range": "symmetric"}, "holds uint8, whose values are 0 to 255"),
@@ -577,7 +577,7 @@ def test_an_option_that_does_not_fit_is_refused(case, tmp_path):
     "options", [{"range": "0-1"}, {"layout": "chw"}, {"batch": 0}, {"latent_dim": -3}]
 )
 def test_impossible_options(options):
-    with pytest.raises(UsageError, match=f"--{next(iter(options)).replace('_', '-')} must be"):
+    with pytest.raises(UsageError, match=f"^{next(iter(options))} must be"):
         SourceOptions(**options)
 
 

@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
+from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.sources.latents import sample_seeds
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
 from shapeshd.errors import ShapesHDError, UsageError
 
 diffusers = pytest.importorskip("diffusers")
@@ -147,9 +147,9 @@ def test_steps(saved: Path) -> None:
         one = source.images(0, 1)
     with opened(saved, steps=3) as source:
         assert not torch.equal(source.images(0, 1), one)
-    with pytest.raises(UsageError, match="its scheduler has 20 steps: --steps 21 is too many"):
+    with pytest.raises(UsageError, match="its scheduler has 20 steps: steps=21 is too many"):
         opened(saved, steps=21)
-    with pytest.raises(UsageError, match="--steps must be at least 1"):
+    with pytest.raises(UsageError, match="steps must be at least 1"):
         SourceOptions(steps=0)
 
 
@@ -393,7 +393,7 @@ def test_foreign_code_does_not_run_without_trust(
     UNSAFE[case][0](folder, marker)
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.chdir(folder)
-    with pytest.raises(UsageError, match=UNSAFE[case][1] + ".*: add --trust if") as caught:
+    with pytest.raises(UsageError, match=UNSAFE[case][1] + ".*: add trust if") as caught:
         opened(folder)
     assert "\n" not in str(caught.value)
     assert not marker.exists()
@@ -446,9 +446,9 @@ def test_trusted_weights_of_a_pickle_are_still_no_code(folder: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"latent_dim": 4}, "which takes no latents: leave out --latent-dim"),
+        ({"latent_dim": 4}, "which takes no latents: leave out latent_dim"),
         ({"range": "symmetric"}, "images are in .0, 1. and channels last"),
-        ({"key": "x"}, "leave out --key"),
+        ({"key": "x"}, "leave out key"),
         ({"labels": "uniform"}, "is a pipeline without classes"),
     ],
     ids=str,

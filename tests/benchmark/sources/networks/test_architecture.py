@@ -15,8 +15,8 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import save_file
 
+from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.sources.latents import normal_latents
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.support.checkpoint import save_checkpoint
 from tests.support.network_pickles import saved, tiny_generator
@@ -236,7 +236,7 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
     for options, message in (
         ({"latent_dim": 8}, "takes latents of 7 values, not of 8"),
         ({"range": "unit"}, "a dcgan network's images are in .-1, 1."),
-        ({"steps": 3}, "leave out --steps"),
+        ({"steps": 3}, "leave out steps"),
         ({"labels": "uniform"}, "is a network without classes"),
     ):
         with pytest.raises(UsageError, match=message):
@@ -250,7 +250,7 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_it_means_nothing_to_images(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
-    with pytest.raises(UsageError, match="says itself what it is: leave out --architecture"):
+    with pytest.raises(UsageError, match="says itself what it is: leave out architecture"):
         opened(tmp_path / "x", "dcgan")
 
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import torch
 
+from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.sources.latents import normal_latents
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
 from shapeshd.errors import ShapesHDError, UsageError
 
 DIM, SIZE, BATCH = 5, 4, 4
@@ -116,12 +116,12 @@ def test_images_are_those_of_the_network(file: str, batch: int, used: int, progr
 @pytest.mark.parametrize(
     ("file", "options", "message"),
     [
-        ("fixed.pt2", {"batch": 5}, "was exported for batches of 4: --batch 5 does not fit"),
-        ("dynamic.pt2", {"batch": 17}, "for batches of 2 to 16: --batch 17 does not fit"),
-        ("dynamic.pt2", {"batch": 1}, "for batches of 2 to 16: --batch 1 does not fit"),
+        ("fixed.pt2", {"batch": 5}, "was exported for batches of 4: batch=5 does not fit"),
+        ("dynamic.pt2", {"batch": 17}, "for batches of 2 to 16: batch=17 does not fit"),
+        ("dynamic.pt2", {"batch": 1}, "for batches of 2 to 16: batch=1 does not fit"),
         ("fixed.pt2", {"latent_dim": 6}, "takes latents of 5 values, not of 6"),
-        ("fixed.pt2", {"key": "x"}, "leave out --key"),
-        ("fixed.pt2", {"steps": 5}, "takes no steps of denoising: leave out --steps"),
+        ("fixed.pt2", {"key": "x"}, "leave out key"),
+        ("fixed.pt2", {"steps": 5}, "takes no steps of denoising: leave out steps"),
     ],
     ids=str,
 )
@@ -133,7 +133,7 @@ def test_options_that_do_not_fit(
 
 
 def test_it_needs_trust(programs: Path) -> None:
-    with pytest.raises(UsageError, match=r"fixed\.pt2: .* evaluated as Python .* add --trust"):
+    with pytest.raises(UsageError, match=r"fixed\.pt2: .* evaluated as Python .* add trust"):
         opened(programs / "fixed.pt2", trust=False)
 
 
@@ -253,7 +253,7 @@ def test_nothing_is_read_without_trust(case: str, programs: Path, tmp_path: Path
     """And with it, PyTorch's loader does run what is in the file: that is why."""
     path, marker = tmp_path / "x.pt2", tmp_path / "marker"
     UNSAFE[case](programs, path, marker)
-    with pytest.raises(UsageError, match="add --trust if you know where it comes from"):
+    with pytest.raises(UsageError, match="add trust if you know where it comes from"):
         opened(path, trust=False)
     assert not marker.exists()
     with suppress(ShapesHDError):

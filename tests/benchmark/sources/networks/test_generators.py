@@ -28,9 +28,9 @@ from safetensors.torch import save_file
 from scipy import stats
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
+from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.latents import normal_latents, sample_seeds
 from shapeshd.benchmark.sources.networks import checkpoint
-from shapeshd.benchmark.sources.networks.checkpoint import open_checkpoint
 from shapeshd.benchmark.sources.networks.external_data import (
     DATA_LOCATION,
     EXTERNAL_DATA,
@@ -38,12 +38,12 @@ from shapeshd.benchmark.sources.networks.external_data import (
     has_external_data,
 )
 from shapeshd.benchmark.sources.networks.generator import GeneratorSource, NetworkBatches
-from shapeshd.benchmark.sources.networks.onnx import open_onnx
-from shapeshd.benchmark.sources.networks.torchscript import is_torchscript, open_torchscript
+from shapeshd.benchmark.sources.networks.torchscript import is_torchscript
 from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.benchmark.sources.registry import find_kind
 from shapeshd.benchmark.sources.subprocess import code_process
 from shapeshd.benchmark.sources.subprocess.code_process import UserTraceback
-from shapeshd.benchmark.sources.subprocess.python_entry import open_python_entry
+from shapeshd.benchmark.sources.subprocess.python_entry import examine_entry
 from shapeshd.benchmark.sources.subprocess.user_function import load_function
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import uniform_factors
@@ -52,7 +52,6 @@ from tests.support.same_process import SameProcess, own_children
 
 DIM, SIZE = 5, 8
 LAST = 7  # samples in a batch of these tests
-OPTIONS = SourceOptions(batch=LAST, latent_dim=None, timeout=60)
 
 OpenEntry = Callable[..., GeneratorSource]
 
@@ -164,14 +163,16 @@ def scripted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def torchscript(path: Path, trust: bool = True, device: str = "cpu", **options: Any) -> Any:
-    return open_torchscript(
-        path,
-        seed=3,
-        trust=trust,
-        device=device,
-        options=SourceOptions(**{"batch": LAST, **options}),
-        name=path.name,
-    )
+    return opened(str(path), path.name, trust=trust, device=device, **options)
+
+
+def opened(
+    text: str | Path, name: str = "", *, trust: bool = False, device: str = "cpu", **options: Any
+) -> Any:
+    """Open a source as `open_source` does, under a name of its own."""
+    chosen = SourceOptions(**{"batch": LAST, **options})
+    request = OpenRequest(str(text), name, seed=3, trust=trust, device=device, options=chosen)
+    return find_kind(str(text), chosen).open(request)
 
 
 def check_cuts(source: GeneratorSource, expected: torch.Tensor, close: bool = False) -> None:
@@ -225,7 +226,7 @@ def test_range_is_learned_from_the_first_batch_wherever_a_run_starts() -> None:
 
 
 def test_torchscript_needs_trust(scripted: Path) -> None:
-    with pytest.raises(UsageError, match=r"^g\.pt: a TorchScript file holds code .* --trust"):
+    with pytest.raises(UsageError, match=r"^g\.pt: a TorchScript file holds code .* trust"):
         torchscript(scripted, trust=False)
 
 
@@ -245,7 +246,7 @@ def test_weights_alone_are_refused_and_not_unpickled(tmp_path: Path) -> None:
         ("text.pt", "is no TorchScript"),
         ("none.pt", "no such file"),
     ]:
-        with pytest.raises(UsageError, match=f"^{name}: .*{message}"):
+        with pytest.raises(UsageError, match=f"{name}: .*{message}"):
             torchscript(tmp_path / name)
         assert not is_torchscript(tmp_path / name)
     assert not marker.exists()
@@ -255,10 +256,10 @@ def test_weights_alone_are_refused_and_not_unpickled(tmp_path: Path) -> None:
     ("options", "message"),
     [
         ({"latent_dim": 6}, "takes latents of 5 values, not of 6"),
-        ({"key": "images"}, "leave out --key"),
-        ({"timeout": 5.0}, "leave out --timeout"),
-        ({"device": "cuda:99"}, "device cuda:99: PyTorch finds"),
-        ({"device": "gpu"}, "no such device"),
+        ({"key": "images"}, "leave out key"),
+        ({"timeout": 5.0}, "leave out timeout"),
+        ({"device": "cuda:99"}, "device='cuda:99' cannot be used .*: PyTorch finds"),
+        ({"device": "gpu"}, "device='gpu' cannot be used"),
     ],
     ids=str,
 )
@@ -272,7 +273,7 @@ def test_torchscript_that_fails_says_so_in_one_line(tmp_path: Path, scripted: Pa
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         torch.jit.trace(Tanh().eval(), torch.zeros(2, DIM)).save(path)
-    with pytest.raises(UsageError, match=r"^traced\.pt: .* give --latent-dim"):
+    with pytest.raises(UsageError, match=r"^traced\.pt: .* give latent_dim"):
         torchscript(path)  # a traced module forgets its attributes
     with torchscript(path, latent_dim=9) as source:
         with pytest.raises(ShapesHDError) as caught:
@@ -336,14 +337,7 @@ def build_onnx(
 
 
 def open_model(path: Path, device: str = "cpu", **options: Any) -> GeneratorSource:
-    return open_onnx(
-        path,
-        seed=3,
-        trust=False,
-        device=device,
-        options=SourceOptions(**{"batch": LAST, **options}),
-        name=path.name,
-    )
+    return opened(str(path), path.name, device=device, **options)
 
 
 @pytest.mark.parametrize("shape", [("n", DIM), (None, DIM, 1, 1), (4, DIM)], ids=str)
@@ -422,7 +416,7 @@ def test_external_data_is_found_deep_inside() -> None:
         ({"extra_inputs": 1}, {}, r"has a second input more0 .*: if that takes class labels, give"),
         ({"shape": ("n", DIM, 4)}, {}, r"is no batch of latents: \(n, d\) or \(n, d, 1, 1\)"),
         ({"shape": ("n", DIM, 1, 2)}, {}, "is no batch of latents"),
-        ({"shape": ("n", "d")}, {}, "give --latent-dim"),
+        ({"shape": ("n", "d")}, {}, "give latent_dim"),
         ({}, {"latent_dim": 9}, "takes latents of 5 values, not of 9"),
         ({}, {"range": "unit"}, r"do not fit the stated range \[0, 1\]"),
         ({"shape": ("n", DIM), "domain": "org.example"}, {}, "onnxruntime .* cannot load it"),
@@ -443,7 +437,7 @@ def test_files_that_are_no_onnx(tmp_path: Path, capfd: pytest.CaptureFixture[str
     for name, data in [("text", b"hello, world"), ("cut", whole[: len(whole) // 2]), ("no", b"")]:
         path = tmp_path / f"{name}.onnx"
         path.write_bytes(data)
-        with pytest.raises(ShapesHDError, match=rf"^{name}\.onnx: (is no ONNX|onnxruntime)"):
+        with pytest.raises(ShapesHDError, match=rf"{name}\.onnx: (is |onnxruntime)"):
             open_model(path)
     with pytest.raises(UsageError, match="no such file"):
         open_model(tmp_path / "absent.onnx")
@@ -459,24 +453,19 @@ def test_checkpoint_of_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     save_checkpoint(path, "generator", network.state_dict(), {})
     monkeypatch.setattr(checkpoint, "load_generator", lambda path, device: (network, DIM))
 
-    def opened(path: Path = path, **options: Any) -> GeneratorSource:
-        return open_checkpoint(
-            path, seed=3, trust=False, device="cpu", options=SourceOptions(**options), name="G"
-        )
-
-    with opened(batch=LAST) as source:
+    with opened(path, "G") as source:
         check_cuts(source, expected_images(30), close=True)
         assert source.describe()["range_from"] == "stated"
-    with pytest.raises(UsageError, match="leave --range"):
-        opened(range="unit")
+    with pytest.raises(UsageError, match="leave range"):
+        opened(path, "G", range="unit")
     with pytest.raises(UsageError, match="takes latents of 5"):
-        opened(latent_dim=4)
+        opened(path, "G", latent_dim=4)
     save_checkpoint(tmp_path / "r.safetensors", "recognizer", network.state_dict(), {})
     with pytest.raises(UsageError, match="holds a recognizer, not a generator"):
-        opened(tmp_path / "r.safetensors")
+        opened(tmp_path / "r.safetensors", "R")
     save_file(network.state_dict(), path)
     with pytest.raises(UsageError, match=r"G: .*no card of shapeshd"):
-        opened()
+        opened(path, "G")
 
 
 # --- Python entries --------------------------------------------------------------------------
@@ -485,27 +474,26 @@ def test_checkpoint_of_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 @pytest.fixture
 def entry(tmp_path: Path) -> Iterator[OpenEntry]:
     """Write a Python file and open a function in it, in a process of its own."""
-    opened: list[GeneratorSource] = []
+    made: list[GeneratorSource] = []
     others = own_children()  # of other tests: loky's workers, trackers
 
     def call(code: str, function: str = "make", *, trust: bool = True, **options: Any) -> Any:
         device = options.pop("device", "cpu")
         path = tmp_path / "gen.py"
         path.write_text(textwrap.dedent(code))
-        opened.append(
-            open_python_entry(
+        made.append(
+            opened(
                 f"{path}:{function}",
-                seed=3,
+                f"gen.py:{function}",
                 trust=trust,
                 device=device,
-                options=SourceOptions(**{"batch": LAST, "timeout": 60, **options}),
-                name=f"gen.py:{function}",
+                **{"timeout": 60, **options},
             )
         )
-        return opened[-1]
+        return made[-1]
 
     yield call
-    for source in opened:
+    for source in made:
         source.close()
     assert not own_children() - others
 
@@ -616,18 +604,15 @@ def test_module_entry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, here: Non
     )
     monkeypatch.chdir(tmp_path)
 
-    def opened(text: str) -> GeneratorSource:
-        return open_python_entry(text, seed=0, trust=True, device="cpu", options=OPTIONS, name=text)
-
-    with opened("work.mine:g") as source:
+    with opened("work.mine:g", trust=True) as source:
         assert torch.equal(source.images(0, 3), torch.full((3, 3, 5, 4), 9, dtype=torch.uint8))
     with pytest.raises(UsageError, match=r"^work\.absent:g: there is no module work\.absent"):
-        opened("work.absent:g")
+        opened("work.absent:g", trust=True)
 
 
 def test_nothing_runs_without_trust(entry_here: OpenEntry, tmp_path: Path) -> None:
     code = f"open({str(tmp_path / 'marker')!r}, 'w')\ndef make(seeds): pass\n"
-    with pytest.raises(UsageError, match=r"^gen\.py:make: a Python file is code .* --trust"):
+    with pytest.raises(UsageError, match=r"^gen\.py:make: a Python file is code .* trust"):
         entry_here(code, trust=False)
     assert not (tmp_path / "marker").exists()
     entry_here(code)
@@ -643,7 +628,7 @@ def test_nothing_runs_without_trust(entry_here: OpenEntry, tmp_path: Path) -> No
         ("def make(): pass", "takes no argument by position, as what makes a generator does"),
         ("def make(z, c, w): pass", r"needs more arguments than latents and labels \(w\)"),
         ("def make(z, *, psi): pass", r"needs more arguments than latents and labels \(psi\)"),
-        ("def make(z): pass", r"how many values has a latent\? give --latent-dim"),
+        ("def make(z): pass", r"how many values has a latent\? give latent_dim"),
         ("def make(*, z): pass", "takes no argument by position"),
     ],
 )
@@ -716,7 +701,7 @@ def make(z):
         ("return torch.zeros(3, 3, 4, 4)", r": returned 3 images for 7 samples$"),
         ("return None", r": returned None, not a tensor or an array"),
         ("return black() * float('nan')", r": .* NaN"),
-        ("raise MemoryError", r" raised MemoryError: .* smaller --batch \(line 9\)$"),
+        ("raise MemoryError", r" raised MemoryError: .* smaller batch \(line 9\)$"),
     ],
     ids=lambda value: value[:24],
 )
@@ -793,15 +778,13 @@ def test_code_that_hangs_is_ended(entry: OpenEntry) -> None:
 )
 def test_texts_that_name_no_function(text: str, message: str) -> None:
     with pytest.raises(UsageError, match=message):
-        open_python_entry(text, seed=0, trust=True, device="cpu", options=OPTIONS, name=text)
+        examine_entry(OpenRequest(text))
 
 
 PARENT = """
 import sys
-from shapeshd.benchmark.sources.registry.options import SourceOptions
-from shapeshd.benchmark.sources.subprocess.python_entry import open_python_entry
-with open_python_entry(sys.argv[1], seed=0, trust=True, device="cpu", name="gen.py:make",
-                       options=SourceOptions(batch=2)) as source:
+from shapeshd.benchmark.sources import SourceOptions, open_source
+with open_source(sys.argv[1], trust=True, options=SourceOptions(batch=2)) as source:
     print("ready", flush=True)
     source.images(0, 4)
 """

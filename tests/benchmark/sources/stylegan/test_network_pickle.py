@@ -18,8 +18,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.sources.latents import normal_latents
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
 from shapeshd.benchmark.sources.stylegan import pickle_data
 from shapeshd.benchmark.sources.stylegan.network_pickle import load_network
 from shapeshd.errors import ShapesHDError
@@ -195,7 +195,7 @@ def test_variants_that_ours_is_not(
     write(tmp_path / "net.pkl", theirs)
     error = refused(run, 2)
     assert message in error
-    assert error.endswith("give its authors' code: --trust --code-dir REPOSITORY")
+    assert error.endswith("its authors' code as --code-dir")
 
 
 def test_hooks_are_code(run: Run, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from shapeshd.benchmark.scoring import score as scoring
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
+from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.cli import score_run
 from shapeshd.errors import ShapesHDError
 from shapeshd.factors import BIN_SHAPE, NUM_BINS
@@ -175,9 +175,9 @@ FAILURES = [
     ),
     ("dies 13", r"exit status 1\) after 13 of 20 images"),
     ("crashes 13", r"its process crashed \(SIGSEGV\) after 13 of 20 images"),
-    ("stops 13", r"exit status 0\) after 13 of 20 images .*: check --frame-size, and that it"),
+    ("stops 13", r"exit status 0\) after 13 of 20 images .*: check frame_size, and that it"),
     ("closes 0", r"closed its output after 0 of 2 images"),
-    ("prints 0", r"wrote more than the 2 images .*: check --frame-size, and that it prints to"),
+    ("prints 0", r"wrote more than the 2 images .*: check frame_size, and that it prints to"),
     ("more", r"wrote more than the 2 images of 5x3 \(from sample 0\) that it was asked for"),
     ("fails", r"its process ended by itself \(exit status 7\) after it had written all"),
     ("lingers", r"has written all, but did not end within 5 s, and was ended"),
@@ -248,7 +248,7 @@ def test_ctrl_c_ends_it() -> None:
 
 PARENT = """
 import sys
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
+from shapeshd.benchmark.sources import SourceOptions, open_source
 with open_source(sys.argv[1], trust=True, options=SourceOptions(frame_size="5x3")) as source:
     source.images(0, 20)
 """

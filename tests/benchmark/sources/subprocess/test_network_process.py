@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from shapeshd.benchmark.scoring import score as scoring
+from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.sources.latents import normal_latents, sample_choices
 from shapeshd.benchmark.sources.networks.generator import GeneratorSource
-from shapeshd.benchmark.sources.registry import SourceOptions, open_source
 from shapeshd.benchmark.sources.subprocess import code_process
 from shapeshd.cli import score_run
 from shapeshd.errors import ShapesHDError, UsageError
@@ -171,8 +171,8 @@ def refuse(kind: type[ShapesHDError], message: str, **options: Any) -> str:
 
 def test_nothing_runs_without_trust_and_a_repository(pkl: Callable[..., Path]) -> None:
     pkl()
-    refuse(UsageError, "is code, which can do anything that you can do: add --trust", trust=False)
-    advice = "give its authors' code: --trust --code-dir REPOSITORY"
+    refuse(UsageError, "is code, which can do anything that you can do: add trust", trust=False)
+    advice = "its authors' code as code_dir"
     for trust in (False, True):
         with pytest.raises(UsageError) as caught:
             open_source("net.pkl", trust=trust)
@@ -195,17 +195,17 @@ LOADING: list[tuple[str, dict[str, Any], type[ShapesHDError], str]] = [
         "KeyError: 'Other' (persistence.py, line 7) w",
     ),
     ("needs", {"top": "import no_such"}, ShapesHDError, "needs the module no_such, which is neit"),
-    ("no z_dim", {"z_dim": None}, UsageError, "how many values a latent has: give --latent-dim"),
+    ("no z_dim", {"z_dim": None}, UsageError, "how many values a latent has: give latent_dim"),
     ("z_dim", {"z_dim": 512, "latent_dim": 4}, UsageError, "takes latents of 512 values, not of 4"),
     ("grey", {"img_channels": 1}, UsageError, "makes images of 1 channels, not 3"),
     ("c_dim", {"c_dim": -2}, UsageError, "its G_ema has no sensible c_dim"),
     ("labels", {"labels": "1"}, UsageError, "is a network without classes, with no place for"),
-    ("classes", {"classes": 3}, UsageError, "leave out --classes"),
-    ("beyond", {"c_dim": 3, "labels": "1-3"}, UsageError, "--labels 1-3 goes beyond"),
+    ("classes", {"classes": 3}, UsageError, "leave out classes"),
+    ("beyond", {"c_dim": 3, "labels": "1-3"}, UsageError, "labels='1-3' goes beyond"),
     ("differ", {"c_dim": 3, "classes": 4}, UsageError, "has 3 classes, not 4"),
-    ("range", {"range": "unit"}, UsageError, "leave --range and --layout away"),
-    ("key", {"key": "images"}, UsageError, "leave out --key"),
-    ("form", {"label_form": "index"}, UsageError, "leave out --label-form"),
+    ("range", {"range": "unit"}, UsageError, "leave range and layout away"),
+    ("key", {"key": "images"}, UsageError, "leave out key"),
+    ("form", {"label_form": "index"}, UsageError, "leave out label_form"),
     (
         "no folder",
         {"code_dir": "absent"},
@@ -235,7 +235,7 @@ def test_another_repository(here: None, pkl: Callable[..., Path], repository: Pa
     """An empty one; one of the same layout, but with other code in it."""
     pkl()
     Path("EMPTY").mkdir()
-    refuse(ShapesHDError, "needs the module dnnlib, which is neither in --code-dir EMPTY nor inst",
+    refuse(ShapesHDError, "needs the module dnnlib, which is neither in code_dir='EMPTY' nor inst",
            code_dir="EMPTY")  # fmt: skip
     (repository / "torch_utils" / "persistence.py").write_text("x = 1\n")
     refuse(ShapesHDError, "raised AttributeError: ")
@@ -272,7 +272,7 @@ def test_other_files(here: None, content: bytes, kind: type[ShapesHDError], mess
         (
             "from torch.utils import cpp_extension; cpp_extension.load('plugin')",
             ShapesHDError,
-            "it would compile an extension, which is not done for --device cpu",
+            "it would compile an extension, which is not done for the device cpu",
         ),
     ],
     ids=lambda value: value[-24:] if isinstance(value, str) else "",

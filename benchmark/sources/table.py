@@ -1,0 +1,50 @@
+"""The tables of sources and of their options, as Markdown: ``python -m ...sources.table``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from .options import OPTIONS
+from .registry import source_kinds
+
+_TRUST = {"never": "", "sometimes": "for code of its own", "always": "yes"}
+
+
+def sources_table() -> str:
+    """Return a row for each kind: how it is named, what it is, its options, whether to trust."""
+    rows = [
+        (
+            _code(kind.shown),
+            kind.summary,
+            " ".join(_option(name) for name in OPTIONS if name in kind.options),
+            _TRUST[kind.trust],
+        )
+        for kind in source_kinds()
+    ]
+    return _table(("SOURCE", "what it is", "options", "`--trust`"), rows)
+
+
+def options_table() -> str:
+    """Return a row for each option: how it is spelled, and what it means."""
+    rows = [(_option(option.name), option.help) for option in OPTIONS.values()]
+    return _table(("option", "what it says"), rows)
+
+
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    lines = [head, ("---",) * len(head), *rows]
+    return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n"
+                   for line in lines)  # fmt: skip
+
+
+def _code(shown: str) -> str:
+    """Write suffixes and what is typed as code, and leave words as they are."""
+    return re.sub(r"(?<!\w)(\.\w+|[\w.]+:[\w:]+)", r"`\1`", shown)
+
+
+def _option(name: str) -> str:
+    return f"`--{name.replace('_', '-')}`"
+
+
+if __name__ == "__main__":
+    print(sources_table(), options_table(), sep="\n", end="")
