@@ -94,7 +94,7 @@ def _require_generator(path: Path, name: str) -> None:
     if not has_card(path):
         raise UsageError(
             f"{name}: its metadata hold no card of shapeshd, so which network its tensors belong "
-            "to is not known: say --architecture, or write a Python file that loads it (SOURCE "
+            f"to is not known: say {named('architecture')}, or write a Python file that loads it (SOURCE "
             "file.py:function)"
         )
     kind = read_card(path)["kind"]
