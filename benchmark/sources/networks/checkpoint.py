@@ -94,8 +94,8 @@ def _require_generator(path: Path, name: str) -> None:
     if not has_card(path):
         raise UsageError(
             f"{name}: its metadata hold no card of shapeshd, so which network its tensors belong "
-            f"to is not known: say {named('architecture')}, or write a Python file that loads it (SOURCE "
-            "file.py:function)"
+            f"to is not known: say {named('architecture')}, or write a Python file that loads it "
+            "(SOURCE file.py:function)"
         )
     kind = read_card(path)["kind"]
     if kind != CARD_KIND:
