@@ -417,7 +417,7 @@ BAD = {
     ),
     "no function": (lambda tmp: f"{tmp}/gone.py:make", "gone.py:make: "),
     "no network": (lambda tmp: made(tmp / "x.onnx", b"hello"), "x.onnx: "),
-    "no tensors": (lambda tmp: made(tmp / "x.safetensors", b"hello"), "hold no card"),
+    "no tensors": (lambda tmp: made(tmp / "x.safetensors", b"hello"), "is no safetensors file"),
     "tar": (lambda tmp: made(tmp / "x.tar", b"abc"), "is cut off: it has no end"),
     "python file": (lambda tmp: made(tmp / "x.py", b"a=1"), "say which of its functions"),
     "diffusers": (lambda tmp: made_folder(tmp, model_index__json=b"{}"), "names no pipeline"),
