@@ -43,11 +43,11 @@ from shapeshd.benchmark.statistics.references import (
 from shapeshd.distribution import Distribution
 from shapeshd.errors import ShapesHDError
 from shapeshd.factors import BIN_SHAPE, NAMES, IntArray
+from shapeshd.support.schema import first_problem
 
 from .fidelity import FidelityRecord
 from .files import FORMAT, FORMAT_VERSION, HISTOGRAM
 from .fit import AttenuationRecord, ReferenceRecord
-from .record import first_problem
 from .schema import DistributionRecord, RecognizerRecord, Result
 from .verdict import find, joint_verdict, verdict
 

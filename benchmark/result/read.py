@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.support.atomic_files import replace_file
+from shapeshd.support.schema import first_problem
 
 from .files import ENTRY_FORMAT, FORMAT, FORMAT_VERSION, RESULT
 from .migrate import migrated
-from .record import first_problem
 from .schema import Entry, Result
 
 _ANEW = {
@@ -120,14 +120,14 @@ def parse_result(content: dict[str, Any]) -> Result | Entry:
     Raises:
         ShapesHDError: naming the field that is missing, unknown or of the wrong type.
     """
+    schema: type[Entry | Result] = Entry if content.get("format") == ENTRY_FORMAT else Result
     try:
         json.dumps(content, ensure_ascii=False).encode()
         if content.get("format_version") == 1:
             content = migrated(content)
-        schema = Entry if content.get("format") == ENTRY_FORMAT else Result
         return schema.model_validate(content)
     except ValidationError as error:
-        raise ShapesHDError(first_problem(error)) from None
+        raise ShapesHDError(first_problem(error, schema)) from None
     except UnicodeEncodeError:
         raise ShapesHDError("a text holds half a letter, which no file can hold") from None
     except RecursionError:

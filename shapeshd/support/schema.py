@@ -23,6 +23,7 @@ _KINDS = {
     "string_type": "text",
     "dict_type": "a table",
     "model_type": "a table of keys",
+    "model_attributes_type": "a table of keys",
     "dataclass_type": "a table of keys",
     "list_type": "a list",
     "tuple_type": "a list",
