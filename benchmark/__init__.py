@@ -14,10 +14,9 @@ _OPTIONAL = ("DistributionScore",)  # what an extra brings: `import *` works wit
 __getattr__, __dir__, _names = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "api": ["score"],
+        "api": ["Score", "score"],
         "metric": ["DistributionScore"],
         "recognizer.recognizer": ["Recognizer", "load_recognizer"],
-        "result.score": ["Score"],
         "sources.options": ["SourceOptions"],
         "sources.registry": ["open_source"],
         "statistics.chi_square": ["goodness_of_fit"],
@@ -28,11 +27,11 @@ __getattr__, __dir__, _names = lazy_loader.attach(
 __all__ = [name for name in _names if name not in _OPTIONAL]
 
 if TYPE_CHECKING:
+    from .api import Score as Score
     from .api import score as score
     from .metric import DistributionScore as DistributionScore
     from .recognizer.recognizer import Recognizer as Recognizer
     from .recognizer.recognizer import load_recognizer as load_recognizer
-    from .result.score import Score as Score
     from .sources.options import SourceOptions as SourceOptions
     from .sources.registry import open_source as open_source
     from .statistics.chi_square import goodness_of_fit as goodness_of_fit

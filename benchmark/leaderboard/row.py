@@ -6,9 +6,9 @@ import math
 from pathlib import PurePath
 from typing import Any
 
-from shapeshd.benchmark.report.formatting import Interval, interval, number, percent
 from shapeshd.benchmark.report.tables import distribution_name, share_text
 from shapeshd.benchmark.result.fit import EstimateRecord
+from shapeshd.benchmark.result.formatting import Interval, interval, number, percent
 from shapeshd.benchmark.result.schema import Entry, ScoreRecord
 
 Row = dict[str, Any]

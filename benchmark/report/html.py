@@ -11,8 +11,8 @@ from shapeshd.benchmark.result.files import REPORT
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.support.atomic_files import replace_file
 
+from .facts import facts
 from .pictures import Arrays, load_examples, load_rerenders
-from .provenance import facts
 from .sections import (
     bin_count_section,
     decomposition_section,

@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from shapeshd.benchmark.result.formatting import cell_name, number
 from shapeshd.errors import ShapesHDError
-
-from .formatting import cell_name, number
 
 Arrays = dict[str, npt.NDArray[Any]]
 

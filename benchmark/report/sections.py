@@ -7,6 +7,17 @@ from typing import Any
 import numpy as np
 
 from shapeshd.benchmark.result.fit import AttenuationRecord
+from shapeshd.benchmark.result.formatting import (
+    bin_name,
+    estimate,
+    factor_name,
+    number,
+    p_value,
+    part_name,
+    percent,
+    unit,
+    with_interval,
+)
 from shapeshd.benchmark.result.schema import PairRecord, Result
 from shapeshd.distribution import Distribution
 from shapeshd.factors import FACTORS, NAMES
@@ -26,17 +37,6 @@ from .figures.factors import (
 from .figures.fidelity import fidelity_figure
 from .figures.score import bin_counts_figure, decomposition_figure, score_figure
 from .figures.style import both_widths
-from .formatting import (
-    bin_name,
-    estimate,
-    factor_name,
-    number,
-    p_value,
-    part_name,
-    percent,
-    unit,
-    with_interval,
-)
 from .pictures import Arrays, example_sheets, rerender_sheets
 from .tables import (
     distribution_name,

@@ -5,9 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from shapeshd.benchmark.result.fidelity import FidelityRecord, IntervalRecord
+from shapeshd.benchmark.result.formatting import (
+    brief,
+    estimate,
+    interval,
+    number,
+    part_name,
+    percent,
+    with_interval,
+)
 from shapeshd.benchmark.result.schema import Result, ScoreRecord
-
-from .formatting import brief, estimate, interval, number, part_name, percent, with_interval
 
 REAL = "real images"
 """How the name of the row of real images through the recognizer begins."""

@@ -6,10 +6,17 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from shapeshd.benchmark.result.fidelity import FidelityRecord
+from shapeshd.benchmark.result.formatting import (
+    number,
+    p_value,
+    part_name,
+    percent,
+    unit,
+    with_interval,
+)
 from shapeshd.benchmark.result.schema import RecognizerRecord, Result
 
-from .formatting import number, p_value, part_name, percent, unit, with_interval
-from .provenance import run_time
+from .facts import run_time
 from .tables import fidelity_basis, outside_text, residual_rows, score_rows, statistic_rows
 
 WIDTH = 100

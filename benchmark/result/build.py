@@ -17,7 +17,6 @@ from pydantic import ValidationError
 import shapeshd
 from shapeshd.benchmark.recognizer.card import RecognizerCard
 from shapeshd.benchmark.recognizer.reader import Reader, card_of
-from shapeshd.benchmark.scoring.provenance import content_digest, scene_of
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.statistics.attenuation import attenuation
 from shapeshd.benchmark.statistics.bin_counts import bin_counts
@@ -48,6 +47,7 @@ from shapeshd.support.schema import first_problem
 from .fidelity import FidelityRecord
 from .files import FORMAT, FORMAT_VERSION, HISTOGRAM
 from .fit import AttenuationRecord, ReferenceRecord
+from .provenance import content_digest, scene_of
 from .schema import DistributionRecord, RecognizerRecord, Result
 from .verdict import find, joint_verdict, verdict
 

@@ -6,12 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from shapeshd.benchmark.report.formatting import (
-    Reported,
-    factor_name,
-    percent,
-    with_interval,
-)
 from shapeshd.benchmark.statistics.chi_square import GoodnessOfFit
 from shapeshd.benchmark.statistics.decomposition import Decomposition, Part
 from shapeshd.benchmark.statistics.measurement_error import MeasurementError, Outside
@@ -19,6 +13,12 @@ from shapeshd.benchmark.statistics.references import TRAINING_SET, detection_lim
 from shapeshd.factors import NAMES, IntArray
 
 from .fidelity import JointVerdictRecord, ResidualRecord
+from .formatting import (
+    Reported,
+    factor_name,
+    percent,
+    with_interval,
+)
 from .schema import AccuracyRecord, FactorAccuracyRecord, VerdictRecord
 
 _LISTED = 3  # parts in a sentence

@@ -15,6 +15,7 @@ from shapeshd.benchmark.report.html import write_report
 from shapeshd.benchmark.result.build import build_result, with_fidelity, with_joint_verdict
 from shapeshd.benchmark.result.fidelity import FileRecord
 from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPORT, RESULT
+from shapeshd.benchmark.result.provenance import content_digest
 from shapeshd.benchmark.result.read import save_result
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.sources.base import Source
@@ -27,7 +28,6 @@ from shapeshd.support.progress import note, progress_bar
 from .counting import count_samples
 from .distributed import Ranks
 from .examples import choose_examples, choose_fidelity_examples
-from .provenance import content_digest
 from .run_folder import RunFolder
 from .settings import ReaderChoice, ScoreSettings, Task, distribution_remark, prepare
 

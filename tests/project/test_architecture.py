@@ -30,9 +30,9 @@ ORDER = (
     "shapeshd.benchmark.statistics shapeshd.benchmark.caller_state",
     "shapeshd.benchmark.recognizer shapeshd.benchmark.sources",
     "shapeshd.benchmark.result",
+    "shapeshd.benchmark.report",
     "shapeshd.benchmark.fidelity",
     "shapeshd.benchmark.scoring",
-    "shapeshd.benchmark.report",
     "shapeshd.benchmark.leaderboard",
     "shapeshd.benchmark.api shapeshd.benchmark.metric",
     "shapeshd.models.config shapeshd.models.augment shapeshd.models.data",
@@ -53,10 +53,6 @@ LARGEST_ROOM, LONGEST_FILE = 14, 430
 EXCEPTIONS = {
     ("shapeshd.dataset", "shapeshd.render"),
     ("shapeshd.benchmark.fidelity", "shapeshd.benchmark.scoring"),
-    ("shapeshd.benchmark.result", "shapeshd.benchmark.leaderboard"),
-    ("shapeshd.benchmark.result", "shapeshd.benchmark.report"),
-    ("shapeshd.benchmark.result", "shapeshd.benchmark.scoring"),
-    ("shapeshd.benchmark.scoring", "shapeshd.benchmark.report"),
 }
 
 

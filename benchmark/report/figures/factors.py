@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 from scipy import stats
 
-from shapeshd.benchmark.report.formatting import MINUS, bin_name, factor_name, percent
+from shapeshd.benchmark.result.formatting import MINUS, bin_name, factor_name, percent
 from shapeshd.benchmark.result.schema import FactorAccuracyRecord, PairRecord
 from shapeshd.distribution import Distribution
 from shapeshd.factors import FACTORS, NAMES, SHAPES, Factor, FloatArray

@@ -8,9 +8,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from shapeshd.benchmark.report.formatting import brief, number, part_name, percent
 from shapeshd.benchmark.report.tables import ScoreRow
 from shapeshd.benchmark.result.fit import BinCountsRecord, DecompositionRecord, PartRecord
+from shapeshd.benchmark.result.formatting import brief, number, part_name, percent
 
 from .style import BLUE, FAINT, GREY, INK, LINES, NARROW, ORANGE, bare, log_ticks, new_figure
 

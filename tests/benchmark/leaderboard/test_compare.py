@@ -12,7 +12,7 @@ import pytest
 
 from shapeshd.benchmark.leaderboard.compare import compare
 from shapeshd.benchmark.leaderboard.entry import entry_of
-from shapeshd.benchmark.report.formatting import with_interval
+from shapeshd.benchmark.result.formatting import with_interval
 from tests.support.html_check import Page
 from tests.support.simulated_results import simulated, simulated_result, write_result
 

@@ -1,143 +1,26 @@
-"""The leaderboard: ranks against brute force and simulation, its files, entries, warnings."""
+"""The leaderboard: its files, entries and warnings."""
 
 from __future__ import annotations
 
 import csv
-import hashlib
 import io
-import itertools
 import json
-import math
 import re
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from scipy import stats
 
 from shapeshd.benchmark.leaderboard.compare import compare
 from shapeshd.benchmark.leaderboard.entry import (
-    command_without_folders,
     entry_of,
-    without_folders,
 )
-from shapeshd.benchmark.leaderboard.ranking import places, ranks, significantly_different
-from shapeshd.benchmark.leaderboard.row import leaderboard_row
 from shapeshd.benchmark.leaderboard.writers import comparison_markdown
-from shapeshd.benchmark.recognizer.card import RecognizerCard
-from shapeshd.benchmark.recognizer.data import origin_of
-from shapeshd.benchmark.recognizer.recognizer import SHIPPED, load_recognizer
-from shapeshd.benchmark.scoring.provenance import content_digest, scene_of
-from shapeshd.benchmark.statistics.chi_square import divergence_statistic
-from shapeshd.benchmark.statistics.histogram import read_histogram
-from shapeshd.dataset.render_spec import RenderSpec
-from shapeshd.dataset.shapes_hd import open_dataset
-from shapeshd.factors import NUM_BINS
-from shapeshd.render.engines import ENGINES, engine_named
 from tests.support.html_check import Page
-from tests.support.simulated_results import fidelity, simulated, simulated_result, write_result
+from tests.support.simulated_results import fidelity, simulated, write_result
 
 Run = Callable[..., tuple[int, str, str]]
-
-MODELS = st.lists(
-    st.tuples(st.floats(-1, 20) | st.just(math.inf), st.sampled_from([0.0, 0.05, 0.5, 3.0])),
-    min_size=1,
-    max_size=9,
-)
-
-
-def z_test(a: tuple[float, float], b: tuple[float, float]) -> float:
-    """The p-value of a pair, by SciPy's normal distribution."""
-    if a[0] == b[0]:
-        return 1.0
-    error = math.hypot(a[1], b[1])
-    return 2 * stats.norm.cdf(-abs(a[0] - b[0]) / error) if error else 0.0
-
-
-def holm(models: list[tuple[float, float]], level: float) -> set[tuple[int, int]]:
-    """Pairs that are significantly different, as Holm wrote it down: the smallest p-value first."""
-    pairs = list(itertools.combinations(range(len(models)), 2))
-    ordered = sorted(pairs, key=lambda pair: z_test(models[pair[0]], models[pair[1]]))
-    apart: set[tuple[int, int]] = set()
-    for left, (a, b) in zip(range(len(pairs), 0, -1), ordered, strict=True):
-        if z_test(models[a], models[b]) > level / left:
-            break
-        apart |= {(a, b), (b, a)}
-    return apart
-
-
-@given(MODELS)
-@settings(max_examples=150, deadline=None)
-def test_pairs_and_ranks_against_holms_own_words(models: list[tuple[float, float]]) -> None:
-    values, errors = zip(*models, strict=True)
-    apart = significantly_different(values, errors)
-    expected = holm(models, 0.05)
-    assert {(int(a), int(b)) for a, b in np.argwhere(apart)} == expected
-    found = ranks(values, apart)
-    for row, value in enumerate(values):
-        better = [b for b in range(len(values)) if values[b] < value and (row, b) in expected]
-        assert found[row] == 1 + len(better)
-    for a, b in expected:  # so those of equal rank are never significantly different
-        assert (found[a] < found[b]) == (values[a] < values[b])
-        assert found[a] != found[b]
-
-
-def test_known_ranks() -> None:
-    values, errors = [0.0, 0.01, 0.5, 0.5, math.inf, math.inf], [0.01] * 6
-    apart = significantly_different(values, errors)
-    assert ranks(values, apart) == [1, 1, 3, 3, 5, 5]
-    assert not significantly_different([1.0], [0.1]).any()
-    wide = significantly_different([0.0, 0.3, 1.0], [0.05, 2.0, 0.05])  # the middle one is anywhere
-    assert wide[0, 2] and not wide[0, 1] and not wide[1, 2]
-    assert ranks([0.0, 0.3, 1.0], wide) == [1, 1, 2]
-
-
-def test_equally_good_models_are_rarely_split() -> None:
-    """Of 150 tables of four models of one distribution, about 5% are split, ideal or not."""
-    rng = np.random.default_rng(5)
-    tilt = np.repeat([1.3, 1.1, 0.9, 0.7], NUM_BINS // 4) / NUM_BINS
-    for distribution in (np.full(NUM_BINS, 1 / NUM_BINS), tilt):
-        drawn = (read_histogram(rng.multinomial(20_000, distribution)) for _ in range(60))
-        fits = [divergence_statistic(one.counts, one.weights).estimate() for one in drawn]
-        values = np.array([fit.value for fit in fits])
-        errors = np.array([fit.standard_error for fit in fits])
-        tables = [rng.choice(60, 4, replace=False) for _ in range(150)]
-        split = sum(significantly_different(values[rows], errors[rows]).any() for rows in tables)
-        assert split <= stats.binom.ppf(0.9999, 150, 0.06)
-        # z of pairs is standard normal: its variance is 1
-        z = (values[::2] - values[1::2]) / np.hypot(errors[::2], errors[1::2])
-        assert 0.5 < z.std() < 1.5
-
-
-def test_what_lies_outside_of_the_distribution_comes_last_and_distributions_are_ranked_apart() -> (
-    None
-):
-    distribution = {
-        "text": "scale 1,0",
-        "digest": "aa",
-        "bins": 2,
-        "probabilities": {},
-        "measurement_error": None,
-    }
-    wrong = {"samples": 10, "bins": 1, "share": 0.1, "explained": 0.0, "surely": 0.05,
-             "wrong": True}  # fmt: skip
-    found = places(
-        [
-            simulated_result("unbiased"),
-            simulated_result("everything"),
-            simulated_result("unbiased", outside=wrong),
-            simulated_result("everything", distribution=distribution),
-            simulated_result("tilted", distribution=distribution),
-        ]
-    )
-    assert [place.rank for place in found] == [1, 2, 3, 2, 1]
-    assert [place.not_different_from for place in found] == [(), (), (), (), ()]
-    assert leaderboard_row(simulated_result("unbiased", outside=wrong))["divergence"] == math.inf
 
 
 PSNR = {"value": 31.25, "low": 30.5, "high": 32.0}
@@ -287,32 +170,6 @@ def test_where_entries_cannot_be_written(folder: Path, run: Run, tmp_path: Path)
                tmp_path / "out" / ".." / "x.md")[0] == 2  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("/a/b/g.pt", "g.pt"),
-        ("/a/b/pipeline/", "pipeline"),
-        ("~/g.pt", "g.pt"),
-        ("runs/g.pt", "runs/g.pt"),
-        ("../g.pt", "../g.pt"),
-        ("cmd:/opt/x/sampler --weights=/data/w.bin {seed}", "cmd:sampler --weights=w.bin {seed}"),
-        ("/a b/c d.py:make", "c d.py:make"),
-        ("render:0:20000,size=64", "render:0:20000,size=64"),
-        ("0 / 255", "0 / 255"),
-    ],
-)
-def test_folders_of_the_machine_are_cut_off(text: str, expected: str) -> None:
-    assert without_folders(text) == expected
-
-
-def test_commands_without_their_output() -> None:
-    assert command_without_folders("shapeshd score '/x y/g.pt' --out=/a --seed 1 --out b") == (
-        "shapeshd score g.pt --seed 1"
-    )
-    assert command_without_folders("shapeshd 'score") is None
-    assert command_without_folders(None) is None
-
-
 def test_scenes_and_fidelity_that_differ_are_told(tmp_path: Path) -> None:
     here = {"sha256": "11" * 32, "renderer": "twin", "trained_on": None, "installed": None}
     other = {**here, "trained_on": "22" * 32, "installed": False}
@@ -330,56 +187,3 @@ def test_scenes_and_fidelity_that_differ_are_told(tmp_path: Path) -> None:
     assert found[0] == "they are of different scenes: 11111111, 22222222, not recorded"
     assert "500 images" in found[1] and "400 images" in found[1]
     assert all(text in comparison_markdown(compare([first, third])) for text in ("Warning: they",))
-
-
-def test_the_scene_of_a_recognizer(tmp_path: Path) -> None:
-    spec = RenderSpec(3, 10, 64)
-    origin = origin_of(open_dataset(spec), spec).to_json()
-    installed = {engine: engine_named(engine).scene_sha256() for engine in ENGINES}
-    assert origin["scene_sha256"] == installed["torch"]
-    for digest, expected in (
-        *((digest, True) for digest in installed.values()),
-        ("22" * 32, False),
-        (None, None),
-    ):
-        card = {"training": {"data": {**origin, "scene_sha256": digest}}}
-        found = scene_of(RecognizerCard.read(card))
-        assert (found["sha256"], found["installed"]) == (installed["torch"], expected)
-    assert scene_of(RecognizerCard())["trained_on"] is None
-    for name in SHIPPED:
-        assert scene_of(load_recognizer(name).card)["renderer"] == "shapeshd twin 1"
-
-
-def test_the_digest_of_a_source_is_that_of_its_file(tmp_path: Path) -> None:
-    file = tmp_path / "g.py"
-    file.write_bytes(b"def make(z): ...")
-    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-
-    def found(name: object) -> str | None:
-        return content_digest(SimpleNamespace(name=str(name)))  # type: ignore[arg-type]
-
-    assert found(file) == found(f"{file}:make") == digest
-    assert found(tmp_path) is None  # a folder of images would be
-    assert found("render:0:10") is None
-    (tmp_path / "model_index.json").write_text("{}")
-    before = found(tmp_path)
-    assert before != digest
-    file.write_bytes(b"other weights")
-    assert found(tmp_path) != before
-    file.write_bytes(b"def make(z): ...")
-    assert found(tmp_path) == before
-    file.rename(tmp_path / "h.py")
-    assert found(tmp_path) not in (None, before)
-
-
-def test_tar_files_are_told_from_others_of_their_names(tmp_path: Path) -> None:
-    def found() -> str | None:
-        return content_digest(SimpleNamespace(name=f"{tmp_path}/s-{{0..1}}.tar"))  # type: ignore[arg-type]
-
-    assert found() is None
-    for number in range(2):
-        (tmp_path / f"s-{number}.tar").write_bytes(b"images")
-    before = found()
-    assert before is not None
-    (tmp_path / "s-1.tar").write_bytes(b"others")
-    assert found() not in (None, before)

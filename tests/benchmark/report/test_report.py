@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from shapeshd.benchmark.report import formatting
+from shapeshd.benchmark.fidelity import residual
+from shapeshd.benchmark.report import pictures
 from shapeshd.benchmark.report.figures.factors import band, dependence
 from shapeshd.benchmark.report.html import report_page, write_report
 from shapeshd.benchmark.report.terminal import describe
-from shapeshd.benchmark.statistics.u_statistic import Estimate
+from shapeshd.benchmark.result import formatting
 from shapeshd.errors import ShapesHDError
-from shapeshd.factors import FACTORS
 from tests.support.html_check import Page, browser, in_browser
 from tests.support.simulated_results import DENSITIES, simulated, simulated_result, write_result
 
@@ -129,35 +129,6 @@ def test_dependence_and_band() -> None:
     assert 0.94 < ((draws >= low) & (draws <= high)).mean() < 0.97
 
 
-def test_bins_have_their_own_names() -> None:
-    for factor in FACTORS:
-        assert len({formatting.bin_name(factor, i) for i in range(factor.bins)}) == factor.bins
-    assert formatting.bin_name(FACTORS[0], 3) == "90–120°"
-    assert formatting.bin_name(FACTORS[3], 1) == "1.25–1.50"
-    assert formatting.bin_name(FACTORS[5], 0) == "−30 to −20°"
-
-
-@pytest.mark.parametrize(
-    ("values", "text"),
-    [
-        ((0.0331, 0.0276, 0.0391), "0.0331 [0.0276, 0.0391]"),
-        ((1.6638, 1.5512, 1.7781), "1.66 [1.55, 1.78]"),
-        ((0.0, 0.0, 0.0), "0 [0, 0]"),
-        ((3317760.0, 3317759.997, 3317760.00002), "3,317,760 [3,317,760, 3,317,760]"),
-        ((0.0, 0.0, 2e-9), "0 [0, 2.0e−09]"),
-    ],
-)
-def test_digits_follow_the_interval(values: tuple[float, ...], text: str) -> None:
-    value, low, high = values
-    assert formatting.with_interval(Estimate(value, 0.0, low, high)) == text
-
-
-def test_whole_is_written_only_for_the_whole() -> None:
-    shares = [1.0, 0.9999, 0.984, 0.5, 0.0001]
-    assert [formatting.percent(s) for s in shares] == ["100%", "99.990%", "98.4%", "50%", "0.010%"]
-    assert formatting.percent(0.001, 0) == "< 1%"
-
-
 @pytest.mark.skipif(browser() is None, reason=NO_BROWSER)
 @pytest.mark.parametrize(("width", "height"), [(1200, 900), (500, 900)])
 def test_a_browser_shows_it(
@@ -194,3 +165,7 @@ def test_all_data_uris_decode(pages: dict[str, Path]) -> None:
         else:
             with Image.open(io.BytesIO(raw)) as picture:
                 picture.load()
+
+
+def test_pictures_know_the_columns_of_the_residuals() -> None:
+    assert pictures._RESIDUALS == residual.MEASURES

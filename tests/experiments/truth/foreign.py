@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shapeshd.benchmark.leaderboard.entry import write_entry
-from shapeshd.benchmark.report.formatting import with_interval
+from shapeshd.benchmark.result.formatting import with_interval
 from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.result.schema import Result
 from tests import ROOT

@@ -6,10 +6,10 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shapeshd.benchmark.result.fidelity import FidelityRecord
+from shapeshd.benchmark.result.formatting import number
 from shapeshd.benchmark.result.schema import Result, RunRecord
 from shapeshd.support.progress import human_time
 
-from .formatting import number
 from .tables import fidelity_basis, outside_text
 
 Fact = tuple[str, str, bool]
