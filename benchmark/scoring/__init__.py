@@ -14,7 +14,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "distributed": ["Ranks", "joined_ranks"],
         "examples": ["choose_examples", "choose_fidelity_examples"],
-        "provenance": ["content_digest", "scene_of"],
         "run_folder": ["RunFolder"],
         "score": ["score_in_memory", "score_source"],
         "settings": ["ScoreSettings"],
@@ -27,8 +26,6 @@ if TYPE_CHECKING:
     from .distributed import joined_ranks as joined_ranks
     from .examples import choose_examples as choose_examples
     from .examples import choose_fidelity_examples as choose_fidelity_examples
-    from .provenance import content_digest as content_digest
-    from .provenance import scene_of as scene_of
     from .run_folder import RunFolder as RunFolder
     from .score import score_in_memory as score_in_memory
     from .score import score_source as score_source
