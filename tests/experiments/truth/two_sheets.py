@@ -20,8 +20,9 @@ from shapeshd import RayTracer
 from shapeshd.benchmark import Score, score
 from shapeshd.distribution import Distribution
 from shapeshd.factors import BIN_SHAPE, NAMES
+from shapeshd.scene.render_options import RenderOptions
 
-SAMPLES, SIZE, COLUMNS, ROWS, SEED = 20_000, 64, 8, 3, 11
+SAMPLES, SIZE, COLUMNS, ROWS = 20_000, 64, 8, 3
 WRONG = {"scale": {"weights": [5, 4, 2, 1.5]}, "orientation": {"weights": [1, 2, 3, 3, 2, 1]}}
 SHOWN = ("scale", "orientation", "shape")
 BLUE, RED, GREY = "#3465a4", "#cc3311", "#888888"
@@ -30,12 +31,12 @@ BLUE, RED, GREY = "#3465a4", "#cc3311", "#888888"
 class Generator:
     """Gives the next n images of a distribution, as a generator does."""
 
-    def __init__(self, distribution: Distribution) -> None:
-        self.distribution, self.given = distribution, 0
-        self.tracer = RayTracer(SIZE, device="cpu")
+    def __init__(self, distribution: Distribution, seed: int) -> None:
+        self.distribution, self.seed, self.given = distribution, seed, 0
+        self.tracer = RayTracer(RenderOptions(SIZE), device="cpu")
 
     def __call__(self, n: int) -> torch.Tensor:
-        factors = self.distribution.factors(SEED, self.given, self.given + n)
+        factors = self.distribution.factors(self.seed, self.given, self.given + n)
         self.given += n
         return self.tracer(factors)
 
@@ -81,8 +82,8 @@ def main() -> None:
     for column, (distribution, title) in enumerate(
         zip(kinds, ("Generator A", "Generator B"), strict=True)
     ):
-        images = Generator(distribution)(COLUMNS * ROWS).permute(0, 2, 3, 1).numpy()
-        found = score(Generator(distribution), SAMPLES, range="uint8", batch=128)
+        images = Generator(distribution, column + 11)(COLUMNS * ROWS).permute(0, 2, 3, 1).numpy()
+        found = score(Generator(distribution, column + 11), SAMPLES, range="uint8", batch=128)
         draw(found, images, title, grid, column)
         print(title, found.divergence, found.significant, found.verdict)
     plt.savefig(out, dpi=90)
