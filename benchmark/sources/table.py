@@ -11,23 +11,29 @@ from .registry import source_kinds
 _TRUST = {"never": "", "sometimes": "for code of its own", "always": "yes"}
 
 
-def sources_table() -> str:
-    """Return a row for each kind: how it is named, what it is, its options, whether to trust."""
+def sources_table(*, options: bool = True) -> str:
+    """Return a row for each kind: how it is named, what it is, whether to trust, its options.
+
+    Args:
+        options: whether the last of these columns is wanted.
+    """
     rows = [
         (
             _code(kind.shown),
-            kind.summary,
-            " ".join(_option(name) for name in OPTIONS if name in kind.options),
+            _escaped(kind.summary),
             _TRUST[kind.trust],
+            " ".join(_option(name) for name in OPTIONS if name in kind.options),
         )
         for kind in source_kinds()
     ]
-    return _table(("SOURCE", "what it is", "options", "`--trust`"), rows)
+    columns = 4 if options else 3
+    head = ("SOURCE", "what it is", "`--trust`", "options")
+    return _table(head[:columns], [row[:columns] for row in rows])
 
 
 def options_table() -> str:
     """Return a row for each option: how it is spelled, and what it means."""
-    rows = [(_option(option.name), option.help) for option in OPTIONS.values()]
+    rows = [(_option(option.name), _escaped(option.help)) for option in OPTIONS.values()]
     return _table(("option", "what it says"), rows)
 
 
@@ -35,6 +41,15 @@ def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
     lines = [head, ("---",) * len(head), *rows]
     return "".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |\n"
                    for line in lines)  # fmt: skip
+
+
+def _escaped(text: str) -> str:
+    """Write what Markdown would read as markup as it is."""
+    return re.sub(r"('[^']*[{*][^']*'|--[a-z-]+|\w+\.json|torch(?:\.\w+)+)", _quoted, text)
+
+
+def _quoted(match: re.Match[str]) -> str:
+    return f"`{match[1].strip(chr(39))}`"
 
 
 def _code(shown: str) -> str:

@@ -37,7 +37,7 @@ from .source_options import SourceCommand, source_options
     "--fidelity",
     type=int,
     metavar="N",
-    help="Measure the quality of the first N images, too.  [default: none]",
+    help="Measure the fidelity of the first N images, too.  [default: none]",
 )
 @click.option(
     "--features",

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from shapeshd.benchmark.sources.table import options_table, sources_table
 from shapeshd.cli.main import cli
 from tests import ROOT
 from tests.support.pages import PAGES, blocks, commands
@@ -75,7 +76,7 @@ def test_every_script_and_module_exists_with_its_options(name: str) -> None:
             continue
         if arguments[1] == "-m":
             module, options = arguments[2], arguments[3:]
-            if not module.startswith("tests."):
+            if not module.startswith(("tests.", "shapeshd.")):
                 continue
             file = ROOT / (module.replace(".", "/") + ".py")
         else:
@@ -114,6 +115,14 @@ def test_every_link_to_a_file_leads_somewhere(name: str) -> None:
     for target in re.findall(r"\]\(([^)\s#]+)(?:#[^)]*)?\)", text):
         if "://" not in target:
             assert (page.parent / target).exists(), f"{name}: {target}"
+
+
+def test_the_tables_of_sources_are_those_of_the_registry() -> None:
+    readme = PAGES["README.md"].read_text(encoding="utf-8")
+    page = PAGES["docs/sources.md"].read_text(encoding="utf-8")
+    assert sources_table(options=False) in readme
+    assert sources_table() in page
+    assert options_table() in page
 
 
 def test_toml_blocks_are_toml() -> None:

@@ -6,6 +6,7 @@ import json
 import math
 import shutil
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from torch import Tensor
 
 from shapeshd.benchmark import Score, api, metric
+from shapeshd.benchmark.sources.registry import unregister
 from shapeshd.factors import from_unit
 from tests.support.fake_scores import ReadsWritten
 from tests.support.pages import PAGES, blocks
@@ -32,12 +34,13 @@ class ReadsMeans(ReadsWritten):
 
 
 @pytest.fixture(autouse=True)
-def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Run in an empty folder, with a recognizer that is quick."""
     monkeypatch.chdir(tmp_path)
     for module in (api, metric):
         monkeypatch.setattr(module, "load_recognizer", lambda *_: ReadsMeans())
-    return tmp_path
+    yield tmp_path
+    unregister("noise")  # which a page adds
 
 
 def run_block(code: str, page: str, names: dict[str, Any]) -> None:
