@@ -18,7 +18,7 @@ __getattr__, __dir__, _names = lazy_loader.attach(
         "metric": ["DistributionScore"],
         "recognizer.recognizer": ["Recognizer", "load_recognizer"],
         "sources.options": ["SourceOptions"],
-        "sources.registry": ["open_source"],
+        "sources.open": ["open_source"],
         "statistics.chi_square": ["goodness_of_fit"],
         "statistics.coupled": ["decompose_under"],
         "statistics.decomposition": ["decompose"],
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from .metric import DistributionScore as DistributionScore
     from .recognizer.recognizer import Recognizer as Recognizer
     from .recognizer.recognizer import load_recognizer as load_recognizer
+    from .sources.open import open_source as open_source
     from .sources.options import SourceOptions as SourceOptions
-    from .sources.registry import open_source as open_source
     from .statistics.chi_square import goodness_of_fit as goodness_of_fit
     from .statistics.coupled import decompose_under as decompose_under
     from .statistics.decomposition import decompose as decompose

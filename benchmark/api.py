@@ -39,8 +39,8 @@ from .sources.networks.in_process import (
     unwrapped,
     weights_digest,
 )
+from .sources.open import open_source
 from .sources.options import Layout, Range, SourceOptions
-from .sources.registry import open_source
 from .statistics.u_statistic import Estimate
 
 

@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.sources.base import Source
-from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.networks.checkpoint import network_source
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.checks import whole_number
 from shapeshd.dataset.contact_sheet import FORMATS, check_output, draw_sheet, save_sheet
 from shapeshd.dataset.export import block_name, encode_png

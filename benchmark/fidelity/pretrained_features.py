@@ -31,8 +31,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shapeshd.benchmark.sources.kind import require_trust
 from shapeshd.benchmark.sources.networks.torchscript import is_torchscript
+from shapeshd.benchmark.sources.source_kind import require_trust
 from shapeshd.errors import (
     MissingPackageError,
     ShapesHDError,

@@ -18,7 +18,7 @@ from shapeshd.benchmark.result.files import ENTRY_FORMAT
 from shapeshd.benchmark.result.fit import PartRecord
 from shapeshd.benchmark.result.read import save_result
 from shapeshd.benchmark.result.schema import Entry, Result, ScoreRecord
-from shapeshd.benchmark.sources.registry import known_suffixes
+from shapeshd.benchmark.sources.open import known_suffixes
 from shapeshd.errors import UsageError
 
 from .compare import Comparison

@@ -1,6 +1,6 @@
 """What can be scored: images that exist, and generators that make them.
 
-`kinds.py` is the table of all kinds; each is loaded when a source of it is opened. A package of
+`registry.py` lists all kinds; each is loaded when a source of it is opened. A package of
 one's own adds a `SourceKind` by an entry point in the group ``shapeshd.sources``.
 """
 
@@ -15,21 +15,22 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "base": ["Source"],
         "image_format": ["ImageFormat"],
-        "kind": ["Candidate", "OpenRequest", "SourceKind"],
         "networks.generator": ["GeneratorSource"],
+        "open": ["open_source"],
         "options": ["SourceOptions"],
-        "registry": ["open_source", "register", "source_kinds"],
+        "registry": ["register", "source_kinds"],
+        "source_kind": ["Candidate", "OpenRequest", "SourceKind"],
     },
 )
 
 if TYPE_CHECKING:
     from .base import Source as Source
     from .image_format import ImageFormat as ImageFormat
-    from .kind import Candidate as Candidate
-    from .kind import OpenRequest as OpenRequest
-    from .kind import SourceKind as SourceKind
     from .networks.generator import GeneratorSource as GeneratorSource
+    from .open import open_source as open_source
     from .options import SourceOptions as SourceOptions
-    from .registry import open_source as open_source
     from .registry import register as register
     from .registry import source_kinds as source_kinds
+    from .source_kind import Candidate as Candidate
+    from .source_kind import OpenRequest as OpenRequest
+    from .source_kind import SourceKind as SourceKind

@@ -1,87 +1,289 @@
-"""Finds the kind of a source, of this project or of another package, and opens it."""
+"""The registry of source kinds: this project's, one record each, and those that others add.
+
+To add one, write a function that opens it from an `OpenRequest` in a file of its own, and add its
+record to `KINDS`, in the order that kinds are tried. Other packages add theirs through the
+entry-point group ``shapeshd.sources``, programs through `register`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from shapeshd.errors import UsageError, explain, one_line
+from shapeshd.errors import UsageError, explain
+from shapeshd.images.names import SUFFIXES as IMAGE_SUFFIXES
+from shapeshd.images.names import TAR_SUFFIXES, expand_shards
 from shapeshd.support.progress import note
 
-from .kind import Candidate, OpenRequest, SourceKind
-from .kinds import KINDS, why_refused
-from .options import OPTIONS, SourceOptions
-
-if TYPE_CHECKING:
-    from .base import Source
+from .options import ENTRY_HINT, OPTIONS
+from .source_kind import Candidate, SourceKind
 
 GROUP = "shapeshd.sources"
 """The group of entry points by which other packages add a `SourceKind`."""
 
-_HEAD = 8  # bytes of a file that its kind may be seen from
+_HDF5_SUFFIXES = (".h5", ".hdf5", ".hdf", ".he5")
+_HDF5_MAGIC = (b"\x89HDF\r\n\x1a\n",)
+_ENTRY = re.compile(r"(?:.+\.py|[^\W\d]\w*(?:\.[^\W\d]\w*)*):[^\W\d]\w*(?:\.[^\W\d]\w*)*")
+_PIPELINE = "model_index.json"
+_LMDB = "data.mdb"
+
+_FORM = ("range", "layout")
+_LATENTS = (*_FORM, "latent_dim")
+_CLASSES = ("labels", "classes")
+
+
+def _is_dataset(candidate: Candidate) -> bool:
+    if candidate.place == "folder":
+        from shapeshd.dataset.manifest import is_dataset_folder
+
+        return is_dataset_folder(candidate.path)
+    if candidate.options.key is not None:
+        return False
+    from .arrays.hdf5 import holds_dataset
+
+    return holds_dataset(candidate.path)
+
+
+def _is_tar(candidate: Candidate) -> bool:
+    return candidate.place == "file" or bool(expand_shards(candidate.text))
+
+
+def _is_pipeline(candidate: Candidate) -> bool:
+    return (candidate.path / _PIPELINE).is_file()
+
+
+def _is_image_folder(candidate: Candidate) -> bool:
+    return not _is_pipeline(candidate) and why_refused(candidate) is None
+
+
+def _is_entry(candidate: Candidate) -> bool:
+    return bool(_ENTRY.fullmatch(candidate.text))
+
+
+KINDS = (
+    SourceKind(
+        name="dataset",
+        what="a dataset",
+        shown="a dataset, render:SEED:COUNT",
+        summary="Rendered by shapeshd, also one shard or 3dshapes.h5; or traced as it is read.",
+        opener="arrays.dataset:open_own_dataset",
+        prefix="render:",
+        suffixes=_HDF5_SUFFIXES,
+        magic=_HDF5_MAGIC,
+        places=("file", "folder"),
+        matches=_is_dataset,
+        whole_name=True,
+    ),
+    SourceKind(
+        name="folder",
+        what="an image folder",
+        shown="an image folder",
+        summary="PNG, JPEG, WebP, BMP or PPM files at any depth.",
+        opener="arrays.image_files:open_folder",
+        places=("folder",),
+        matches=_is_image_folder,
+    ),
+    SourceKind(
+        name="zip",
+        what="a zip file of images",
+        shown=".zip",
+        summary="The same in a zip file, also StyleGAN's with dataset.json.",
+        opener="arrays.image_files:open_zip",
+        suffixes=(".zip",),
+    ),
+    SourceKind(
+        name="tar",
+        what="a tar file of images",
+        shown=".tar",
+        summary="Also .tar.gz, and WebDataset's shards: 'data-{000..003}.tar', 'data-*.tar'.",
+        opener="arrays.image_files:open_tar",
+        suffixes=TAR_SUFFIXES,
+        places=("file", "nothing"),
+        matches=_is_tar,
+        options=("key",),
+    ),
+    SourceKind(
+        name="npy",
+        what="an npy file",
+        shown=".npy",
+        summary="A NumPy array (n, 3, H, W) or (n, H, W, 3); pickled objects are refused.",
+        opener="arrays.numpy_files:open_npy",
+        suffixes=(".npy",),
+        magic=(b"\x93NUMPY",),
+        options=_FORM,
+    ),
+    SourceKind(
+        name="npz",
+        what="an npz file",
+        shown=".npz",
+        summary="One of NumPy's arrays by its key; pickled objects are refused.",
+        opener="arrays.numpy_files:open_npz",
+        suffixes=(".npz",),
+        options=(*_FORM, "key"),
+    ),
+    SourceKind(
+        name="hdf5",
+        what="an HDF5 file",
+        shown=".h5",
+        summary="An array of images in any HDF5 file, by its key.",
+        opener="arrays.hdf5:open_hdf5_images",
+        suffixes=_HDF5_SUFFIXES,
+        magic=_HDF5_MAGIC,
+        options=(*_FORM, "key"),
+    ),
+    SourceKind(
+        name="onnx",
+        what="an ONNX model",
+        shown=".onnx",
+        summary="Run by onnxruntime; tensors in other files are refused.",
+        opener="networks.onnx:open_onnx",
+        suffixes=(".onnx",),
+        options=(*_LATENTS, *_CLASSES),
+        generates=True,
+    ),
+    SourceKind(
+        name="checkpoint",
+        what="a checkpoint of a generator",
+        shown=".safetensors of shapeshd",
+        summary="A generator of shapeshd.models.",
+        opener="networks.checkpoint:open_checkpoint",
+        suffixes=(".safetensors",),
+        matches=lambda candidate: candidate.options.architecture is None,
+        options=_LATENTS,
+        generates=True,
+    ),
+    SourceKind(
+        name="safetensors",
+        what="a .safetensors file",
+        shown=".safetensors of a known architecture",
+        summary="Tensors of another project, put into a network of ours by --architecture.",
+        opener="networks.architecture:open_architecture",
+        suffixes=(".safetensors",),
+        matches=lambda candidate: candidate.options.architecture is not None,
+        options=(*_LATENTS, "architecture", *_CLASSES),
+        generates=True,
+    ),
+    SourceKind(
+        name="network-pickle",
+        what="a network pickle",
+        shown="a StyleGAN2 network pickle (.pkl)",
+        summary="StyleGAN2(-ADA) of NVlabs, read as data into a network of ours.",
+        opener="stylegan.network_pickle:open_network_pickle",
+        suffixes=(".pkl", ".pickle"),
+        matches=lambda candidate: candidate.options.code_dir is None,
+        options=(*_LATENTS, *_CLASSES),
+        generates=True,
+    ),
+    SourceKind(
+        name="network-code",
+        what="a network pickle",
+        shown="other network pickles with their code",
+        summary="StyleGAN3, StyleGAN-XL and others, by their authors' code in its own process.",
+        opener="subprocess.network_process:open_network_process",
+        suffixes=(".pkl", ".pickle"),
+        matches=lambda candidate: candidate.options.code_dir is not None,
+        options=(*_LATENTS, "timeout", *_CLASSES, "code_dir"),
+        generates=True,
+        trust="always",
+        danger="a network pickle that its authors' code loads is code",
+    ),
+    SourceKind(
+        name="diffusers",
+        what="a diffusers pipeline",
+        shown="a diffusers pipeline",
+        summary="A folder; the library's own classes are built, other code takes --trust.",
+        opener="diffusers.pipeline:open_pipeline",
+        places=("folder",),
+        matches=_is_pipeline,
+        options=(*_FORM, "steps", *_CLASSES),
+        generates=True,
+        trust="sometimes",
+    ),
+    SourceKind(
+        name="torchscript",
+        what="a TorchScript file",
+        shown="TorchScript (.pt, .ts, .pth)",
+        summary="A module of latents, saved by torch.jit.save.",
+        opener="networks.torchscript:open_torchscript",
+        suffixes=(".pt", ".ts", ".pth"),
+        options=(*_LATENTS, *_CLASSES, "label_form"),
+        generates=True,
+        trust="always",
+        danger="a TorchScript file holds code that runs when it is used",
+        examine="networks.torchscript:examine_torchscript",
+    ),
+    SourceKind(
+        name="torch-export",
+        what="a torch.export file",
+        shown="torch.export (.pt2)",
+        summary="A program of latents, saved by torch.export.save.",
+        opener="networks.exported:open_exported",
+        suffixes=(".pt2",),
+        options=_LATENTS,
+        generates=True,
+        trust="always",
+        danger="a torch.export file holds texts that are evaluated as Python when it is read",
+        examine="networks.exported:examine_exported",
+    ),
+    SourceKind(
+        name="python",
+        what="a Python function",
+        shown="file.py:function, package.module:function",
+        summary="Of latents or seeds, in a process of its own.",
+        opener="subprocess.python_entry:open_python_entry",
+        places=("nothing",),
+        matches=_is_entry,
+        options=(*_LATENTS, "timeout", *_CLASSES),
+        generates=True,
+        trust="always",
+        danger="a Python file is code that runs here",
+        examine="subprocess.python_entry:examine_entry",
+    ),
+    SourceKind(
+        name="command",
+        what="a command",
+        shown="cmd:COMMAND",
+        summary="Any program that writes raw RGB frames: 'cmd:./sampler {seed} {start} {count}'.",
+        opener="subprocess.command:open_command",
+        prefix="cmd:",
+        options=("frame_size", "timeout"),
+        generates=True,
+        trust="always",
+        danger="a command is a program that runs here",
+        examine="subprocess.command:split_command",
+    ),
+)
+
+_UNPACK = "compressed by {}, which is not read: unpack it first"
+_REFUSED = {
+    ".ckpt": f"a training checkpoint (a pickle), not a network: {ENTRY_HINT}",
+    ".gz": _UNPACK.format("gzip"),
+    ".bz2": _UNPACK.format("bzip2"),
+    ".xz": _UNPACK.format("xz"),
+    ".zst": _UNPACK.format("zstd"),
+    ".parquet": "a Parquet file, which is not read: write its images into a folder or a zip file",
+    ".mat": "a MATLAB file: give an npy file of its images",
+    ".json": "a JSON file: give the folder, or the .safetensors file, that it belongs to",
+    ".py": "a Python file: say which of its functions makes images, as file.py:function",
+}
+
+
+def why_refused(candidate: Candidate) -> str | None:
+    """Say what a file or folder is that is known and not read, and what to do instead."""
+    if candidate.place == "folder":
+        if (candidate.path / _LMDB).is_file():
+            return "an LMDB database, which is not read: write its images out"
+        return None
+    suffix = Path(candidate.text).suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return "a single image: give the folder that holds all of them"
+    return _REFUSED.get(suffix)
+
+
 _added: list[SourceKind] = []
-
-
-def open_source(
-    text: str,
-    *,
-    seed: int = 0,
-    trust: bool = False,
-    device: str = "cpu",
-    options: SourceOptions | None = None,
-) -> Source:
-    """Open what can be scored; its kind is seen from `text` and what lies there.
-
-    A path that exists is always taken as a path. One that begins as ``render:``, ``cmd:`` or
-    another kind's prefix is reached as ``./render:...``.
-
-    Args:
-        text: the path of images or of a network, ``render:SEED:COUNT``, a Python entry,
-            ``file.py:function`` or ``package.module:function``, or ``cmd:`` and a command.
-        seed: of the latents of a generator; images that exist have none.
-        trust: whether code that comes with the source may run.
-        device: where a network runs.
-        options: what the source does not say itself.
-
-    Returns:
-        A `Source`, a context manager.
-
-    Raises:
-        UsageError: if there is nothing of that kind, or it must be said how to read it.
-        ShapesHDError: if it is damaged.
-    """
-    chosen = options or SourceOptions()
-    return find_kind(text, chosen).open(
-        OpenRequest(text, seed=seed, trust=trust, device=device, options=chosen)
-    )
-
-
-def find_kind(text: str, options: SourceOptions | None = None) -> SourceKind:
-    """Return the kind of what the user named.
-
-    Prefixes decide first, then how a file begins, then the order of `source_kinds`.
-
-    Raises:
-        UsageError: if there is nothing, or nothing that can be scored.
-    """
-    kinds = source_kinds()
-    for kind in kinds:
-        if kind.prefix and text.startswith(kind.prefix):
-            return kind
-    candidate = _look_at(text, options or SourceOptions())
-    for kind in sorted(kinds, key=lambda kind: not kind.knows_content(candidate)):
-        if kind.fits(candidate):
-            return kind
-    if candidate.place == "nothing":
-        if candidate.path.is_symlink():
-            raise UsageError(f"{text}: is a link to something that is not there")
-        raise UsageError(f"{text}: no such file or folder")
-    if why := why_refused(candidate):
-        raise UsageError(f"{text}: is {why}")
-    raise UsageError(f"{text}: is nothing that can be scored: that is {_listed(kinds)}")
 
 
 def source_kinds() -> tuple[SourceKind, ...]:
@@ -102,20 +304,6 @@ def register(kind: SourceKind) -> None:
 def unregister(name: str) -> None:
     """Take a kind away that `register` added; nothing happens if there is none."""
     _added[:] = [kind for kind in _added if kind.name != name]
-
-
-def known_suffixes() -> tuple[str, ...]:
-    """Return the suffixes of all files that can be scored, the longest first."""
-    found = {suffix for kind in source_kinds() for suffix in kind.suffixes}
-    return tuple(sorted(found, key=lambda suffix: (-len(suffix), suffix)))
-
-
-def short_name(text: str) -> str:
-    """Return what a source may be called: the last component of its path, where it has one."""
-    for kind in source_kinds():
-        if kind.prefix and text.startswith(kind.prefix):
-            return text if kind.whole_name else Path(text).name or text
-    return text if ".py:" in text else Path(text).name or text
 
 
 @cache
@@ -149,32 +337,3 @@ def _check(kind: SourceKind, others: Sequence[SourceKind]) -> None:
             f"the kind of source {kind.name!r} takes {unknown[0]!r}; options are "
             f"{', '.join(OPTIONS)}"
         )
-
-
-def _look_at(text: str, options: SourceOptions) -> Candidate:
-    """Return what lies at a path."""
-    if not text.strip() or "\0" in text:
-        raise UsageError(f"nothing to score: {text!r} is no path; give {_listed(source_kinds())}")
-    try:
-        path = Path(text).expanduser()
-        exists = path.exists()
-    except (OSError, RuntimeError) as error:
-        raise UsageError(f"{text}: cannot be read ({one_line(error)})") from None
-    if not exists:
-        return Candidate(text, path, "nothing", b"", options)
-    if path.is_dir():
-        return Candidate(text, path, "folder", b"", options)
-    if not path.is_file():
-        raise UsageError(f"{text}: is neither a file nor a folder")
-    try:
-        with path.open("rb") as file:
-            head = file.read(_HEAD)
-    except OSError as error:
-        raise UsageError(f"{text}: cannot be read ({error.strerror or one_line(error)})") from None
-    if not head:
-        raise UsageError(f"{text}: is empty")
-    return Candidate(text, path, "file", head, options)
-
-
-def _listed(kinds: Sequence[SourceKind]) -> str:
-    return ", ".join(kind.shown for kind in kinds)

@@ -16,8 +16,8 @@ from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring.distributed import joined_ranks
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
+from shapeshd.benchmark.sources.open import open_source, short_name
 from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.benchmark.sources.registry import open_source, short_name
 from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
 from shapeshd.support.progress import note

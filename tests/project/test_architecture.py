@@ -43,7 +43,7 @@ ORDER = (
 )
 MAY_IMPORT_BY_STRING = {
     "shapeshd.cli.main": "commands load when they are run",
-    "shapeshd.benchmark.sources.kind": "a kind of source loads when it is asked for",
+    "shapeshd.benchmark.sources.source_kind": "a kind of source loads when it is asked for",
     "shapeshd.benchmark.sources.subprocess.user_function": "the user's own function",
 }
 LARGEST_ROOM, LONGEST_FILE = 14, 430

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
-from shapeshd.benchmark.sources.table import options_table, sources_table
+from shapeshd.benchmark.sources.markdown_table import options_table, sources_table
 from shapeshd.cli.main import cli
 from tests import ROOT
 from tests.support.pages import PAGES, blocks, commands

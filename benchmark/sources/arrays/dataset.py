@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shapeshd.benchmark.sources.kind import OpenRequest
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.dataset.manifest import provenance_of
 from shapeshd.dataset.render_spec import parse_rendered
 from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset

@@ -10,8 +10,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.dataset.hdf5_files import check_virtual
 from shapeshd.dataset.shards import DAMAGE, shard_number
 from shapeshd.errors import ShapesHDError, UsageError, one_line

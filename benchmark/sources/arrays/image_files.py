@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shapeshd.benchmark.sources.kind import OpenRequest
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.images.folder import FolderImages
 from shapeshd.images.names import expand_shards
 from shapeshd.images.tar_file import TarImages

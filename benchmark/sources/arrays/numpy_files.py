@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
-from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import ShapesHDError, UsageError, named, one_line
 from shapeshd.images.decode import MAX_PIXELS
 from shapeshd.images.names import shown

@@ -25,8 +25,8 @@ from typing import Any
 
 import torch
 
-from shapeshd.benchmark.sources.kind import require_trust
 from shapeshd.benchmark.sources.options import ENTRY_HINT
+from shapeshd.benchmark.sources.source_kind import require_trust
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError, explain
 from shapeshd.images.decode import MAX_PIXELS
 

@@ -19,7 +19,6 @@ import torch
 from torch import Tensor
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
-from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.labels import Labels, choose_labels, refuse_labels
 from shapeshd.benchmark.sources.latents import MAX_SEEDS, sample_seeds
 from shapeshd.benchmark.sources.networks.generator import (
@@ -27,6 +26,7 @@ from shapeshd.benchmark.sources.networks.generator import (
     check_batch,
 )
 from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.checks import whole_number
 from shapeshd.errors import ShapesHDError, UsageError, explain, named
 from shapeshd.support.device import usable_device

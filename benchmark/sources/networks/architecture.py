@@ -12,8 +12,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.labels import choose_labels, refuse_labels
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.benchmark.sources.stylegan.layout import LayoutError
 from shapeshd.benchmark.sources.stylegan.network_pickle import MAX_BYTES
 from shapeshd.benchmark.sources.stylegan.pickle_data import PickleError

@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
-from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.labels import Labels
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import UsageError, named
 from shapeshd.models.networks.checkpoints import load_generator
 from shapeshd.support.checkpoint import SUFFIX, has_card, read_card

@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
-from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.labels import refuse_labels
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError, explain, named
 from shapeshd.support.device import usable_device
 

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
-from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.labels import Labels, choose_labels, refuse_labels, stated_classes
 from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import ShapesHDError, UsageError, explain, named
 from shapeshd.support.device import usable_device
 

@@ -30,11 +30,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.labels import choose_labels, refuse_labels
 from shapeshd.benchmark.sources.networks.checkpoint import network_source, require_known_form
 from shapeshd.benchmark.sources.networks.generator import GeneratorSource
 from shapeshd.benchmark.sources.options import ENTRY_HINT
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import ShapesHDError, UsageError, named
 from shapeshd.models.networks.checkpoints import ClampedGenerator
 from shapeshd.models.networks.generator import Generator, GeneratorConfig

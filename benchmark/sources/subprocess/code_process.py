@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shapeshd.benchmark.sources.kind import OpenRequest
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import ShapesHDError, UsageError, named, names_are_options
 
 SLOTS = 2

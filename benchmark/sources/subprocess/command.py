@@ -28,9 +28,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.latents import check_samples
 from shapeshd.benchmark.sources.options import SourceOptions, parse_frame_size
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import ShapesHDError, UsageError, named
 from shapeshd.factors import MAX_IMAGE, check_seed
 from shapeshd.images.numbered import Closing

@@ -13,9 +13,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.networks.checkpoint import require_known_form
 from shapeshd.benchmark.sources.networks.generator import GeneratorSource
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import UsageError, named
 from shapeshd.factors import check_seed
 from shapeshd.support.device import usable_device

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.networks.generator import GeneratorSource
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import UsageError
 from shapeshd.factors import check_seed
 from shapeshd.support.device import usable_device

@@ -24,8 +24,8 @@ import numpy as np
 import torch
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
-from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import ShapesHDError, UsageError, names_as_options
 from shapeshd.support.device import usable_device
 

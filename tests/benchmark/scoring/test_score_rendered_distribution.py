@@ -12,7 +12,7 @@ from shapeshd.benchmark.recognizer.recognizer import load_recognizer
 from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
-from shapeshd.benchmark.sources.registry import open_source
+from shapeshd.benchmark.sources.open import open_source
 from shapeshd.benchmark.statistics.histogram import min_samples
 from shapeshd.distribution import Distribution
 from shapeshd.factors import NUM_BINS, joint_bins

@@ -15,17 +15,10 @@ import pytest
 import torch
 
 from shapeshd.benchmark.sources import OpenRequest, SourceKind, SourceOptions, open_source
-from shapeshd.benchmark.sources.kinds import KINDS
+from shapeshd.benchmark.sources.markdown_table import options_table, sources_table
+from shapeshd.benchmark.sources.open import find_kind, known_suffixes, short_name
 from shapeshd.benchmark.sources.options import OPTIONS
-from shapeshd.benchmark.sources.registry import (
-    find_kind,
-    known_suffixes,
-    register,
-    short_name,
-    source_kinds,
-    unregister,
-)
-from shapeshd.benchmark.sources.table import options_table, sources_table
+from shapeshd.benchmark.sources.registry import KINDS, register, source_kinds, unregister
 from shapeshd.cli.main import main
 from shapeshd.errors import UsageError, names_as_options
 from shapeshd.images.numbered import NumberedImages

@@ -619,7 +619,7 @@ def test_hdf5_without_labels_like_ours_is_read_by_itself(tmp_path):
 
 def test_nothing_heavy_is_imported_before_it_is_needed():
     program = (
-        "import sys, shapeshd.benchmark.sources.registry; "
+        "import sys, shapeshd.benchmark.sources.open; "
         "print([name for name in ('torch', 'h5py', 'PIL') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)

@@ -28,7 +28,6 @@ from safetensors.torch import save_file
 from scipy import stats
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
-from shapeshd.benchmark.sources.kind import OpenRequest
 from shapeshd.benchmark.sources.latents import normal_latents, sample_seeds
 from shapeshd.benchmark.sources.networks import checkpoint
 from shapeshd.benchmark.sources.networks.external_data import (
@@ -39,8 +38,9 @@ from shapeshd.benchmark.sources.networks.external_data import (
 )
 from shapeshd.benchmark.sources.networks.generator import GeneratorSource, NetworkBatches
 from shapeshd.benchmark.sources.networks.torchscript import is_torchscript
+from shapeshd.benchmark.sources.open import find_kind
 from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.benchmark.sources.registry import find_kind
+from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.benchmark.sources.subprocess import code_process
 from shapeshd.benchmark.sources.subprocess.code_process import UserTraceback
 from shapeshd.benchmark.sources.subprocess.python_entry import examine_entry

@@ -1,4 +1,7 @@
-"""The tables of sources and of their options, as Markdown: ``python -m ...sources.table``."""
+"""The tables of sources and of their options, as Markdown.
+
+``python -m shapeshd.benchmark.sources.markdown_table`` prints both.
+"""
 
 from __future__ import annotations
 
