@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy import special, stats
+import scipy
 
 from shapeshd.benchmark.statistics.u_statistic import CONFIDENCE
 from shapeshd.factors import FloatArray, IntArray
@@ -64,7 +64,7 @@ def jackknife(value: float, left_out: Sequence[float] | FloatArray) -> Interval:
 
 def student(freedom: float) -> float:
     """Return the factor of a standard error of so many degrees of freedom in a 95% interval."""
-    return float(special.stdtrit(freedom, 1 - _TAIL))
+    return float(scipy.special.stdtrit(freedom, 1 - _TAIL))
 
 
 def mean_interval(values: FloatArray) -> dict[str, float]:
@@ -77,7 +77,7 @@ def mean_interval(values: FloatArray) -> dict[str, float]:
 def median_interval(values: FloatArray) -> dict[str, float]:
     """Return ``value``, ``low`` and ``high`` of the median of (n,) values, n >= 6."""
     ordered = np.sort(values)
-    below = int(stats.binom.ppf((1 - CONFIDENCE) / 2, len(values), 0.5)) - 1
+    below = int(scipy.stats.binom.ppf((1 - CONFIDENCE) / 2, len(values), 0.5)) - 1
     below = max(0, below)
     low, high = float(ordered[below]), float(ordered[-1 - below])
     return {"value": float(np.median(values)), "low": low, "high": high}
@@ -85,5 +85,5 @@ def median_interval(values: FloatArray) -> dict[str, float]:
 
 def share_interval(count: int, of: int) -> dict[str, float]:
     """Return ``value``, ``low`` and ``high`` of a share, and its ``count``."""
-    found = stats.binomtest(count, of).proportion_ci(CONFIDENCE, "exact")
+    found = scipy.stats.binomtest(count, of).proportion_ci(CONFIDENCE, "exact")
     return {"value": count / of, "low": float(found.low), "high": float(found.high), "count": count}

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from shapeshd.benchmark.report.tables import distribution_name
 from shapeshd.benchmark.result.schema import ScoreRecord
@@ -61,7 +61,7 @@ def significantly_different(
     order = np.argsort(-distances, kind="stable")
     different = np.zeros(z.shape, dtype=bool)
     for done, pair in enumerate(order):
-        if 2 * stats.norm.sf(distances[pair]) > level / (len(order) - done):
+        if 2 * scipy.special.ndtr(-distances[pair]) > level / (len(order) - done):
             break
         different[first[pair], second[pair]] = different[second[pair], first[pair]] = True
     return different

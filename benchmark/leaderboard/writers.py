@@ -9,9 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from shapeshd.benchmark.report.figures.score import bin_counts_figure, score_figure
-from shapeshd.benchmark.report.figures.style import both_widths
-from shapeshd.benchmark.report.html import render_page
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.errors import UsageError
 from shapeshd.support.atomic_files import replace_file
@@ -131,6 +128,11 @@ def _code(text: str | None) -> str:
 
 def comparison_page(comparison: Comparison) -> str:
     """Return a self-contained page with the table and the figures."""
+    # Only here: Matplotlib takes a second to import, and a comparison mostly goes to the terminal.
+    from shapeshd.benchmark.report.figures.score import bin_counts_figure, score_figure
+    from shapeshd.benchmark.report.figures.style import both_widths
+    from shapeshd.benchmark.report.html import render_page
+
     rows = comparison.rows()
     series = [
         (name, result.bin_counts)

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torchvision.transforms.v2 import functional
 
 from shapeshd.benchmark.fidelity.residual import MEASURES
 from shapeshd.benchmark.statistics.decomposition import Decomposition, Part
@@ -202,11 +202,11 @@ def _trace(factors: list[npt.NDArray[np.float64]], size: int) -> npt.NDArray[np.
 
 def thumbnail(images: Tensor) -> Tensor:
     """Reduce (n, 3, H, W) to `THUMBNAIL` at its longer side, with antialiasing, on the CPU."""
-    height, width = images.shape[-2:]
+    images, (height, width) = images.detach().cpu(), images.shape[-2:]
     if max(height, width) > THUMBNAIL:
         sides = [max(1, round(side * THUMBNAIL / max(height, width))) for side in (height, width)]
-        images = functional.resize(images, sides, antialias=True)
-    return images.detach().cpu()
+        images = F.interpolate(images, sides, mode="bilinear", antialias=True)
+    return images
 
 
 def _stack(images: list[Tensor]) -> npt.NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from shapeshd.errors import UsageError
 from shapeshd.factors import NUM_BINS, FloatArray
@@ -117,6 +117,6 @@ def _expected(histogram: Histogram, length: int) -> FloatArray:
     step = max(1, _CELLS_AT_A_TIME // length)
     for first in range(0, len(values), step):
         part = values[first : first + step, None]
-        masses = stats.binom.pmf(np.arange(length), histogram.samples, part)
+        masses = scipy.stats.binom.pmf(np.arange(length), histogram.samples, part)
         expected += multiplicity[first : first + step] @ masses
     return expected

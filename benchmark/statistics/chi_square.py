@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from shapeshd.factors import NUM_BINS, FloatArray, IntArray
 
@@ -166,7 +166,7 @@ def chi_square_p_value(x2: float, histogram: Histogram) -> float:
     n, k = histogram.samples, histogram.bins
     spread = float(histogram.weights.sum()) - float(k) ** 2 - 2 * k + 2
     stretch = max(1.0, 1 + spread / (2 * n * (k - 1)))
-    return float(stats.chi2.sf(x2 / stretch, (k - 1) / stretch))
+    return float(scipy.stats.chi2.sf(x2 / stretch, (k - 1) / stretch))
 
 
 def divergence_statistic(counts: IntArray, weights: FloatArray) -> UStatistic:

@@ -35,7 +35,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from shapeshd.distribution import Distribution, FactorGroup
 from shapeshd.errors import UsageError
@@ -291,4 +291,4 @@ def dependence_p_value(counts: IntArray, fitted: FloatArray, block: Block) -> fl
     design = np.concatenate(columns, axis=1).astype(np.float64)
     freedom = int(kept.sum()) - int(np.linalg.matrix_rank(design))
     x2 = float(((counts[kept] - fitted[kept]) ** 2 / fitted[kept]).sum())
-    return float(stats.chi2.sf(x2, freedom)) if freedom else 1.0
+    return float(scipy.stats.chi2.sf(x2, freedom)) if freedom else 1.0

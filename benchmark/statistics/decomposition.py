@@ -37,7 +37,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray, IntArray
@@ -286,7 +286,7 @@ def independence_p_value(table: IntArray) -> float:
     expected = np.multiply.outer(table.sum(axis=1), table.sum(axis=0) / n)
     freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
     x2 = float(((table - expected) ** 2 / expected).sum())
-    return float(stats.chi2.sf(x2, freedom)) if freedom else 1.0
+    return float(scipy.stats.chi2.sf(x2, freedom)) if freedom else 1.0
 
 
 def _words(part: Part) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
@@ -114,7 +114,7 @@ def split_outside(
     inside = np.where(possible, counts, 0)
     total, kept = int(counts.sum()), int(inside.sum())
     out = total - kept
-    surely = float(stats.beta.ppf(1 - _CONFIDENCE, out, total - out + 1)) if out else 0.0
+    surely = float(scipy.stats.beta.ppf(1 - _CONFIDENCE, out, total - out + 1)) if out else 0.0
     explained = measurement_error.outside if measurement_error else 0.0
     bins = int((counts[~possible] > 0).sum())
     return inside, Outside(out, bins, out / total, explained, surely)

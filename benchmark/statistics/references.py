@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
-from scipy import optimize, stats
+import scipy
 
 from shapeshd.errors import UsageError
 from shapeshd.factors import NUM_BINS
@@ -112,14 +112,14 @@ def detection_limit(
     if not (0 < level <= 0.5 <= power < 1):
         raise UsageError(f"level {level} and power {power} must satisfy 0 < level <= 0.5 <= power")
     freedom = bins - 1
-    critical = float(stats.chi2.isf(level, freedom))
+    critical = float(scipy.stats.chi2.isf(level, freedom))
 
     def excess(noncentrality: float) -> float:
-        return float(stats.ncx2.sf(critical, freedom, noncentrality)) - power
+        return float(scipy.stats.ncx2.sf(critical, freedom, noncentrality)) - power
 
     upper = 4 * math.sqrt(2 * freedom) + 8
     while excess(upper) < 0:
         upper *= 2
-    divergence = float(optimize.brentq(excess, 1e-9, upper)) / (samples - 1)
+    divergence = float(scipy.optimize.brentq(excess, 1e-9, upper)) / (samples - 1)
     predicted = 1 + (PER_BIN * bins - 1) * divergence / freedom
     return DetectionLimit(samples, divergence, predicted, level, power)

@@ -67,7 +67,7 @@ from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, special
+import scipy
 
 from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray
@@ -136,7 +136,7 @@ class Estimate:
         return {**asdict(self), "reported": self.reported}
 
 
-_QUANTILE = float(special.ndtri(1 - _TAIL))
+_QUANTILE = float(scipy.special.ndtri(1 - _TAIL))
 
 
 @dataclass(frozen=True)
@@ -290,7 +290,7 @@ def _rare_bins(counts: npt.NDArray[np.int64], diagonal: FloatArray) -> RareBins 
     squares = held**2 * mean**2 / m / pairs
     cubes = held**2 * mean**3 / m / pairs
     ratios = held**3 * (mean / m) ** 2 / triples
-    most = special.gammaincinv(held + 1, 1 - _TAIL) / n  # share of the samples, at most
+    most = scipy.special.gammaincinv(held + 1, 1 - _TAIL) / n  # share of the samples, at most
     return RareBins(
         zeta1=_excess(ratios, total(coinciding * (counts - 2.0) * diagonal**2) / triples),
         tau=_excess(squares, total(coinciding * diagonal**2) / pairs),
@@ -370,9 +370,9 @@ class _SamplingDistribution:
         z = (value - theta) / deviation
         skew = self._third_cumulant(theta) / deviation**3
         if skew < _NO_SKEW:
-            return float(special.ndtr(-z))
+            return float(scipy.special.ndtr(-z))
         shape = 4 / skew**2
-        return float(special.gammaincc(shape, max(0.0, shape + z * math.sqrt(shape))))
+        return float(scipy.special.gammaincc(shape, max(0.0, shape + z * math.sqrt(shape))))
 
     def solve(self, value: float, probability: float) -> float:
         """Return the theta >= 0 under which an estimate is below `value` so probably."""
@@ -390,4 +390,4 @@ class _SamplingDistribution:
         while excess(upper) > 0:
             upper += 4 * step
             step *= 2
-        return float(optimize.brentq(excess, 0.0, upper, xtol=1e-12 + 1e-9 * upper))
+        return float(scipy.optimize.brentq(excess, 0.0, upper, xtol=1e-12 + 1e-9 * upper))

@@ -24,10 +24,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Annotated, Any
 
+import scipy
 import torch
 import torch.nn.functional as F
 from pydantic import Field, ValidationInfo, field_validator
-from scipy import stats
 from torch import Tensor
 
 from shapeshd.benchmark.sources.latents import normal_latents
@@ -292,7 +292,7 @@ def shell(dim: int) -> tuple[float, float]:
 
     They are quantiles of the chi distribution: `SHELL` of all latents lie between them.
     """
-    low, high = stats.chi(dim).interval(SHELL)
+    low, high = scipy.stats.chi(dim).interval(SHELL)
     return float(low), float(high)
 
 

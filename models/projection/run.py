@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
+import scipy
 import torch
 from pydantic import Field
-from scipy import stats
 from torch import Tensor
 
 from shapeshd.dataset.render_spec import RenderSpec
@@ -189,7 +189,7 @@ def summary_of(residuals: FloatArray) -> dict[str, float] | None:
 def summarise(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Count the images that cannot be generated, with the exact 95% interval of their share."""
     failed = sum(image["not_generated"] for image in images)
-    interval = stats.binomtest(failed, len(images)).proportion_ci(0.95, "exact")
+    interval = scipy.stats.binomtest(failed, len(images)).proportion_ci(0.95, "exact")
     worst = max(images, key=lambda image: image["rmse"])
     known = images[0]["factors"] is not None
     return {

@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import scipy
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
-from scipy import stats
 
 from shapeshd.benchmark.result.formatting import MINUS, bin_name, factor_name, percent
 from shapeshd.benchmark.result.schema import FactorAccuracyRecord, PairRecord
@@ -36,7 +36,7 @@ def band(samples: int, probability: float) -> tuple[float, float]:
     """Return the interval that holds the count of a bin of this probability with 95%."""
     if probability in (0, 1):  # nothing is left to chance, and SciPy has no interval
         return samples * probability, samples * probability
-    low, high = stats.binom.interval(CONFIDENCE, samples, probability)
+    low, high = scipy.stats.binom.interval(CONFIDENCE, samples, probability)
     return float(low), float(high)
 
 
