@@ -26,8 +26,8 @@ import joblib
 import numpy as np
 import vapory
 
+from shapeshd.engines.povray import stream_images
 from shapeshd.factors import uniform_factors
-from shapeshd.render.povray import stream_images
 from shapeshd.scene import povray_scene
 from shapeshd.scene.render_options import RenderOptions
 

@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from shapeshd import RayTracer, render_images, uniform_factors
-from shapeshd.render.povray import seconds_per_frame
+from shapeshd.engines.povray import seconds_per_frame
 from shapeshd.scene.render_options import RenderOptions
 from shapeshd.support.distributed import core_count
 
