@@ -27,9 +27,9 @@ from shapeshd.scene.sampling import make_sampling
 from shapeshd.support.distributed import Ranks
 from shapeshd.support.progress import progress_bar
 
-from .compare import MIN_IMAGES, compare_features, theoretical
+from .compare_features import MIN_IMAGES, compare_features, theoretical
 from .features import DEFAULT, FeatureNetwork, load_features
-from .measurements import MeasurementFiles, Measurements
+from .measurement_files import MeasurementFiles, Measurements
 from .rerender import DEFAULT_ENGINE, Renderer
 from .residual import residuals, summarize
 

@@ -1,6 +1,7 @@
 """Rendering speed, side by side in one run: vapory, `shapeshd render`, POV-Ray's CPU bound.
 
-    python tests/speed/rendering.py [--sizes 256 64] [--images 1000] [--vapory-images 24]
+    python tests/experiments/speed/rendering.py [--sizes 256 64] [--images 1000]
+        [--vapory-images 24]
 
 The bound is the number of cores over the CPU time (user + system) that POV-Ray itself takes
 for these frames; nothing that starts POV-Ray can be faster. The vapory loop calls vapory's
