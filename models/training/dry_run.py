@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import gc
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -11,31 +11,30 @@ from math import lcm
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from shapeshd.models.config import FACTORS, RING, RunConfig
+from shapeshd.models.config import RunConfig
 from shapeshd.support.progress import human_bytes
 
 from .aae import AAEPhase
-from .distributed import Group
+from .distributed import Draws, Group
 from .gan import GANPhase
 from .phase import Phase
 from .run import TrainingRun
 from .vae import VAEPhase
 
-_PROBE = 4
-"""Samples of the step that is measured; a step's memory grows in proportion to them."""
-
 
 def plan_of(run: TrainingRun, phases: Sequence[str]) -> dict[str, Any]:
     """Estimate what each phase takes, ready for JSON.
 
-    A step of a few samples is taken on new networks and its memory measured: what autograd
-    keeps at the highest, and the networks with their averages, gradients and moments. That
-    grows in proportion to the batch. Libraries' work space and what the allocator loses are
-    not in it. The work is counted by PyTorch, in multiply-adds times two.
+    A step is taken on shapes alone, with the whole batch: nothing is computed or stored. Its
+    memory is what autograd keeps at the highest, and the networks with their averages, gradients
+    and moments; libraries' work space and what the allocator loses are not in it. The work is
+    counted by PyTorch's formulas, in multiply-adds times two. Augmentation, whose probability
+    begins at 0, is in neither.
 
     Args:
         run: with its configuration and data; what a compiler makes of networks can be neither
@@ -77,40 +76,26 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
 
 def _plan(run: TrainingRun, name: str) -> dict[str, Any]:
     run.check(name)
-    config, device = run.config, run.device
+    config = run.config
     schedule = getattr(config, name)
-    share = schedule.batch // run.group.count
-    probe = min(_PROBE * (RING if config.domain == FACTORS else 1), share)
-    small = {"batch": probe}
-    if name == "aae":
-        codes = max(RING, config.aae.codes * probe // share // RING * RING)
-        small["codes"] = codes
-    if name == "gan":
-        small["head_start"] = 0  # the first step already trains all
-    reduced = replace(config, **{name: replace(schedule, **small)})
-    torch.manual_seed(0)
-    shared = (reduced, run.domain, Group(), device)
-    phase: Phase
-    if name == "vae":
-        phase = VAEPhase(*shared)
-    elif name == "aae":
-        features = torch.randn(1024, run.domain.feature_dim, device=device)
-        phase = AAEPhase(*shared, run.domain.encoder(), run.domain.generator(), features)
-    else:
-        pair = None
-        if config.gan.paired or config.gan.from_autoencoder:
-            pair = (run.domain.encoder(), run.domain.generator())
-        phase = GANPhase(*shared, pair)
-    rows = torch.arange(probe)
-    x = next(iter(run.domain.batches([rows])))
-    with _kept() as peak:
-        work = {0: _work(phase, 0, x, rows)}  # the first step has all there is
-    gc.collect()
-    flops = Fraction(0)
-    for step, part in _step_kinds(config, name):
-        if step not in work:
-            work[step] = _work(phase, step, x, rows)
-        flops += part * work[step]
+    with _Fakes(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Accessing the data pointer of FakeTensor")  # by copies
+        with run.device, _made_in_place():
+            phase = _phase_of_shapes(run, name)
+        rows = torch.arange(phase.schedule.batch)
+        x = torch.empty(len(rows), *run.domain.shape, device=run.device)
+        if x.ndim == 4:
+            x = x.contiguous(memory_format=torch.channels_last)
+        with _kept() as peak:
+            work = {0: _work(phase, 0, x, rows)}  # the first step has all there is
+        kinds = dict(_step_kinds(config, name))
+        both = len(kinds) == 4
+        for step in kinds:
+            if step not in work and not (both and step == config.gan.path_every):
+                work[step] = _work(phase, step, x, rows)
+        if both:  # The penalties belong to two networks, so that what they cost adds up.
+            work[config.gan.path_every] = work[0] - work[config.gan.penalty_every] + work[1]
+        flops = sum((part * work[step] for step, part in kinds.items()), Fraction(0))
     every = {**phase.networks, **{f"fixed {key}": net for key, net in phase.fixed.items()}}
     features_bytes = 0
     if name == "aae":
@@ -121,10 +106,65 @@ def _plan(run: TrainingRun, name: str) -> dict[str, Any]:
         "batch": schedule.batch,
         "parameters": {key: sum(p.numel() for p in net.parameters()) for key, net in every.items()},
         "state_bytes": _state_bytes(phase),
-        "activation_bytes": round(peak[0] * share / probe),
+        "activation_bytes": peak[0],
         "features_bytes": features_bytes,
-        "flops": round(flops * share / probe),
+        "flops": round(flops),
     }
+
+
+def _phase_of_shapes(run: TrainingRun, name: str) -> Phase:
+    """Return a phase on new networks, with this process's part of a batch as its own."""
+    config, domain = run.config, run.domain
+    schedule = getattr(config, name)
+    part = {"batch": schedule.batch // run.group.count}
+    if name == "aae":
+        part["codes"] = schedule.codes // run.group.count
+    if name == "gan":
+        part["head_start"] = 0  # the first step already trains all
+    reduced = replace(config, **{name: replace(schedule, **part)})
+    shared = (reduced, domain, Group(), run.device)
+    phase: Phase
+    if name == "vae":
+        phase = VAEPhase(*shared)
+    elif name == "aae":
+        features = torch.empty(domain.count, domain.feature_dim, device=run.device)
+        phase = AAEPhase(*shared, domain.encoder(), domain.generator(), features)
+    else:
+        pair = None
+        if config.gan.paired or config.gan.from_autoencoder:
+            pair = (domain.encoder(), domain.generator())
+        phase = GANPhase(*shared, pair)
+        phase.augmentation = None  # its probability begins at 0: nothing is transformed
+    phase.draws = _Shapes(config.seed, run.device, Group())
+    return phase
+
+
+@contextmanager
+def _made_in_place() -> Iterator[None]:
+    """Let `Module.to` do nothing: it cannot move fake tensors, which are where they belong."""
+    to = nn.Module.to
+    nn.Module.to = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        nn.Module.to = to  # type: ignore[method-assign]
+
+
+class _Fakes(FakeTensorMode):
+    """Makes tensors without storage, which know their device for autocast; copies stay its own."""
+
+    def __deepcopy__(self, memo: Any) -> _Fakes:
+        return self
+
+
+class _Shapes(Draws):
+    """Gives tensors of the shapes of `Draws`, and draws nothing."""
+
+    def normal(self, step: int, what: str, batch: int, *shape: int) -> Tensor:
+        return torch.empty(batch, *shape, device=self._device)
+
+    def rows(self, step: int, what: str, batch: int, count: int) -> Tensor:
+        return torch.empty(batch, dtype=torch.int64)
 
 
 def _step_kinds(config: RunConfig, phase: str) -> list[tuple[int, Fraction]]:
@@ -147,7 +187,7 @@ def _step_kinds(config: RunConfig, phase: str) -> list[tuple[int, Fraction]]:
 
 
 def _work(phase: Phase, step: int, x: Tensor, rows: Tensor) -> int:
-    with WorkCounter() as counter:
+    with _ShapeCounter() as counter:
         phase.update(step, x, rows)
     return counter.flops
 
@@ -178,6 +218,18 @@ class WorkCounter(TorchDispatchMode):
         return out
 
 
+class _ShapeCounter(WorkCounter):
+    """Counts, and answers 1 where a step asks for the value of a tensor, which has none here."""
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation on shapes and count it."""
+        if func is torch.ops.aten._local_scalar_dense.default:
+            return 1.0
+        return super().__torch_dispatch__(func, types, args, kwargs)
+
+
 def _state_bytes(phase: Phase) -> int:
     """Count the bytes of networks, averages and moments as they are, and of gradients."""
     found = sum(tensor.numel() * tensor.element_size() for tensor in phase.tensors().values())
@@ -197,7 +249,7 @@ def _kept() -> Iterator[list[int]]:
             nonlocal now
             self.tensor = tensor
             storage = tensor.untyped_storage()
-            self.key, self.size = storage.data_ptr(), storage.nbytes()
+            self.key, self.size = storage._cdata, storage.nbytes()
             holders[self.key] = holders.get(self.key, 0) + 1
             if holders[self.key] == 1:
                 now += self.size

@@ -20,11 +20,13 @@ class Domain(Protocol):
         count: samples to train on, numbered from 0; the held-out ones follow.
         held_out: how many of these there are.
         feature_dim: components of the trunk's features.
+        shape: of a sample.
     """
 
     count: int
     held_out: int
     feature_dim: int
+    shape: tuple[int, ...]
 
     @property
     def known_distribution(self) -> bool:

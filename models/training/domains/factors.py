@@ -106,6 +106,7 @@ class FactorDomain:
     known_distribution = True
     why_no_score = None
     feature_dim = WIDTH
+    shape: tuple[int, ...] = (WIDTH,)
 
     def __init__(self, config: RunConfig, device: torch.device) -> None:
         self._config, self._device = config, device

@@ -70,6 +70,7 @@ class ImageDomain:
                 "held out (checks.held_out)"
             )
         self.feature_dim = config.images.feature_dim
+        self.shape: tuple[int, ...] = (3, size, size)
         self.why_no_score = self._data.why_no_score or self._too_small()
         self.known_distribution = self.why_no_score is None
         self._recognizer: Recognizer | None = None

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from resource import RUSAGE_SELF, getrusage
+from time import process_time
 from typing import Any
 
 import pytest
@@ -14,9 +16,25 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.models.config import GAN, RunConfig
+from shapeshd.models.config_file import load_config
 from shapeshd.models.losses import r1_penalty
-from shapeshd.models.training.dry_run import WorkCounter, _step_kinds, describe_plan, plan_of
+from shapeshd.models.methods import METHODS
+from shapeshd.models.training.aae import AAEPhase
+from shapeshd.models.training.distributed import Group
+from shapeshd.models.training.dry_run import (
+    WorkCounter,
+    _kept,
+    _state_bytes,
+    _step_kinds,
+    describe_plan,
+    plan_of,
+)
+from shapeshd.models.training.gan import GANPhase
+from shapeshd.models.training.phase import Phase
+from shapeshd.models.training.run import TrainingRun
+from shapeshd.models.training.vae import VAEPhase
 from tests.support.tiny_models import tiny_run
 
 every = st.integers(1, 12)
@@ -108,8 +126,70 @@ def test_rare_penalties_cost_their_share(tmp_path: Path) -> None:
     assert 6 * seldom == pytest.approx(always, rel=1e-6)
 
 
-def test_twice_the_batch_is_twice_the_work_and_memory(tmp_path: Path) -> None:
-    one, two = (plan_with(tmp_path, "vae", vae={"batch": batch}) for batch in (8, 16))
+def test_the_work_of_two_rare_penalties_adds_up(tmp_path: Path) -> None:
+    def flops(penalty_every: int, path_every: int) -> int:
+        gan = {"penalty": 1.0, "path": 1.0}
+        every = {"penalty_every": penalty_every, "path_every": path_every}
+        return plan_with(tmp_path, "gan", gan={**gan, **every})["flops"]
+
+    whole = flops(1, 1)
+    assert whole - flops(3, 2) == whole - flops(3, 1) + whole - flops(1, 2)
+
+
+def test_twice_the_batch_is_twice_the_work_and_memory_but_for_the_weights(tmp_path: Path) -> None:
+    one, two, three = (plan_with(tmp_path, "vae", vae={"batch": n}) for n in (8, 16, 24))
     assert two["flops"] == 2 * one["flops"]
-    assert two["activation_bytes"] == 2 * one["activation_bytes"]
+    growth = two["activation_bytes"] - one["activation_bytes"]
+    assert three["activation_bytes"] - two["activation_bytes"] == growth
+    assert 0 < one["activation_bytes"] - growth < one["activation_bytes"]  # weights, once
     assert two["parameters"] == one["parameters"]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("name", ["vae", "aae", "gan"])
+def test_shapes_take_what_a_real_step_takes(name: str, precision: str, tmp_path: Path) -> None:
+    """The step of the configuration `smoke`, once on shapes and once computed."""
+    changes = [f"images.precision={precision}", "gan.path=1", "gan.path_every=1",
+               "gan.penalty_every=1", "aae.penalty_every=1", "gan.head_start=0",
+               "gan.augment=none"]  # fmt: skip
+    config = load_config("smoke", changes, method="ours")
+    source = RenderSpec(seed=5, count=1100, size=32)
+    run = TrainingRun(config, source, tmp_path / "run", workers=0)
+    plan = plan_of(run, (name,))[name]
+    autoencoder = run.domain.encoder(), run.domain.generator()
+    shared = (config, run.domain, Group(), run.device)
+    phase: Phase
+    if name == "vae":
+        phase = VAEPhase(*shared)
+    elif name == "aae":
+        phase = AAEPhase(*shared, *autoencoder, torch.randn(100, run.domain.feature_dim))
+    else:
+        phase = GANPhase(*shared, autoencoder)
+    x = torch.randn(plan["batch"], 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    with _kept() as peak, WorkCounter() as counter:
+        phase.update(0, x, torch.arange(len(x)))
+    assert plan["flops"] == counter.flops
+    assert plan["state_bytes"] == _state_bytes(phase)
+    assert plan["activation_bytes"] == pytest.approx(peak[0], rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("tier", "method"),
+    [
+        *((tier, "ours") for tier in ("hd", "lite", "smoke")),
+        *(("factors", name) for name in METHODS),
+    ],
+)
+def test_a_plan_takes_seconds_and_next_to_no_memory(tier: str, method: str, tmp_path: Path) -> None:
+    config, phases = load_config(tier, method=method), METHODS[method].phases
+    source = None if tier == "factors" else RenderSpec(0, 500_000, config.images.size)
+    run = TrainingRun(config, source, tmp_path / "run", compiled=False)
+    plan_of(run, ("vae",))  # imports what shapes need
+    seconds, memory = process_time(), getrusage(RUSAGE_SELF).ru_maxrss
+    plan = plan_of(run, phases)
+    assert process_time() - seconds < 60  # of a slow, busy core
+    assert getrusage(RUSAGE_SELF).ru_maxrss - memory < 300_000  # KiB; networks have gigabytes
+    assert list(plan) == list(phases)
+    if tier == "hd":  # As counted when a step was computed.
+        work = sum(values["flops"] * values["steps"] for values in plan.values())
+        assert work == pytest.approx(14_871e15, rel=1e-4)
