@@ -18,7 +18,6 @@ from torch.nn.parallel import DataParallel
 from shapeshd.benchmark import Score
 from shapeshd.benchmark.leaderboard.compare import compare
 from shapeshd.benchmark.report.terminal import describe
-from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.sources.latents import sample_seeds
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.decomposition import decompose
@@ -28,11 +27,7 @@ from shapeshd.factors import NUM_BINS, joint_bins, uniform_factors
 from tests.support.fake_scores import ReadsWritten, Written, written_images
 from tests.support.known_generators import FEW, Telling, random_states, scored, true_counts
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without figures, which take seconds: they have tests of their own."""
-    monkeypatch.setattr(scoring, "write_report", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_page")
 
 
 # What goes in
@@ -125,14 +120,14 @@ def test_a_path(tmp_path: Path) -> None:
         np.testing.assert_array_equal(
             result.counts, np.bincount(source.bins(0, FEW), minlength=NUM_BINS)
         )
-    with pytest.raises(UsageError, match=r"no seed changes them: leave out seed$"):
+    with pytest.raises(UsageError, match=r"leave out seed$"):
         scored(tmp_path / "images.npy", seed=1)
 
 
 def test_code_on_a_path_does_not_run_without_trust(tmp_path: Path) -> None:
     file, ran = tmp_path / "theirs.py", tmp_path / "ran"
     file.write_text(f"open({str(ran)!r}, 'w')\ndef make(seeds): pass\n")
-    with pytest.raises(UsageError, match=r"add trust if you know"):
+    with pytest.raises(UsageError, match=r"add trust"):
         scored(f"{file}:make")
     assert not ran.exists()
 
@@ -231,7 +226,7 @@ def test_a_network_that_was_trained_on_is_another_one(tmp_path: Path) -> None:
     scored(network, out=tmp_path / "out")
     with torch.no_grad():
         network.tilt += 1e-6
-    with pytest.raises(UsageError, match=r"holds another score, with source \"Telling \(weights"):
+    with pytest.raises(UsageError, match=r"another score, .*source \"Telling \(weights"):
         scored(network, out=tmp_path / "out")
 
 
@@ -243,7 +238,7 @@ def test_a_function_needs_a_new_folder(tmp_path: Path) -> None:
 
     (tmp_path / "out").mkdir()
     scored(draw, out=tmp_path / "out")
-    with pytest.raises(UsageError, match="cannot be told from another: give a new folder"):
+    with pytest.raises(UsageError, match=r"cannot be told .*new folder"):
         scored(draw, out=str(tmp_path / "out"))
 
 
@@ -256,7 +251,7 @@ def test_an_interrupt_with_a_folder(tmp_path: Path) -> None:
             raise KeyboardInterrupt
 
     hook = network.register_forward_pre_hook(press)
-    with pytest.raises(InterruptedRunError, match="samples are counted and kept"):
+    with pytest.raises(InterruptedRunError, match="samples are counted"):
         scored(network, out=tmp_path / "out")
     assert network.training
     hook.remove()
@@ -292,43 +287,43 @@ def _none() -> None:
 @pytest.mark.parametrize(
     ("generator", "options", "message"),
     [
-        (lambda n: None, {}, "returned None, not a tensor or an array of images"),
-        (lambda n: [_images(1)] * n, {}, "returned a list, not a tensor or an array of images (it"),
+        (lambda n: None, {}, "returned None"),
+        (lambda n: [_images(1)] * n, {}, "returned a list"),
         (lambda n: _images(n - 1), {}, "returned 63 images for 64 samples"),
-        (lambda n: _images(n, 1, 64, 64), {}, "1 channel, grey; the factors are read from colours"),
-        (lambda n: _images(n)[0], {}, "images have the shape (3, 64, 64)"),
-        (lambda n: torch.full((n, 3, 64, 64), torch.nan), {}, "NaN values in 64 of 64 images"),
-        (lambda n: torch.full((n, 3, 64, 64), 0.3), {}, "do not tell their range: give range"),
+        (lambda n: _images(n, 1, 64, 64), {}, "1 channel, grey"),
+        (lambda n: _images(n)[0], {}, "shape (3, 64, 64)"),
+        (lambda n: torch.full((n, 3, 64, 64), torch.nan), {}, "NaN values in 64 of 64"),
+        (lambda n: torch.full((n, 3, 64, 64), 0.3), {}, "give range"),
         (lambda n: torch.full((n, 3, 64, 64), -0.9), {"range": "unit"}, "check range"),
         (lambda n: _images(n, 3, 64, 3), {}, "give layout='nchw' or layout='nhwc'"),
-        (lambda n: _images(n, 3, 64, 48), {}, "48x64 pixels, but must be square"),
-        (lambda n: _images(n, 3, 16, 16), {}, "too few to read the factors"),
-        (lambda n: 1 / 0, {}, "failed on n = 64: ZeroDivisionError: division by zero"),
-        (_wants_latents, {}, "has no len(); for latents give latent_dim"),
-        (_wants_latents, {"latent_dim": 0}, "latent_dim must be at least 1, not 0"),
-        (Silent(), {}, "Silent: how many values has a latent? give latent_dim"),
-        (Silent(), {"latent_dim": 7}, "Silent: images have the shape (64, 7)"),
-        (Telling(), {"latent_dim": 7}, "takes latents of 6 values, not of 7"),
-        (Telling().sample, {"latent_dim": 6}, "takes a number, no latents: leave out latent_dim"),
-        (Silent, {}, "Silent: is a class; expected is an nn.Module or a function of latents"),
-        (_two, {}, "_two: needs more arguments than one (label)"),
-        (_none, {}, "_none: takes no argument by position"),
-        (17, {}, "an int cannot be scored; expected is an nn.Module or a function"),
-        (None, {}, "None cannot be scored; expected is an nn.Module or a function"),
-        ("nowhere.zip", {}, "nowhere.zip: no such file or folder"),
+        (lambda n: _images(n, 3, 64, 48), {}, "48x64 pixels"),
+        (lambda n: _images(n, 3, 16, 16), {}, "too few to read"),
+        (lambda n: 1 / 0, {}, "n = 64: ZeroDivisionError"),
+        (_wants_latents, {}, "for latents give latent_dim"),
+        (_wants_latents, {"latent_dim": 0}, "latent_dim must be at least 1"),
+        (Silent(), {}, "give latent_dim"),
+        (Silent(), {"latent_dim": 7}, "shape (64, 7)"),
+        (Telling(), {"latent_dim": 7}, "6 values, not of 7"),
+        (Telling().sample, {"latent_dim": 6}, "leave out latent_dim"),
+        (Silent, {}, "Silent: is a class"),
+        (_two, {}, "_two: needs more arguments"),
+        (_none, {}, "_none: takes no argument"),
+        (17, {}, "int cannot be scored"),
+        (None, {}, "None cannot be scored"),
+        ("nowhere.zip", {}, "nowhere.zip: no such file"),
         (Telling(), {"device": "meta"}, "device='meta' cannot be used"),
         (Telling(), {"device": "nonsense"}, "device='nonsense' cannot be used"),
-        (Telling().to("meta"), {"device": "cpu"}, "lies on meta, not on cpu: move it"),
-        (Telling(), {"samples": FEW - 1}, "5760 samples are too few for 165888 bins"),
-        (Telling(), {"samples": 9.5}, "samples must be an integer, not 9.5"),
-        (Telling(), {"samples": 9000, "protocol": "chi2-20k"}, "samples or protocol, not both"),
-        (Telling(), {"recognizer": 3}, "recognizer must be lite, hd, a path or what"),
+        (Telling().to("meta"), {"device": "cpu"}, "on meta, not on cpu"),
+        (Telling(), {"samples": FEW - 1}, "5760 samples are too few"),
+        (Telling(), {"samples": 9.5}, "samples must be an integer"),
+        (Telling(), {"samples": 9000, "protocol": "chi2-20k"}, "samples or protocol"),
+        (Telling(), {"recognizer": 3}, "recognizer must be lite, hd"),
         (Telling(), {"recognizer": "nobody"}, "nobody: no such recognizer"),
-        (Telling(), {"range": "wide"}, "range must be one of auto, uint8, unit, symmetric"),
-        (Telling(), {"batch": 0}, "batch must be at least 1, not 0"),
+        (Telling(), {"range": "wide"}, "range must be one of auto"),
+        (Telling(), {"batch": 0}, "batch must be at least 1"),
         (Telling(), {"seed": -1}, "-1"),
-        (Written(), {"latent_dim": 3}, "is a source already: give latent_dim to what opened it"),
-        (Written(count=100), {"samples": None}, "has 100 images, too few to test"),
+        (Written(), {"latent_dim": 3}, "is a source already"),
+        (Written(count=100), {"samples": None}, "100 images, too few"),
     ],
 )  # fmt: skip
 def test_one_clear_line(generator: Any, options: dict[str, Any], message: str) -> None:

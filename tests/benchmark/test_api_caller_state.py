@@ -14,17 +14,12 @@ from torch import Tensor
 
 from shapeshd.benchmark import score
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
-from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import uniform_factors
 from shapeshd.raytracer.tracer import trace_images
 from tests.support.known_generators import FEW, Telling, random_states, scored
 
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without figures, which take seconds: they have tests of their own."""
-    monkeypatch.setattr(scoring, "write_report", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_page")
 
 
 def test_nothing_of_the_callers_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

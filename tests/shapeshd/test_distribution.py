@@ -239,12 +239,12 @@ BAD = [
     (_pair(TABLE, '["scale", "size"]'), "pair 1: unknown factor 'size'"),
     (_pair(TABLE, '["scale", 4]'), "pair 1: unknown factor 4"),
     (_pair(TABLE, '["scale", "scale"]'), "pair 1: scale"),
-    (_pair("[1, 2, 3, 4]"), "pair 1: row 1 of weights"),
-    (_pair("[[1, 2, 3, 4]]"), "pair 1: weights must have 4 rows"),
-    (_pair(TABLE.replace("[1,2,1,1]", "[1,2,1]")), "pair 1: row 1 of weights"),
-    (_pair(TABLE, '["scale", "wall_hue"]'), "pair 1: row 1 of weights must hold 12"),
+    (_pair("[1, 2, 3, 4]"), "pair 1: row 1"),
+    (_pair("[[1, 2, 3, 4]]"), "must have 4 rows"),
+    (_pair(TABLE.replace("[1,2,1,1]", "[1,2,1]")), "pair 1: row 1"),
+    (_pair(TABLE, '["scale", "wall_hue"]'), "weights must hold 12"),
     (_pair("[[0,0,0,0],[0,0,0,0],[0,0,0,0],[0,0,0,0]]"), "pair 1: weights are all 0"),
-    (_pair("[[1,0,0,0],[1,0,0,0],[1,0,0,0],[1,0,0,0]]"), "only one bin of shape"),
+    (_pair("[[1,0,0,0],[1,0,0,0],[1,0,0,0],[1,0,0,0]]"), "one bin of shape"),
     (_pair(TABLE) + "\nstrength = 3", "pair 1: unknown key 'strength'"),
 ]
 

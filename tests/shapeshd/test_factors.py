@@ -62,7 +62,7 @@ def test_factors_of_images_in_any_order(seed: int, indices: list[int]) -> None:
 
 @pytest.mark.parametrize("index", [-1, MAX_IMAGE])
 def test_an_index_out_of_range_is_refused(index: int) -> None:
-    with pytest.raises(UsageError, match="the index of an image"):
+    with pytest.raises(UsageError, match="index of an image"):
         uniform_factors_at(0, [0, index])
 
 

@@ -11,7 +11,7 @@ import math
 import pickle
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -23,6 +23,8 @@ from torch import Tensor, nn
 
 from shapeshd.models.networks.generator import Generator, GeneratorConfig
 from shapeshd.models.networks.layers import EqualLinear, ModulatedConv
+
+Run = Callable[..., tuple[int, str, str]]
 
 MARKER = "marker-of-code-that-ran"
 SOURCE = f"open({MARKER!r}, 'w')  # the code of the classes, which must not run\n"
@@ -197,3 +199,21 @@ def storage_file(value: Any, numbers: bytes = b"\0" * 16, count: int = 4) -> byt
     Pickler(file, protocol=2).dump("the storage" if value is None else value)
     pickle.dump(["key"], file, protocol=2)
     return file.getvalue() + struct.pack("<q", count) + numbers
+
+
+def change(theirs: Saved, where: str, name: str, value: Any) -> Saved:
+    module = theirs.get_submodule(where) if where else theirs
+    setattr(module, name, value)
+    return theirs
+
+
+def refused(run: Run, status: int, *options: object, name: str = "net.pkl") -> str:
+    """Return the one line in which `shapeshd score` refuses the file."""
+    base = ["score", name, "--samples", 6000, "--device", "cpu", *options]
+    found, out, err = run(*base)
+    lines = err.splitlines()
+    assert (found, out, len(lines)) == (status, "", 1), err
+    assert lines[0].startswith(f"shapeshd: error: {name}: ") and "internal" not in lines[0]
+    assert lines[0].isprintable()
+    assert not Path(MARKER).exists()
+    return lines[0]

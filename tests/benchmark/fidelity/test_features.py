@@ -16,7 +16,7 @@ import torchvision.transforms.functional as filters
 from torch import Tensor, nn
 
 from shapeshd.benchmark.fidelity import pretrained_features as foreign_features
-from shapeshd.benchmark.fidelity.compare_features import compare_features
+from shapeshd.benchmark.fidelity.compare import compare_features
 from shapeshd.benchmark.fidelity.features import FeatureNetwork, load_features
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, decode_reading, load_recognizer
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
@@ -231,7 +231,7 @@ def test_vgg_is_torchvisions(
 def test_torchscript_is_run_with_trust_alone(tmp_path: Path, recognizer: Recognizer) -> None:
     path = tmp_path / "net.pt"
     torch.jit.script(Scripted()).save(str(path))
-    with pytest.raises(UsageError, match="--trust"):
+    with pytest.raises(UsageError, match="trust"):
         load_features(f"inception:{path}", recognizer)
     found = load_features(f"inception:{path}", recognizer, trust=True)
     images = torch.randint(0, 256, (3, 3, 8, 8), dtype=torch.uint8)
@@ -252,7 +252,7 @@ def test_no_code_in_a_file_of_weights_runs(
     ):
         path = tmp_path / f"{name}{suffix}"
         write(path)
-        with pytest.raises(ShapesHDError, match="no weights that can be read as tensors"):
+        with pytest.raises(ShapesHDError, match="no weights"):
             load_features(f"{kind}:{path}", recognizer, trust=trust)
         assert not target.exists()
     pickle.loads(pickle.dumps(Payload(target)))
@@ -265,7 +265,7 @@ def test_an_old_pytorch_does_not_read_pickled_weights(
     path = tmp_path / "weights.pth"
     torch.save({"a": torch.zeros(1)}, path)
     monkeypatch.setattr(torch, "__version__", "2.9.1+cpu")
-    with pytest.raises(UsageError, match=r"save it as \.safetensors, or add --trust"):
+    with pytest.raises(UsageError, match=r"\.safetensors.*trust"):
         load_features(f"vgg:{path}", recognizer)
 
 
@@ -275,18 +275,18 @@ def test_what_is_no_network(tmp_path: Path, recognizer: Recognizer) -> None:
     torch.save([torch.zeros(3)], listed)
     cut.write_bytes(other.read_bytes()[:100])
     for text, error, message in (
-        ("clip", UsageError, "no features 'clip'; say recognizer, inception, vgg, inception:PATH"),
+        ("clip", UsageError, "'clip'; say recognizer"),
         ("vgg:", UsageError, "no features 'vgg:'"),
         (f"vgg:{tmp_path / 'none.pth'}", UsageError, "no such file"),
-        (f"vgg:{other}", UsageError, "other tensors than torchvision's VGG16"),
-        (f"vgg:{listed}", UsageError, "no dictionary of tensors"),
-        (f"inception:{cut}", ShapesHDError, "no weights that can be read"),
+        (f"vgg:{other}", UsageError, "other tensors.*VGG16"),
+        (f"vgg:{listed}", UsageError, "no dictionary"),
+        (f"inception:{cut}", ShapesHDError, "no weights"),
     ):
         with pytest.raises(error, match=message) as caught:
             load_features(text, recognizer)
         assert "\n" not in str(caught.value)
     pytest.importorskip("torch_fidelity")
-    with pytest.raises(UsageError, match="other tensors than FID's Inception"):
+    with pytest.raises(UsageError, match=r"other tensors.*Inception"):
         load_features(f"inception:{other}", recognizer)
 
 
@@ -297,5 +297,5 @@ def test_a_network_that_gives_no_vectors(tmp_path: Path, recognizer: Recognizer)
 
     path = tmp_path / "net.pt"
     torch.jit.script(Picture()).save(str(path))
-    with pytest.raises(ShapesHDError, match="does not give a vector for each image"):
+    with pytest.raises(ShapesHDError, match="vector for each image"):
         foreign_features.load_pretrained("vgg", path, trust=True)

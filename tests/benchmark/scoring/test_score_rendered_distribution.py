@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
-from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.sources.open import open_source
@@ -27,10 +26,7 @@ Run = Callable[..., tuple[int, str, str]]
 FEW = 6_000
 
 
-@pytest.fixture(autouse=True)
-def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages take seconds to draw; those that matter here are written by themselves."""
-    monkeypatch.setattr(scoring, "write_report", lambda result, out: out)
+pytestmark = pytest.mark.usefixtures("no_page")
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,6 @@ import torch
 
 from shapeshd.benchmark.recognizer.network import NetworkConfig, RecognitionNetwork
 from shapeshd.benchmark.recognizer.recognizer import KIND
-from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.scoring.tally import Tally
 from shapeshd.support.checkpoint import save_checkpoint
 from tests import ROOT
@@ -251,12 +250,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scoring, "write_report", lambda *_: None)
-
-
-@pytest.mark.usefixtures("no_figures")
+@pytest.mark.usefixtures("no_page")
 def test_json_is_the_result(
     run: Run, images: Path, recognizer: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,9 +267,9 @@ def test_json_is_the_result(
     assert again[0] == 0
     assert "reduced chi-square" in again[1]
     for wrong, message in (
-        (["--samples", 5_770], "holds 5,800 samples already; ask for as many or more"),
-        (["--seed", 1], "its images are there already, and no seed changes them"),
-        (["--recognizer", "lite"], "holds another score, with recognizer"),
+        (["--samples", 5_770], "holds 5,800 samples already"),
+        (["--seed", 1], "no seed changes"),
+        (["--recognizer", "lite"], "another score, with recognizer"),
     ):
         status, out, err = run(*base, "--out", folder, *wrong)
         assert (status, out) == (2, "")
@@ -285,18 +279,18 @@ def test_json_is_the_result(
 @pytest.mark.parametrize(
     ("arguments", "status", "message"),
     [
-        (["--samples", 100], 2, "100 samples are too few for 165888 bins: at least 5761"),
-        (["--samples", 5_801], 2, "has 5,800 images, fewer than 5,801"),
-        (["--samples", 5_800, "--protocol", "chi2-20k"], 2, "--samples or --protocol, not both"),
+        (["--samples", 100], 2, "100 samples are too few"),
+        (["--samples", 5_801], 2, "5,800 images, fewer than 5,801"),
+        (["--samples", 5_800, "--protocol", "chi2-20k"], 2, "--samples or --protocol"),
         (["--samples", "many"], 2, "not a valid integer"),
-        (["--seed", -1], 2, "seed must be between 0"),
-        (["--recognizer", "large"], 2, "large: no such recognizer; say lite or hd"),
-        (["--recognizer", "hd"], 2, "too few to read the factors"),
+        (["--seed", -1], 2, "seed must be between"),
+        (["--recognizer", "large"], 2, "large: no such recognizer"),
+        (["--recognizer", "hd"], 2, "too few to read"),
         (["--protocol", "fid"], 2, "'fid' is not"),
-        (["--device", "abacus"], 2, "--device abacus cannot be used"),
+        (["--device", "abacus"], 2, "--device abacus"),
         (["--latent-dim", 5], 2, "leave out --latent-dim"),
-        (["--out", "FILE"], 2, "is a file; --out takes a folder"),
-        (["--out", "FOREIGN"], 2, "holds other files, such as thesis.tex"),
+        (["--out", "FILE"], 2, "is a file; --out"),
+        (["--out", "FOREIGN"], 2, "other files, such as thesis.tex"),
         (["--out", "/proc/out"], 1, "/proc/out"),
     ],
     ids=lambda value: "-".join(map(str, value)) if isinstance(value, list) else "",

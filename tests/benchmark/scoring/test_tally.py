@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from shapeshd.benchmark.scoring.distributed import Ranks
 from shapeshd.benchmark.scoring.run_folder import RunFolder
 from shapeshd.benchmark.scoring.tally import BLOCK, Tally
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import NUM_BINS
-from shapeshd.support.distributed import Ranks
 from tests.support.fake_scores import Written, check_tally
 from tests.support.simulated_results import simulated_result
 
@@ -195,7 +195,7 @@ def test_another_run_is_refused_and_nothing_changes(tmp_path: Path, name: str) -
 
 def test_one_run_at_a_time(tmp_path: Path) -> None:
     held = RunFolder(tmp_path / "out", SETTINGS, Ranks())
-    with pytest.raises(ShapesHDError, match="another score is at work") as stop:
+    with pytest.raises(ShapesHDError, match="score is at work") as stop:
         RunFolder(tmp_path / "out", SETTINGS, Ranks())
     assert stop.value.exit_code == 1
     held.close()

@@ -178,7 +178,7 @@ def test_what_is_inferred(values, range):
 def test_what_is_ambiguous(values):
     batch = np.full((2, 3, 40, 40), sum(values) / 2)
     batch[0, 0, 0, :2] = values
-    with pytest.raises(UsageError, match="do not tell their range: give range: unit"):
+    with pytest.raises(UsageError, match="give range: unit"):
         form()(batch)
     form(range="unit" if max(values) <= 1 else "uint8")(batch)  # saying it settles it
 
@@ -203,15 +203,15 @@ def with_value(value, dtype=np.float32):
 UNIT, SYMMETRIC, BYTES = (encode(noise(), name) for name in ("unit", "symmetric", "uint8"))
 
 REFUSALS = {
-    "nan": ([with_value(np.nan)], "1 NaN values in 1 of 4 images: not an image"),
-    "infinite": ([with_value(np.inf)], "1 infinite values in 1 of 4 images"),
+    "nan": ([with_value(np.nan)], "1 NaN values in 1 of 4"),
+    "infinite": ([with_value(np.inf)], "1 infinite values in 1 of 4"),
     "later nan": ([UNIT, with_value(np.nan)], "1 NaN"),
     "grey": ([noise()[:, :1]], "1 channel, grey"),
     "grey last": ([noise()[:, :1].transpose(0, 2, 3, 1)], "1 channel, grey"),
-    "alpha": ([np.zeros((2, 4, 8, 8), np.uint8)], "4 channels; remove the alpha channel"),
-    "five channels": ([np.zeros((2, 5, 8, 8), np.uint8)], r"\(2, 5, 8, 8\), not \(n, 3, H, W\)"),
+    "alpha": ([np.zeros((2, 4, 8, 8), np.uint8)], "4 channels; .*alpha"),
+    "five channels": ([np.zeros((2, 5, 8, 8), np.uint8)], r"\(2, 5, 8, 8\), not"),
     "one image": ([noise()[0]], "one image"),
-    "flat": ([np.zeros((4, 192), np.uint8)], r"\(4, 192\), not \(n, 3, H, W\) or \(n, H, W, 3\)"),
+    "flat": ([np.zeros((4, 192), np.uint8)], r"\(4, 192\), not"),
     "none": ([noise()[:0]], "holds no images"),
     "layout": ([noise(4, 8, 3)], "give layout='nchw' or layout='nhwc'"),
     "bool": ([noise() > 100], r"truth values \(bool\)"),
@@ -221,17 +221,17 @@ REFUSALS = {
     "meta": ([torch.zeros(2, 3, 8, 8, device="meta")], "no values"),
     "objects": ([noise().astype(object)], "Python objects"),
     "texts": ([noise().astype("U3")], "<?U3, not images"),
-    "16 bits": ([noise().astype(np.uint16) * 257], r"uint16 from \d+ to 65\d+, not 0 to 255"),
-    "negative": ([noise().astype(np.int16) - 128], "int16 from -128 to 127, not 0 to 255"),
-    "zeros and ones": ([noise().astype(np.int64) // 128], "int64 of 0 and 1 alone"),
+    "16 bits": ([noise().astype(np.uint16) * 257], r"uint16 .*65\d+, not 0 to 255"),
+    "negative": ([noise().astype(np.int16) - 128], "int16 .*-128 to 127, not 0 to 255"),
+    "zeros and ones": ([noise().astype(np.int64) // 128], "int64 of 0 and 1"),
     "too bright": ([BYTES * 257], "far outside: give range"),
     "no range": ([SYMMETRIC * 5], "fit no range"),
-    "later symmetric": ([UNIT, SYMMETRIC], r"range \[0, 1\] of the first batch, \d+% of them lie"),
-    "later unit": ([BYTES, UNIT], "range 0 to 255 of the first batch, they would be black"),
+    "later symmetric": ([UNIT, SYMMETRIC], r"range \[0, 1\] of the first batch"),
+    "later unit": ([BYTES, UNIT], "range 0 to 255 of the first batch"),
     "later bytes": ([UNIT, BYTES], "far outside: give range"),
-    "other size": ([UNIT, UNIT[:, :, :4]], "images of 10x8 and then of 10x4"),
-    "other type": ([UNIT, noise()], "images of float64 and then of uint8"),
-    "other layout": ([noise(), noise().transpose(0, 2, 3, 1)], r"\(4, 8, 10, 3\), not \(n, 3, H"),
+    "other size": ([UNIT, UNIT[:, :, :4]], "10x8 and then of 10x4"),
+    "other type": ([UNIT, noise()], "float64 and then of uint8"),
+    "other layout": ([noise(), noise().transpose(0, 2, 3, 1)], r"\(4, 8, 10, 3\), not"),
 }
 
 
@@ -241,12 +241,12 @@ def test_refused(case):
 
 
 TOLD = {
-    "unit for bytes": (BYTES, "unit", r"do not fit the stated range \[0, 1\]"),
-    "unit for symmetric": (SYMMETRIC, "unit", r"do not fit the stated range \[0, 1\]"),
-    "symmetric for bytes": (BYTES, "symmetric", r"do not fit the stated range \[-1, 1\]"),
-    "bytes for unit": (UNIT, "uint8", "do not fit the stated range 0 to 255"),
-    "unit for uint8": (noise(), "unit", "holds uint8, whose values are 0 to 255: leave out"),
-    "symmetric for int": (noise().astype(int), "symmetric", "holds int64, whose values are 0 to"),
+    "unit for bytes": (BYTES, "unit", r"the stated range \[0, 1\]"),
+    "unit for symmetric": (SYMMETRIC, "unit", r"the stated range \[0, 1\]"),
+    "symmetric for bytes": (BYTES, "symmetric", r"the stated range \[-1, 1\]"),
+    "bytes for unit": (UNIT, "uint8", "the stated range 0 to 255"),
+    "unit for uint8": (noise(), "unit", "holds uint8, .*leave out"),
+    "symmetric for int": (noise().astype(int), "symmetric", "holds int64, .*leave out"),
 }
 
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import special, stats
+from scipy import stats
 
-from shapeshd.benchmark.statistics.bin_counts import bin_counts, empty_bins
+from shapeshd.benchmark.statistics.bin_counts import bin_counts
 from shapeshd.benchmark.statistics.chi_square import (
     PROTOCOL,
     chi_square,
@@ -21,33 +21,16 @@ from shapeshd.benchmark.statistics.chi_square import (
     divergence_statistic,
     goodness_of_fit,
 )
-from shapeshd.benchmark.statistics.distances import (
-    _grassberger,
-    distances,
-    kullback_leibler,
-    total_variation_ideal,
-)
 from shapeshd.benchmark.statistics.histogram import (
-    Histogram,
     min_samples,
     min_samples_under,
     read_histogram,
 )
-from shapeshd.benchmark.statistics.intervals import u_statistic
 from shapeshd.benchmark.statistics.references import detection_limit, ideal_sampler, memorizer
+from shapeshd.benchmark.statistics.u_statistic import u_statistic
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NUM_BINS
-
-UNIFORM = np.full(NUM_BINS, 1 / NUM_BINS)
-
-Floats = np.ndarray
-
-
-def distributions(k: int) -> st.SearchStrategy[Floats]:
-    """Probabilities of k bins, none below about 0.02."""
-    return st.lists(st.floats(0.1, 2), min_size=k, max_size=k).map(
-        lambda values: np.array(values) / sum(values)
-    )
+from tests.support.histograms import UNIFORM, Floats, distributions, draw
 
 
 def histograms(max_bins: int = 8, most: int = 40) -> st.SearchStrategy[Floats]:
@@ -62,10 +45,6 @@ def outcomes(n: int, p: Floats) -> Iterator[tuple[Floats, float]]:
     for bars in itertools.combinations(range(n + k - 1), k - 1):
         counts = np.diff([-1, *bars, n + k - 1]) - 1
         yield counts, float(stats.multinomial.pmf(counts, n, p))
-
-
-def draw(n: int, p: Floats, seed: int) -> Floats:
-    return np.random.default_rng(seed).multinomial(n, p)
 
 
 # Exact references.
@@ -303,127 +282,6 @@ def test_a_table_is_its_flat_histogram() -> None:
     )
 
 
-# Kullback-Leibler, total variation, empty bins, figure 2.
-
-
-@pytest.mark.parametrize("mean", [0.1, 0.6, 2.0, 20.0])
-def test_grassbergers_bias(mean: float) -> None:
-    """E n G(n) = m ln m + m E1(2 m) for a Poisson count of mean m."""
-    n = np.arange(1, 200)
-    found = (stats.poisson.pmf(n, mean) * n * _grassberger(n)).sum()
-    assert found == pytest.approx(mean * math.log(mean) + mean * special.exp1(2 * mean), rel=1e-9)
-
-
-@pytest.mark.parametrize("mean", [0.12, 0.6, 1.0, 4.0])
-def test_a_small_kullback_leibler_is_seen_as_documented(mean: float) -> None:
-    """Half of the bins a little fuller: the second order of E n G(n) in the density."""
-    n, step = np.arange(1, 200), 0.01
-    means = mean * np.array([1 - step, 1, 1 + step])[:, None]
-    low, middle, high = stats.poisson.pmf(n, means) @ (n * _grassberger(n)) / mean
-    plain = [x * math.log(x * mean) for x in (1 - step, 1, 1 + step)]
-    seen = (low - 2 * middle + high) / (plain[0] - 2 * plain[1] + plain[2])
-    assert seen == pytest.approx(1 + (2 * mean - 1) * math.exp(-2 * mean), rel=1e-3)
-
-
-@pytest.mark.parametrize("n", [400, 1_600])
-def test_kullback_leibler_is_unbiased_under_the_distribution(n: int) -> None:
-    rng = np.random.default_rng(14)
-    q = rng.dirichlet(np.full(800, 4.0))
-    found = [kullback_leibler(read_histogram(rng.multinomial(n, q), q)) for _ in range(400)]
-    error = np.std(found) / math.sqrt(len(found))
-    assert abs(np.mean(found)) < 4 * error
-    plain = math.log(800) / 4  # what no correction would be off by, at least
-    assert error < plain / 100
-
-
-def test_kullback_leibler_of_a_known_source() -> None:
-    p = np.exp(0.3 * np.random.default_rng(15).normal(size=NUM_BINS))
-    p /= p.sum()
-    true = float(stats.entropy(p, UNIFORM))
-    found = kullback_leibler(read_histogram(draw(20 * NUM_BINS, p, 16)))
-    assert found == pytest.approx(true, rel=0.02)
-    sparse = kullback_leibler(read_histogram(draw(332_000, p, 17)))
-    assert sparse == pytest.approx(true, rel=0.2)
-
-
-@given(q=distributions(5), n=st.integers(4, 60))
-def test_total_variation_of_an_ideal_sampler(q: Floats, n: int) -> None:
-    j = np.arange(n + 1)
-    expected = sum(
-        float(stats.binom.pmf(j, n, mass) @ np.abs(j / n - mass)) for mass in q
-    ) / 2  # fmt: skip
-    histogram = Histogram(np.array([n, 0, 0, 0, 0]), q, 1 / q)
-    assert total_variation_ideal(histogram) == pytest.approx(expected, rel=1e-9)
-    assert distances(histogram).total_variation == pytest.approx(1 - q[0])
-
-
-def test_empty_bins() -> None:
-    rng = np.random.default_rng(18)
-    n, k = 1_000, 500
-    found = [int((rng.multinomial(n, np.full(k, 1 / k)) == 0).sum()) for _ in range(3_000)]
-    result = empty_bins(read_histogram(draw(n, np.full(k, 1 / k), 19), bins=k))
-    assert result.expected == pytest.approx(k * (1 - 1 / k) ** n)
-    assert np.mean(found) == pytest.approx(result.expected, abs=0.6)
-    assert np.std(found) == pytest.approx(result.deviation, rel=0.05)
-
-
-def test_figure_2_follows_the_binomial() -> None:
-    n = 20 * NUM_BINS
-    figure = bin_counts(draw(n, UNIFORM, 20))
-    assert sum(figure.observed) == NUM_BINS
-    assert sum(j * bins for j, bins in enumerate(figure.observed)) == n
-    j = np.arange(len(figure.observed))
-    np.testing.assert_allclose(figure.expected, NUM_BINS * stats.binom.pmf(j, n, 1 / NUM_BINS))
-    enough = np.array(figure.expected) > 20
-    residual = (np.array(figure.observed) - figure.expected)[enough]
-    assert (residual**2 / np.array(figure.expected)[enough]).mean() < 2.5
-
-
-def test_figure_2_of_another_distribution_and_a_short_one() -> None:
-    q = np.array([0.1, 0.1, 0.3, 0.5])
-    figure = bin_counts([1, 1, 4, 14], q, length=3)
-    assert figure.observed == (0, 2, 0)
-    assert figure.observed_beyond == 2
-    for j in range(3):
-        assert figure.expected[j] == pytest.approx(stats.binom.pmf(j, 20, q).sum())
-    assert sum(figure.expected) + figure.expected_beyond == pytest.approx(4)
-
-
-# Reference rows.
-
-
-def test_reference_rows_are_the_papers() -> None:
-    assert memorizer(500_000).reduced_chi_square == pytest.approx(7.64, abs=0.005)
-    assert memorizer(500_000).divergence == pytest.approx(165_887 / 500_000)
-    assert ideal_sampler().reduced_chi_square == 1
-    assert ideal_sampler().deviation == pytest.approx(math.sqrt(2 / 165_887), rel=1e-4)
-
-
-def test_memorizer_by_simulation() -> None:
-    rng = np.random.default_rng(21)
-    k, images = 300, 900
-    found = []
-    for _ in range(3_000):
-        p = rng.multinomial(images, np.full(k, 1 / k)) / images
-        found.append(stats.chisquare(rng.multinomial(20 * k, p)).statistic / (k - 1))
-    row = memorizer(images, k)
-    assert np.mean(found) == pytest.approx(row.reduced_chi_square, rel=0.01)
-    assert np.std(found) == pytest.approx(row.deviation, rel=0.1)
-
-
-def test_detection_limit_has_its_power() -> None:
-    """Half of the bins a little fuller: seen in 80% of the runs at the limit."""
-    rng = np.random.default_rng(22)
-    k, n = 1_000, 5_000
-    limit = detection_limit(n, k)
-    density = 1 + math.sqrt(limit.divergence) * np.where(np.arange(k) % 2, 1, -1)
-    seen = [stats.chisquare(rng.multinomial(n, density / k)).pvalue < 0.05 for _ in range(1_500)]
-    assert np.mean(seen) == pytest.approx(0.8, abs=0.04)
-    assert limit.reduced_chi_square == pytest.approx(1 + 19_999 * limit.divergence / 999)
-    assert detection_limit(4 * n, k).divergence == pytest.approx(limit.divergence / 4, rel=0.01)
-    assert detection_limit(100_000).divergence == pytest.approx(0.0144, abs=2e-4)
-
-
 # Refusals.
 
 
@@ -436,7 +294,7 @@ def test_min_samples() -> None:
 
 
 def test_too_few_samples_are_refused_saying_how_many_it_takes() -> None:
-    with pytest.raises(UsageError, match=r"400 samples are too few .* at least 5761 are needed"):
+    with pytest.raises(UsageError, match=r"400 samples are too few .* 5761"):
         goodness_of_fit(draw(400, UNIFORM, 0))
     goodness_of_fit(draw(5_761, UNIFORM, 0))
 
@@ -445,23 +303,23 @@ def test_too_few_samples_are_refused_saying_how_many_it_takes() -> None:
     ("counts", "distribution", "message"),
     [
         ([1, -2, 3], [0.2, 0.3, 0.5], "bin 1 holds -2"),
-        ([1, 2], [0.2, 0.3, 0.5], "2 bins, but the distribution has 3"),
-        ([1, 2, 3], None, "3 bins, but the distribution has 165888"),
+        ([1, 2], [0.2, 0.3, 0.5], "2 bins, .* 3"),
+        ([1, 2, 3], None, "3 bins, .* 165888"),
         ([0, 0, 0], [0.2, 0.3, 0.5], "holds no sample"),
-        ([1.0, 2.0, 3.0], [0.2, 0.3, 0.5], "counts must be integers, not float64"),
-        ([True, False, True], [0.2, 0.3, 0.5], "counts must be integers, not bool"),
+        ([1.0, 2.0, 3.0], [0.2, 0.3, 0.5], "counts must be integers.* float64"),
+        ([True, False, True], [0.2, 0.3, 0.5], "counts must be integers.* bool"),
         (["a", "b"], [0.5, 0.5], "counts must be integers"),
         ([[1], [2, 3]], [0.5, 0.5], "counts must be numbers"),
         ([], [], "counts are missing"),
         ([2**62, 2**62, 2**62], [0.2, 0.3, 0.5], "more than 2147483648"),
-        ([5, 4, 3], [0.5, 0.0, 0.5], "bin 1 holds 4 samples, but its probability"),
+        ([5, 4, 3], [0.5, 0.0, 0.5], "bin 1 holds 4 .*probability"),
         ([5, 0, 0], [1.0, 0.0, 0.0], "everything into one bin"),
-        ([5, 4, 3], [0.2, 0.3, 0.6], "sum up to 1.1, not 1"),
-        ([5, 4, 3], [-0.2, 0.6, 0.6], "bin 0 the probability -0.2"),
-        ([5, 4, 3], [np.nan, 0.5, 0.5], "bin 0 the probability nan"),
-        ([5, 4, 3], [np.inf, 0.5, 0.5], "bin 0 the probability inf"),
+        ([5, 4, 3], [0.2, 0.3, 0.6], "sum up to 1.1"),
+        ([5, 4, 3], [-0.2, 0.6, 0.6], "bin 0 .*-0.2"),
+        ([5, 4, 3], [np.nan, 0.5, 0.5], "bin 0 .*nan"),
+        ([5, 4, 3], [np.inf, 0.5, 0.5], "bin 0 .*inf"),
         ([5, 4, 3], ["a", "b", "c"], "probabilities must be numbers"),
-        ([5, 4, 3], [0.2, 0.3, 0.5], "12 samples are too few for 3 bins: at least 21"),
+        ([5, 4, 3], [0.2, 0.3, 0.5], "12 samples are too few .*21"),
     ],
 )
 def test_what_means_nothing_is_refused(counts: object, distribution: object, message: str) -> None:

@@ -311,15 +311,13 @@ def test_what_it_refuses() -> None:
         name: {"weights": [1] + [0] * (bins - 1)}
         for name, bins in zip(NAMES, BIN_SHAPE, strict=True)
     }
-    with pytest.raises(UsageError, match=r"its probability under the distribution is 0"):
+    with pytest.raises(UsageError, match=r"probability .*is 0"):
         decompose_under(ones, distribution)
-    with pytest.raises(UsageError, match=r"62208 samples lie in bins whose probability"):
+    with pytest.raises(UsageError, match=r"62208 samples .*probability"):
         decompose_under(ones, pair)
-    with pytest.raises(
-        UsageError, match=r"the histogram has 5 bins, but the distribution has 165888"
-    ):
+    with pytest.raises(UsageError, match=r"5 bins, .* 165888"):
         decompose_under([1, 2, 3, 4, 5], pair)
-    with pytest.raises(UsageError, match=r"500 samples are too few for 103680 bins"):
+    with pytest.raises(UsageError, match=r"500 samples are too few .*103680"):
         decompose_under(sampled(pair.expected(), 500, 0), pair)
     with pytest.raises(UsageError, match=r"everything into one bin"):
         decompose_under(ones, Distribution.from_json(one_bin))

@@ -23,7 +23,7 @@ from shapeshd.benchmark.statistics.decomposition import (
     independence_p_value,
 )
 from shapeshd.benchmark.statistics.interactions import Interactions, read_product_distribution
-from shapeshd.benchmark.statistics.intervals import u_statistic
+from shapeshd.benchmark.statistics.u_statistic import u_statistic
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS
 
@@ -352,10 +352,10 @@ def test_collapse_to_one_bin() -> None:
 @pytest.mark.parametrize(
     ("counts", "distribution", "message"),
     [
-        (np.ones((3, 4), dtype=int), None, "12 bins, but the factors have 8"),
-        (np.ones(8, dtype=int), None, "8 samples are too few for 8 bins: at least"),
+        (np.ones((3, 4), dtype=int), None, "12 bins, .*factors have 8"),
+        (np.ones(8, dtype=int), None, "8 samples are too few"),
         (np.ones(8), None, "counts must be integers"),
-        (np.full(8, 90), np.ones(9) / 9, "distribution has 9 bins, but the factors have 8"),
+        (np.full(8, 90), np.ones(9) / 9, "distribution has 9 bins"),
         (np.full(8, 90), [[0.5, 0.5], [0.5, 0.5]], "2, 2 bins for its factors"),
         (np.full(8, 90), [[0.5, 0.5], [0.5, 0.6], [0.5, 0.5]], "sum up to 1.1"),
         (np.full(8, 90), [[0.5, 0.5], [1, 0], [0.5, 0.5]], "bin 1 of b holds 360 samples"),

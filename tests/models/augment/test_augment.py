@@ -32,22 +32,22 @@ from tests.support.augmented import LEAST_P_VALUE, MANY, generator, noise, only
 
 
 def test_an_unknown_transform_is_refused_and_the_known_ones_named() -> None:
-    with pytest.raises(UsageError, match=r"no transform 'flop'; there are flip, .* cutout$"):
+    with pytest.raises(UsageError, match=r"no transform 'flop'; .*flip, .* cutout$"):
         AugmentConfig(("flip", "flop"))
 
 
 @pytest.mark.parametrize(
     ("rates", "strengths", "message"),
     [
-        ({"hue": 0.5}, {}, "a rate of 'hue', which is not among"),
-        ({}, {"hue": 0.5}, "a strength of 'hue', which is not among"),
-        ({}, {"flip": 0.5}, "flip has no strength; these have: translate, "),
-        ({"scale": 1.5}, {}, "the rate of scale must be above 0 and at most 1, not 1.5"),
+        ({"hue": 0.5}, {}, "rate of 'hue'"),
+        ({}, {"hue": 0.5}, "strength of 'hue'"),
+        ({}, {"flip": 0.5}, "flip has no strength"),
+        ({"scale": 1.5}, {}, "rate of scale .*at most 1, not 1.5"),
         ({"scale": 0}, {}, "must be above 0"),
-        ({}, {"cutout": 1.1}, "the strength of cutout must be above 0 and at most 1, not 1.1"),
-        ({}, {"scale": -1}, "the strength of scale must be above 0, not -1"),
-        ({}, {"scale": math.inf}, "the strength of scale must be above 0, not inf"),
-        ({}, {"scale": math.nan}, "the strength of scale must be above 0, not nan"),
+        ({}, {"cutout": 1.1}, "strength of cutout .*at most 1, not 1.1"),
+        ({}, {"scale": -1}, "strength of scale .*not -1"),
+        ({}, {"scale": math.inf}, "strength of scale .*not inf"),
+        ({}, {"scale": math.nan}, "strength of scale .*not nan"),
     ],
 )
 def test_impossible_configurations_are_refused(
@@ -64,7 +64,7 @@ def test_an_impossible_probability_is_refused(p: float) -> None:
 
 
 def test_filter_refuses_images_smaller_than_it() -> None:
-    with pytest.raises(UsageError, match="more than 21 pixels, not 21"):
+    with pytest.raises(UsageError, match="more than 21 pixels"):
         only("filter", 2, (32, 21))
     assert apply(noise(2, 3, 22, 22), only("filter", 2, (22, 22))).shape == (2, 3, 22, 22)
 

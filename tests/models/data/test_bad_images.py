@@ -48,7 +48,7 @@ def test_an_image_that_is_not_there(source: Source, kind: str, index: int) -> No
 
 def test_an_unknown_number_of_workers_is_refused(source: Source) -> None:
     data = open_training_images(source("folder"), SIZE)
-    with pytest.raises(UsageError, match="workers must be at least 0, not -1"):
+    with pytest.raises(UsageError, match="workers must be at least"):
         batches(data, [[0]], -1)
 
 
@@ -93,20 +93,20 @@ def a_pipe(tmp: Path) -> Path:
 
 
 BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
-    "nothing": (nothing, "nothing: no such file or folder"),
+    "nothing": (nothing, "nothing: no such file"),
     "no user": (lambda tmp: Path("~nobody-of-this-name/x"), "x: cannot be read"),
-    "no images": (text_folder, r"x: holds no images \(.png, .* it holds 1 .txt"),
-    "zip of text": (empty_zip, r"x.zip: holds no images \(.png, .* it holds 1 .txt"),
-    "no zip": (written("x.zip", b"PK\3\4"), "x.zip: is no whole zip file"),
-    "single image": (written("x.png", PNG[0]), "x.png: is nothing to train on: that is a dataset"),
-    "empty file": (written("x", b""), "x: is nothing to train on"),
-    "pipe": (a_pipe, "x: is neither a file nor a folder"),
+    "no images": (text_folder, r"x: holds no images .*1 .txt"),
+    "zip of text": (empty_zip, r"x.zip: holds no images .*1 .txt"),
+    "no zip": (written("x.zip", b"PK\3\4"), "x.zip: is no whole zip"),
+    "single image": (written("x.png", PNG[0]), "x.png: is nothing to train"),
+    "empty file": (written("x", b""), "x: is nothing to train"),
+    "pipe": (a_pipe, "x: is neither"),
     "cut shard": (written("shard-000001.h5", b"\x89HDF"), "shard-000001.h5: cannot be opened"),
-    "no hdf5": (written("x.h5", b"abc"), "x.h5: neither a dataset folder nor a whole HDF5 file"),
-    "incomplete": (incomplete, "x: incomplete: holds 18 of 23"),
-    "lmdb file": (written("data.mdb", b"abc"), "data.mdb: is a part of an LMDB: give the folder"),
-    "empty lmdb": (lambda tmp: write_lmdb(tmp / "x", {}), "x: holds no images: its LMDB is empty"),
-    "no lmdb": (junk_lmdb, r"x: its data.mdb is no LMDB \(File is not an LMDB file\)"),
+    "no hdf5": (written("x.h5", b"abc"), "x.h5: .*whole HDF5"),
+    "incomplete": (incomplete, "x: .*18 of 23"),
+    "lmdb file": (written("data.mdb", b"abc"), "data.mdb: .*give the folder"),
+    "empty lmdb": (lambda tmp: write_lmdb(tmp / "x", {}), "x: .*LMDB is empty"),
+    "no lmdb": (junk_lmdb, r"x: .*data.mdb is no LMDB"),
     "lmdb of text": (
         lambda tmp: write_lmdb(tmp / "x", {b"length\n\xff": b"17"}),
         r"x: length\\n\\xff: is no image \(PNG, .*\), or damaged",
@@ -130,7 +130,7 @@ def test_an_lmdb_that_was_cut_short_does_not_kill_the_process(tmp_path: Path) ->
     noise = np.random.default_rng(0)
     path = write_lmdb(tmp_path / "x", {bytes([n]): noise.bytes(2**20) for n in range(4)})
     os.truncate(path / "data.mdb", 2**21)
-    with pytest.raises(ShapesHDError, match=r"x: its data.mdb lacks 2,1..,... bytes at its end"):
+    with pytest.raises(ShapesHDError, match=r"x: .*data.mdb lacks 2,1..,... bytes"):
         open_training_images(path, SIZE)
 
 
@@ -159,25 +159,24 @@ def test_an_lmdb_that_changes_under_the_reader_is_noticed(tmp_path: Path) -> Non
     data = open_training_images(path, SIZE)
     with lmdb.open(str(path)) as database, database.begin(write=True) as change:
         change.delete(b"b")
-    with pytest.raises(ShapesHDError, match="x: b: is no longer in the LMDB"):
+    with pytest.raises(ShapesHDError, match=r"x: b: .*no longer"):
         data.batch([1])
     (path / "data.mdb").unlink()
-    with pytest.raises(ShapesHDError, match=r"x: cannot be read \(No such file or directory\)"):
+    with pytest.raises(ShapesHDError, match=r"x: cannot be read"):
         data.batch([0])
 
 
 def test_an_lmdb_needs_the_package(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = source("lmdb")  # written by the package, so before it is gone
     monkeypatch.setitem(sys.modules, "lmdb", None)
-    with pytest.raises(MissingPackageError, match=r"church_lmdb: an LMDB needs lmdb: pip .*\[lsun"):
-        open_training_images(source("lmdb"), SIZE)
+    with pytest.raises(MissingPackageError, match=r"church_lmdb: .*pip .*\[lsun"):
+        open_training_images(path, SIZE)
 
 
 def test_images_of_several_sizes_need_to_be_told_one(source: Source) -> None:
     data = open_training_images(source("folder"), None)
     assert torch.equal(data.batch([0, 1, 2]), WANTED[:3])
-    with pytest.raises(
-        UsageError, match=r"img3.png: has 48x32 pixels, and the first .* 16x16: say"
-    ):
+    with pytest.raises(UsageError, match=r"img3.png: .*48x32 pixels, .* 16x16"):
         data.batch([0, 3])
 
 
@@ -186,5 +185,5 @@ def test_without_a_crop_only_squares_are_taken(source: Source, kind: str) -> Non
     data = open_training_images(source(kind), SIZE, crop=False)
     assert torch.equal(data.batch([0, 4]), WANTED[[0, 4]])
     assert data.describe()["cropped"] is None
-    with pytest.raises(UsageError, match=r"1(\.png)?: has 21x16 pixels, not a square, and may not"):
+    with pytest.raises(UsageError, match=r"1(\.png)?: .*21x16 pixels, not a square"):
         data.batch([0, 1])

@@ -191,7 +191,7 @@ def test_wide_arrays_are_cut(tmp_path: Path) -> None:
         data.batch([3, 1]).permute(0, 2, 3, 1), pixels[[3, 1]][:, :, 2:14]
     )
     assert data.describe()["cropped"] == "to the central square"
-    with pytest.raises(UsageError, match=r"wide\.h5: has 17x12 pixels, not a square"):
+    with pytest.raises(UsageError, match=r"wide\.h5: .*17x12 pixels"):
         open_training_images(tmp_path / "wide.h5", None, crop=False)
 
 

@@ -365,14 +365,14 @@ def test_config_survives_json() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": 48}, "size must be a power of two, not 48"),
+        ({"size": 48}, "size .*power of two, not 48"),
         ({"size": 4}, "size must be"),
         ({"channels": 0}, "channels must be"),
         ({"channels": 3.0}, "channels must be"),
         ({"group": 0}, "group must be"),
         ({"channel_max": True}, "channel_max must be"),
         ({"channel_base": 15}, "channel_base must be"),
-        ({"depth": 3}, "depth: there is no such key"),
+        ({"depth": 3}, "depth: .*no such key"),
     ],
 )
 def test_bad_config(changes: dict[str, Any], message: str) -> None:

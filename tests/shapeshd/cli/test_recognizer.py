@@ -93,7 +93,7 @@ def test_train_and_evaluate(run: Run, tmp_path: Path) -> None:
     assert again["recognizer"]["digest"] == card["sha256"]
     status, _, stderr = run("recognizer", "evaluate", out, SET)
     assert status == 2
-    assert f"was trained on {TRAINED} of its images" in one_line(stderr)
+    assert f"trained on {TRAINED} of its" in one_line(stderr)
 
 
 def test_evaluate_speaks_to_people(run: Run, tiny: Path) -> None:
@@ -140,7 +140,7 @@ def test_the_card_of_a_shipped_one_is_not_overwritten(
     assert run("recognizer", "evaluate", "lite", spec)[0] == 0
     status, stdout, stderr = run("recognizer", "evaluate", "lite", spec, "--write-card")
     assert (status, stdout) == (2, "")
-    assert "the card of the shipped lite stays as it is" in one_line(stderr)
+    assert "the shipped lite" in one_line(stderr)
     assert "read by" not in stderr
     assert (tmp_path / "lite.safetensors").read_bytes() == before
 
@@ -163,7 +163,7 @@ def test_images_trained_on_are_counted_and_refused(
     if common:
         assert (status, stdout) == (2, "")
         words = one_line(stderr)
-        assert f"was trained on {common} of its images" in words
+        assert f"trained on {common} of its" in words
         assert "another seed" in words
     else:
         assert status == 0, stderr
@@ -172,11 +172,11 @@ def test_images_trained_on_are_counted_and_refused(
 def test_a_stored_copy_of_them_is_refused_too(run: Run, tiny: Path, stored: Path) -> None:
     status, _, stderr = run("recognizer", "evaluate", tiny, stored)
     assert status == 2
-    assert "trained on 240 of its images" in one_line(stderr)
+    assert "trained on 240 of its" in one_line(stderr)
     for shard, common in zip(list_shards(stored), (100, 100, 40), strict=True):
         status, _, stderr = run("recognizer", "evaluate", tiny, shard)
         assert status == 2
-        assert f"trained on {common} of its images" in one_line(stderr)
+        assert f"trained on {common} of its" in one_line(stderr)
 
 
 @pytest.mark.parametrize("form", ["folder", "virtual", "shard"])
@@ -215,8 +215,8 @@ def test_a_foreign_file_has_no_seed(tmp_path: Path, stored: Path, tiny: Path) ->
 def test_a_fresh_render_of_images_trained_on_is_refused(run: Run, tiny: Path) -> None:
     status, _, stderr = run("recognizer", "evaluate", tiny, "--seed", 3, "--count", 10)
     assert status == 2
-    assert "trained on 10 of these images; take another --seed" in one_line(stderr)
-    with pytest.raises(UsageError, match="trained on images of seed 3"):
+    assert "trained on 10 of these" in one_line(stderr)
+    with pytest.raises(UsageError, match=r"trained on .*seed 3"):
         measure_noise_floor(load_recognizer(tiny), 400_000, seed=3)
 
 
@@ -230,14 +230,14 @@ def test_a_noise_floor_of_too_few_images(run: Run, tiny: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["train", "recognizer", "render:1:100,size=32"], "images are of 32x32 pixels"),
+        (["train", "recognizer", "render:1:100,size=32"], "images are of 32x32"),
         (["train", "recognizer", "render:1:100,size=64", "--size", "hd"], "reads 256x256"),
-        (["train", "recognizer", "render:1:60,size=64"], "60 images are too few"),
+        (["train", "recognizer", "render:1:60,size=64"], "60 images are too"),
         (["train", "recognizer", "render:1:100,size=64", "--images", 63], "at most images, 63"),
         (["train", "recognizer", "render:1:100,size=64", "--learning-rate", 2], "below 1, not 2"),
         (["train", "recognizer", "render:1:100,size=64", "--start-from", "no"], "no such recogn"),
         (["train", "recognizer", "render:1:100,size=64", "--device", "tpu9"], "--device tpu9"),
-        (["train", "recognizer", "nowhere"], "nowhere: no such file or folder"),
+        (["train", "recognizer", "nowhere"], "nowhere: no such file"),
     ],
 )
 def test_train_refuses_in_one_line(
@@ -252,8 +252,8 @@ def test_train_refuses_in_one_line(
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["render:9:5,size=32"], "images are of 32x32 pixels, but the recognizer"),
-        (["nowhere"], "nowhere: no such file or folder"),
+        (["render:9:5,size=32"], "32x32 pixels, but the recognizer"),
+        (["nowhere"], "nowhere: no such file"),
         (["render:9:5,size=64", "--device", "tpu9"], "--device tpu9"),
     ],
 )
@@ -266,7 +266,7 @@ def test_evaluate_refuses_in_one_line(
 
 
 def test_evaluate_knows_no_such_recognizer(run: Run, tmp_path: Path) -> None:
-    for name, words in (("litle", "say lite or hd"), (tmp_path, "its training has not ended")):
+    for name, words in (("litle", "say lite or hd"), (tmp_path, "training has not ended")):
         status, _, stderr = run("recognizer", "evaluate", name, "render:9:5,size=64")
         assert status == 2
         assert words in one_line(stderr)

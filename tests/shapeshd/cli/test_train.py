@@ -93,17 +93,17 @@ def test_a_dry_run_prints_all_and_writes_nothing(tiny_file: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["vae", "render:0:50", "--config", "factors"], "draws its data from the seed: leave the"),
-        (["vae", "--config", "smoke"], "which images to train on? Give DATASET or render:SEED:"),
-        (["vae", "--config", "smokey"], "there is no configuration 'smokey'; there are factors"),
-        (["vae", "--config", "factors", "--set", "vae.batch=0"], "vae.batch must be at least 1"),
+        (["vae", "render:0:50", "--config", "factors"], "draws its data"),
+        (["vae", "--config", "smoke"], "Give DATASET or render:SEED:"),
+        (["vae", "--config", "smokey"], "no configuration 'smokey'"),
+        (["vae", "--config", "factors", "--set", "vae.batch=0"], "vae.batch must be"),
         (["gan", "--config", "factors", "--from", "nowhere"], "nowhere"),
         (["gan", "--config", "factors", "--set", "gan.augment=safe", "--set",
           "gan.paired=false", "--set", "gan.from_autoencoder=false", "--set",
           "factors.images=2000", "--set", "checks.held_out=2"], "gan.augment = 'safe': embeddings"),
-        (["vae", "render:0:50", "--config", "smoke"], "50 images are too few: 1,000 are held out"),
-        (["baseline", "theirs", "--config", "factors"], "'theirs' is not one of 'ours'"),
-        (["vae", "nothing.h5", "--config", "smoke"], "nothing.h5: no such file or folder"),
+        (["vae", "render:0:50", "--config", "smoke"], "1,000 are held out"),
+        (["baseline", "theirs", "--config", "factors"], "'theirs' is not"),
+        (["vae", "nothing.h5", "--config", "smoke"], "nothing.h5: no such file"),
     ],
 )  # fmt: skip
 def test_commands_that_cannot_be(

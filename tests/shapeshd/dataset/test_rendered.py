@@ -180,7 +180,7 @@ def test_a_billion_images_take_no_memory() -> None:
 
 def test_the_device_is_told_when_it_is_named() -> None:
     missing = f"cuda:{torch.cuda.device_count()}"
-    with pytest.raises(UsageError, match=r"device 'cuda:\d' cannot be used"):
+    with pytest.raises(UsageError, match=r"device 'cuda:\d'"):
         ShapesHD.rendered(0, 0, 1, 8, device=missing)
     with pytest.raises(UsageError, match="dtype"):
         ShapesHD.rendered(0, 0, 1, 8, dtype=torch.float16)
@@ -273,7 +273,7 @@ def test_preview_of_a_billion_images(run: Run, tmp_path: Path) -> None:
     status, stdout, _ = run("preview", spec, out, "--random", "--count", 3, "--labels", "--json")
     assert status == 0 and max(json.loads(stdout)["indices"]) > 10**8
     status, _, stderr = run("preview", spec, tmp_path / "no.png", "--count", 10**10)
-    assert status == 2 and "too many for a picture" in stderr
+    assert status == 2 and "too many" in stderr
     assert not (tmp_path / "no.png").exists()
 
 

@@ -86,9 +86,9 @@ def test_how_a_size_is_brought_to_the_recognizers(side: int, wanted: int, how: s
 @pytest.mark.parametrize(
     ("height", "width", "wanted", "message"),
     [
-        (64, 65, 64, "x.zip: its images have 65x64 pixels, but must be square"),
-        (31, 31, 64, "x.zip: its images have 31x31 pixels, too few to read the factors"),
-        (127, 127, 256, "recognizer for 256x256; take recognizer='lite'"),
+        (64, 65, 64, "65x64 pixels, but must be square"),
+        (31, 31, 64, "31x31 pixels, too few"),
+        (127, 127, 256, "256x256; take recognizer='lite'"),
         (64, 64, 256, "take recognizer='lite'"),
         (1, 1, 64, "too few"),
     ],

@@ -139,11 +139,11 @@ def test_shards_by_a_range_and_by_wildcards(tmp_path: Path) -> None:
     assert check(tmp_path / "d-{09..11}.tar")["archives"] == 3
     check(tmp_path / "d-*.tar")
     check(tmp_path / "d-[01]?.tar")
-    with pytest.raises(UsageError, match=r"d-12\.tar: no such file, though .*\{09\.\.12\}"):
+    with pytest.raises(UsageError, match=r"d-12\.tar: no such file.*\{09\.\.12\}"):
         open_source(str(tmp_path / "d-{09..12}.tar"))
     with pytest.raises(UsageError, match="goes backwards"):
         open_source(str(tmp_path / "d-{11..09}.tar"))
-    with pytest.raises(UsageError, match="means 1,000,000 files; at most 100,000"):
+    with pytest.raises(UsageError, match="1,000,000 files; at most 100,000"):
         open_source(str(tmp_path / "d-{000000..999999}.tar"))
     with pytest.raises(UsageError, match=r"^/.*e-\*\.tar: no such files$"):
         open_source(str(tmp_path / "e-*.tar"))
@@ -174,10 +174,10 @@ def test_the_field_of_a_sample_with_two_images(tmp_path: Path) -> None:
     entries = [e for i in range(COUNT) for e in (
         entry(f"{i}.mask.png", PNGS[0]), entry(f"{i}.rgb.png", PNGS[i]))]  # fmt: skip
     path = write_tar(tmp_path / "x.tar", entries)
-    with pytest.raises(UsageError, match=r"images of the sample '0', mask.png and rgb.png: give"):
+    with pytest.raises(UsageError, match=r"sample '0', mask.png and rgb.png"):
         open_source(str(path))
     check(path, key="rgb.png")
-    with pytest.raises(UsageError, match=r"no image of the field 'depth.png' \(key\)"):
+    with pytest.raises(UsageError, match=r"field 'depth.png' \(key\)"):
         open_source(str(path), options=SourceOptions(key="depth.png"))
 
 
@@ -228,11 +228,11 @@ def whole(tmp: Path) -> bytes:
 
 BAD_TARS: dict[str, tuple[Callable[[Path], bytes | list[Entry]], str]] = {
     "no tar": (lambda _: b"not an archive" * 99, "is no tar file"),
-    "too short": (lambda _: b"x", "is cut off: it has no end"),
-    "absolute": (lambda _: images(name="/tmp/{}.png"), "leads outside of the tar file"),
-    "climbs": (lambda _: images(name="a/../../{}.png"), "leads outside of the tar file"),
-    "backslash": (lambda _: images(name="..\\{}.png"), "leads outside of the tar file"),
-    "drive": (lambda _: images(name="C:{}.png"), "leads outside of the tar file"),
+    "too short": (lambda _: b"x", "it has no end"),
+    "absolute": (lambda _: images(name="/tmp/{}.png"), "leads outside"),
+    "climbs": (lambda _: images(name="a/../../{}.png"), "leads outside"),
+    "backslash": (lambda _: images(name="..\\{}.png"), "leads outside"),
+    "drive": (lambda _: images(name="C:{}.png"), "leads outside"),
     "a text climbs": (lambda _: [*images(), entry("../x.txt", b"x")], "leads outside"),
     "symbolic link": (lambda _: linked("x.png", tarfile.SYMTYPE), r"holds x\.png, a link"),
     "hard link": (lambda _: linked("x.png", tarfile.LNKTYPE, "0000.png"), "a hard link"),
@@ -240,12 +240,12 @@ BAD_TARS: dict[str, tuple[Callable[[Path], bytes | list[Entry]], str]] = {
     "block device": (lambda _: linked("x.png", tarfile.BLKTYPE), "a device"),
     "pipe": (lambda _: linked("x.png", tarfile.FIFOTYPE), "a named pipe"),
     "sparse": (lambda _: linked("x.png", tarfile.GNUTYPE_SPARSE), "a sparse file"),
-    "unknown type": (lambda _: linked("x.png", b"Q"), "of the unknown type 'Q'"),
+    "unknown type": (lambda _: linked("x.png", b"Q"), "unknown type 'Q'"),
     "pax sparse": (lambda _: pax(b"22 GNU.sparse.major=1\n"), "a sparse file"),
-    "pax two sizes": (lambda _: pax(b"12 size=512\n"), "lies: x.png is said to have"),
-    "pax no size": (lambda _: pax(b"11 size=-1\n"), r"the size of x\.png is none"),
-    "pax damaged": (lambda _: pax(b"99 path=x\n"), "a pax header is none"),
-    "pax endless": (lambda _: pax(b"0 path=x\n"), "a pax header is none"),
+    "pax two sizes": (lambda _: pax(b"12 size=512\n"), "lies: x.png"),
+    "pax no size": (lambda _: pax(b"11 size=-1\n"), r"size of x\.png is none"),
+    "pax damaged": (lambda _: pax(b"99 path=x\n"), "pax header is none"),
+    "pax endless": (lambda _: pax(b"0 path=x\n"), "pax header is none"),
     "pax names all": (
         lambda _: raw_header(b"g", b"%011o" % 14, b"g") + block(b"14 path=x.png\n") + END,
         "names all members alike",
@@ -264,16 +264,16 @@ BAD_TARS: dict[str, tuple[Callable[[Path], bytes | list[Entry]], str]] = {
         lambda _: raw_header(b"x.png", b"\x80" + (2**80).to_bytes(11, "big")) + END,
         "cut off, or lies",
     ),
-    "cut in a file": (lambda tmp: whole(tmp)[:700], "is cut off, or lies"),
-    "cut in a header": (lambda tmp: whole(tmp)[:1200], "is cut off: it has no end"),
-    "cut between files": (lambda tmp: whole(tmp)[:1024], "is cut off: it has no end"),
+    "cut in a file": (lambda tmp: whole(tmp)[:700], "cut off, or lies"),
+    "cut in a header": (lambda tmp: whole(tmp)[:1200], "it has no end"),
+    "cut between files": (lambda tmp: whole(tmp)[:1024], "it has no end"),
     "half an end": (lambda _: raw_header(b"a", b"0" * 11) + bytes(512), "of its end, half"),
-    "two archives": (lambda tmp: 2 * whole(tmp), "goes on behind its end"),
+    "two archives": (lambda tmp: 2 * whole(tmp), "behind its end"),
     "damaged header": (
         lambda tmp: whole(tmp)[:1030] + b"!" + whole(tmp)[1031:],
-        "no header at byte 1,024",
+        "byte 1,024",
     ),
-    "nothing": (lambda _: [entry("a.txt", b"x")], r"holds no images .*; it holds 1 \.txt"),
+    "nothing": (lambda _: [entry("a.txt", b"x")], r"holds no images .*1 \.txt"),
     "empty archive": (lambda _: END, "holds no images"),
     "twice": (lambda _: [*images(), *images(3, 1)], r"holds 0003\.png twice"),
     "hidden alone": (lambda _: images(name=".{}.png"), "holds no images"),
@@ -306,17 +306,17 @@ def test_a_named_pipe_or_a_huge_image_is_never_opened(tmp_path: Path) -> None:
         file.write(raw_header(b"x.png", b"%011o" % (200 * 2**20)))
         file.seek(512 + 200 * 2**20)
         file.write(END)
-    with pytest.raises(UsageError, match="is 200 MiB large; no image of more than 96"):
+    with pytest.raises(UsageError, match=r"200 MiB .*more than 96"):
         open_source(str(path))
     os.mkfifo(tmp_path / "pipe.tar")
-    with pytest.raises(UsageError, match="neither a file nor a folder"):
+    with pytest.raises(UsageError, match=r"pipe.tar: is neither"):
         open_source(str(tmp_path / "pipe.tar"))
 
 
 def test_a_hole_behind_the_end_is_not_read(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", images())
     os.truncate(path, 2**40)
-    with pytest.raises(UsageError, match="1,048,576 MiB behind its end"):
+    with pytest.raises(UsageError, match="1,048,576 MiB behind"):
         open_source(str(path))
 
 
@@ -330,7 +330,7 @@ def test_a_bomb_is_stopped_and_its_disk_given_back(
     piece = gzip.compress(raw_header(b"x.bin", b"%011o" % 2**30) + bytes(2**24), 9)
     path = made(tmp_path / "x.tar.gz", piece * 4)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UsageError, match=r"becomes larger than \d+ MiB, more than 100 times"):
+    with pytest.raises(UsageError, match=r"larger than \d+ MiB, .*100 times"):
         open_source(str(path))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # KiB
     assert not list((tmp_path / "tmp").iterdir())
@@ -358,7 +358,7 @@ def test_damaged_gzip(spoil: Callable[[bytes], bytes], message: str, tmp_path: P
 @pytest.mark.parametrize(
     ("bad", "message"),
     [
-        (png(np.zeros((8, 9, 3), np.uint8)), r"x\.png has 9x8 pixels and .*0000\.png 8x8"),
+        (png(np.zeros((8, 9, 3), np.uint8)), r"x\.png .*9x8 .*0000\.png 8x8"),
         (b"", r"x\.png: is empty"),
         (PNGS[0][:50], r"x\.png: is damaged"),
         (b"GIF89a" + bytes(99), r"x\.png: is no image"),
@@ -377,7 +377,7 @@ def test_bad_images_in_a_good_archive(bad: bytes, message: str, tmp_path: Path) 
 
 def test_options_that_mean_nothing(tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", images())
-    with pytest.raises(UsageError, match="takes no latents: leave out latent_dim"):
+    with pytest.raises(UsageError, match="leave out latent_dim"):
         open_source(str(path), options=SourceOptions(latent_dim=3))
 
 
@@ -414,5 +414,5 @@ def test_any_damage_is_noticed_or_harmless(changes: list[tuple[int, bytes]], for
 def test_other_compression_is_named(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"x.tar.{suffix}"
     path.write_bytes(b"BZh9")
-    with pytest.raises(UsageError, match=r"is compressed by \w+, which is not read: unpack it"):
+    with pytest.raises(UsageError, match=r"compressed by \w+"):
         open_source(str(path))

@@ -302,8 +302,8 @@ def test_weights_must_agree_name_by_name(path: Path) -> None:
     assert torch.equal(network.weight, whole["weight"])
     cases = [
         ({"weight": whole["weight"]}, "lacks the tensor bias"),
-        ({**whole, "bias": torch.zeros(3)}, r"bias has the shape \(3,\), not \(2,\)"),
-        ({**whole, "more": torch.zeros(1)}, "holds the tensor more, which"),
+        ({**whole, "bias": torch.zeros(3)}, r"bias .*\(3,\), not \(2,\)"),
+        ({**whole, "more": torch.zeros(1)}, "holds the tensor more"),
     ]
     for tensors, words in cases:
         with pytest.raises(UsageError, match=words) as caught:

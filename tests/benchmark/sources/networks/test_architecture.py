@@ -138,10 +138,10 @@ def replaced(tensors: Tensors, name: str, tensor: torch.Tensor) -> Tensors:
 
 CONV = "synthesis.b8.conv0"
 BAD: dict[str, tuple[str, Callable[[], Tensors], str]] = {
-    "unknown": ("biggan", dcgan, "no architecture 'biggan' is known: .* stylegan2 or dcgan"),
-    "unnamed": ("", dcgan, "no architecture '' is known"),
-    "the other": ("stylegan2", dcgan, "is no state_dict of NVlabs' StyleGAN2"),
-    "the other way": ("dcgan", stylegan2, r"lacks the tensor main\.0\.weight, which a DCGAN has"),
+    "unknown": ("biggan", dcgan, "architecture 'biggan' .*stylegan2 or dcgan"),
+    "unnamed": ("", dcgan, "no architecture ''"),
+    "the other": ("stylegan2", dcgan, "no state_dict of NVlabs'"),
+    "the other way": ("dcgan", stylegan2, r"lacks the tensor main\.0\.weight"),
     "nothing": ("dcgan", dict, r"lacks the tensor main\.0\.weight"),
     "dcgan: lacks": (
         "dcgan", lambda: without(dcgan(), "main.1.bias"), r"lacks the tensor main\.1\.bias"),
@@ -151,21 +151,21 @@ BAD: dict[str, tuple[str, Callable[[], Tensors], str]] = {
         "dcgan", lambda: {**dcgan(), "main.9.bias": torch.zeros(1)}, "the tensor 'main.9.bias'"),
     "dcgan: kernel": (
         "dcgan", lambda: replaced(dcgan(), "main.3.weight", torch.zeros(6, 4, 5, 5)),
-        r"main\.3\.weight of the shape \(6, 4, 5, 5\), not \(6, any, 4, 4\)"),
+        r"main\.3\.weight .*\(6, 4, 5, 5\), not \(6, any, 4, 4\)"),
     "dcgan: widths": (
         "dcgan", lambda: replaced(dcgan(), "main.3.weight", torch.zeros(5, 4, 4, 4)),
-        r"of the shape \(5, 4, 4, 4\), not \(6, any, 4, 4\)"),
+        r"\(5, 4, 4, 4\), not \(6, any, 4, 4\)"),
     "dcgan: empty": (
         "dcgan", lambda: replaced(dcgan(), "main.1.bias", torch.zeros(0)), "holds nothing in"),
     "dcgan: whole numbers": (
         "dcgan", lambda: replaced(dcgan(), "main.1.bias", torch.zeros(6, dtype=torch.int32)),
         "holds no floats in"),
-    "dcgan: grey": ("dcgan", lambda: dcgan(channels=1), "of 3 layers and 1 channels, not 3"),
+    "dcgan: grey": ("dcgan", lambda: dcgan(channels=1), "1 channels, not 3"),
     "dcgan: no layers": (
         "dcgan", lambda: {"main.0.weight": torch.zeros(3, 3, 4, 4)}, "of 1 layers"),
     "dcgan: endless": (
         "dcgan", lambda: {f"main.{3 * i}.weight": torch.zeros(1, 1, 4, 4) for i in range(20)},
-        "of more than 11 layers"),
+        "more than 11 layers"),
     "dcgan: another prefix": (
         "dcgan", lambda: {f"module.{name}": tensor for name, tensor in dcgan().items()},
         r"lacks the tensor main\.0\.weight"),
@@ -195,10 +195,10 @@ BAD: dict[str, tuple[str, Callable[[], Tensors], str]] = {
     "stylegan2: noise in some": (
         "stylegan2",
         lambda: without(without(stylegan2(), f"{CONV}.noise_strength"), f"{CONV}.noise_const"),
-        "with noise in some of its layers alone"),
+        "noise in some"),
     "stylegan2: grey": (
         "stylegan2", lambda: replaced(stylegan2(), "synthesis.b4.torgb.bias", torch.zeros(1)),
-        r"of the shape \(1,\), not \(3\)"),
+        r"\(1,\), not \(3\)"),
 }  # fmt: skip
 
 
@@ -219,7 +219,7 @@ def test_other_tensors_are_refused_in_one_line(case: str, tmp_path: Path) -> Non
 def test_damaged_files(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "g.safetensors"
     path.write_bytes(data)
-    with pytest.raises(ShapesHDError, match="is no safetensors file") as caught:
+    with pytest.raises(ShapesHDError, match="no safetensors file") as caught:
         opened(path, "dcgan")
     assert "\n" not in str(caught.value)
 
@@ -227,17 +227,17 @@ def test_damaged_files(data: bytes, tmp_path: Path) -> None:
 def test_cut_file(tmp_path: Path) -> None:
     path = write(tmp_path / "g.safetensors", dcgan())
     path.write_bytes(path.read_bytes()[:-40])
-    with pytest.raises(ShapesHDError, match="is no safetensors file"):
+    with pytest.raises(ShapesHDError, match="no safetensors file"):
         opened(path, "dcgan")
 
 
 def test_options_that_do_not_fit(tmp_path: Path) -> None:
     path = write(tmp_path / "g.safetensors", dcgan())
     for options, message in (
-        ({"latent_dim": 8}, "takes latents of 7 values, not of 8"),
-        ({"range": "unit"}, "a dcgan network's images are in .-1, 1."),
+        ({"latent_dim": 8}, "7 values, not of 8"),
+        ({"range": "unit"}, "dcgan .*in .-1, 1."),
         ({"steps": 3}, "leave out steps"),
-        ({"labels": "uniform"}, "is a network without classes"),
+        ({"labels": "uniform"}, "network without classes"),
     ):
         with pytest.raises(UsageError, match=message):
             opened(path, "dcgan", **options)
@@ -250,7 +250,7 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
 
 def test_it_means_nothing_to_images(tmp_path: Path) -> None:
     (tmp_path / "x").mkdir()
-    with pytest.raises(UsageError, match="says itself what it is: leave out architecture"):
+    with pytest.raises(UsageError, match="leave out architecture"):
         opened(tmp_path / "x", "dcgan")
 
 
@@ -260,10 +260,10 @@ def test_the_command_line_says_it_in_one_line(
     path = write(tmp_path / "g.safetensors", dcgan())
     out = ("--out", tmp_path / "out", "--device", "cpu")
     for options, message in (
-        (["--architecture", "biggan"], "no architecture 'biggan' is known"),
+        (["--architecture", "biggan"], "no architecture 'biggan'"),
         (["--architecture", "dcgan", "--steps", 3], "leave out --steps"),
-        (["--architecture", "stylegan2"], "is no state_dict of NVlabs' StyleGAN2"),
-        (["--steps", 0], "--steps must be at least 1"),
+        (["--architecture", "stylegan2"], "no state_dict of NVlabs'"),
+        (["--steps", 0], "--steps must be at least"),
     ):
         status, said, errors = run("score", path, *options, *out)
         assert (status, said) == (2, "")

@@ -116,12 +116,12 @@ def test_images_are_those_of_the_network(file: str, batch: int, used: int, progr
 @pytest.mark.parametrize(
     ("file", "options", "message"),
     [
-        ("fixed.pt2", {"batch": 5}, "was exported for batches of 4: batch=5 does not fit"),
-        ("dynamic.pt2", {"batch": 17}, "for batches of 2 to 16: batch=17 does not fit"),
-        ("dynamic.pt2", {"batch": 1}, "for batches of 2 to 16: batch=1 does not fit"),
-        ("fixed.pt2", {"latent_dim": 6}, "takes latents of 5 values, not of 6"),
+        ("fixed.pt2", {"batch": 5}, "batches of 4: batch=5"),
+        ("dynamic.pt2", {"batch": 17}, "2 to 16: batch=17"),
+        ("dynamic.pt2", {"batch": 1}, r"2 to 16: batch=1\b"),
+        ("fixed.pt2", {"latent_dim": 6}, "5 values, not of 6"),
         ("fixed.pt2", {"key": "x"}, "leave out key"),
-        ("fixed.pt2", {"steps": 5}, "takes no steps of denoising: leave out steps"),
+        ("fixed.pt2", {"steps": 5}, "leave out steps"),
     ],
     ids=str,
 )
@@ -133,7 +133,7 @@ def test_options_that_do_not_fit(
 
 
 def test_it_needs_trust(programs: Path) -> None:
-    with pytest.raises(UsageError, match=r"fixed\.pt2: .* evaluated as Python .* add trust"):
+    with pytest.raises(UsageError, match=r"fixed\.pt2: .*Python.*add trust"):
         opened(programs / "fixed.pt2", trust=False)
 
 
@@ -147,24 +147,24 @@ def zipped(path: Path, **members: bytes) -> Path:
 Z = torch.zeros(BATCH, DIM)
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "no archive": (lambda path: path.write_bytes(b"hello"), "is no torch.export file"),
-    "another archive": (lambda path: zipped(path, a__b=b"x"), "is a zip archive, but none of"),
+    "another archive": (lambda path: zipped(path, a__b=b"x"), "zip archive, but none"),
     "compiled": (
         lambda path: zipped(path, a__data__aotinductor__model__x=b"x"),
         "holds compiled code",
     ),
-    "no graph": (lambda path: zipped(path, a__models__model__x=b"{"), "but none of torch.export"),
-    "weights alone": (lambda path: torch.save({"w": Z}, path), "but none of torch.export"),
-    "two inputs": (lambda path: export(path, Two(), Z, Z), r"has 2 inputs \(z, c\)"),
+    "no graph": (lambda path: zipped(path, a__models__model__x=b"{"), "none of torch.export"),
+    "weights alone": (lambda path: torch.save({"w": Z}, path), "none of torch.export"),
+    "two inputs": (lambda path: export(path, Two(), Z, Z), r"2 inputs \(z, c\)"),
     "whole numbers": (
         lambda path: export(path, Table(), torch.zeros(BATCH, dtype=torch.int64)),
-        r"int64 \(4\) does not take floats",
+        r"int64 \(4\) .*floats",
     ),
     "three axes": (
         lambda path: export(path, Net(), Z[:, :, None]),
-        r"float32 \(4, 5, 1\) is no batch of latents",
+        r"float32 \(4, 5, 1\) .*latents",
     ),
-    "flat": (lambda path: export(path, Flat(), Z), r"gives float32 \(4, 48\), but must give one"),
-    "two outputs": (lambda path: export(path, Pair(), Z), "but must give one tensor of images"),
+    "flat": (lambda path: export(path, Flat(), Z), r"gives float32 \(4, 48\)"),
+    "two outputs": (lambda path: export(path, Pair(), Z), "one tensor of images"),
 }
 
 
@@ -191,7 +191,7 @@ def test_damaged_graph(programs: Path, tmp_path: Path) -> None:
         tmp_path / "x.pt2",
         lambda entry, data: b"{}" if entry.endswith("model.json") else data,
     )
-    with pytest.raises(ShapesHDError, match=r"x\.pt2: cannot be loaded by PyTorch") as caught:
+    with pytest.raises(ShapesHDError, match=r"x\.pt2: cannot be loaded") as caught:
         opened(path)
     assert "\n" not in str(caught.value)
 
@@ -202,7 +202,7 @@ def test_nothing_is_logged_of_an_archive_that_is_half_one(
     path = tmp_path / "x.pt2"
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("x/models/model.json", "{}")
-    with pytest.raises(ShapesHDError, match="cannot be loaded by PyTorch") as caught:
+    with pytest.raises(ShapesHDError, match="cannot be loaded") as caught:
         opened(path)
     assert "above" not in str(caught.value)  # it refers to what was logged, which is told instead
     assert not caplog.records
@@ -253,7 +253,7 @@ def test_nothing_is_read_without_trust(case: str, programs: Path, tmp_path: Path
     """And with it, PyTorch's loader does run what is in the file: that is why."""
     path, marker = tmp_path / "x.pt2", tmp_path / "marker"
     UNSAFE[case](programs, path, marker)
-    with pytest.raises(UsageError, match="add trust if you know where it comes from"):
+    with pytest.raises(UsageError, match="add trust"):
         opened(path, trust=False)
     assert not marker.exists()
     with suppress(ShapesHDError):

@@ -171,19 +171,19 @@ def test_what_does_no_harm(how: str) -> None:
 FAILURES = [
     (
         "dies 0",
-        r"exit status 1\) after 0 of 2 images of 5x3 \(from sample 0\); it said: no / way\?",
+        r"exit status 1\) .*0 of 2 images .*no / way\?",
     ),
-    ("dies 13", r"exit status 1\) after 13 of 20 images"),
-    ("crashes 13", r"its process crashed \(SIGSEGV\) after 13 of 20 images"),
-    ("stops 13", r"exit status 0\) after 13 of 20 images .*: check frame_size, and that it"),
-    ("closes 0", r"closed its output after 0 of 2 images"),
-    ("prints 0", r"wrote more than the 2 images .*: check frame_size, and that it prints to"),
-    ("more", r"wrote more than the 2 images of 5x3 \(from sample 0\) that it was asked for"),
-    ("fails", r"its process ended by itself \(exit status 7\) after it had written all"),
-    ("lingers", r"has written all, but did not end within 5 s, and was ended"),
-    ("hangs 0", r"gave no whole image within 1 s, waiting for sample 0, and was ended: raise"),
-    ("hangs 13", r"gave no whole image within 1 s, waiting for sample \d+, and was ended"),
-    ("forgets", r"sample 1 is one image if it is made after sample 0 and another alone"),
+    ("dies 13", r"exit status 1\) .*13 of 20 images"),
+    ("crashes 13", r"\(SIGSEGV\) .*13 of 20 images"),
+    ("stops 13", r"exit status 0\) .*13 of 20 images .*check frame_size"),
+    ("closes 0", r"closed its output .*0 of 2"),
+    ("prints 0", r"more than the 2 images .*check frame_size"),
+    ("more", r"more than the 2 images of 5x3 \(from sample 0\)"),
+    ("fails", r"\(exit status 7\) .*written all"),
+    ("lingers", r"written all, .*within 5 s"),
+    ("hangs 0", r"within 1 s, .*sample 0, .*raise"),
+    ("hangs 13", r"within 1 s, .*sample \d+"),
+    ("forgets", r"sample 1 .*after sample 0 .*alone"),
 ]
 
 
@@ -276,31 +276,31 @@ def refused(run: Run, status: int, source: str, *options: object) -> str:
 
 SIZE = ["--frame-size", "64x64"]
 BAD: list[tuple[str, list[object], str]] = [
-    ("cmd:", ["--trust", *SIZE], "no command; give cmd: and a program"),
+    ("cmd:", ["--trust", *SIZE], "no command; give cmd:"),
     ("cmd:  ", ["--trust", *SIZE], "no command"),
-    ("cmd:./x 'open", ["--trust", *SIZE], "cannot be split into words (no closing quotation)"),
+    ("cmd:./x 'open", ["--trust", *SIZE], "no closing quotation"),
     ("cmd:./x \0", ["--trust", *SIZE], "no command"),
-    ("cmd:no-such-program", ["--trust", *SIZE], "there is no program 'no-such-program'"),
-    ("cmd:./sampler.py", ["--trust", *SIZE], "there is no program './sampler.py'"),
-    ("cmd:.", ["--trust", *SIZE], "there is no program '.'"),
-    ("cmd:./odd", ["--trust", *SIZE], "cannot be started (Exec format error)"),
-    ("cmd:sh x {first} {count}", ["--trust", *SIZE], "unknown placeholder {first}: there"),
-    ("cmd:sh x --at={START}", ["--trust", *SIZE], "unknown placeholder {START}: there are"),
-    ("SAMPLER", SIZE, "a command is a program that runs here, which can do anything"),
+    ("cmd:no-such-program", ["--trust", *SIZE], "no program 'no-such-program'"),
+    ("cmd:./sampler.py", ["--trust", *SIZE], "no program './sampler.py'"),
+    ("cmd:.", ["--trust", *SIZE], "no program '.'"),
+    ("cmd:./odd", ["--trust", *SIZE], "Exec format error"),
+    ("cmd:sh x {first} {count}", ["--trust", *SIZE], "unknown placeholder {first}"),
+    ("cmd:sh x --at={START}", ["--trust", *SIZE], "unknown placeholder {START}"),
+    ("SAMPLER", SIZE, "add --trust"),
     ("SAMPLER", ["--trust"], "give --frame-size WIDTHxHEIGHT"),
-    ("SAMPLER", ["--trust", "--frame-size", "64"], "WIDTHxHEIGHT, such as 64x64, not '64'"),
+    ("SAMPLER", ["--trust", "--frame-size", "64"], "such as 64x64, not '64'"),
     ("SAMPLER", ["--trust", "--frame-size", "64x"], "not '64x'"),
     ("SAMPLER", ["--trust", "--frame-size", "0x64"], "not '0x64'"),
     ("SAMPLER", ["--trust", "--frame-size", "-1x64"], "not '-1x64'"),
     ("SAMPLER", ["--trust", "--frame-size", "64 x 64"], "not '64 x 64'"),
-    ("SAMPLER", ["--trust", "--frame-size", "9999x9999"], "is too large: at most 16,777,216"),
+    ("SAMPLER", ["--trust", "--frame-size", "9999x9999"], "at most 16,777,216"),
     ("SAMPLER", ["--trust", *SIZE, "--range", "unit"], "leave out --range"),
     ("SAMPLER", ["--trust", *SIZE, "--layout", "nhwc"], "leave out --layout"),
     ("SAMPLER", ["--trust", *SIZE, "--latent-dim", 5], "leave out --latent-dim"),
     ("SAMPLER", ["--trust", *SIZE, "--key", "a"], "leave out --key"),
     ("SAMPLER", ["--trust", *SIZE, "--seed", -1], "seed must be"),
-    ("SAMPLER", ["--trust", *SIZE, "--timeout", 0], "--timeout must be above 0"),
-    ("SAMPLER", ["--trust", *SIZE, "--batch", 0], "--batch must be at least 1"),
+    ("SAMPLER", ["--trust", *SIZE, "--timeout", 0], "--timeout must be above"),
+    ("SAMPLER", ["--trust", *SIZE, "--batch", 0], "--batch must be at least"),
     ("./cmd:some.npy", SIZE, "leave out --frame-size"),
 ]
 
@@ -315,7 +315,7 @@ def test_bad_input(run: Run, source: str, options: list[object], message: str) -
 
 @pytest.mark.parametrize(
     ("how", "message"),
-    [("dies 0", "it said: no / way"), ("hangs 0", "within 1 s"), ("prints 0", "--frame-size")],
+    [("dies 0", "no / way"), ("hangs 0", "within 1 s"), ("prints 0", "--frame-size")],
     ids=lambda text: text.split()[0],
 )
 def test_failures_on_the_command_line(run: Run, how: str, message: str) -> None:
@@ -326,11 +326,11 @@ def test_failures_on_the_command_line(run: Run, how: str, message: str) -> None:
     assert message in err
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_score_keeps_what_was_counted_and_goes_on(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A command that dies on the way; then the whole. The histogram is that of the images."""
-    monkeypatch.setattr(scoring, "write_report", lambda *_: None)
     monkeypatch.setattr(scoring, "choose_examples", lambda *_, **__: {})
     monkeypatch.setenv("SIZE", "32x32")
     monkeypatch.setattr(score_run, "load_recognizer", lambda *_: ReadsWritten(32))
@@ -345,7 +345,7 @@ def test_a_score_keeps_what_was_counted_and_goes_on(
     status, _, err = run(*base)
     assert status == 1
     counted = "4,096 of 5,800 samples are counted and kept, and the same command goes on"
-    assert counted in err and "it said: no / way" in err
+    assert counted in err and "no / way" in err
     runs()
     Path("where").write_text("-1")
     status, _, err = run(*base, "--json")

@@ -192,28 +192,28 @@ LOADING: list[tuple[str, dict[str, Any], type[ShapesHDError], str]] = [
         "class",
         {"saved_as": "Other"},
         ShapesHDError,
-        "KeyError: 'Other' (persistence.py, line 7) w",
+        "KeyError: 'Other' (persistence.py, line 7)",
     ),
-    ("needs", {"top": "import no_such"}, ShapesHDError, "needs the module no_such, which is neit"),
-    ("no z_dim", {"z_dim": None}, UsageError, "how many values a latent has: give latent_dim"),
-    ("z_dim", {"z_dim": 512, "latent_dim": 4}, UsageError, "takes latents of 512 values, not of 4"),
-    ("grey", {"img_channels": 1}, UsageError, "makes images of 1 channels, not 3"),
-    ("c_dim", {"c_dim": -2}, UsageError, "its G_ema has no sensible c_dim"),
-    ("labels", {"labels": "1"}, UsageError, "is a network without classes, with no place for"),
+    ("needs", {"top": "import no_such"}, ShapesHDError, "needs the module no_such"),
+    ("no z_dim", {"z_dim": None}, UsageError, "give latent_dim"),
+    ("z_dim", {"z_dim": 512, "latent_dim": 4}, UsageError, "512 values, not of 4"),
+    ("grey", {"img_channels": 1}, UsageError, "1 channels, not 3"),
+    ("c_dim", {"c_dim": -2}, UsageError, "no sensible c_dim"),
+    ("labels", {"labels": "1"}, UsageError, "network without classes"),
     ("classes", {"classes": 3}, UsageError, "leave out classes"),
     ("beyond", {"c_dim": 3, "labels": "1-3"}, UsageError, "labels='1-3' goes beyond"),
-    ("differ", {"c_dim": 3, "classes": 4}, UsageError, "has 3 classes, not 4"),
-    ("range", {"range": "unit"}, UsageError, "leave range and layout away"),
+    ("differ", {"c_dim": 3, "classes": 4}, UsageError, "3 classes, not 4"),
+    ("range", {"range": "unit"}, UsageError, "range and layout"),
     ("key", {"key": "images"}, UsageError, "leave out key"),
     ("form", {"label_form": "index"}, UsageError, "leave out label_form"),
     (
         "no folder",
         {"code_dir": "absent"},
         UsageError,
-        "there is no folder 'absent', given as",
+        "no folder 'absent'",
     ),
-    ("a file", {"code_dir": "net.pkl"}, UsageError, "there is no folder 'net.pkl'"),
-    ("nothing", {"code_dir": ""}, UsageError, "there is no folder ''"),
+    ("a file", {"code_dir": "net.pkl"}, UsageError, "no folder 'net.pkl'"),
+    ("nothing", {"code_dir": ""}, UsageError, "no folder ''"),
 ]
 
 
@@ -235,7 +235,7 @@ def test_another_repository(here: None, pkl: Callable[..., Path], repository: Pa
     """An empty one; one of the same layout, but with other code in it."""
     pkl()
     Path("EMPTY").mkdir()
-    refuse(ShapesHDError, "needs the module dnnlib, which is neither in code_dir='EMPTY' nor inst",
+    refuse(ShapesHDError, "module dnnlib, which is neither in code_dir='EMPTY'",
            code_dir="EMPTY")  # fmt: skip
     (repository / "torch_utils" / "persistence.py").write_text("x = 1\n")
     refuse(ShapesHDError, "raised AttributeError: ")
@@ -246,9 +246,9 @@ def test_another_repository(here: None, pkl: Callable[..., Path], repository: Pa
     ("content", "kind", "message"),
     [
         (b"pickled cucumbers", ShapesHDError, "raised UnpicklingError: "),
-        (b"\x80\x04]", ShapesHDError, "raised EOFError: Ran out of input"),
-        (pickle.dumps([1]), UsageError, "is a pickle, but no network pickle of NVlabs"),
-        (pickle.dumps({"G_ema": [1]}), UsageError, "its G_ema is a list, no network"),
+        (b"\x80\x04]", ShapesHDError, "raised EOFError"),
+        (pickle.dumps([1]), UsageError, "no network pickle"),
+        (pickle.dumps({"G_ema": [1]}), UsageError, "its G_ema is a list"),
     ],
     ids=["text", "cut off", "list", "no network"],
 )
@@ -262,17 +262,17 @@ def test_other_files(here: None, content: bytes, kind: type[ShapesHDError], mess
     [
         ("raise ValueError('no\\nway')", ShapesHDError, "raised ValueError: no way"),
         ("sys.exit()", ShapesHDError, "raised SystemExit"),
-        ("images = images[:, :1]", UsageError, "(7, 1, 4, 4), not (n, 3, H, W): 1 channel, grey"),
-        ("images = images.repeat(1, 2, 1, 1)", UsageError, "shape (7, 6, 4, 4), not (n, 3, H, W)"),
+        ("images = images[:, :1]", UsageError, "1 channel, grey"),
+        ("images = images.repeat(1, 2, 1, 1)", UsageError, "shape (7, 6, 4, 4)"),
         ("images = images[0]", UsageError, "not (n, 3, H, W)"),
-        ("images = images[:3]", ShapesHDError, "returned 3 images for 7 samples"),
-        ("images[2] = float('nan')", ShapesHDError, "48 NaN values in 1 of 7 images"),
-        ("images = [images]", ShapesHDError, "returned a list, not a tensor or an array of images"),
-        ("images = None", ShapesHDError, "returned None, not a tensor"),
+        ("images = images[:3]", ShapesHDError, "3 images for 7 samples"),
+        ("images[2] = float('nan')", ShapesHDError, "NaN values in 1 of 7"),
+        ("images = [images]", ShapesHDError, "returned a list"),
+        ("images = None", ShapesHDError, "returned None"),
         (
             "from torch.utils import cpp_extension; cpp_extension.load('plugin')",
             ShapesHDError,
-            "it would compile an extension, which is not done for the device cpu",
+            "compile an extension",
         ),
     ],
     ids=lambda value: value[-24:] if isinstance(value, str) else "",
@@ -304,7 +304,7 @@ def test_a_network_that_hangs_is_ended(
         assert near(source.images(0, LAST), levels(expected(LAST)))
         Path("hang").touch()
         source._batches._timeout = 1.0
-        with pytest.raises(ShapesHDError, match=r"^net\.pkl: gave nothing within 1 s while maki"):
+        with pytest.raises(ShapesHDError, match=r"^net\.pkl: .*within 1 s"):
             source.images(LAST, 2 * LAST)
         psutil.wait_procs([child], timeout=5)
         assert not child.is_running()
@@ -315,11 +315,11 @@ def test_a_network_that_hangs_is_ended(
     assert Path(MARKER).exists()
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_score_keeps_what_was_counted(
     run: Run, pkl: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A process that ends on the way; then the whole, by the same command."""
-    monkeypatch.setattr(scoring, "write_report", lambda *_: None)
     monkeypatch.setattr(scoring, "choose_examples", lambda *_, **__: {})
     monkeypatch.setattr(score_run, "load_recognizer", lambda *_: ReadsWritten(32))
     pkl(
@@ -341,8 +341,8 @@ def test_a_score_keeps_what_was_counted(
     status, out, err = run(*base)
     assert (status, out) == (1, "")
     last = err.splitlines()[-1]
-    assert "its process ended by itself (exit status 5) while making the samples" in last
-    assert "2,048 of 5,800 samples are counted and kept" in last or "4,096 of 5,800" in last
+    assert "(exit status 5)" in last
+    assert "2,048 of 5,800" in last or "4,096 of 5,800" in last
     Path("whole").touch()
     with monkeypatch.context() as patch:
         patch.setattr(code_process, "_Child", SameProcess)

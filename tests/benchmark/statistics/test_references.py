@@ -1,0 +1,43 @@
+"""The rows that a result is compared with, against simulation."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from shapeshd.benchmark.statistics.references import detection_limit, ideal_sampler, memorizer
+
+
+def test_reference_rows_are_the_papers() -> None:
+    assert memorizer(500_000).reduced_chi_square == pytest.approx(7.64, abs=0.005)
+    assert memorizer(500_000).divergence == pytest.approx(165_887 / 500_000)
+    assert ideal_sampler().reduced_chi_square == 1
+    assert ideal_sampler().deviation == pytest.approx(math.sqrt(2 / 165_887), rel=1e-4)
+
+
+def test_memorizer_by_simulation() -> None:
+    rng = np.random.default_rng(21)
+    k, images = 300, 900
+    found = []
+    for _ in range(3_000):
+        p = rng.multinomial(images, np.full(k, 1 / k)) / images
+        found.append(stats.chisquare(rng.multinomial(20 * k, p)).statistic / (k - 1))
+    row = memorizer(images, k)
+    assert np.mean(found) == pytest.approx(row.reduced_chi_square, rel=0.01)
+    assert np.std(found) == pytest.approx(row.deviation, rel=0.1)
+
+
+def test_detection_limit_has_its_power() -> None:
+    """Half of the bins a little fuller: seen in 80% of the runs at the limit."""
+    rng = np.random.default_rng(22)
+    k, n = 1_000, 5_000
+    limit = detection_limit(n, k)
+    density = 1 + math.sqrt(limit.divergence) * np.where(np.arange(k) % 2, 1, -1)
+    seen = [stats.chisquare(rng.multinomial(n, density / k)).pvalue < 0.05 for _ in range(1_500)]
+    assert np.mean(seen) == pytest.approx(0.8, abs=0.04)
+    assert limit.reduced_chi_square == pytest.approx(1 + 19_999 * limit.divergence / 999)
+    assert detection_limit(4 * n, k).divergence == pytest.approx(limit.divergence / 4, rel=0.01)
+    assert detection_limit(100_000).divergence == pytest.approx(0.0144, abs=2e-4)
