@@ -213,6 +213,10 @@ def upfirdn(
     Returns:
         (n, c, (h up + pad[0] + pad[1] - t) // down + 1, and the same of w).
     """
+    if down > 1 and x.device.type == "cpu" and x.dtype != full_precision(x).dtype:
+        # On a CPU the gradient of such a convolution is many times slower in a short format.
+        with torch.autocast("cpu", enabled=False):
+            return upfirdn(full_precision(x), kernel, up, down, pad).to(x.dtype)
     channels, taps = x.shape[1], kernel.shape[-1]
     weight = kernel.to(x.dtype).expand(channels, 1, taps, taps)
     if up == 1:

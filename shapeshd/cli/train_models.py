@@ -27,7 +27,7 @@ def _shared(command: _Command) -> _Command:
             "config_name",
             required=True,
             metavar="NAME|FILE.toml",
-            help="hd (256 pixels), lite (64), smoke, factors (no images), or a file of yours.",
+            help="hd (256 pixels), lite (64), mini, smoke (32), factors (no images), or your file.",
         ),
         click.option("--out", type=NewPath(), required=True, help="Folder of the run."),
         click.option(

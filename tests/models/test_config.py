@@ -226,7 +226,7 @@ def test_shipped_configurations_and_methods_are_valid(name: str, method: str | N
 
 
 def test_the_names_of_methods_and_files_agree() -> None:
-    assert shipped_configs() == ["factors", "hd", "lite", "smoke"]
+    assert shipped_configs() == ["factors", "hd", "lite", "mini", "smoke"]
     assert {path.stem for path in (module.FOLDER / "methods").glob("*.toml")} == set(METHODS)
     from shapeshd.cli.train_models import baseline
 

@@ -250,3 +250,13 @@ def test_filters_are_not_saved() -> None:
         "style.weight",
         "style.bias",
     }
+
+
+def test_filters_that_halve_lose_nothing_in_a_short_format():
+    x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(3)).bfloat16()
+    x.requires_grad_(True)
+    y = half_size()(x)
+    (gradient,) = torch.autograd.grad(y.float().square().sum(), x)
+    exact = half_size()(x.float())
+    assert y.dtype == gradient.dtype == torch.bfloat16
+    assert torch.equal(y, exact.bfloat16())
