@@ -26,6 +26,7 @@ from shapeshd.models.networks.encoder import Encoder
 from .distributed import Group
 from .domains.domain import Domain
 from .phase import Phase, frozen
+from .schedule import cosine_between
 
 
 class AAEPhase(Phase):
@@ -124,7 +125,9 @@ class AAEPhase(Phase):
 
     def _hold_noise(self, step: int) -> None:
         settings: AAE = self.config.aae
-        deviation = self.between(settings.deviation, settings.final_deviation, step)
+        deviation = cosine_between(
+            settings.deviation, settings.final_deviation, step, settings.steps
+        )
         self.networks["encoder"].head.deviation.fill_(deviation)
 
     def _discriminate(self, name: str, codes: Tensor, step: int) -> dict[str, Tensor]:

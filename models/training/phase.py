@@ -8,7 +8,6 @@ batch and cut to this process's part.
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -22,6 +21,7 @@ from shapeshd.support.training_state import move_average, restore_tensors, state
 
 from .distributed import Draws, Group
 from .domains.domain import Domain
+from .schedule import learning_rate_at
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -108,17 +108,6 @@ class Phase:
         drawn: tuple[Tensor, Tensor, Tensor] = encoder.head.sample(features, noise, sample)
         return drawn
 
-    def rate_at(self, step: int) -> float:
-        """Return the learning rate of a step: a rise, then a cosine down to `final_rate`."""
-        schedule = self.schedule
-        rise = min(1.0, (step + 1) / (schedule.warm_up + 1))
-        return schedule.learning_rate * rise * self.between(1.0, schedule.final_rate, step)
-
-    def between(self, first: float, last: float, step: int) -> float:
-        """Return what goes along a cosine from `first` at step 0 to `last` at the end."""
-        left = 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.schedule.steps)))
-        return last + (first - last) * left
-
     def add_optimizer(
         self, name: str, parts: Iterable[tuple[nn.Module, float]], betas: tuple[float, float]
     ) -> None:
@@ -143,8 +132,9 @@ class Phase:
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self.group.average_gradients(p for group in optimizer.param_groups for p in group["params"])
+        rate = learning_rate_at(step, self.schedule)
         for group in optimizer.param_groups:
-            group["lr"] = self.rate_at(step) * group["share"]
+            group["lr"] = rate * group["share"]
         optimizer.step()
 
     def follow(self, step: int) -> None:

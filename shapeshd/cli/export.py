@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shapeshd.dataset.export_formats import FORMATS, LABELS
+
 from .options import Dataset, Jobs, NewPath, json_option
 
 if TYPE_CHECKING:
@@ -18,9 +20,9 @@ if TYPE_CHECKING:
 @click.argument("out", type=NewPath())
 @click.option(
     "--format",
-    type=click.Choice(["folder", "stylegan-zip", "webdataset", "parquet"]),
+    type=click.Choice(list(FORMATS)),
     required=True,
-    help="PNG folder, zip file of the NVlabs trainers, tar files, or Parquet files.",
+    help=f"{', '.join(list(FORMATS.values())[:-1])}, or {list(FORMATS.values())[-1]}.",
 )
 @click.option(
     "--per-file",
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--labels",
-    type=click.Choice(["none", "shape", "factors"]),
+    type=click.Choice(list(LABELS)),
     default="none",
     show_default=True,
     help="What StyleGAN conditions on (stylegan-zip). labels.csv always has all factors.",

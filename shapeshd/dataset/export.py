@@ -30,9 +30,9 @@ from shapeshd.support.atomic_files import publish, refuse_existing
 from shapeshd.support.distributed import core_count
 from shapeshd.support.progress import progress_bar
 
+from .export_formats import FORMATS, LABELS
 from .shapes_hd import ShapesHD
 
-LABELS = ("none", "shape", "factors")
 TABLE_NAME = "labels.csv"
 _PNG_LEVEL = 4
 _BLOCK = 1000
@@ -110,7 +110,7 @@ def export_dataset(
         samples = _encoded(dataset, jobs or core_count())
         if bar is not None:
             samples = _counted(samples, bar.update)
-        publish(out, lambda path: FORMATS[format](path, samples, task))
+        publish(out, lambda path: WRITERS[format](path, samples, task))
     written = [path for path in out.rglob("*") if path.is_file()] if out.is_dir() else [out]
     size = sum(path.stat().st_size for path in written)
     return ExportResult(out, format, total, len(written), size, time.monotonic() - began)
@@ -244,7 +244,7 @@ def _import_pyarrow() -> tuple[Any, Any]:
     return pyarrow, pyarrow.parquet
 
 
-FORMATS: dict[str, Callable[[Path, Iterable[Sample], Task], None]] = {
+WRITERS: dict[str, Callable[[Path, Iterable[Sample], Task], None]] = {
     "folder": write_folder,
     "stylegan-zip": write_stylegan_zip,
     "webdataset": write_webdataset,

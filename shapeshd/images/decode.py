@@ -25,7 +25,7 @@ from torch import Tensor
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.support.distributed import core_count
 
-from .names import SUFFIXES
+from .names import FORMATS, SUFFIXES
 
 MAX_PIXELS = 2**24
 """The largest image that is read: 4096 x 4096."""
@@ -33,7 +33,6 @@ MAX_PIXELS = 2**24
 MAX_FILE_BYTES = 96 * 2**20
 """The largest encoded image that is read; 4096 x 4096 pixels without compression are 50 MB."""
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "PPM")  # no other decoder of Pillow is ever called
 _PALETTE = "palette looked up"
 _ALPHA = "opaque alpha dropped"
 _ROTATED = "EXIF orientation applied"
@@ -55,7 +54,8 @@ def decode_image(data: bytes, name: str) -> tuple[NDArray[np.uint8], list[str]]:
     if not data:
         raise ShapesHDError(f"{name}: is empty")
     try:
-        with PIL.Image.open(io.BytesIO(data), formats=_FORMATS) as image:
+        # No other decoder of Pillow is ever called.
+        with PIL.Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
             _check_before_decoding(image, data, name)
             image.load()
             done: list[str] = []
@@ -64,7 +64,7 @@ def decode_image(data: bytes, name: str) -> tuple[NDArray[np.uint8], list[str]]:
     except ShapesHDError:
         raise
     except PIL.UnidentifiedImageError:
-        known = ", ".join(_FORMATS)
+        known = ", ".join(FORMATS)
         raise ShapesHDError(f"{name}: is no image ({known}), or damaged") from None
     except PIL.Image.DecompressionBombError:
         raise _too_large(name, None) from None

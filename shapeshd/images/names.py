@@ -8,7 +8,16 @@ from pathlib import Path
 
 from shapeshd.errors import UsageError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".ppm")
+FORMATS = {
+    "PNG": (".png",),
+    "JPEG": (".jpg", ".jpeg"),
+    "WEBP": (".webp",),
+    "BMP": (".bmp",),
+    "PPM": (".ppm",),
+}
+"""The formats of images that are read, by Pillow's names, and their files' suffixes."""
+
+SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _MOST = 100_000  # archives
 _DIGITS = re.compile("([0-9]+)")

@@ -24,8 +24,9 @@ from shapeshd.models.augment.transforms import AugmentConfig
 from shapeshd.models.config import RunConfig
 from shapeshd.models.networks.blocks import Perceptron
 from shapeshd.models.networks.encoder import Encoder, Head
-from shapeshd.models.training.score import score_samples
 from shapeshd.support.checkpoint import save_checkpoint
+
+from .score_samples import score_samples
 
 WIDTH = 12
 """Components of an embedding."""

@@ -30,8 +30,9 @@ from shapeshd.models.networks.discriminator import Discriminator, DiscriminatorC
 from shapeshd.models.networks.encoder import Encoder, EncoderConfig, build_encoder
 from shapeshd.models.networks.generator import Generator, GeneratorConfig
 from shapeshd.models.training.features import stored_features
-from shapeshd.models.training.score import score_samples
 from shapeshd.support.progress import note
+
+from .score_samples import score_samples
 
 _Network = TypeVar("_Network", bound=nn.Module)
 

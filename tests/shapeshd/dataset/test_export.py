@@ -26,7 +26,7 @@ from torchvision.datasets import ImageFolder
 from shapeshd import ShapesHD
 from shapeshd.cli.export import command
 from shapeshd.dataset import export
-from shapeshd.dataset.export import FORMATS, encode_png, export_dataset
+from shapeshd.dataset.export import FORMATS, WRITERS, encode_png, export_dataset
 from shapeshd.dataset.shards import SHARD_FOLDER, shard_name
 from shapeshd.errors import DamagedShardError, MissingPackageError, UsageError
 from shapeshd.factors import NAMES
@@ -243,7 +243,7 @@ def test_a_target_that_appears_meanwhile_stays(source, tmp_path, monkeypatch):
         path.mkdir()
         out.mkdir()
 
-    monkeypatch.setitem(FORMATS, "folder", write)
+    monkeypatch.setitem(WRITERS, "folder", write)
     with pytest.raises(UsageError, match="exists already"):
         export_dataset(ShapesHD(source[0]), out, "folder")
     assert list(out.iterdir()) == []
@@ -303,6 +303,6 @@ def test_command_reports_as_json(source, tmp_path):
 
 def test_command_names_its_formats_as_the_library():
     formats = next(option for option in command.params if option.name == "format")
-    assert list(formats.type.choices) == list(FORMATS)
+    assert list(formats.type.choices) == list(FORMATS) == list(WRITERS)
     labels = next(option for option in command.params if option.name == "labels")
     assert tuple(labels.type.choices) == export.LABELS
