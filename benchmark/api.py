@@ -41,7 +41,7 @@ from .sources.networks.in_process import (
 )
 from .sources.open import open_source
 from .sources.options import Layout, Range, SourceOptions
-from .statistics.u_statistic import Estimate
+from .statistics.intervals import Estimate
 
 
 class Score:

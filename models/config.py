@@ -160,7 +160,7 @@ class AAE(Schedule):
         discriminator: "difference" for equations 4-6 (C1 sees differences of codes),
             "plain" for equations 2-3 (C sees codes).
         others: codes whose mean is taken from a code in a difference: 1 for equation 4, up to 15;
-            see `phases.differences`.
+            see `aae.differences`.
         second: C2, the second discriminator of codes: "affine" or "none".
         lambda_1: weight of C1's (C's) part in the loss, at first.
         lambda_2: weight of C2's.

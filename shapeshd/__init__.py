@@ -22,7 +22,7 @@ __getattr__, __dir__, _names = lazy_loader.attach(
             "FACTORS", "Factor", "bin_indices", "check_factors", "joint_bins", "uniform_factors"
         ],
         "raytracer.tracer": ["RayTracer", "trace_images"],
-        "render.povray": ["render_images"],
+        "engines.povray": ["render_images"],
     },
 )  # fmt: skip
 __all__ = ["__version__", *_names]
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from .dataset.shapes_hd import ShapesHD as ShapesHD
     from .dataset.shapes_hd import open_dataset as open_dataset
     from .distribution import Distribution as Distribution
+    from .engines.povray import render_images as render_images
     from .errors import ShapesHDError as ShapesHDError
     from .factors import FACTORS as FACTORS
     from .factors import Factor as Factor
@@ -40,4 +41,3 @@ if TYPE_CHECKING:
     from .factors import uniform_factors as uniform_factors
     from .raytracer.tracer import RayTracer as RayTracer
     from .raytracer.tracer import trace_images as trace_images
-    from .render.povray import render_images as render_images

@@ -12,7 +12,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "compare": ["compare_features", "theoretical"],
+        "compare_features": ["compare_features", "theoretical"],
         "features": ["FeatureNetwork", "load_features"],
         "measure": ["Fidelity", "FidelitySettings", "open_fidelity"],
         "rerender": ["Renderer"],
@@ -21,8 +21,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
 )
 
 if TYPE_CHECKING:
-    from .compare import compare_features as compare_features
-    from .compare import theoretical as theoretical
+    from .compare_features import compare_features as compare_features
+    from .compare_features import theoretical as theoretical
     from .features import FeatureNetwork as FeatureNetwork
     from .features import load_features as load_features
     from .measure import Fidelity as Fidelity

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import scipy
 
-from shapeshd.benchmark.statistics.u_statistic import CONFIDENCE
+from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 from shapeshd.factors import FloatArray, IntArray
 
 GROUPS = 20

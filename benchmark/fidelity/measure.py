@@ -16,7 +16,6 @@ from shapeshd.benchmark.recognizer.data import images_in_common
 from shapeshd.benchmark.recognizer.reader import Reader, card_of, piece_length, read_factors
 from shapeshd.benchmark.recognizer.recognizer import Recognizer
 from shapeshd.benchmark.result.fidelity import FidelityRecord
-from shapeshd.benchmark.scoring.distributed import Ranks
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.checks import whole_number
 from shapeshd.dataset.render_spec import RenderSpec
@@ -25,11 +24,12 @@ from shapeshd.distribution import Distribution
 from shapeshd.errors import InterruptedRunError, UsageError
 from shapeshd.factors import FloatArray
 from shapeshd.scene.sampling import make_sampling
+from shapeshd.support.distributed import Ranks
 from shapeshd.support.progress import progress_bar
 
-from .compare import MIN_IMAGES, compare_features, theoretical
+from .compare_features import MIN_IMAGES, compare_features, theoretical
 from .features import DEFAULT, FeatureNetwork, load_features
-from .measurements import MeasurementFiles, Measurements
+from .measurement_files import MeasurementFiles, Measurements
 from .rerender import DEFAULT_ENGINE, Renderer
 from .residual import residuals, summarize
 

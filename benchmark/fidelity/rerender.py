@@ -9,10 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shapeshd.engines.engine import ENGINES, engine_named
 from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray
 from shapeshd.raytracer.tracer import RayTracer
-from shapeshd.render.engines import ENGINES, engine_named
 from shapeshd.scene.render_options import RenderOptions
 from shapeshd.support.distributed import core_count
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from shapeshd.benchmark.report.tables import distribution_name
 from shapeshd.benchmark.report.terminal import WIDTH, shortened, table
+from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 
 from .compare import Comparison, ComparisonRow
 from .row import FIDELITY
@@ -23,7 +24,7 @@ def describe_comparison(comparison: Comparison) -> str:
     """
     rows = comparison.rows()
     lines = _scores(rows)
-    lines += ["  in brackets: 95%; at 20 samples per bin; the best first", ""]
+    lines += [f"  in brackets: {CONFIDENCE:.0%}; at 20 samples per bin; the best first", ""]
     own = [row for row in rows if row.own]
     lines += table(
         ("", "mainly wrong (its part of D)", "recognizer"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from shapeshd.benchmark.result.schema import Result
+from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 from shapeshd.errors import UsageError
 from shapeshd.support.atomic_files import replace_file
 
@@ -86,7 +87,10 @@ def comparison_markdown(comparison: Comparison) -> str:
     lines += [_line(_cells(row, fidelity)) for row in rows]
     remarks = [RANKS_MEAN[0].upper() + RANKS_MEAN[1:] + "."]
     remarks += [f"Warning: {warning}." for warning in comparison.warnings]
-    intro = "Reduced chi-square at 20 samples per bin (1 is ideal) and D, with 95% intervals."
+    intro = (
+        "Reduced chi-square at 20 samples per bin (1 is ideal) and D, "
+        f"with {CONFIDENCE:.0%} intervals."
+    )
     return "\n".join([intro, "", *lines, "", *(f"- {_escaped(text)}" for text in remarks), ""])
 
 

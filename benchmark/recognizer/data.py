@@ -19,9 +19,9 @@ from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
 from shapeshd.dataset.manifest import provenance_of
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset
+from shapeshd.engines.engine import engine_named
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import FloatArray, uniform_factors_at
-from shapeshd.render.engines import engine_named
 from shapeshd.support.random_numbers import mixed_seed, shuffled_batches
 
 from .card import Origin, RecognizerCard

@@ -9,6 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from shapeshd.benchmark.result.files import REPORT
 from shapeshd.benchmark.result.schema import Result
+from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 from shapeshd.support.atomic_files import replace_file
 
 from .facts import facts
@@ -84,4 +85,5 @@ def render_page(template: str, context: dict[str, Any]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
+    environment.globals["confidence"] = f"{CONFIDENCE:.0%}"
     return environment.get_template(template).render(context)

@@ -19,11 +19,11 @@ from shapeshd.benchmark.result.formatting import (
     with_interval,
 )
 from shapeshd.benchmark.result.schema import PairRecord, Result
+from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 from shapeshd.distribution import Distribution
 from shapeshd.factors import FACTORS, NAMES
 
 from .figures.factors import (
-    CONFIDENCE,
     LARGEST_PAIRS,
     band,
     confusion_figure,
@@ -189,7 +189,7 @@ def factor_section(result: Result) -> Context:
         "marginals": rows,
         "marginal_bins": len(rows),
         "marginal_chance": round((1 - CONFIDENCE) * len(rows)),
-        "marginal_text": f"{outside} of {len(rows)} bins lie outside of the 95% band.",
+        "marginal_text": f"{outside} of {len(rows)} bins lie outside of the {CONFIDENCE:.0%} band.",
         "pair_text": f"Significant: {', '.join(significant)}."
         if significant
         else "No pair is significant.",

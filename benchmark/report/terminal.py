@@ -15,6 +15,7 @@ from shapeshd.benchmark.result.formatting import (
     with_interval,
 )
 from shapeshd.benchmark.result.schema import RecognizerRecord, Result
+from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 
 from .facts import run_time
 from .tables import fidelity_basis, outside_text, residual_rows, score_rows, statistic_rows
@@ -30,7 +31,9 @@ def describe(result: Result) -> str:
     lines = [*_heading(result), ""]
     rows = [(shortened(row.name), row.interval, row.divergence) for row in score_rows(result)]
     lines += table(("", "reduced chi-square", "divergence D"), rows)
-    lines.append(f"  reduced chi-square at {per_bin:g} samples per bin; in brackets: 95%")
+    lines.append(
+        f"  reduced chi-square at {per_bin:g} samples per bin; in brackets: {CONFIDENCE:.0%}"
+    )
     lines += ["", *_parts(result), ""]
     if result.fidelity:
         lines += [*_fidelity(result.fidelity), ""]

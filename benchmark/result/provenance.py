@@ -8,9 +8,9 @@ from typing import Any
 
 from shapeshd.benchmark.recognizer.card import RecognizerCard
 from shapeshd.benchmark.sources.base import Source
+from shapeshd.engines.engine import ENGINES, engine_named, is_scene_installed
 from shapeshd.errors import UsageError
 from shapeshd.images.names import expand_shards
-from shapeshd.render.engines import ENGINES, engine_named, is_scene_installed
 
 _DIGESTED_BYTES = 256 * 2**20
 _TWIN = "torch"

@@ -12,7 +12,6 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "distributed": ["Ranks", "joined_ranks"],
         "examples": ["choose_examples", "choose_fidelity_examples"],
         "run_folder": ["RunFolder"],
         "score": ["score_in_memory", "score_source"],
@@ -22,8 +21,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
 )
 
 if TYPE_CHECKING:
-    from .distributed import Ranks as Ranks
-    from .distributed import joined_ranks as joined_ranks
     from .examples import choose_examples as choose_examples
     from .examples import choose_fidelity_examples as choose_fidelity_examples
     from .run_folder import RunFolder as RunFolder

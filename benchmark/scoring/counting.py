@@ -14,10 +14,10 @@ from shapeshd.benchmark.statistics.measurement_error import split_outside
 from shapeshd.distribution import Distribution
 from shapeshd.errors import InterruptedRunError, ShapesHDError, one_line
 from shapeshd.factors import FloatArray
+from shapeshd.support.distributed import Ranks
 from shapeshd.support.interrupts import held_back
 from shapeshd.support.progress import progress_bar
 
-from .distributed import Ranks
 from .run_folder import RunFolder
 from .settings import Task
 from .tally import BLOCK, Tally

@@ -30,7 +30,7 @@ from shapeshd.factors import (
 )
 
 if TYPE_CHECKING:
-    from shapeshd.benchmark.fidelity.measurements import Measurements
+    from shapeshd.benchmark.fidelity.measurement_files import Measurements
     from shapeshd.benchmark.recognizer.reader import Reader
     from shapeshd.benchmark.sources.base import Source
 

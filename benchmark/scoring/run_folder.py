@@ -19,9 +19,9 @@ from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPOR
 from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.support.distributed import Ranks
 from shapeshd.support.workspace import NO_LOCKS
 
-from .distributed import Ranks
 from .tally import Tally
 
 _WORK = ".work"

@@ -23,10 +23,10 @@ from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.factors import IntArray
 from shapeshd.support.atomic_files import replace_file
+from shapeshd.support.distributed import Ranks
 from shapeshd.support.progress import note, progress_bar
 
 from .counting import count_samples
-from .distributed import Ranks
 from .examples import choose_examples, choose_fidelity_examples
 from .run_folder import RunFolder
 from .settings import ReaderChoice, ScoreSettings, Task, distribution_remark, prepare

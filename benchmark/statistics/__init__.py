@@ -1,8 +1,8 @@
 """Goodness of fit of a histogram: pure statistics, without files or networks.
 
 `histogram` checks counts and distribution; `chi_square` tests them and estimates the divergence D
-by `u_statistic`; `decomposition` and `coupled` split D over the factors. The names below load on
-first use.
+with `intervals`, which holds every estimate's interval; `decomposition` and `coupled` split D over
+the factors. The names below load on first use.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "coupled": ["decompose_under"],
         "decomposition": ["Decomposition", "Part", "decompose"],
         "histogram": ["Histogram", "min_samples", "read_histogram"],
+        "intervals": ["CONFIDENCE", "Estimate"],
         "measurement_error": ["MeasurementError", "Outside", "split_outside"],
         "references": [
             "DetectionLimit",
@@ -27,7 +28,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "ideal_sampler",
             "memorizer",
         ],
-        "u_statistic": ["Estimate"],
     },
 )  # fmt: skip
 
@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from .histogram import Histogram as Histogram
     from .histogram import min_samples as min_samples
     from .histogram import read_histogram as read_histogram
+    from .intervals import CONFIDENCE as CONFIDENCE
+    from .intervals import Estimate as Estimate
     from .measurement_error import MeasurementError as MeasurementError
     from .measurement_error import Outside as Outside
     from .measurement_error import split_outside as split_outside
@@ -53,4 +55,3 @@ if TYPE_CHECKING:
     from .references import detection_limit as detection_limit
     from .references import ideal_sampler as ideal_sampler
     from .references import memorizer as memorizer
-    from .u_statistic import Estimate as Estimate

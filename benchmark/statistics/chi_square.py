@@ -29,7 +29,7 @@ from shapeshd.factors import NUM_BINS, FloatArray, IntArray
 from .bin_counts import EmptyBins, empty_bins
 from .distances import Distances, distances
 from .histogram import Histogram, read_histogram, require_samples
-from .u_statistic import Estimate, UStatistic, u_statistic
+from .intervals import Estimate, UStatistic, u_statistic
 
 PROTOCOL = "chi2-20k"
 """Name of the paper's protocol: n = 20 k samples, 20 expected in each bin."""

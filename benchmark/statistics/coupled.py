@@ -52,7 +52,7 @@ from .decomposition import (
 )
 from .histogram import check_counts, require_samples
 from .interactions import Interactions
-from .u_statistic import UStatistic, u_statistic
+from .intervals import UStatistic, u_statistic
 
 _NO_EIGENVALUE = 1e-9
 _SCALINGS, _FITTED = 2000, 1e-9

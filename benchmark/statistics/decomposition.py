@@ -10,7 +10,7 @@ for two independent samples x, y. For a set S of factors the divergence of the m
 histogram is D_S = sum of Delta_T over non-empty T in S; so a factor's Delta is its D, and
 Delta_ab = D_ab - D_a - D_b. D is the sum of 6 main effects, 15 pairs and the higher-order
 interactions (three factors and more at a time). All are U-statistics, estimated without bias, with
-the interval of `u_statistic`; raw values add up to that of D to rounding.
+the interval of `UStatistic`; raw values add up to that of D to rounding.
 
 **What is significant.** Each part is tested, and the p-values are corrected for their number by
 Holm (1979). A main effect is tested against 0. A higher term is not significant where lower ones
@@ -45,7 +45,7 @@ from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray, IntArray
 from .chi_square import divergence_statistic
 from .histogram import check_counts, require_samples
 from .interactions import Interactions, read_product_distribution
-from .u_statistic import Estimate, UStatistic
+from .intervals import Estimate, UStatistic
 
 HIGHER_ORDER = "higher_order"
 """Name of the part of three factors and more."""

@@ -26,7 +26,7 @@ from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray, IntArray
 
 from .histogram import check_distribution
-from .u_statistic import UStatistic, u_statistic
+from .intervals import UStatistic, u_statistic
 
 _TOLERANCE = 1e-6  # relative, of a cell from the product of its margins
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 from shapeshd.dataset.contact_sheet import draw_sheet, save_sheet
 from shapeshd.models.training.files import RESULT, write_json
 from shapeshd.support.atomic_files import publish, replace_file
@@ -55,8 +56,8 @@ def describe(values: dict[str, Any]) -> str:
     rows = [
         (
             "cannot be generated",
-            f"{failed:,} of {count:,} ({summary['share']:.1%}; 95% interval {summary['low']:.1%} "
-            f"to {summary['high']:.1%})",
+            f"{failed:,} of {count:,} ({summary['share']:.1%}; {CONFIDENCE:.0%} interval "
+            f"{summary['low']:.1%} to {summary['high']:.1%})",
         )
     ]
     if summary["wrong_factors"] is not None:

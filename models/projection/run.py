@@ -15,6 +15,7 @@ import torch
 from pydantic import Field
 from torch import Tensor
 
+from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.factors import NAMES, FloatArray
@@ -189,7 +190,7 @@ def summary_of(residuals: FloatArray) -> dict[str, float] | None:
 def summarise(images: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Count the images that cannot be generated, with the exact 95% interval of their share."""
     failed = sum(image["not_generated"] for image in images)
-    interval = scipy.stats.binomtest(failed, len(images)).proportion_ci(0.95, "exact")
+    interval = scipy.stats.binomtest(failed, len(images)).proportion_ci(CONFIDENCE, "exact")
     worst = max(images, key=lambda image: image["rmse"])
     known = images[0]["factors"] is not None
     return {

@@ -13,13 +13,13 @@ from shapeshd.benchmark.fidelity.measure import FidelitySettings
 from shapeshd.benchmark.fidelity.rerender import DEFAULT_ENGINE
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer, shipped_for
 from shapeshd.benchmark.result.schema import Result
-from shapeshd.benchmark.scoring.distributed import joined_ranks
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.sources.open import open_source, short_name
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
+from shapeshd.support.distributed import joined_ranks
 from shapeshd.support.progress import note
 
 from .options import pick_device

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from shapeshd.engines.engine import is_scene_installed
 from shapeshd.errors import DamagedShardError
 from shapeshd.factors import FACTORS, SHAPES, FloatArray, uniform_factors
-from shapeshd.render.engines import is_scene_installed
 from shapeshd.scene.render_options import RenderOptions
 
 from .hdf5_files import check_form, check_virtual, open_file

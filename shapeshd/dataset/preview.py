@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from PIL import Image as PILImage
 
+from shapeshd.engines import povray
 from shapeshd.errors import UsageError
 from shapeshd.factors import FACTORS, SHAPES, Factor, FloatArray, IntArray, check_seed
-from shapeshd.render import povray
 from shapeshd.scene.render_options import Image, RenderOptions
 from shapeshd.scene.sampling import read_factor_table
 from shapeshd.support.progress import progress_bar

@@ -20,12 +20,12 @@ from shapeshd.dataset.shards import (
     open_shard,
     read_labels,
 )
+from shapeshd.engines.engine import ENGINES, engine_named
 from shapeshd.errors import DamagedShardError, ShapesHDError, UsageError, require_posix
 from shapeshd.scene.render_options import RenderOptions
 from shapeshd.scene.sampling import Sampling
 from shapeshd.support.workspace import WORK_FOLDER
 
-from .engines import ENGINES, engine_named
 from .shard_task import check_same_labels
 
 DEFAULT_COUNT = 500_000

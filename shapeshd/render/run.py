@@ -16,12 +16,12 @@ import numpy as np
 
 from shapeshd.dataset.manifest import Manifest, write_manifest
 from shapeshd.dataset.shards import SHARD_FOLDER
+from shapeshd.engines.engine import engine_named
 from shapeshd.errors import RendererError, ShapesHDError, one_line
 from shapeshd.support.progress import progress_bar
 from shapeshd.support.workspace import WORK_FOLDER, sweep_work, work_folder
 
 from .backends import WorkerDied, parallel_backend
-from .engines import engine_named
 from .plan import RenderPlan
 from .shard_task import RenderTask, Shard, ShardOutcome, render_shards
 

@@ -27,12 +27,11 @@ from shapeshd.dataset.shards import (
     shard_name,
     shard_number,
 )
+from shapeshd.engines.engine import engine_named
 from shapeshd.errors import DamagedShardError, RendererError, ShapesHDError, UsageError
 from shapeshd.factors import FloatArray
 from shapeshd.scene.render_options import Image, RenderOptions
 from shapeshd.support.workspace import work_folder
-
-from .engines import engine_named
 
 _REPORT_SECONDS = 0.5
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from shapeshd.dataset.shards import Provenance, ShardHeader, open_shard
+from shapeshd.engines.engine import ENGINES, engine_named, is_scene_installed
 from shapeshd.errors import ShapesHDError
 from shapeshd.factors import FloatArray, check_factors
-from shapeshd.render.engines import ENGINES, engine_named, is_scene_installed
 from shapeshd.scene.render_options import Image, RenderOptions
 from shapeshd.support.distributed import core_count
 from shapeshd.support.progress import progress_bar

@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from shapeshd.engines.engine import engine_named
 from shapeshd.errors import UsageError
-from shapeshd.render.engines import engine_named
 from shapeshd.support.workspace import WORK_FOLDER
 
 from . import files, labels

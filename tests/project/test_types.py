@@ -11,7 +11,7 @@ import pytest
 
 from shapeshd import ShapesHD
 from shapeshd.benchmark import Score
-from shapeshd.benchmark.statistics.u_statistic import Estimate
+from shapeshd.benchmark.statistics.intervals import Estimate
 from shapeshd.models import Generator, GeneratorConfig
 from tests import ROOT
 from tests.support.installs import build, copy_checkout, install
@@ -19,7 +19,7 @@ from tests.support.installs import build, copy_checkout, install
 SNIPPET = """\
 from shapeshd import ShapesHD
 from shapeshd.benchmark import Score, score
-from shapeshd.benchmark.statistics.u_statistic import Estimate
+from shapeshd.benchmark.statistics.intervals import Estimate
 from shapeshd.models import Generator, GeneratorConfig
 
 def look(data: ShapesHD, generator: Generator, estimate: Estimate, config: GeneratorConfig) -> None:

@@ -14,10 +14,10 @@ from shapeshd.benchmark.fidelity import measure
 from shapeshd.benchmark.fidelity.measure import FidelitySettings
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring import score as scoring
-from shapeshd.benchmark.scoring.distributed import Ranks, joined_ranks
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.factors import joint_bins
+from shapeshd.support.distributed import Ranks, joined_ranks
 
 from .fake_scores import ReadsWritten, Written, written_images
 

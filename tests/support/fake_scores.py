@@ -17,7 +17,6 @@ from torch import Tensor
 
 from shapeshd.benchmark.scoring import counting
 from shapeshd.benchmark.scoring import score as scoring
-from shapeshd.benchmark.scoring.distributed import joined_ranks
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.scoring.tally import Tally
@@ -25,6 +24,7 @@ from shapeshd.cli import score_run
 from shapeshd.cli.main import main
 from shapeshd.errors import ShapesHDError
 from shapeshd.factors import BIN_SHAPE, IntArray, from_unit, joint_bins, uniform_factors
+from shapeshd.support.distributed import joined_ranks
 
 _STEP = 20  # between the grey levels of two bins: no resizing can blur one into the next
 

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shapeshd.benchmark.fidelity.compare import compare_features, theoretical
+from shapeshd.benchmark.fidelity.compare_features import compare_features, theoretical
 from shapeshd.benchmark.fidelity.residual import summarize
 from shapeshd.benchmark.recognizer.evaluate import accuracy as measure_accuracy
 from shapeshd.benchmark.result.read import parse_result

@@ -15,13 +15,13 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from shapeshd.benchmark.result.formatting import MINUS, bin_name, factor_name, percent
 from shapeshd.benchmark.result.schema import FactorAccuracyRecord, PairRecord
+from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 from shapeshd.distribution import Distribution
 from shapeshd.factors import FACTORS, NAMES, SHAPES, Factor, FloatArray
 from shapeshd.scene.constants import hue_to_srgb
 
 from .style import BAND, BLUE, FAINT, GREY, INK, NARROW, ORANGE, RULE, bare, new_figure
 
-CONFIDENCE = 0.95
 LARGEST_PAIRS = 3
 """Significant pairs that are shown enlarged, at most."""
 
@@ -33,7 +33,7 @@ _CELL_TEXT = 7
 
 
 def band(samples: int, probability: float) -> tuple[float, float]:
-    """Return the interval that holds the count of a bin of this probability with 95%."""
+    """Return the interval that holds the count of a bin of this probability at `CONFIDENCE`."""
     if probability in (0, 1):  # nothing is left to chance, and SciPy has no interval
         return samples * probability, samples * probability
     low, high = scipy.stats.binom.interval(CONFIDENCE, samples, probability)

@@ -16,7 +16,7 @@ import torchvision.transforms.functional as filters
 from torch import Tensor, nn
 
 from shapeshd.benchmark.fidelity import pretrained_features as foreign_features
-from shapeshd.benchmark.fidelity.compare import compare_features
+from shapeshd.benchmark.fidelity.compare_features import compare_features
 from shapeshd.benchmark.fidelity.features import FeatureNetwork, load_features
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, decode_reading, load_recognizer
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError

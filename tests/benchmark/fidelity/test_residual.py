@@ -30,10 +30,10 @@ from shapeshd.benchmark.fidelity.residual import (
 )
 from shapeshd.benchmark.recognizer.data import blurred
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
+from shapeshd.engines.povray import render_images
 from shapeshd.errors import UsageError
 from shapeshd.factors import uniform_factors
 from shapeshd.raytracer.tracer import trace_images
-from shapeshd.render.povray import render_images
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from scipy import linalg
 
 from shapeshd.benchmark.fidelity import neighbours
-from shapeshd.benchmark.fidelity.compare import MIN_IMAGES, compare_features, theoretical
+from shapeshd.benchmark.fidelity.compare_features import MIN_IMAGES, compare_features, theoretical
 from shapeshd.benchmark.fidelity.frechet import frechet_between, frechet_distance
 from shapeshd.benchmark.fidelity.intervals import groups_of, jackknife
 from shapeshd.benchmark.fidelity.kernel import kernel_distance

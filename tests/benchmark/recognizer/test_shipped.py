@@ -12,9 +12,9 @@ from shapeshd.benchmark.recognizer.evaluate import accuracy
 from shapeshd.benchmark.recognizer.recognizer import SHIPPED, find_recognizer, load_recognizer
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.sources import open_source
+from shapeshd.engines.povray import render_images
 from shapeshd.factors import NUM_BINS, joint_bins, uniform_factors
 from shapeshd.raytracer.tracer import trace_images
-from shapeshd.render.povray import render_images
 from tests.experiments.truth.distributions import DISTRIBUTIONS
 
 LARGEST = 8 * 2**20  # bytes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from shapeshd.benchmark.result import formatting
-from shapeshd.benchmark.statistics.u_statistic import Estimate
+from shapeshd.benchmark.statistics.intervals import Estimate
 from shapeshd.factors import FACTORS
 
 

@@ -12,7 +12,7 @@ from shapeshd.benchmark.recognizer.recognizer import SHIPPED, load_recognizer
 from shapeshd.benchmark.result.provenance import content_digest, scene_of
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import open_dataset
-from shapeshd.render.engines import ENGINES, engine_named
+from shapeshd.engines.engine import ENGINES, engine_named
 
 
 def test_the_scene_of_a_recognizer(tmp_path: Path) -> None:

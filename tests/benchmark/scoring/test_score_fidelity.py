@@ -20,11 +20,11 @@ from shapeshd.benchmark.fidelity.measure import REAL_SEED, FidelitySettings
 from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring import score as scoring
-from shapeshd.benchmark.scoring.distributed import Ranks
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.cli import score_run
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
 from shapeshd.factors import uniform_factors
+from shapeshd.support.distributed import Ranks
 from tests.support.fake_fidelity import (
     FEW,
     SAMPLES,

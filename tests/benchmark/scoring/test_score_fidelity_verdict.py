@@ -20,7 +20,7 @@ from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.result.verdict import joint_verdict
 from shapeshd.benchmark.scoring import score as scoring
-from shapeshd.benchmark.statistics.u_statistic import Estimate
+from shapeshd.benchmark.statistics.intervals import Estimate
 from shapeshd.errors import ShapesHDError
 from tests.support.fake_fidelity import (
     Grainy,

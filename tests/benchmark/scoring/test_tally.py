@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shapeshd.benchmark.scoring.distributed import Ranks
 from shapeshd.benchmark.scoring.run_folder import RunFolder
 from shapeshd.benchmark.scoring.tally import BLOCK, Tally
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import NUM_BINS
+from shapeshd.support.distributed import Ranks
 from tests.support.fake_scores import Written, check_tally
 from tests.support.simulated_results import simulated_result
 

@@ -26,8 +26,8 @@ from shapeshd.benchmark.statistics.histogram import (
     min_samples_under,
     read_histogram,
 )
+from shapeshd.benchmark.statistics.intervals import u_statistic
 from shapeshd.benchmark.statistics.references import detection_limit, ideal_sampler, memorizer
-from shapeshd.benchmark.statistics.u_statistic import u_statistic
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NUM_BINS
 from tests.support.histograms import UNIFORM, Floats, distributions, draw

@@ -23,7 +23,7 @@ from shapeshd.benchmark.statistics.decomposition import (
     independence_p_value,
 )
 from shapeshd.benchmark.statistics.interactions import Interactions, read_product_distribution
-from shapeshd.benchmark.statistics.u_statistic import u_statistic
+from shapeshd.benchmark.statistics.intervals import u_statistic
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from shapeshd.benchmark.statistics.chi_square import divergence_statistic
-from shapeshd.benchmark.statistics.u_statistic import Estimate
+from shapeshd.benchmark.statistics.intervals import Estimate
 
 from .test_chi_square import Floats, distributions, draw, histograms
 

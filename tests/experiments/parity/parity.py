@@ -1,7 +1,7 @@
 """How close the ray tracer's pixels are to POV-Ray's: figures over many scenes, and a picture.
 
-    python tests/parity/parity.py [--random64 5000] [--random256 1000] [--dtype float32]
-        [--json FILE] [--sheet FILE.png] [--worst FILE.png]
+    python tests/experiments/parity/parity.py [--random64 5000] [--random256 1000]
+        [--dtype float32] [--json FILE] [--sheet FILE.png] [--worst FILE.png]
 
 Compares random scenes at 64 and 256 pixels, and all combinations of the ends of the factors'
 ranges, every shape, and equal and opposite hues.

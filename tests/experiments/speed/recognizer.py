@@ -1,4 +1,6 @@
-"""The recognition network beside ResNet-18: python tests/speed/recognizer.py [--images 60000]
+"""The recognition network beside ResNet-18.
+
+    python tests/experiments/speed/recognizer.py [--images 60000]
 
 Both see the same batches of the same images in the same order, undegraded, with the optimizer,
 schedule, loss and average of weights that `shapeshd train recognizer` has. ResNet-18 is

@@ -1,6 +1,7 @@
 """Rendering speed, side by side in one run: vapory, `shapeshd render`, POV-Ray's CPU bound.
 
-    python tests/speed/rendering.py [--sizes 256 64] [--images 1000] [--vapory-images 24]
+    python tests/experiments/speed/rendering.py [--sizes 256 64] [--images 1000]
+        [--vapory-images 24]
 
 The bound is the number of cores over the CPU time (user + system) that POV-Ray itself takes
 for these frames; nothing that starts POV-Ray can be faster. The vapory loop calls vapory's
@@ -26,8 +27,8 @@ import joblib
 import numpy as np
 import vapory
 
+from shapeshd.engines.povray import stream_images
 from shapeshd.factors import uniform_factors
-from shapeshd.render.povray import stream_images
 from shapeshd.scene import povray_scene
 from shapeshd.scene.render_options import RenderOptions
 

@@ -1,7 +1,7 @@
-"""Speed of POV-Ray's twin, beside the POV-Ray pipeline on the same cores in one run.
+"""Speed of the ray tracer, beside the POV-Ray pipeline on the same cores in one run.
 
-    python tests/speed/tracing.py [--sizes 64 256] [--seconds 10] [--device cpu] [--compile]
-        [--json FILE]
+    python tests/experiments/speed/tracing.py [--sizes 64 256] [--seconds 10] [--device cpu]
+        [--compile] [--json FILE]
 
 The pipeline is `shapeshd.render_images`: as many POV-Ray processes as keep the cores busy, with
 nothing written. The ray tracer finds its batch by itself first; then both take turns, so that
@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from shapeshd import RayTracer, render_images, uniform_factors
-from shapeshd.render.povray import seconds_per_frame
+from shapeshd.engines.povray import seconds_per_frame
 from shapeshd.scene.render_options import RenderOptions
 from shapeshd.support.distributed import core_count
 

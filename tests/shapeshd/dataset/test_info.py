@@ -13,9 +13,9 @@ import pytest
 
 from shapeshd.dataset.info import describe_dataset
 from shapeshd.dataset.manifest import write_manifest
+from shapeshd.engines.povray import scene_digest
 from shapeshd.errors import DamagedShardError, UsageError
 from shapeshd.factors import NAMES, uniform_factors
-from shapeshd.render.povray import scene_digest
 from shapeshd.scene.sampling import GridSampling
 
 Run = Callable[..., tuple[int, str, str]]
@@ -50,7 +50,7 @@ def test_a_dataset(rendered: Path) -> None:
 
 
 def test_other_templates_are_told(rendered: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shapeshd.render.povray.scene_digest", lambda: "0" * 64)
+    monkeypatch.setattr("shapeshd.engines.povray.scene_digest", lambda: "0" * 64)
     assert describe_dataset(rendered)["templates_installed"] is False
 
 

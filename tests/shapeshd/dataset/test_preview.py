@@ -15,9 +15,9 @@ from PIL import Image as PILImage
 
 from shapeshd.dataset.contact_sheet import draw_sheet, save_sheet
 from shapeshd.dataset.preview import SWEEP_DEFAULTS, Selection, sweep_factors
+from shapeshd.engines.povray import render_images
 from shapeshd.errors import UsageError
 from shapeshd.factors import FACTORS, NAMES, check_factors, uniform_factors
-from shapeshd.render.povray import render_images
 
 MARGIN, GAP = 16, 8  # of a sheet
 

@@ -20,9 +20,9 @@ import pytest
 
 from shapeshd.dataset.manifest import load_manifest, write_manifest
 from shapeshd.dataset.shards import check_shard, list_shards
+from shapeshd.engines.povray import executable, render_images, stream_images
 from shapeshd.errors import DamagedShardError
 from shapeshd.factors import uniform_factors
-from shapeshd.render.povray import executable, render_images, stream_images
 from shapeshd.scene.render_options import RenderOptions
 from shapeshd.support.hdf5_file import SafeFile
 from shapeshd.support.workspace import sweep_work, work_folder

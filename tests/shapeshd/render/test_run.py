@@ -18,8 +18,8 @@ import pytest
 
 from shapeshd.dataset.manifest import load_manifest
 from shapeshd.dataset.shards import list_shards
+from shapeshd.engines.povray import render_images
 from shapeshd.factors import uniform_factors
-from shapeshd.render.povray import render_images
 from shapeshd.scene.render_options import RenderOptions
 from shapeshd.scene.sampling import GridSampling, TableSampling
 from tests.conftest import COUNT, SEED, SIZE, heed_ctrl_c, render_small

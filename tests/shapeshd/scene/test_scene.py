@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shapeshd.engines.povray import executable, render_images
 from shapeshd.errors import ShapesHDError
 from shapeshd.factors import SHAPES, uniform_factors
-from shapeshd.render.povray import executable, render_images
 from shapeshd.scene import constants, povray_scene
 from tests import ROOT
 

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from shapeshd.dataset.manifest import write_manifest
+from shapeshd.engines.povray import render_images
 from shapeshd.errors import UsageError
-from shapeshd.render.povray import render_images
 from shapeshd.verify import verify_dataset
 from tests.conftest import SIZE, render_small
 from tests.support.damage import COUNT, Run, check, failed, problems, rewrite, shard

@@ -17,10 +17,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from shapeshd.engines import povray
+from shapeshd.engines.povray import render_images, stream_images
 from shapeshd.errors import RendererError, UsageError
 from shapeshd.factors import uniform_factors
-from shapeshd.render import povray
-from shapeshd.render.povray import render_images, stream_images
 from shapeshd.scene import povray_scene
 from shapeshd.scene.render_options import RenderOptions
 

@@ -22,12 +22,12 @@ import torch
 from shapeshd.cli.options import engines
 from shapeshd.dataset.manifest import load_manifest
 from shapeshd.dataset.shards import list_shards, read_header
+from shapeshd.engines.engine import ENGINES, RAYTRACER_VERSION, Engine, engine_named
+from shapeshd.engines.povray import render_images
 from shapeshd.errors import UsageError
 from shapeshd.factors import uniform_factors
 from shapeshd.raytracer.tracer import RayTracer, trace_images
-from shapeshd.render.engines import ENGINES, RAYTRACER_VERSION, Engine, engine_named
 from shapeshd.render.plan import estimate, plan_render
-from shapeshd.render.povray import render_images
 from shapeshd.render.run import run_render
 from shapeshd.scene import constants
 from shapeshd.scene.render_options import RenderOptions
@@ -76,7 +76,7 @@ def test_the_scene_digest_follows_constants_and_version(monkeypatch: pytest.Monk
     changed = {**constants.read_constants(), "AMBIENT": 0.26}
     monkeypatch.setattr(constants, "read_constants", lambda: changed)
     digests.add(engine.scene_sha256())
-    monkeypatch.setattr("shapeshd.render.engines.RAYTRACER_VERSION", RAYTRACER_VERSION + 1)
+    monkeypatch.setattr("shapeshd.engines.engine.RAYTRACER_VERSION", RAYTRACER_VERSION + 1)
     digests.add(engine.scene_sha256())
     assert len(digests) == 3
 
