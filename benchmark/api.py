@@ -73,12 +73,12 @@ class Score:
 
     @property
     def reduced_chi_square(self) -> Estimate:
-        """The reduced chi-square at 20 samples per bin, predicted: 1 is ideal, at any n."""
+        """The reduced chi-square predicted at 20 samples per bin, which is 1 for an ideal source."""
         return _estimate(self.result.fit.prediction.reduced_chi_square)
 
     @property
     def divergence(self) -> Estimate:
-        """The chi-square divergence D from the distribution: 0 is ideal, at any n."""
+        """The chi-square divergence D from the distribution, which is 0 for an ideal source."""
         return _estimate(self.result.fit.divergence)
 
     @property
