@@ -73,12 +73,12 @@ class Score:
 
     @property
     def reduced_chi_square(self) -> Estimate:
-        """The reduced chi-square predicted at 20 samples per bin, which is 1 for an ideal source."""
+        """The reduced chi-square predicted at 20 samples per bin; ideally 1."""
         return _estimate(self.result.fit.prediction.reduced_chi_square)
 
     @property
     def divergence(self) -> Estimate:
-        """The chi-square divergence D from the distribution, which is 0 for an ideal source."""
+        """The chi-square divergence D from the distribution; ideally 0."""
         return _estimate(self.result.fit.divergence)
 
     @property
