@@ -13,6 +13,7 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from shapeshd.benchmark.statistics.histogram import min_samples
+from shapeshd.models.networks.config import Depth, PyramidConfig, Width
 from shapeshd.support.schema import PowerOfTwo, configuration
 
 IMAGES: Final = "images"
@@ -30,8 +31,6 @@ def _enough(samples: int) -> int:
 
 Steps = Annotated[int, Field(ge=1, le=2**40)]
 Batch = Annotated[int, Field(ge=1, le=2**20)]
-Width = Annotated[int, Field(ge=1, le=2**14)]
-Depth = Annotated[int, Field(ge=1, le=64)]
 Weight = Annotated[float, Field(ge=0, le=1e6)]
 Rate = Annotated[float, Field(ge=0, le=100)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -61,13 +60,11 @@ class Codes:
 
 
 @configuration
-class Images:
+class Images(PyramidConfig):
     """Sizes of the networks whose inputs or outputs are images; see `GeneratorConfig` and others.
 
     Attributes:
         size: width and height, pixels: a power of two, 8 .. 1024.
-        channel_base: channels at a size of r pixels are channel_base // r, ...
-        channel_max: ... but at most so many.
         feature_dim: components of the trunk's features.
         style_dim: components of the generator's w.
         mapping_layers: layers from z to w.
@@ -79,7 +76,6 @@ class Images:
 
     size: Annotated[int, Field(ge=8, le=1024), PowerOfTwo] = 64
     channel_base: Annotated[int, Field(ge=8, le=2**24)] = 16384
-    channel_max: Width = 512
     feature_dim: Width = 512
     style_dim: Width = 512
     mapping_layers: Depth = 4
@@ -87,14 +83,6 @@ class Images:
     group: Width = 4
     precision: Literal["bf16", "fp32"] = "fp32"
     compile: bool = False
-
-    @field_validator("channel_base")
-    @classmethod
-    def _leave_a_channel(cls, base: int, info: ValidationInfo) -> int:
-        """Refuse so few channels that the largest images have none."""
-        if base < info.data.get("size", base):
-            raise ValueError(f"must be at least the size, {info.data['size']}, not {base}")
-        return base
 
 
 @configuration

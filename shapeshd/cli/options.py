@@ -17,6 +17,11 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Write the re
 device_option = click.option(
     "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ..."
 )
+workers_option = click.option(
+    "--workers",
+    type=click.IntRange(min=0),
+    help="Processes that read images.  [default: 1; 0 for images that are made]",
+)
 
 
 class ShardRange(click.ParamType):

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Dataset, NewPath, device_option, json_option, pick_device
+from .options import Dataset, NewPath, device_option, json_option, pick_device, workers_option
 from .train_models import COMMANDS
 
 if TYPE_CHECKING:
@@ -63,11 +63,7 @@ def command() -> None:
     help="Of the first four fifths; the rest is in fp32.",
 )
 @device_option
-@click.option(
-    "--workers",
-    type=click.IntRange(min=0),
-    help="Processes that read images.  [default: 1; 0 for images that are made]",
-)
+@workers_option
 @json_option
 def recognizer(
     dataset: Path | RenderSpec,

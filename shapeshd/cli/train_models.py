@@ -10,7 +10,7 @@ import click
 
 from shapeshd.models.methods import METHODS
 
-from .options import Dataset, NewPath, device_option, json_option, pick_device
+from .options import Dataset, NewPath, device_option, json_option, pick_device, workers_option
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec
@@ -39,11 +39,7 @@ def _shared(command: _Command) -> _Command:
         ),
         click.option("--seed", type=click.IntRange(min=0), help="[default: the configuration's]"),
         device_option,
-        click.option(
-            "--workers",
-            type=click.IntRange(min=0),
-            help="Processes that read images.  [default: 1; 0 for images that are made]",
-        ),
+        workers_option,
         click.option(
             "--from",
             "start",
