@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from shapeshd.benchmark.fidelity import measure, measurements
+from shapeshd.benchmark.fidelity import measure, measurement_files
 from shapeshd.benchmark.fidelity.measure import REAL_SEED, FidelitySettings
 from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.result.schema import Result
@@ -166,7 +166,7 @@ def test_killed_between_any_two_pieces(
     whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: int
 ) -> None:
     """Before a piece has its name, or after; in the count or in what follows it."""
-    out, replace = tmp_path / "out", measurements.replace_file
+    out, replace = tmp_path / "out", measurement_files.replace_file
     calls = 0
 
     def replaced(path: Path, write: Callable[[Path], object]) -> None:
@@ -180,7 +180,7 @@ def test_killed_between_any_two_pieces(
         replace(path, write)
 
     with monkeypatch.context() as patch:
-        patch.setattr(measurements, "replace_file", replaced)
+        patch.setattr(measurement_files, "replace_file", replaced)
         with pytest.raises(Killed):  # at the piece of the sample, and at that of real images
             run(out, Grainy(crowded=True))
     run(out, Grainy(crowded=True))
