@@ -48,9 +48,9 @@ class TimedVAE(VAEPhase):
 
     share = 0.0
 
-    def between(self, first: float, last: float, step: int) -> float:
-        """Return what goes along a cosine from `first` to `last` as time goes by."""
-        return last + (first - last) * 0.5 * (1 + float(np.cos(np.pi * min(1.0, self.share))))
+    def descend(self, name: str, loss: Tensor, step: int) -> None:
+        """Take a step at the rate that the schedule has after this share of its steps."""
+        super().descend(name, loss, int(self.share * self.schedule.steps))
 
 
 def train(run: TrainingRun, minutes: float, sheets: Path) -> list[dict[str, Any]]:
