@@ -15,6 +15,7 @@ sum Delta_T / a_T. Smooth deviations lose less than noise, since errors lead to 
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -25,6 +26,7 @@ import numpy.typing as npt
 from shapeshd.errors import UsageError
 
 from .decomposition import Decomposition
+from .interactions import ORDER
 
 MEANING = (
     "The share of a divergence that is left after the recognizer's errors, if it is noise over "
@@ -70,14 +72,14 @@ def attenuation(confusions: Mapping[str, npt.ArrayLike], parts: Decomposition) -
     shares = {name: attenuation_factor(table) for name, table in confusions.items()}
     freedom = {name: len(np.asarray(table)) - 1 for name, table in confusions.items()}
     names = list(shares)
-    # Of noise over all bins a set T holds prod (k_f - 1) directions; low counts up to pairs.
-    weight = {name: shares[name] * freedom[name] for name in names}
-    kept, every = (math.prod(1 + part[n] for n in names) - 1 for part in (weight, freedom))
-    low_kept, low_every = (
-        sum(part.values()) + (sum(part.values()) ** 2 - sum(v * v for v in part.values())) / 2
-        for part in (weight, freedom)
+    # Of noise over all bins a set T holds prod (k_f - 1) directions: the coefficients of
+    # prod (1 + (k_f - 1) z), by the number of factors in T.
+    kept, every = (
+        functools.reduce(np.convolve, [np.array([1.0, one[name]]) for name in names])
+        for one in ({name: shares[name] * freedom[name] for name in names}, freedom)
     )
-    rest = (kept - low_kept) / (every - low_every) if every > low_every else 1.0
+    many = float(every[ORDER + 1 :].sum())
+    rest = float(kept[ORDER + 1 :].sum()) / many if many else 1.0
     seen = true = 0.0
     for part in parts.parts:
         share = math.prod(shares[name] for name in part.factors) if part.factors else rest
@@ -85,7 +87,7 @@ def attenuation(confusions: Mapping[str, npt.ArrayLike], parts: Decomposition) -
         true += part.delta.reported / max(share, _LEAST)
     return {
         "factors": shares,
-        "joint": kept / every,
+        "joint": float(kept[1:].sum() / every[1:].sum()),
         "of_this_source": seen / true if parts.total.low > 0 and true > 0 else None,
         "meaning": MEANING,
     }

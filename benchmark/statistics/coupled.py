@@ -14,7 +14,8 @@ Then K_U = phi_a + phi_b + phi_axb, with
 The first is Shapley's division of the additive part (Owen 2014): each is positive semidefinite
 and centred under q, so its mean is >= 0 and its estimate a U-statistic with a valid interval.
 Where q makes a and b independent, phi_a is the kernel of the factor a: nothing changes. Terms of
-several units are products: phi_a K_c is a with c, phi_axb K_c all three. All parts add up to D.
+several units are products: phi_a K_c is a with c, phi_axb K_c all three. Three units have one term,
+K_U K_V K_W, named by all their factors. All parts add up to D.
 The divergence D_S of a marginal histogram is the sum of the terms inside S if S holds both
 factors of a pair or neither; D_a of one of them is not, since p tells of b through a.
 
@@ -46,12 +47,13 @@ from .decomposition import (
     Decomposition,
     Part,
     decompose,
-    explained_higher_order,
     finish,
-    independence_p_value,
+    higher_order_part,
+    p_value_of_term,
 )
 from .histogram import check_counts, require_samples
-from .interactions import Interactions
+from .independence import ENOUGH, independence_p_value, pearson, pooled
+from .interactions import ORDER, Interactions
 from .intervals import UStatistic, u_statistic
 
 _NO_EIGENVALUE = 1e-9
@@ -164,14 +166,30 @@ def decompose_under(counts: npt.ArrayLike, distribution: Distribution | None) ->
         parts += _inside(block, _margin(table, axis), effects)
     for a, b in itertools.combinations(range(len(blocks)), 2):
         parts += _between(blocks[a], blocks[b], _margin(table, a, b), effects)
-    mains = [terms.term((axis,)).value for axis in range(len(blocks))]
-    pairs: dict[tuple[int, ...], float] = {}
-    for axes in itertools.combinations(range(len(blocks)), 2):
-        pairs[axes] = terms.term(axes).value
-    higher, explained = terms.higher_order(), explained_higher_order(mains, pairs)
-    p_value = higher.p_value(explained) if len(blocks) > 2 else 1.0
-    parts.append(Part((), higher.estimate(), None, None, explained, p_value, p_value))
+    values: dict[tuple[int, ...], float] = {}
+    for size in range(1, ORDER + 1):
+        for axes in itertools.combinations(range(len(blocks)), size):
+            term = terms.term(axes)
+            values[axes] = term.value
+            if size > 2:
+                chosen = [blocks[axis] for axis in axes]
+                parts.append(_beyond(chosen, term, axes, values, _margin(table, *axes)))
+    parts.append(higher_order_part(terms.higher_order(), values))
     return Decomposition(total, finish(parts, total))
+
+
+def _beyond(
+    blocks: list[Block],
+    term: UStatistic,
+    axes: tuple[int, ...],
+    values: dict[tuple[int, ...], float],
+    counts: IntArray,
+) -> Part:
+    """Return the part of what three blocks do together."""
+    names = tuple(sorted((name for block in blocks for name in block.unit.names), key=NAMES.index))
+    divergence = _divergence(counts, tuple(1 / block.q for block in blocks)).estimate()
+    explained, p_value = p_value_of_term(term, axes, values, counts)
+    return Part(names, term.estimate(), divergence, None, explained, p_value, p_value)
 
 
 def _table(counts: IntArray, distribution: Distribution, blocks: list[Block]) -> IntArray:
@@ -279,16 +297,24 @@ def fit_margins(counts: IntArray, block: Block) -> FloatArray:
 def dependence_p_value(counts: IntArray, fitted: FloatArray, block: Block) -> float:
     """Return the p-value of Pearson's test of the counts of a pair against `fit_margins`.
 
-    Values without a sample do not count; 1 where no freedom is left.
+    Rare values are put together (see `independence`). Values without a sample do not count; 1 where
+    no freedom is left, or counts are too small even with two values of each factor.
     """
-    kept = fitted > _FITTED
-    if not kept.any():
+    values = [component.value for component in block.components[:2]]
+    tables = []
+    for cells in (counts, fitted):
+        table = np.zeros([value.max() + 1 for value in values], dtype=cells.dtype)
+        table[tuple(values)] = np.where(fitted > _FITTED, cells, 0)
+        tables.append(table)
+    kept = np.ix_(tables[1].any(axis=1), tables[1].any(axis=0))
+    found, expected = (table[kept] for table in tables)
+    if min(found.shape) < 2:
         return 1.0
-    values = [
-        np.unique(c.value[kept], return_inverse=True)[1].ravel() for c in block.components[:2]
-    ]
-    columns = [np.equal.outer(value, np.arange(value.max() + 1)) for value in values]
+    found, expected = pooled(found, expected, ENOUGH)
+    possible = np.argwhere(expected > 0)
+    if expected[expected > 0].min() < ENOUGH:
+        return 1.0
+    columns = [np.equal.outer(place, np.arange(place.max() + 1)) for place in possible.T]
     design = np.concatenate(columns, axis=1).astype(np.float64)
-    freedom = int(kept.sum()) - int(np.linalg.matrix_rank(design))
-    x2 = float(((counts[kept] - fitted[kept]) ** 2 / fitted[kept]).sum())
-    return float(scipy.stats.chi2.sf(x2, freedom)) if freedom else 1.0
+    freedom = len(possible) - int(np.linalg.matrix_rank(design))
+    return float(scipy.stats.chi2.sf(pearson(found, expected), freedom)) if freedom else 1.0

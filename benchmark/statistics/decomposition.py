@@ -1,4 +1,4 @@
-"""Splits the divergence over factors, pairs of factors and higher-order interactions.
+"""Splits the divergence over factors, pairs and triples of factors, and higher-order interactions.
 
 Under a distribution of independent factors, q = q_0 q_1 ... q_5, the density ratio p / q splits
 orthogonally into terms of every set T of factors (the analysis of variance of Hoeffding 1948
@@ -8,18 +8,21 @@ and Efron and Stein 1981); the mean square of the term of T is its share of the 
 
 for two independent samples x, y. For a set S of factors the divergence of the marginal
 histogram is D_S = sum of Delta_T over non-empty T in S; so a factor's Delta is its D, and
-Delta_ab = D_ab - D_a - D_b. D is the sum of 6 main effects, 15 pairs and the higher-order
-interactions (three factors and more at a time). All are U-statistics, estimated without bias, with
-the interval of `UStatistic`; raw values add up to that of D to rounding.
+Delta_ab = D_ab - D_a - D_b. D is the sum of 6 main effects, 15 pairs, 20 triples and the
+higher-order interactions (four factors and more at a time). All are U-statistics, estimated without
+bias, with the interval of `UStatistic`; raw values add up to that of D to rounding.
 
-**What is significant.** Each part is tested, and the p-values are corrected for their number by
-Holm (1979). A main effect is tested against 0. A higher term is not significant where lower ones
-alone make it: two biased factors that are independent of each other have Delta_ab = D_a D_b. So
-two tests must reject for a pair, that of its term against 0 and Pearson's chi-square test of
-independence on its marginal table; its p-value is the larger one (that of the union of both
-hypotheses). The higher-order interactions are tested against the most that independent blocks of
-one and two factors, with their own divergences, would give: the higher-order term of
-prod (1 + D_block).
+**What is significant.** An ideal source fails in 5% of all runs at most (`LEVEL`): D itself is
+tested at 2.5%, the tail of its 95% interval, and all parts together at the other 2.5%
+(`PARTS_LEVEL`), their p-values being corrected for their number by Holm (1979). A main effect is
+tested against 0. A higher term is not significant where lower ones alone make it: two biased
+factors that are independent of each other have Delta_ab = D_a D_b. So two tests must reject for a
+pair, that of its term against 0 and the test of independence on its marginal table; for three
+factors, that of their term against the most that independent blocks make of lower terms (D_a D_b
+D_c, or Delta_ab D_c) and, if it rejects, that of no three-way interaction (`independence`). The
+p-value is then the larger one (that of the union of both hypotheses). The higher-order interactions
+are tested against the most that independent blocks of up to three factors, with their own
+divergences, would give: the higher-order term of prod (1 + D_block).
 
 A distribution under which factors depend on each other is refused: the terms are then not
 orthogonal, and the D_S no longer split into parts that are never negative. `coupled` has terms for
@@ -37,20 +40,22 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy
 
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray, IntArray
 
 from .chi_square import divergence_statistic
 from .histogram import check_counts, require_samples
-from .interactions import Interactions, read_product_distribution
-from .intervals import Estimate, UStatistic
+from .independence import independence_p_value, three_way_p_value
+from .interactions import ORDER, Interactions, read_product_distribution
+from .intervals import CONFIDENCE, Estimate, UStatistic
 
 HIGHER_ORDER = "higher_order"
-"""Name of the part of three factors and more."""
+"""Name of the part of four factors and more."""
 LEVEL = 0.05
-"""Probability that a part of a source without any fault is called significant."""
+"""Probability, at most, that a source without any fault fails: by D or by a part."""
+PARTS_LEVEL = LEVEL - (1 - CONFIDENCE) / 2
+"""What the test of D leaves of it to all parts together."""
 
 
 @dataclass(frozen=True)
@@ -58,12 +63,12 @@ class Part:
     """One part of the divergence.
 
     Attributes:
-        factors: one or two names of factors; empty for higher-order interactions.
+        factors: one, two or three names of factors; empty for higher-order interactions.
         delta: its term Delta_T; all parts add up to D.
         divergence: D_S of the marginal histogram of these factors; None where there are none.
         share: of D, in [0, 1] in the population; None where the interval of D contains 0.
         explained: what lower terms make of this one, if nothing else is at work: 0 for a main
-            effect, D_a D_b for a pair; for higher-order interactions see the module.
+            effect, D_a D_b for a pair; for others see the module.
         p_value: probability of such a term, or a larger one, without a fault of its own.
         p_holm: `p_value` corrected for the number of parts, in [0, 1].
     """
@@ -83,8 +88,8 @@ class Part:
 
     @property
     def significant(self) -> bool:
-        """Whether the part differs from 0 at the level of 5% for all parts together."""
-        return self.p_holm < LEVEL
+        """Whether the part differs from 0 at `PARTS_LEVEL` for all parts together."""
+        return self.p_holm < PARTS_LEVEL
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields, `name` and `significant`, ready for JSON."""
@@ -119,7 +124,7 @@ class Decomposition:
         return tuple(part for part in self.parts if part.significant)
 
     def part(self, *factors: str) -> Part:
-        """Return the part of one or two factors in any order, or of `HIGHER_ORDER`.
+        """Return the part of some factors in any order, or of `HIGHER_ORDER`.
 
         Raises:
             UsageError: if there is no such part.
@@ -134,8 +139,8 @@ class Decomposition:
         """Say in one sentence which parts are significant."""
         if not self.significant:
             return (
-                "No factor, pair of factors or higher-order interaction differs significantly from "
-                "the distribution."
+                "No factor, pair of factors or interaction of three and more differs significantly "
+                "from the distribution."
             )
         words = [f"{_words(part)} ({_amount(part)})" for part in self.significant]
         listed = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
@@ -157,7 +162,7 @@ def decompose(
     shape: tuple[int, ...] = BIN_SHAPE,
     names: tuple[str, ...] = NAMES,
 ) -> Decomposition:
-    """Split the divergence of a histogram from its distribution over factors and pairs of factors.
+    """Split the divergence of a histogram from its distribution over factors and sets of them.
 
     Args:
         counts: integers of shape (k,) or `shape`, in C order.
@@ -186,21 +191,20 @@ def decompose(
     total = _divergence(table, product.weights).estimate()
 
     axes = range(table.ndim)
-    mains = [terms.term((axis,)) for axis in axes]
-    effects = [main.value for main in mains]
-    parts = [_part((names[axis],), mains[axis]) for axis in axes]
-    pairs: dict[tuple[int, ...], float] = {}
-    for a, b in itertools.combinations(axes, 2):
-        counts = terms.marginal((a, b)).reshape(table.shape[a], table.shape[b])
-        pair = terms.term((a, b))
-        pairs[a, b] = pair.value
-        divergence = _divergence(counts, (product.weights[a], product.weights[b])).estimate()
-        part = _part((names[a], names[b]), pair, divergence, effects[a] * effects[b])
-        p_value = max(part.p_value, independence_p_value(counts))
-        parts.append(replace(part, p_value=p_value))
-    higher, explained = terms.higher_order(), explained_higher_order(effects, pairs)
-    part = _part((), higher, explained=explained)
-    parts.append(replace(part, divergence=None, p_value=higher.p_value(explained)))
+    values: dict[tuple[int, ...], float] = {}
+    parts = []
+    for size in range(1, ORDER + 1):
+        for chosen in itertools.combinations(axes, size):
+            term, counts = terms.term(chosen), terms.marginal(chosen)
+            values[chosen] = term.value
+            delta = divergence = term.estimate()
+            if size > 1:
+                weights = tuple(product.weights[axis] for axis in chosen)
+                divergence = _divergence(counts, weights).estimate()
+            explained, p_value = p_value_of_term(term, chosen, values, counts.squeeze())
+            factors = tuple(names[axis] for axis in chosen)
+            parts.append(Part(factors, delta, divergence, None, explained, p_value, p_value))
+    parts.append(higher_order_part(terms.higher_order(), values))
     return Decomposition(total, finish(parts, total))
 
 
@@ -209,46 +213,96 @@ def _divergence(counts: IntArray, weights: tuple[FloatArray, ...]) -> UStatistic
     return divergence_statistic(counts.ravel(), joint.ravel())
 
 
-def _part(
-    factors: tuple[str, ...],
-    statistic: UStatistic,
-    divergence: Estimate | None = None,
-    explained: float = 0.0,
-) -> Part:
-    delta, p_value = statistic.estimate(), statistic.p_value()
-    return Part(factors, delta, divergence or delta, None, explained, p_value, p_value)
-
-
-def explained_higher_order(mains: Sequence[float], pairs: Mapping[tuple[int, ...], float]) -> float:
-    """Return the most higher-order interactions that independent blocks would have.
-
-    Blocks are of one and two factors.
+def p_value_of_term(
+    term: UStatistic,
+    axes: tuple[int, ...],
+    values: Mapping[tuple[int, ...], float],
+    table: IntArray | None,
+) -> tuple[float, float]:
+    """Return what lower terms make of a term, and its p-value.
 
     Args:
-        mains: D_a of every factor.
-        pairs: Delta_ab of every pair a < b.
+        term: of one, two or three factors (or blocks of factors).
+        axes: which, ascending.
+        values: terms of all smaller sets.
+        table: marginal counts, an axis for each; None leaves the test on them out.
     """
-    largest = 0.0
-    for blocks in _matchings(tuple(range(len(mains)))):
-        effects = [sum(mains[a] for a in block) + pairs.get(block, 0.0) for block in blocks]
-        lower = sum(mains) + sum(pairs[block] for block in blocks if len(block) == 2)
-        for first, second in itertools.combinations(blocks, 2):
-            lower += sum(mains[a] * mains[b] for a in first for b in second)
-        largest = max(largest, math.prod(1 + effect for effect in effects) - 1 - lower)
-    return largest
+    if len(axes) == 1:
+        return 0.0, term.p_value()
+    explained = explained_term(axes, values)
+    if len(axes) == 2:
+        p_value = term.p_value()
+        return explained, p_value if table is None else max(p_value, independence_p_value(table))
+    p_value = term.p_value(explained)
+    if p_value < PARTS_LEVEL and table is not None:
+        p_value = max(p_value, three_way_p_value(table))
+    return explained, p_value
 
 
-def _matchings(axes: tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
-    """Yield every way to cut `axes` into blocks of one and two."""
+def explained_term(axes: tuple[int, ...], values: Mapping[tuple[int, ...], float]) -> float:
+    """Return the most that independent blocks of a set would make of its term.
+
+    Args:
+        axes: two or three, ascending.
+        values: terms of all smaller sets.
+    """
+    if len(axes) == 2:
+        return values[axes[:1]] * values[axes[1:]]
+    alone = [max(values[axis,], 0.0) for axis in axes]
+    together = [
+        max(values[tuple(other for other in axes if other != axis)], 0.0) * one
+        for axis, one in zip(axes, alone, strict=True)
+    ]
+    return max(math.prod(alone), *together)
+
+
+def higher_order_part(higher: UStatistic, values: Mapping[tuple[int, ...], float]) -> Part:
+    """Return the part of more than `ORDER` factors.
+
+    Args:
+        higher: its term.
+        values: terms of all sets of up to `ORDER` factors.
+    """
+    explained = explained_higher_order(values)
+    p_value = higher.p_value(explained)
+    return Part((), higher.estimate(), None, None, explained, p_value, p_value)
+
+
+def explained_higher_order(values: Mapping[tuple[int, ...], float]) -> float:
+    """Return the most higher-order interactions that independent blocks would have.
+
+    Blocks are of up to `ORDER` factors. 1 + D of a block is, by the number of factors, a polynomial
+    1 + sum_T Delta_T z^|T|; that of all is their product.
+
+    Args:
+        values: Delta_T of every set T of up to `ORDER` factors.
+    """
+    axes = sorted({axis for chosen in values for axis in chosen})
+    of_block: dict[tuple[int, ...], FloatArray] = {}
+    for block in values:
+        of_block[block] = np.zeros(len(block) + 1)
+        of_block[block][0] = 1.0
+        for size in range(1, len(block) + 1):
+            for chosen in itertools.combinations(block, size):
+                of_block[block][size] += values[chosen]
+    products = (
+        functools.reduce(np.convolve, [of_block[block] for block in blocks])
+        for blocks in _partitions(tuple(axes))
+    )
+    return max(0.0, *(float(one[ORDER + 1 :].sum()) for one in products))
+
+
+def _partitions(axes: tuple[int, ...]) -> Iterator[list[tuple[int, ...]]]:
+    """Yield every way to cut `axes` into blocks of up to `ORDER`."""
     if not axes:
         yield []
         return
     first, others = axes[0], axes[1:]
-    for blocks in _matchings(others):
-        yield [(first,), *blocks]
-    for index, second in enumerate(others):
-        for blocks in _matchings(others[:index] + others[index + 1 :]):
-            yield [(first, second), *blocks]
+    for size in range(ORDER):
+        for more in itertools.combinations(others, size):
+            left = tuple(axis for axis in others if axis not in more)
+            for blocks in _partitions(left):
+                yield [(first, *more), *blocks]
 
 
 def finish(parts: list[Part], total: Estimate) -> tuple[Part, ...]:
@@ -276,22 +330,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return corrected
 
 
-def independence_p_value(table: IntArray) -> float:
-    """Return the p-value of Pearson's test of independence of the two axes of a table.
-
-    Rows and columns without a sample do not count; 1 where only one is left.
-    """
-    table = table[table.any(axis=1)][:, table.any(axis=0)]
-    n = table.sum()
-    expected = np.multiply.outer(table.sum(axis=1), table.sum(axis=0) / n)
-    freedom = (table.shape[0] - 1) * (table.shape[1] - 1)
-    x2 = float(((table - expected) ** 2 / expected).sum())
-    return float(scipy.stats.chi2.sf(x2, freedom)) if freedom else 1.0
-
-
 def _words(part: Part) -> str:
     if not part.factors:
-        return "higher-order interactions of three factors and more"
+        return "higher-order interactions of four factors and more"
     return part.factors[0] if len(part.factors) == 1 else " with ".join(part.factors)
 
 

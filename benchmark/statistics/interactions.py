@@ -1,13 +1,14 @@
 """The terms of the divergence under independent factors, as U-statistics.
 
-There is a term of each factor, of each pair, and one of the higher-order interactions.
+There is a term of each factor, of each pair, of each three factors, and one of the higher-order
+interactions, four factors and more.
 Arrays here keep all axes of the table of counts: one that does not depend on a factor has the
 length 1 on its axis. The kernel of a set T of factors is the product over j in T of
 
     K_j(x, y) = 1[x_j = y_j] / q_j(x_j) - 1,
 
-and that of the higher-order interactions is 1[x = y] / q(x) - 1 less the kernels of all sets of one
-and two.
+and that of the higher-order interactions is 1[x = y] / q(x) - 1 less the kernels of all sets of
+one, two and three.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,9 @@ from .histogram import check_distribution
 from .intervals import UStatistic, u_statistic
 
 _TOLERANCE = 1e-6  # relative, of a cell from the product of its margins
+
+ORDER = 3
+"""Sets of up to so many factors have a term of their own."""
 
 Kernel = Callable[[list[Any]], Any]
 """The kernel of a set of factors, as a function of the K_j of its factors."""
@@ -71,18 +75,29 @@ class Interactions:
         """Return Delta_T of the factors `axes` (ascending)."""
         counts = self.marginal(axes)
         return _u_statistic(
-            counts, self._row_sums(axes), self._diagonal(axes), self._squares(axes, math.prod)
+            counts,
+            self._row_sums(axes),
+            self._diagonal(axes),
+            self._squares(axes, math.prod),
+            self._dimensions(axes),
         )
 
     def higher_order(self) -> UStatistic:
-        """Return the sum of Delta_T over all sets of three factors and more."""
+        """Return the sum of Delta_T over all sets of more than `ORDER` factors."""
+        if len(self._axes) <= ORDER:
+            return UStatistic(int(self._table.sum()), 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
         row_sums = math.prod(self._weights) * self._table - self._table.sum()
         diagonal: Any = math.prod(self._weights) - 1
+        dimensions = self._table.size - 1.0
         for axes in _small(self._axes):
             row_sums = row_sums - self._row_sums(axes)
             diagonal = diagonal - self._diagonal(axes)
+            dimensions -= self._dimensions(axes)
         squares = self._squares(self._axes, _higher_order_kernel)
-        return _u_statistic(self._table, row_sums, diagonal, squares)
+        return _u_statistic(self._table, row_sums, diagonal, squares, dimensions)
+
+    def _dimensions(self, axes: tuple[int, ...]) -> float:
+        return math.prod(self._table.shape[axis] - 1.0 for axis in axes)
 
     def _row_sums(self, axes: tuple[int, ...]) -> FloatArray:
         """Sum the kernel of `axes` over all samples, for every bin of their marginal table."""
@@ -113,24 +128,30 @@ class Interactions:
 
 
 def _higher_order_kernel(kernels: list[Any]) -> Any:
-    """Return prod (1 + K_j) - 1 less all K_j and all K_i K_j."""
-    linear = sum(kernels)
-    pairs = (linear**2 - sum(kernel**2 for kernel in kernels)) / 2
-    return math.prod(1 + kernel for kernel in kernels) - 1 - linear - pairs
+    """Return prod (1 + K_j) - 1 less the products of all K_j of up to `ORDER` factors."""
+    symmetric: list[Any] = [1.0] + [0.0] * ORDER  # elementary symmetric polynomials
+    for kernel in kernels:
+        for degree in range(ORDER, 0, -1):
+            symmetric[degree] = symmetric[degree] + kernel * symmetric[degree - 1]
+    return math.prod(1 + kernel for kernel in kernels) - sum(symmetric)
 
 
-def _u_statistic(counts: IntArray, sums: FloatArray, diagonal: Any, squares: float) -> UStatistic:
+def _u_statistic(
+    counts: IntArray, sums: FloatArray, diagonal: Any, squares: float, dimensions: float
+) -> UStatistic:
     full = np.broadcast_to(diagonal, counts.shape)
-    return u_statistic(counts.ravel(), sums.ravel(), full.ravel(), squares)
+    return u_statistic(counts.ravel(), sums.ravel(), full.ravel(), squares, dimensions=dimensions)
 
 
 def _on_axis(values: FloatArray, axis: int, ndim: int) -> FloatArray:
     return values.reshape([-1 if other == axis else 1 for other in range(ndim)])
 
 
-def _small(axes: tuple[int, ...]) -> Iterable[tuple[int, ...]]:
-    """Return all sets of one and of two factors."""
-    return [*itertools.combinations(axes, 1), *itertools.combinations(axes, 2)]
+def _small(axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """Yield all sets of one to `ORDER` factors."""
+    return itertools.chain.from_iterable(
+        itertools.combinations(axes, size) for size in range(1, ORDER + 1)
+    )
 
 
 def _subsets(axes: tuple[int, ...]) -> Iterator[tuple[int, ...]]:

@@ -21,7 +21,8 @@ from shapeshd.benchmark.statistics.coupled import (
     fit_margins,
     statistic,
 )
-from shapeshd.benchmark.statistics.decomposition import decompose, independence_p_value
+from shapeshd.benchmark.statistics.decomposition import decompose
+from shapeshd.benchmark.statistics.independence import ENOUGH, independence_p_value
 from shapeshd.distribution import Distribution, FactorGroup
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS
@@ -125,16 +126,20 @@ def test_a_pair_that_is_a_product_is_two_factors() -> None:
     one, other = decompose_under(counts, pair), decompose_under(counts, single)
     assert other == decompose(counts, [single.marginal(name) for name in NAMES])
     assert one.total.value == pytest.approx(other.total.value)
-    for part in other.parts[:]:
-        if part.factors:
+    both = {part.name for part in one.parts} & {part.name for part in other.parts}
+    assert len(both) == 6 + 15 + 8 + 1
+    for part in other.parts:
+        if part.name in both and part.factors:
             same = one.part(*part.factors)
             assert same.delta.value == pytest.approx(part.delta.value, abs=1e-12)
-            assert same.p_value == pytest.approx(part.p_value, rel=1e-3, abs=1e-12)
-    # What the pair and a third factor do beyond couples is no part of the rest any more.
-    beyond = [part.delta.value for part in one.parts if len(part.factors) == 3]
-    assert len(beyond) == 4
-    rest = one.part("higher_order").delta.value + sum(beyond)
-    assert rest == pytest.approx(other.part("higher_order").delta.value, abs=1e-12)
+            if len(part.factors) < 3:
+                assert same.p_value == pytest.approx(part.p_value, rel=1e-3, abs=1e-12)
+    # What the pair and a third factor do beyond couples is a triple here and there; what the pair
+    # and two others do at a time is one part here, a triple or of higher order there.
+    triples = (part.delta.value for part in other.parts if part.name not in both)
+    split = (part.delta.value for part in one.parts if part.name not in both)
+    left = other.part("higher_order").delta.value + sum(triples)
+    assert one.part("higher_order").delta.value + sum(split) == pytest.approx(left, abs=1e-12)
 
 
 @pytest.mark.parametrize("name", DISTRIBUTIONS)
@@ -148,7 +153,7 @@ def test_the_parts_add_up_to_the_divergence(name: str) -> None:
     assert sum(part.delta.value for part in found.parts) == pytest.approx(found.total.value)
     names = [part.name for part in found.parts]
     assert (
-        len(names) == len(set(names)) == {"weighted": 22, "coupled": 26, "twice-coupled": 31}[name]
+        len(names) == len(set(names)) == {"weighted": 42, "coupled": 36, "twice-coupled": 35}[name]
     )
     for a, b in itertools.combinations(NAMES, 2):
         assert found.part(a, b).factors == (a, b)
@@ -252,9 +257,12 @@ def test_under_a_product_it_is_pearsons_test_of_independence(seed: int) -> None:
     block = block_of(np.outer([1, 2, 3, 4], [4, 1, 1, 4]))
     fitted = fit_margins(counts.ravel(), block)
     found = dependence_p_value(counts.ravel(), fitted, block)
-    assert found == pytest.approx(independence_p_value(counts), abs=1e-6)
     kept = counts[counts.any(1)][:, counts.any(0)]
-    assert found == pytest.approx(stats.chi2_contingency(kept, correction=False).pvalue, abs=1e-6)
+    table = stats.chi2_contingency(kept, correction=False)
+    if table.expected_freq.min() >= ENOUGH:
+        assert found == pytest.approx(table.pvalue, abs=1e-6)
+    if kept.size > 4:
+        assert found == pytest.approx(independence_p_value(counts), abs=1e-6)
 
 
 def test_the_dependence_test_has_its_level_under_the_distribution() -> None:

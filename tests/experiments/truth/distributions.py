@@ -60,7 +60,7 @@ class Distribution:
         return 0.0 if abs(divergence) < ROUNDING else divergence
 
     def parts(self) -> dict[str, float]:
-        """Return the term of every factor, every pair and the rest, exactly."""
+        """Return the term of every factor, pair and triple, and of the others, exactly."""
         table = self.p.reshape(BIN_SHAPE)
 
         def marginal(*axes: int) -> float:
@@ -69,6 +69,10 @@ class Distribution:
         terms = {NAMES[axis]: marginal(axis) for axis in _AXES}
         for a, b in itertools.combinations(_AXES, 2):
             terms[f"{NAMES[a]} x {NAMES[b]}"] = marginal(a, b) - terms[NAMES[a]] - terms[NAMES[b]]
+        for axes in itertools.combinations(_AXES, 3):
+            names = [NAMES[axis] for axis in axes]
+            inside = [*names, *map(" x ".join, itertools.combinations(names, 2))]
+            terms[" x ".join(names)] = marginal(*axes) - sum(terms[name] for name in inside)
         terms[HIGHER_ORDER] = self.divergence - sum(terms.values())
         return {name: 0.0 if abs(term) < ROUNDING else term for name, term in terms.items()}
 

@@ -182,11 +182,28 @@ def exact_terms(p: FloatArray, distribution: Distribution) -> dict[str, tuple[fl
                         )
                     values.append(total)
                 terms[" x ".join(names)] = (values[0], values[1])
+    for chosen in itertools.combinations(range(len(units)), 3):
+        names = sorted((name for unit in chosen for name in units[unit].names), key=NAMES.index)
+        value = sum(
+            (-1) ** (3 - size) * _divergence_of(ratio, weights, inside)
+            for size in (1, 2, 3)
+            for inside in itertools.combinations(chosen, size)
+        )
+        terms[" x ".join(names)] = (value, value)
     joint = functools.reduce(np.multiply.outer, weights)
     whole = float((joint * ratio**2).sum()) - 1
     left = whole - sum(term for term, _ in terms.values())
     terms[HIGHER_ORDER] = (left, left)
     return terms
+
+
+def _divergence_of(ratio: FloatArray, weights: list[FloatArray], units: tuple[int, ...]) -> float:
+    """Return D of the marginal histogram of some units."""
+    for unit in reversed(range(ratio.ndim)):
+        if unit not in units:
+            ratio = np.tensordot(ratio, weights[unit], (unit, 0))
+    q = functools.reduce(np.multiply.outer, [weights[unit] for unit in units])
+    return float((q * ratio**2).sum()) - 1
 
 
 def _projections(unit: Any, cells: Any) -> list[Any]:
