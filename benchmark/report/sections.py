@@ -19,6 +19,7 @@ from shapeshd.benchmark.result.formatting import (
     with_interval,
 )
 from shapeshd.benchmark.result.schema import PairRecord, Result
+from shapeshd.benchmark.statistics.decomposition import LEVEL, PARTS_LEVEL
 from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 from shapeshd.distribution import Distribution
 from shapeshd.factors import FACTORS, NAMES
@@ -127,8 +128,9 @@ def headline(result: Result) -> Context:
             "divergence": number(limit.divergence),
             "reduced": number(limit.reduced_chi_square),
             "power": percent(limit.power, 0),
-            "level": percent(limit.level, 0),
         },
+        "ideal": f"{1 / LEVEL:.0f}",
+        "parts_level": percent(PARTS_LEVEL, 1),
         "rows": rows,
         "score_text": "; ".join(f"{row.name}: {row.interval}" for row in rows) + ".",
         "measured": measured,
@@ -154,8 +156,7 @@ def _summary(significant: list[Context]) -> str:
     """Say in one sentence which parts are significant; figure and table have all of them."""
     if not significant:
         return (
-            "No factor, pair of factors or higher-order interaction differs significantly from "
-            "the distribution."
+            "No factor and no interaction of factors differs significantly from the distribution."
         )
     listed = [f"{part['name']} ({part['delta']}; {part['share']})" for part in significant[:_NAMED]]
     more = f"; and {len(significant) - _NAMED} more" if len(significant) > _NAMED else ""
@@ -271,9 +272,14 @@ def _left(attenuation: AttenuationRecord) -> str:
     words = []
     if attenuation.of_this_source is not None:
         share = percent(attenuation.of_this_source, 1)
-        words.append(f"Of this source's divergence the recognizer's errors leave {share}.")
+        words.append(
+            f"Of this source's divergence the recognizer's errors leave {share} on average."
+        )
     share = percent(attenuation.joint, 1)
     words.append(f"Of noise over all joint bins they leave {share}.")
+    if attenuation.least_joint is not None:
+        least = percent(attenuation.least_joint, 1)
+        words.append(f"Of the pattern that loses most, alternating from bin to bin, {least}.")
     return " ".join(words)
 
 

@@ -6,6 +6,7 @@ import textwrap
 from collections.abc import Iterable, Sequence
 
 from shapeshd.benchmark.result.fidelity import FidelityRecord
+from shapeshd.benchmark.result.fit import AttenuationRecord
 from shapeshd.benchmark.result.formatting import (
     number,
     p_value,
@@ -15,6 +16,7 @@ from shapeshd.benchmark.result.formatting import (
     with_interval,
 )
 from shapeshd.benchmark.result.schema import RecognizerRecord, Result
+from shapeshd.benchmark.statistics.decomposition import LEVEL
 from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 
 from .facts import run_time
@@ -31,8 +33,10 @@ def describe(result: Result) -> str:
     lines = [*_heading(result), ""]
     rows = [(shortened(row.name), row.interval, row.divergence) for row in score_rows(result)]
     lines += table(("", "reduced chi-square", "divergence D"), rows)
+    predicted = result.samples != result.fit.prediction.samples
+    how = f", predicted from {result.samples:,} samples" if predicted else ", measured"
     lines.append(
-        f"  reduced chi-square at {per_bin:g} samples per bin; in brackets: {CONFIDENCE:.0%}"
+        f"  reduced chi-square at {per_bin:g} samples per bin{how}; in brackets: {CONFIDENCE:.0%}"
     )
     lines += ["", *_parts(result), ""]
     if result.fidelity:
@@ -74,8 +78,7 @@ def _parts(result: Result) -> list[str]:
     significant = result.decomposition.significant
     if not significant:
         return [
-            "  no factor, pair of factors or higher-order interaction differs significantly from "
-            "the distribution"
+            "  no factor and no interaction of factors differs significantly from the distribution"
         ]
     rows = [
         (part_name(part.factors), with_interval(part.delta), percent(part.share, 0))
@@ -114,8 +117,10 @@ def _facts(result: Result) -> list[tuple[str, str]]:
         ),
         (
             "detection limit",
-            f"D = {number(result.detection_limit.divergence)} at this number of samples",
+            f"D = {number(result.detection_limit.divergence)}: found in "
+            f"{result.detection_limit.power:.0%} of runs with so many samples",
         ),
+        ("level", f"of {1 / LEVEL:.0f} ideal sources one is called wrong"),
         (
             "empty bins",
             f"{empty.observed:,}, expected {number(empty.expected, 4)}"
@@ -149,9 +154,16 @@ def _recognizer(recognizer: RecognizerRecord) -> list[tuple[str, str]]:
 def _run(result: Result) -> list[tuple[str, str]]:
     lines = []
     if result.attenuation and (share := result.attenuation.of_this_source) is not None:
-        lines.append(("  attenuation", f"{percent(share, 1)} of this D survives its errors"))
+        lines.append(("  attenuation", _survives(share, result.attenuation)))
     lines.append(("run", f"seed {result.seed}, {run_time(result.run, 'img/s', ', resumed')}"))
     return lines
+
+
+def _survives(share: float, attenuation: AttenuationRecord) -> str:
+    text = f"{percent(share, 1)} of this D survives its errors on average"
+    if (least := attenuation.least_of_this_source) is not None:
+        text += f", {percent(least, 1)} in the worst pattern"
+    return text
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

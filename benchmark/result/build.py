@@ -133,7 +133,7 @@ def build_result(
         },
         "bin_counts": bin_counts(inside, probabilities),
         "references": _references(fit, recognizer, distribution, measurement_error),
-        "detection_limit": detection_limit(fit.samples, fit.bins),
+        "detection_limit": detection_limit(fit.samples, fit.bins, margin=findings.margin),
         "attenuation": AttenuationRecord.model_validate(attenuation(confusions, parts))
         if confusions and distribution is None
         else None,

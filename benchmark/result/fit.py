@@ -131,11 +131,12 @@ class ReferenceRecord(Record):
 
 
 class DetectionLimitRecord(Record):
-    """The smallest divergence that so many samples can tell from zero."""
+    """The divergence that the test of D finds with the probability `power`, above `margin`."""
 
     samples: Count
     divergence: Number
     reduced_chi_square: Number
+    margin: Number = 0.0
     level: Share
     power: Share
 
@@ -147,14 +148,21 @@ class OutsideRecord(Record):
     bins: Count
     share: Share
     explained: Share
+    explained_at_most: Share = 0.0
     surely: Share
     wrong: Flag
 
 
 class AttenuationRecord(Record):
-    """The share of a divergence that is left after the recognizer's errors."""
+    """The share of a divergence that is left after the recognizer's errors.
+
+    On average over noise, and, `least_`, of the pattern that loses most.
+    """
 
     factors: dict[str, Number]
     joint: Number
     of_this_source: Number | None
+    least_factors: dict[str, Number] | None = None
+    least_joint: Number | None = None
+    least_of_this_source: Number | None = None
     meaning: Text

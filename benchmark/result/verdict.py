@@ -32,13 +32,15 @@ class Findings:
 
     Attributes:
         one_cell: whether all samples lie in one bin.
-        differs: whether D lies surely above what the recognizer's errors explain.
+        margin: D that the recognizer's errors explain.
+        differs: whether D lies surely above the margin.
         parts: the significant parts of D above what the recognizer's errors explain, the largest
             first.
         outside: the samples where the distribution has none, unless it is the uniform one.
     """
 
     one_cell: bool
+    margin: float
     differs: bool
     parts: tuple[Part, ...]
     outside: Outside | None
@@ -65,13 +67,13 @@ def find(
 ) -> Findings:
     """Decide what is wrong with a histogram.
 
-    A source fails if D, or the term of a significant part, lies surely above 0 *and* above what
-    the recognizer's own errors could make of real images. Those move at most a share e of the
-    images (the ones in a wrong bin) to other bins, and so change no density by more than about
-    2 e: (2 e)^2 in a divergence. Under another distribution than the uniform one they may change
-    more: then four times what they make of images of the distribution counts (twice the deviation
-    in density), and samples where the distribution has none fail a source if the errors do not
-    explain them.
+    A source fails if D, or the term of a significant part, lies surely above 0 *and* above what the
+    recognizer's own errors could make of real images; an ideal source does so in at most `LEVEL`
+    of all runs (`decomposition`). Errors move at most a share e of the images (the ones in a wrong
+    bin) to other bins, and so change no density by more than about 2 e: (2 e)^2 in a divergence.
+    Under another distribution than the uniform one they may change more: then four times what they
+    make of images of the distribution counts (twice the deviation in density), and samples where
+    the distribution has none fail a source if the errors do not explain them.
 
     Args:
         counts: n_i, int64 (k,).
@@ -86,6 +88,7 @@ def find(
     explained = max(joint**2, 4 * measurement_error.divergence() if measurement_error else 0.0)
     return Findings(
         one_cell=int((counts > 0).sum()) == 1,
+        margin=explained,
         differs=fit.divergence.low > explained,
         parts=tuple(
             part
@@ -123,7 +126,10 @@ def verdict(findings: Findings, fit: GoodnessOfFit) -> VerdictRecord:
 
 
 def _nothing_found(findings: Findings, fit: GoodnessOfFit) -> str:
-    limit, outside = detection_limit(fit.samples, fit.bins), findings.outside
+    limit, outside = (
+        detection_limit(fit.samples, fit.bins, margin=findings.margin),
+        findings.outside,
+    )
     known = "" if outside is not None else "uniform "
     why = (
         "the interval of D contains 0"
@@ -132,13 +138,14 @@ def _nothing_found(findings: Findings, fit: GoodnessOfFit) -> str:
     )
     text = (
         f"No deviation from the {known}distribution is seen in {fit.samples:,} samples: {why}. "
-        f"A divergence above {limit.divergence:.2g} (reduced chi-square "
-        f"{limit.reduced_chi_square:.2f} at 20 per bin) would have been noticed."
+        f"A divergence of {limit.divergence:.2g} (reduced chi-square "
+        f"{limit.reduced_chi_square:.2f} at 20 per bin) would be found in {limit.power:.0%} of "
+        "such runs; in one factor, pair or triple alone a smaller one is enough."
     )
     if outside is not None and outside.samples:
         text += (
             f" Left out: {outside.samples:,} samples where the distribution has none, no more "
-            "than the recognizer's errors explain."
+            "than the recognizer's errors can explain."
         )
     return text
 
@@ -174,18 +181,12 @@ def _what_is_wrong(findings: Findings, fit: GoodnessOfFit) -> str:
             f"That is worse than repeating {TRAINING_SET:,} training images would be "
             f"({memory.reduced_chi_square:.2f})."
         )
-    if parts and not parts[0].factors:
-        images = (fit.bins - 1) / parts[0].delta.reported
-        sentences.append(
-            "The higher-order interactions are as large as those of a source that repeats "
-            f"{images:,.0f} images."
-        )
     return " ".join(sentences)
 
 
 def _named(part: Part) -> str:
     name = " with ".join(map(factor_name, part.factors)) or (
-        "higher-order interactions of three factors and more"
+        "higher-order interactions of four factors and more"
     )
     if part.share is None:
         return name

@@ -10,7 +10,9 @@ alike in all k - 1 directions of mean 0, the share
 is left on average; it is (|C|_F^2 - 1) / (k - 1) where the columns of C add up to 1 too. If
 errors in the factors are independent of each other, the confusion of a set T is the Kronecker
 product, and its term Delta_T keeps the product of the shares. The true divergence is then
-sum Delta_T / a_T. Smooth deviations lose less than noise, since errors lead to neighbours.
+sum Delta_T / a_T. Smooth deviations lose less than noise, since errors lead to neighbours. A
+pattern that alternates from bin to bin loses more: at least the square of the smallest singular
+value of P C P over mean 0 is left.
 """
 
 from __future__ import annotations
@@ -24,14 +26,16 @@ import numpy as np
 import numpy.typing as npt
 
 from shapeshd.errors import UsageError
+from shapeshd.factors import FloatArray
 
 from .decomposition import Decomposition
 from .interactions import ORDER
 
 MEANING = (
-    "The share of a divergence that is left after the recognizer's errors, if it is noise over "
-    "all bins; smooth deviations keep more. The divergence in this result is the one that is "
-    "seen, not divided by the share."
+    "The share of a divergence that is left after the recognizer's errors, on average if it is "
+    "noise over all bins, and at least, for the pattern that loses most, such as one that "
+    "alternates from bin to bin; smooth deviations keep more than the average. The divergence in "
+    "this result is the one that is seen, not divided by the share."
 )
 _LEAST = 1e-9
 
@@ -47,6 +51,27 @@ def attenuation_factor(confusion: npt.ArrayLike) -> float:
     Raises:
         UsageError: if it is no such table, or a bin has no image.
     """
+    centred = _centred(confusion)
+    return float((centred**2).sum()) / (len(centred) - 1)
+
+
+def least_attenuation_factor(confusion: npt.ArrayLike) -> float:
+    """Return the share of a factor's divergence that is left of the pattern that loses most.
+
+    It lies in [0, 1].
+
+    Args:
+        confusion: as `attenuation_factor` takes it.
+
+    Raises:
+        UsageError: if it is no such table, or a bin has no image.
+    """
+    sizes = np.linalg.svd(_centred(confusion), compute_uv=False)
+    return float(sizes[-2]) ** 2  # the last one, 0, is that of the mean
+
+
+def _centred(confusion: npt.ArrayLike) -> FloatArray:
+    """Return P C P."""
     table = np.asarray(confusion, dtype=np.float64)
     if table.ndim != 2 or table.shape[0] != table.shape[1] or len(table) < 2:
         raise UsageError(f"a confusion has the shape (k, k), k >= 2, not {table.shape}")
@@ -54,8 +79,7 @@ def attenuation_factor(confusion: npt.ArrayLike) -> float:
     if not (np.isfinite(table).all() and table.min() >= 0 and images.min() > 0):
         raise UsageError("a confusion holds counts >= 0, with an image in every row")
     rows = table / images  # P C P = C less the mean of its columns, for rows of total 1
-    centred = rows - rows.mean(axis=0)
-    return float((centred**2).sum()) / (len(table) - 1)
+    return np.asarray(rows - rows.mean(axis=0))
 
 
 def attenuation(confusions: Mapping[str, npt.ArrayLike], parts: Decomposition) -> dict[str, Any]:
@@ -66,8 +90,8 @@ def attenuation(confusions: Mapping[str, npt.ArrayLike], parts: Decomposition) -
         parts: the decomposition of the source as it is seen.
 
     Returns:
-        ``factors`` by name, ``joint``, ``of_this_source`` (None where D is not above 0) and
-        ``meaning``.
+        ``factors`` by name, ``joint``, ``of_this_source`` (None where D is not above 0), each also
+        with ``least_``, of the pattern that loses most; and ``meaning``.
     """
     shares = {name: attenuation_factor(table) for name, table in confusions.items()}
     freedom = {name: len(np.asarray(table)) - 1 for name, table in confusions.items()}
@@ -80,14 +104,23 @@ def attenuation(confusions: Mapping[str, npt.ArrayLike], parts: Decomposition) -
     )
     many = float(every[ORDER + 1 :].sum())
     rest = float(kept[ORDER + 1 :].sum()) / many if many else 1.0
-    seen = true = 0.0
-    for part in parts.parts:
-        share = math.prod(shares[name] for name in part.factors) if part.factors else rest
-        seen += part.delta.reported
-        true += part.delta.reported / max(share, _LEAST)
+    least = {name: least_attenuation_factor(table) for name, table in confusions.items()}
+    least_joint = math.prod(least.values())
     return {
         "factors": shares,
         "joint": float(kept[1:].sum() / every[1:].sum()),
-        "of_this_source": seen / true if parts.total.low > 0 and true > 0 else None,
+        "of_this_source": _of(parts, shares, rest),
+        "least_factors": least,
+        "least_joint": least_joint,
+        "least_of_this_source": _of(parts, least, least_joint),
         "meaning": MEANING,
     }
+
+
+def _of(parts: Decomposition, shares: Mapping[str, float], higher_order: float) -> float | None:
+    seen = true = 0.0
+    for part in parts.parts:
+        share = math.prod(shares[name] for name in part.factors) if part.factors else higher_order
+        seen += part.delta.reported
+        true += part.delta.reported / max(share, _LEAST)
+    return seen / true if parts.total.low > 0 and true > 0 else None

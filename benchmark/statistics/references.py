@@ -11,6 +11,7 @@ from shapeshd.errors import UsageError
 from shapeshd.factors import NUM_BINS
 
 from .chi_square import PER_BIN
+from .intervals import CONFIDENCE
 
 TRAINING_SET = 500_000
 """Images of the paper's dataset: what a memorizer would repeat."""
@@ -39,19 +40,21 @@ class Reference:
 
 @dataclass(frozen=True)
 class DetectionLimit:
-    """The smallest divergence that so many samples can tell from zero.
+    """The smallest divergence that so many samples surely tell from what errors explain.
 
     Attributes:
         samples: n.
         divergence: the limit; see `detection_limit`.
         reduced_chi_square: the same at 20 samples per bin.
-        level: probability of an alarm for an ideal sampler.
+        margin: divergence up to which a source does not fail: what the recognizer's errors explain.
+        level: probability of an alarm at the margin.
         power: probability of an alarm at the limit.
     """
 
     samples: int
     divergence: float
     reduced_chi_square: float
+    margin: float
     level: float
     power: float
 
@@ -90,17 +93,25 @@ def memorizer(images: int, bins: int = NUM_BINS) -> Reference:
 
 
 def detection_limit(
-    samples: int, bins: int = NUM_BINS, *, level: float = 0.05, power: float = 0.8
+    samples: int,
+    bins: int = NUM_BINS,
+    *,
+    margin: float = 0.0,
+    level: float = (1 - CONFIDENCE) / 2,
+    power: float = 0.8,
 ) -> DetectionLimit:
-    """Return the smallest D that so many samples can tell from zero.
+    """Return the smallest D that a verdict on so many samples finds.
 
-    It is the divergence at which the chi-square test that falsely rejects an ideal sampler
-    with probability `level` rejects with probability `power`: X^2 is there distributed like a
-    noncentral chi-square with k - 1 degrees of freedom and noncentrality (n - 1) D.
+    A source fails if the lower end of the interval of D lies above the margin: if a test of D =
+    `margin` rejects at `level`. At the limit it does so with the probability `power`. X^2 is
+    distributed like a noncentral chi-square with k - 1 degrees of freedom and noncentrality
+    (n - 1) D, if D is noise over all bins. One factor or a set of two or three alone is found from
+    a much smaller divergence on, by its part.
 
     Args:
         samples: n, >= 2.
         bins: k, >= 2.
+        margin: divergence that the recognizer's errors explain, >= 0.
         level: in (0, 0.5].
         power: in [0.5, 1).
 
@@ -109,17 +120,22 @@ def detection_limit(
     """
     if samples < 2 or bins < 2:
         raise UsageError(f"a test takes 2 samples and 2 bins at least, not {samples} and {bins}")
-    if not (0 < level <= 0.5 <= power < 1):
-        raise UsageError(f"level {level} and power {power} must satisfy 0 < level <= 0.5 <= power")
-    freedom = bins - 1
-    critical = float(scipy.stats.chi2.isf(level, freedom))
+    if not (0 < level <= 0.5 <= power < 1 and 0 <= margin < math.inf):
+        raise UsageError(
+            f"level {level}, power {power} and margin {margin} must satisfy 0 < level <= 0.5 <= "
+            "power < 1 and margin >= 0"
+        )
+    freedom, explained = bins - 1, (samples - 1) * margin
+    null = scipy.stats.ncx2(freedom, explained) if explained else scipy.stats.chi2(freedom)
+    critical = float(null.isf(level))
 
-    def excess(noncentrality: float) -> float:
-        return float(scipy.stats.ncx2.sf(critical, freedom, noncentrality)) - power
+    def excess(more: float) -> float:
+        return float(scipy.stats.ncx2.sf(critical, freedom, explained + more)) - power
 
-    upper = 4 * math.sqrt(2 * freedom) + 8
+    upper = 4 * math.sqrt(2 * freedom + 4 * explained) + 8
     while excess(upper) < 0:
         upper *= 2
-    divergence = float(scipy.optimize.brentq(excess, 1e-9, upper)) / (samples - 1)
+    found = explained + float(scipy.optimize.brentq(excess, 1e-9, upper))
+    divergence = found / (samples - 1)
     predicted = 1 + (PER_BIN * bins - 1) * divergence / freedom
-    return DetectionLimit(samples, divergence, predicted, level, power)
+    return DetectionLimit(samples, divergence, predicted, margin, level, power)

@@ -15,6 +15,7 @@ from shapeshd.benchmark.result.formatting import brief, number, part_name, perce
 from .style import BLUE, FAINT, GREY, INK, LINES, NARROW, ORANGE, bare, log_ticks, new_figure
 
 _ROW = 0.27  # inches
+LARGEST_PARTS = 22
 _SHOWN_TAIL = 0.5  # bins: an expectation below this is none
 
 
@@ -48,9 +49,20 @@ def score_figure(rows: Sequence[ScoreRow], width: float) -> Figure:
     return figure
 
 
+def _named(part: PartRecord, width: float) -> str:
+    """Name a part, in two lines if it is a triple in a narrow figure."""
+    if width > NARROW or len(part.factors) < 3:
+        return part_name(part.factors)
+    return f"{part_name(part.factors[:-1])}\n\N{MULTIPLICATION SIGN} {part_name(part.factors[-1:])}"
+
+
 def decomposition_figure(decomposition: DecompositionRecord, width: float) -> Figure:
-    """Draw all parts of the divergence with their intervals, significant ones marked."""
-    parts = decomposition.parts
+    """Draw the largest parts of the divergence and all significant ones, which are marked."""
+    parts = [
+        part
+        for place, part in enumerate(decomposition.parts)
+        if place < LARGEST_PARTS or part.significant
+    ]
     figure = new_figure(width, 0.8 + 0.215 * len(parts))
     axes = figure.add_subplot()
     places = np.arange(len(parts))[::-1]
@@ -60,7 +72,7 @@ def decomposition_figure(decomposition: DecompositionRecord, width: float) -> Fi
         axes.plot([delta.low, delta.high], [place] * 2, color=colour, lw=2, alpha=0.6)
         marker = "D" if part.significant else "o"
         axes.plot(delta.reported, place, marker, color=colour, ms=5, mec="white", mew=0.5)
-    axes.set_yticks(places, [part_name(part.factors) for part in parts])
+    axes.set_yticks(places, [_named(part, width) for part in parts])
     for label, part in zip(axes.get_yticklabels(), parts, strict=True):
         label.set_fontweight("bold" if part.significant else "normal")
         label.set_color(ORANGE if part.significant else INK)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from shapeshd.benchmark.statistics.attenuation import attenuation, attenuation_factor
+from shapeshd.benchmark.statistics.attenuation import (
+    attenuation,
+    attenuation_factor,
+    least_attenuation_factor,
+)
 from shapeshd.benchmark.statistics.decomposition import decompose
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS
@@ -41,6 +45,19 @@ def test_known_shares() -> None:
         assert attenuation_factor(noisy) == pytest.approx((1 - p) ** 2)
         assert attenuation_factor(noisy) == pytest.approx(((noisy**2).sum() - 1) / 5)
     assert attenuation_factor([[9, 1], [1, 9]]) == pytest.approx(0.64)
+
+
+def test_the_pattern_that_loses_most_alternates() -> None:
+    """Read as the next bin with probability p: of signs + - + - a share (1 - 2 p)^2 is left."""
+    for p in (0.01, 0.1):
+        table = np.eye(12) * (1 - p) + np.roll(np.eye(12), 1, axis=1) * p
+        assert least_attenuation_factor(table) == pytest.approx((1 - 2 * p) ** 2)
+        signs = (-1.0) ** np.arange(12)
+        left = ((signs @ table) ** 2).sum() / (signs**2).sum()
+        assert left == pytest.approx((1 - 2 * p) ** 2)
+        assert least_attenuation_factor(table) < attenuation_factor(table)
+    assert least_attenuation_factor([[9, 1], [1, 9]]) == pytest.approx(0.64)
+    assert least_attenuation_factor(np.eye(5)) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("p", [0.01, 0.1, 0.4])

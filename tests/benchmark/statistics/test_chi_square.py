@@ -335,6 +335,7 @@ def test_what_means_nothing_is_refused(counts: object, distribution: object, mes
         lambda: detection_limit(1),
         lambda: detection_limit(100, level=0.0),
         lambda: detection_limit(100, power=1.0),
+        lambda: detection_limit(100, margin=-0.1),
         lambda: bin_counts([30, 30], bins=2, length=0),
         lambda: divergence_statistic(np.array([1, 2]), np.array([2.0, 2.0])),
         lambda: read_histogram([5], bins=1),

@@ -111,6 +111,26 @@ def test_what_lies_outside_is_counted_and_left_out() -> None:
         goodness_of_fit(dirty, distribution.expected())
 
 
+def test_a_share_known_from_few_images_is_bounded() -> None:
+    """10,000 held-out images without an error allow one sample in a million, and not one in 500."""
+    distribution = no_spheres()
+    confusions = {
+        name: np.eye(bins) * 10_000 / bins for name, bins in zip(NAMES, BIN_SHAPE, strict=True)
+    }
+    read = MeasurementError.of(distribution, confusions)
+    least = 2_500 / distribution.marginal("shape").max()
+    assert read.images == pytest.approx(min(least, 10_000))
+    assert read.outside == 0
+    assert read.outside_at_most == pytest.approx(1 - 0.025 ** (1 / read.images), rel=1e-6)
+    rng, n = np.random.default_rng(4), 1_000_000
+    for stray, wrong in ((1, False), (300, False), (2_000, True)):
+        counts = rng.multinomial(n - stray, distribution.expected())
+        counts[np.flatnonzero(distribution.expected() == 0)[0]] += stray
+        found = split_outside(counts, distribution, read)[1]
+        assert (found.samples, found.wrong) == (stray, wrong)
+    assert split_outside(counts, distribution)[1].explained_at_most == 0
+
+
 def test_a_misread_distribution_is_that_of_misread_images() -> None:
     """The factors of many images, each moved by the confusions at random, fill the same bins."""
     distribution, found = no_spheres(), json.loads(json.dumps(accuracy()))

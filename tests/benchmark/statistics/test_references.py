@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from shapeshd.benchmark.statistics.chi_square import divergence_statistic
 from shapeshd.benchmark.statistics.references import detection_limit, ideal_sampler, memorizer
 
 
@@ -36,8 +37,24 @@ def test_detection_limit_has_its_power() -> None:
     k, n = 1_000, 5_000
     limit = detection_limit(n, k)
     density = 1 + math.sqrt(limit.divergence) * np.where(np.arange(k) % 2, 1, -1)
-    seen = [stats.chisquare(rng.multinomial(n, density / k)).pvalue < 0.05 for _ in range(1_500)]
+    seen = [stats.chisquare(rng.multinomial(n, density / k)).pvalue < 0.025 for _ in range(1_500)]
     assert np.mean(seen) == pytest.approx(0.8, abs=0.04)
     assert limit.reduced_chi_square == pytest.approx(1 + 19_999 * limit.divergence / 999)
     assert detection_limit(4 * n, k).divergence == pytest.approx(limit.divergence / 4, rel=0.01)
-    assert detection_limit(100_000).divergence == pytest.approx(0.0144, abs=2e-4)
+    assert detection_limit(100_000).divergence == pytest.approx(0.0162, abs=2e-4)
+    near, far = (detection_limit(n, margin=0.001).divergence for n in (3_317_760, 2**31))
+    assert 0.001 < far < 0.00101 < near < 0.0016
+
+
+def test_detection_limit_above_a_margin_has_its_power() -> None:
+    rng = np.random.default_rng(24)
+    k, n, margin = 1_000, 5_000, 0.05
+    limit = detection_limit(n, k, margin=margin)
+    for divergence, share in ((limit.divergence, 0.8), (margin, 0.025)):
+        density = 1 + math.sqrt(divergence) * np.where(np.arange(k) % 2, 1, -1)
+        found = [
+            divergence_statistic(rng.multinomial(n, density / k), np.full(k, float(k))).estimate()
+            for _ in range(800)
+        ]
+        failed = np.mean([one.low > margin for one in found])
+        assert failed == pytest.approx(share, abs=0.05 * share + 0.015)
