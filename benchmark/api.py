@@ -16,7 +16,7 @@ from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
 from shapeshd.factors import IntArray, check_seed
 
-from .caller_state import evaluating, kept_randomness, python_words
+from .caller_state import evaluation_mode, restoring_random_state
 from .fidelity.features import DEFAULT as DEFAULT_FEATURES
 from .fidelity.features import FeatureNetwork
 from .fidelity.measure import FidelitySettings
@@ -30,7 +30,7 @@ from .result.formatting import with_interval
 from .result.schema import Result
 from .scoring.score import score_in_memory, score_source
 from .scoring.settings import ReaderChoice, ScoreSettings
-from .sources.base import Source
+from .sources.base import Source, refuse_seed
 from .sources.networks.in_process import (
     callable_name,
     module_of,
@@ -197,13 +197,12 @@ def score(
         InterruptedRunError: on SIGINT or SIGTERM with `out`, where what was counted is kept.
     """
     with ExitStack() as stack:
-        stack.enter_context(python_words())
         check_seed(seed)
         options = SourceOptions(range=range, layout=layout, latent_dim=latent_dim, batch=batch)
         generator = unwrapped(generator)
         place = _place(generator, device)
-        stack.enter_context(kept_randomness(place))
-        stack.enter_context(evaluating(module_of(generator)))
+        stack.enter_context(restoring_random_state(place))
+        stack.enter_context(evaluation_mode(module_of(generator)))
         source = _opened(generator, stack, options, place, seed, trust, out)
         settings = ScoreSettings(
             samples=samples,
@@ -257,11 +256,7 @@ def _opened(
             str(generator), seed=seed, trust=trust, device=str(device), options=options
         )
         stack.enter_context(source)
-        if seed > 0 and source.count is not None:
-            raise UsageError(
-                f"{source.name}: its images are there already, and no seed changes them: leave "
-                "out seed"
-            )
+        refuse_seed(source, seed)
         return source
     if _is_source(generator):
         for field in fields(options):

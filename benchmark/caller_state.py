@@ -1,9 +1,8 @@
-"""Manners inside another program: its random numbers and its network stay as they were."""
+"""Restores the random generators and the networks of the program that calls us."""
 
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -11,16 +10,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from shapeshd.errors import ShapesHDError
-
-_OPTIONS = (
-    "architecture|batch|classes|code-dir|device|frame-size|key|label-form|labels|latent-dim|layout|"
-    "features|fidelity|distribution|out|protocol|range|recognizer|samples|steps|timeout|trust"
-)
-
 
 @contextmanager
-def kept_randomness(device: torch.device | None = None) -> Iterator[None]:
+def restoring_random_state(device: torch.device | None = None) -> Iterator[None]:
     """Give the random generators of Python, NumPy and PyTorch their states back at the end.
 
     Args:
@@ -42,7 +34,7 @@ def kept_randomness(device: torch.device | None = None) -> Iterator[None]:
             np.random.set_state(numpy)  # noqa: NPY002
 
 
-def seed_randomness(seed: int) -> None:
+def seed_random_state(seed: int) -> None:
     """Seed the random generators of Python, NumPy and PyTorch, on all devices that are in use.
 
     Args:
@@ -58,7 +50,7 @@ def seed_randomness(seed: int) -> None:
 
 
 @contextmanager
-def evaluating(module: nn.Module | None) -> Iterator[None]:
+def evaluation_mode(module: nn.Module | None) -> Iterator[None]:
     """Put a network into evaluation mode, and every part of it back into its own at the end."""
     if module is None:
         yield
@@ -71,14 +63,3 @@ def evaluating(module: nn.Module | None) -> Iterator[None]:
         module.train(modes[0][1])  # which some networks override, to merge and part weights
         for part, training in modes:
             part.training = training
-
-
-@contextmanager
-def python_words() -> Iterator[None]:
-    """Let errors name arguments as Python does: ``latent_dim``, not ``--latent-dim``."""
-    try:
-        yield
-    except ShapesHDError as error:
-        words = re.sub(rf"--({_OPTIONS})\b", lambda found: found[1].replace("-", "_"), str(error))
-        error.args = (words, *error.args[1:])
-        raise

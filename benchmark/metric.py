@@ -15,7 +15,7 @@ from shapeshd.errors import MissingPackageError, UsageError
 from shapeshd.factors import NUM_BINS, IntArray, joint_bins
 from shapeshd.images.resize import check_image_size
 
-from .caller_state import kept_randomness, python_words
+from .caller_state import restoring_random_state
 from .recognizer.reader import Reader, count_bins, read_factors
 from .recognizer.recognizer import Recognizer, load_recognizer, shipped_for
 from .sources.image_format import ImageFormat
@@ -116,11 +116,10 @@ class DistributionScore(Metric):
             UsageError: if these are no such images, or too small for the recognizer.
             ShapesHDError: if they are not of the stated range, or of another size than before.
         """
-        with python_words():
-            levels = self._form(images)
-            height, side = levels.shape[-2:]
-            reader = self._chosen(side)
-            check_image_size(height, side, reader.size, _NAME)
+        levels = self._form(images)
+        height, side = levels.shape[-2:]
+        reader = self._chosen(side)
+        check_image_size(height, side, reader.size, _NAME)
         counted = torch.from_numpy(count_bins([joint_bins(read_factors(levels, reader))]))
         # A new tensor: one made in inference mode cannot be changed outside of it.
         self.histogram = self.histogram + counted.to(self.histogram.device)
@@ -183,7 +182,7 @@ class DistributionScore(Metric):
         return self._reader
 
     def _load(self, name: str | Path) -> Recognizer:
-        with kept_randomness(self.device):
+        with restoring_random_state(self.device):
             return load_recognizer(name, self.device)
 
     def _warn(self, needed: int) -> None:

@@ -21,7 +21,7 @@ from shapeshd.checks import whole_number
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import open_dataset
 from shapeshd.distribution import Distribution
-from shapeshd.errors import InterruptedRunError, UsageError
+from shapeshd.errors import InterruptedRunError, UsageError, named
 from shapeshd.factors import FloatArray
 from shapeshd.scene.sampling import make_sampling
 from shapeshd.support.distributed import Ranks
@@ -79,11 +79,11 @@ def open_fidelity(
             engine; `reader` has no features, or was trained on the real images.
         RendererError: if POV-Ray is asked for and missing.
     """
-    whole_number("--fidelity", settings.images, MIN_IMAGES)
+    whole_number(named("fidelity"), settings.images, MIN_IMAGES)
     if settings.images > samples:
         raise UsageError(
-            f"--fidelity {settings.images}: more images than samples ({samples:,}); ask for fewer, "
-            "or for more --samples"
+            f"{named('fidelity', settings.images)}: more images than samples ({samples:,}); ask "
+            f"for fewer, or for more {named('samples')}"
         )
     features = settings.features
     if isinstance(features, str):
@@ -131,7 +131,8 @@ class Fidelity:
         spec = RenderSpec(REAL_SEED, _REAL_PER_IMAGE * images, reader.size)
         if images_in_common(card_of(reader), open_dataset(spec)):
             raise UsageError(
-                f"{reader.name} was trained on images of seed {REAL_SEED}, which --fidelity keeps "
+                f"{reader.name} was trained on images of seed {REAL_SEED}, which "
+                f"{named('fidelity')} keeps "
                 "for the comparison"
             )
         self.images = images
@@ -214,7 +215,7 @@ class Fidelity:
             self._fill(self.real, made, ranks, "real images", progress)
         except KeyboardInterrupt:
             raise InterruptedRunError(
-                "interrupted; all samples are counted, and what is measured of --fidelity is "
+                "interrupted; all samples are counted, and what is measured of the fidelity is "
                 "kept: the same command goes on from there"
             ) from None
         ranks.wait()

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPORT, RESULT
 from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.result.schema import Result
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.errors import ShapesHDError, UsageError, named
 from shapeshd.support.distributed import Ranks
 from shapeshd.support.workspace import NO_LOCKS
 
@@ -82,12 +82,13 @@ class RunFolder:
 
     def _begin(self) -> None:
         if self.out.exists() and not self.out.is_dir():
-            raise UsageError(f"{self.out}: is a file; --out takes a folder")
+            raise UsageError(f"{self.out}: is a file; {named('out')} takes a folder")
         if self.out.is_dir():
             foreign = sorted(path.name for path in self.out.iterdir() if path.name not in _OURS)
             if foreign and not self._work.is_dir():
                 raise UsageError(
-                    f"{self.out}: holds other files, such as {foreign[0]}; choose another --out"
+                    f"{self.out}: holds other files, such as {foreign[0]}; choose another "
+                    f"{named('out')}"
                 )
         self._work.mkdir(parents=True, exist_ok=True)
         try:
@@ -115,7 +116,7 @@ class RunFolder:
             if before.get(name) != value:
                 raise UsageError(
                     f"{self.out}: holds another score, with {name} {_shown(before.get(name))}, not "
-                    f"{_shown(value)}; choose another --out, or delete the folder"
+                    f"{_shown(value)}; choose another {named('out')}, or delete the folder"
                 )
 
     @property

@@ -20,7 +20,7 @@ from shapeshd.benchmark.result.read import save_result
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.errors import ShapesHDError, UsageError, one_line
+from shapeshd.errors import ShapesHDError, UsageError, named, one_line
 from shapeshd.factors import IntArray
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.distributed import Ranks
@@ -144,14 +144,14 @@ def _refuse_fewer(task: Task, fidelity: Fidelity | None, folder: RunFolder) -> N
     if before > task.samples:
         raise UsageError(
             f"{folder.out}: holds {before:,} samples already; ask for as many or more, or "
-            "choose another --out"
+            f"choose another {named('out')}"
         )
     earlier = folder.earlier()
     entry = earlier.fidelity if earlier else None
     if fidelity is not None and (more := fidelity.exceeded(entry)):
         raise UsageError(
             f"{folder.out}: holds the fidelity of {more:,} images already; ask for as many "
-            "or more, or choose another --out"
+            f"or more, or choose another {named('out')}"
         )
 
 

@@ -15,7 +15,7 @@ from shapeshd.benchmark.statistics.histogram import MAX_SAMPLES, min_samples_und
 from shapeshd.benchmark.statistics.measurement_error import check_testable
 from shapeshd.checks import whole_number
 from shapeshd.distribution import Distribution
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, named
 from shapeshd.factors import NUM_BINS, check_seed
 from shapeshd.images.resize import check_image_size
 
@@ -104,7 +104,7 @@ def choose_samples(
         if protocol != PROTOCOL:
             raise UsageError(f"there is no protocol {protocol!r}; there is {PROTOCOL}")
         if samples is not None:
-            raise UsageError("give --samples or --protocol, not both")
+            raise UsageError(f"give {named('samples')} or {named('protocol')}, not both")
         samples = PER_BIN * bins
     if samples is None:
         samples = DEFAULT_SAMPLES if source.count is None else source.count
@@ -130,5 +130,8 @@ def distribution_remark(source: Source, distribution: Distribution | None) -> st
         "the uniform distribution" if distribution is None else f"the distribution {distribution}"
     )
     made = "uniform factors" if recorded.uniform else f"another distribution, {recorded}"
-    hint = "; give it with --distribution to test against it" if distribution is None else ""
-    return f"{source.name}: is tested against {tested}, but was rendered with {made}{hint}"
+    hint = f"; give it as {named('distribution')} to test against it"
+    return (
+        f"{source.name}: is tested against {tested}, but was rendered with {made}"
+        f"{hint if distribution is None else ''}"
+    )

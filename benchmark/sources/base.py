@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
+from shapeshd.errors import UsageError, named
+
 
 class Source(Protocol):
     """Images that are numbered, so that a run can resume, or be shared out, and see the same.
@@ -46,3 +48,12 @@ class Source(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+def refuse_seed(source: Source, seed: int) -> None:
+    """Raise `UsageError` if a seed is given to images that exist."""
+    if seed > 0 and source.count is not None:
+        raise UsageError(
+            f"{source.name}: its images are there already, and no seed changes them: leave out "
+            f"{named('seed')}"
+        )

@@ -27,6 +27,7 @@ NVlabs' generators write to a PNG file.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,16 @@ class ImageFormat:
         assert self._range is not None
         self._check_range(tensor, low, high, self._range)
         return self._quantised(tensor, low, high, self._range)
+
+    def batch(self, number: int, make: Callable[[int], Tensor | NDArray[Any]]) -> Tensor:
+        """Return batch `number` of those that `make` gives, converted as `__call__` does.
+
+        Layout and range are learned from batch 0, whichever comes first, so that all processes of
+        all runs agree.
+        """
+        if number and self._range is None and "auto" in (self._told_range, self._told_layout):
+            self.learn(make(0))
+        return self(make(number))
 
     def learn(self, batch: Tensor | NDArray[Any]) -> None:
         """Learn layout and range from `batch` without converting it; see `__call__`."""

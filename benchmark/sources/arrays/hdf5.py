@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.sources.source_kind import OpenRequest
-from shapeshd.dataset.hdf5_files import check_virtual
+from shapeshd.dataset.hdf5_files import check_form, check_virtual
 from shapeshd.dataset.shards import DAMAGE, shard_number
 from shapeshd.errors import ShapesHDError, UsageError, one_line
-from shapeshd.factors import FACTORS
 
 from .numpy_files import ArrayImages, check_array, choose_key
 
@@ -48,16 +47,10 @@ def holds_dataset(path: Path) -> bool:
         return True  # even a damaged one, whose message then says so
     try:
         with h5py.File(path, "r", locking=False) as file:
-            images, labels = file["images"], file["labels"]
-            return bool(
-                images.dtype == np.uint8
-                and images.ndim == 4
-                and images.shape[3] == 3
-                and labels.shape == (len(images), len(FACTORS))
-                and labels.dtype.kind in "fiu"
-            )
-    except DAMAGE:
+            check_form(file, path)
+    except (UsageError, *DAMAGE):
         return False
+    return True
 
 
 def _open_array(file: h5py.File, path: Path, options: SourceOptions, name: str) -> ArrayImages:

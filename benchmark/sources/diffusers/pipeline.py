@@ -96,7 +96,7 @@ class PipelineBatches:
     def make(self, numbers: range) -> Iterator[Tensor]:
         """Yield the batches of these numbers: uint8 (batch, 3, H, W), on the CPU."""
         for number in numbers:
-            yield self._form(check_batch(self._run(number), self.batch, self._name))
+            yield self._form.batch(number, self._run)
 
     def _run(self, number: int) -> Any:
         start, stop = number * self.batch, (number + 1) * self.batch
@@ -119,7 +119,8 @@ class PipelineBatches:
                     f"{self._name}: failed on the samples {start} to {stop - 1}: {explain(error)}"
                 ) from error
         images = getattr(said, "images", said[0] if isinstance(said, tuple) and said else said)
-        return np.stack(images) if isinstance(images, list) and images else images
+        images = np.stack(images) if isinstance(images, list) and images else images
+        return check_batch(images, self.batch, self._name)
 
     def describe(self) -> dict[str, Any]:
         """Return the pipeline, the seed, the batch, the device and how the images were read."""

@@ -151,22 +151,17 @@ class NetworkBatches:
         self._seed = seed
         self._device = device
         self._form = form
-        self._learned = False
 
     def make(self, numbers: range) -> Iterator[Tensor]:
         """Yield the batches of these numbers: uint8 (batch, 3, H, W)."""
         for number in numbers:
             with torch.inference_mode():  # not around the yield: it would reach the caller
-                if number and not self._learned:
-                    # Range and layout are learned from batch 0 in every process of every run.
-                    self._form.learn(self._run(0))
-                batch = self._form(self._run(number * self.batch))
-                self._learned = True
+                batch = self._form.batch(number, self._run)
             yield batch
 
-    def _run(self, start: int) -> Tensor:
+    def _run(self, number: int) -> Any:
         shape = (self.batch, self._latent_dim)
-        stop = start + self.batch
+        start, stop = number * self.batch, (number + 1) * self.batch
         given = [normal_latents(self._seed, start, stop, shape[1], self._device)]
         said = f"latents {shape}"
         if self._labels is not None:

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from shapeshd.benchmark.caller_state import seed_randomness
+from shapeshd.benchmark.caller_state import seed_random_state
+from shapeshd.benchmark.sources.arguments import SEEDS, arguments_of
 from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.latents import normal_latents, sample_seeds
 from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.benchmark.sources.subprocess.user_function import SEEDS
 from shapeshd.errors import ShapesHDError, UsageError, explain, named
 from shapeshd.factors import check_seed
 from shapeshd.support.device import usable_device
@@ -73,20 +73,14 @@ class CallableBatches:
         self._latent_dim, self._seed = latent_dim, check_seed(seed)
         self._device, self._dtype = device, dtype
         self._form = ImageFormat(options, name=name)
-        self._learned = False
 
     def make(self, numbers: range) -> Iterator[Tensor]:
         """Yield the batches of these numbers: uint8 (batch, 3, H, W)."""
         for number in numbers:
-            if number and not self._learned:
-                # Range and layout are learned from batch 0 in every run.
-                self._form.learn(self._run(0))
-            batch = self._form(self._run(number))
-            self._learned = True
-            yield batch
+            yield self._form.batch(number, self._run)
 
     def _run(self, number: int) -> Any:
-        seed_randomness(int(sample_seeds(self._seed, number, number + 1)[0]))
+        seed_random_state(int(sample_seeds(self._seed, number, number + 1)[0]))
         given, said = self._input(number * self.batch)
         try:
             with torch.no_grad():
@@ -260,27 +254,17 @@ def _first_parameter(generator: Any, name: str) -> inspect.Parameter | None:
     Raises:
         UsageError: if it takes none by position, or needs more than one.
     """
-    inner = generator.forward if isinstance(generator, nn.Module) else generator
-    try:
-        parameters = list(inspect.signature(inner).parameters.values())
-    except (TypeError, ValueError):  # some built-in functions have none
+    arguments = arguments_of(generator)
+    if arguments is None:
         return None
-    kinds = inspect.Parameter
-    by_name = (kinds.KEYWORD_ONLY, kinds.VAR_KEYWORD)
-    if not parameters or parameters[0].kind in by_name:
+    if arguments.first is None:
         raise UsageError(f"{name}: takes no argument by position; {_EXPECTED}")
-    needed = [
-        parameter.name
-        for parameter in parameters[1:]
-        if parameter.default is kinds.empty
-        and parameter.kind not in (kinds.VAR_POSITIONAL, kinds.VAR_KEYWORD)
-    ]
-    if needed:
+    if arguments.needed:
         raise UsageError(
-            f"{name}: needs more arguments than one ({', '.join(needed)}): give a function of one "
-            "that fills them in"
+            f"{name}: needs more arguments than one ({', '.join(arguments.needed)}): give a "
+            "function of one that fills them in"
         )
-    return parameters[0]
+    return arguments.first
 
 
 def _words(takes: Takes) -> str:

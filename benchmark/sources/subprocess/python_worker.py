@@ -111,7 +111,6 @@ class _Worker:
         self._name, self._seed, self._batch = request.name, request.seed, options.batch
         self._device = usable_device(request.device)
         self._form = ImageFormat(options, name=self._name)
-        self._learned = False
         self._memory = memory
         self._slots: np.ndarray[Any, np.dtype[np.uint8]] | None = None
         load = _LOADERS[code.loader]
@@ -129,11 +128,7 @@ class _Worker:
 
     def make(self, number: int, slot: int) -> dict[str, Any]:
         """Put batch `number` into the slot and return the reply that says so."""
-        if number and not self._learned:
-            # Range and layout are learned from batch 0 in every process of every run.
-            self._form.learn(self._call(0))
-        images = self._form(self._call(number * self._batch))
-        self._learned = True
+        images = self._form.batch(number, self._call)
         if self._slots is None:
             shape = (SLOTS, *images.shape)
             os.ftruncate(self._memory, int(np.prod(shape)))
@@ -147,7 +142,8 @@ class _Worker:
             "form": self._form.describe(),
         }
 
-    def _call(self, start: int) -> Any:
+    def _call(self, number: int) -> Any:
+        start = number * self._batch
         try:
             with torch.no_grad():
                 made = self._function.run(self._seed, start, self._batch, self._device)

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from shapeshd.benchmark.sources.arguments import SEEDS, arguments_of
 from shapeshd.benchmark.sources.labels import Labels, choose_labels, refuse_labels, stated_classes
 from shapeshd.benchmark.sources.latents import normal_latents, sample_seeds
 from shapeshd.benchmark.sources.networks.generator import (
@@ -30,7 +31,6 @@ from shapeshd.benchmark.sources.networks.generator import (
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import UsageError, explain, named
 
-SEEDS = "seeds"
 _EXPECTED = (
     "expected is a function of latents, float32 tensor (n, latent_dim), or of `seeds`, int64 array "
     "(n,), and of class labels, int64 (n,), if it has classes, that returns n images; or an "
@@ -228,36 +228,18 @@ def _check_signature(found: Any, name: str, options: SourceOptions) -> tuple[boo
         )
     if not callable(found):
         raise UsageError(f"{name}: is {describe_type(found)}; {_EXPECTED}")
-    try:
-        parameters = list(
-            inspect.signature(
-                found.forward if isinstance(found, nn.Module) else found
-            ).parameters.values()
-        )
-    except (TypeError, ValueError):  # some built-in functions have none
+    arguments = arguments_of(found)
+    if arguments is None:
         return False, False
-    if not parameters or parameters[0].kind in (
-        inspect.Parameter.KEYWORD_ONLY,
-        inspect.Parameter.VAR_KEYWORD,
-    ):
+    if arguments.first is None:
         raise UsageError(
             f"{name}: takes no argument by position, as what makes a generator does; {_EXPECTED}: "
             "add a line such as `generator = make()` to the file and name that"
         )
-    by_position = [
-        parameter
-        for parameter in parameters[1:2]
-        if parameter.kind not in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_KEYWORD)
-    ]
     asked = options.labels is not None or options.classes is not None
-    needed = [
-        parameter.name
-        for parameter in parameters[1:]
-        if parameter.default is inspect.Parameter.empty
-        and parameter.kind not in (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    ]
-    takes_labels = bool(by_position) and (asked or by_position[0].name in needed)
-    rest = [key for key in needed if not takes_labels or key != by_position[0].name]
+    second, needed = arguments.second, arguments.needed
+    takes_labels = second is not None and (asked or second.name in needed)
+    rest = [key for key in needed if second is None or not takes_labels or key != second.name]
     if rest:
         raise UsageError(
             f"{name}: needs more arguments than latents and labels ({', '.join(rest)}): write a "
@@ -265,4 +247,4 @@ def _check_signature(found: Any, name: str, options: SourceOptions) -> tuple[boo
         )
     if asked and not takes_labels:
         refuse_labels(options, name, "is a function of one argument")
-    return parameters[0].name == SEEDS, takes_labels
+    return arguments.first.name == SEEDS, takes_labels

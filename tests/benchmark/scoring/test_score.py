@@ -195,7 +195,7 @@ def test_what_stands_in_the_way(tmp_path: Path) -> None:
     file.write_text("mine")
     foreign.mkdir()
     (foreign / "thesis.tex").write_text("mine")
-    for out, message in ((file, "is a file; --out"), (foreign, "thesis.tex")):
+    for out, message in ((file, "is a file; out"), (foreign, "thesis.tex")):
         with pytest.raises(UsageError, match=message):
             score_source(Written(), ReadsWritten(), out, ScoreSettings(samples=FEW))
     assert [path.name for path in foreign.iterdir()] == ["thesis.tex"]
@@ -212,7 +212,7 @@ def test_what_stands_in_the_way(tmp_path: Path) -> None:
         (None, None, 5_000, "5,000 images, too few"),
         (9_000, None, 8_000, "8,000 images, fewer than 9,000"),
         (None, "chi2-20k", 8_000, "8,000 images, fewer than 3,317,760"),
-        (9_000, "chi2-20k", None, "--samples or --protocol"),
+        (9_000, "chi2-20k", None, "samples or protocol"),
         (None, "fid", None, "'fid'; there is chi2-20k"),
         (0, None, None, "samples must be between"),
         (-1, None, None, "samples must be between"),

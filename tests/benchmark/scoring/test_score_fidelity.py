@@ -251,9 +251,9 @@ def test_two_processes_are_one(whole: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"fidelity": 99}, "--fidelity must be at least 100"),
-        ({"fidelity": 6_001}, "--fidelity 6001: more images"),
-        ({"fidelity": 1.5}, "--fidelity must be an integer"),
+        ({"fidelity": 99}, "fidelity must be at least 100"),
+        ({"fidelity": 6_001}, "fidelity=6001: more images"),
+        ({"fidelity": 1.5}, "fidelity must be an integer"),
         ({"features": "vgg"}, "vgg"),
         ({"features": "inception:nowhere.pt"}, "nowhere.pt"),
     ],

@@ -92,7 +92,7 @@ def test_a_set_of_another_distribution_is_remarked(
         f"set: is tested against the uniform distribution, but was rendered with another "
         f"distribution, {narrow}" in err
     )
-    assert "give it with --distribution" in err
+    assert "give it as distribution" in err
     source.distribution = Distribution.from_text("")  # type: ignore[attr-defined]
     score_source(source, ReadsWritten(), tmp_path / "b", ScoreSettings(samples=FEW))
     assert "was rendered with" not in capsys.readouterr().err
