@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,27 +11,10 @@ from torch import Tensor
 
 from shapeshd.errors import UsageError
 from shapeshd.images.decode import decode_image
+from shapeshd.images.numbered import EncodedImages
 from shapeshd.images.resize import resized
 
 from .square import AVERAGED, CROPPED, SPLINES, ImageData, middle, not_square
-
-
-class EncodedImages(Protocol):
-    """Images as files: PNG, JPEG, WebP, BMP or PPM, of any size."""
-
-    @property
-    def kind(self) -> str:
-        """Such as "folder"."""
-
-    @property
-    def count(self) -> int | None:
-        """How many there are."""
-
-    def encoded(self, number: int) -> bytes:
-        """Return the file of image `number`; ShapesHDError if it cannot be read."""
-
-    def label(self, number: int) -> str:
-        """Return the name of image `number` for messages."""
 
 
 class PictureData(ImageData):

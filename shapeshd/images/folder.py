@@ -8,16 +8,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 
-from .decode import MAX_FILE_BYTES, Decoder, nothing_found
+from .decode import MAX_FILE_BYTES, nothing_found
 from .names import is_image_name, natural_key, shown
-from .numbered import NumberedImages, PackedNames
+from .numbered import EncodedImages, PackedNames
 
 
-class FolderImages(NumberedImages):
+class FolderImages(EncodedImages):
     """The images under a folder, in natural order of their paths, decoded when read.
 
     Files and subfolders of a folder stand together in one order, so ``a1/x.png``, ``a2.png``,
@@ -44,18 +42,10 @@ class FolderImages(NumberedImages):
             raise nothing_found(f"{name}: holds", others)
         super().__init__(name, len(self._names))
         self._ignored = others.total()
-        self._decoder = Decoder(self.encoded, self.label)
-
-    def _read(self, start: int, stop: int) -> Tensor:
-        return self._decoder.images(range(start, stop))
 
     def describe(self) -> dict[str, Any]:
         """Return what was found and how it was read, ready for JSON."""
-        return {"ignored_files": self._ignored, **self._decoder.describe()}
-
-    def close(self) -> None:
-        """End the threads that decode."""
-        self._decoder.close()
+        return {"ignored_files": self._ignored, **super().describe()}
 
     def _path(self, number: int) -> str:
         return os.path.join(self._root, os.fsdecode(self._names[number]))  # noqa: PTH118

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError, one_line
 
 from .decode import MAX_FILE_BYTES
-from .numbered import PackedNames
+from .numbered import EncodedImages, PackedNames
 
 if TYPE_CHECKING:
     import lmdb
@@ -29,8 +29,8 @@ os.register_at_fork(
 )
 
 
-class LmdbImages:
-    """The encoded images of an LMDB, in the order of their keys, which is that of their bytes.
+class LmdbImages(EncodedImages):
+    """The images of an LMDB, in the order of their keys, which is that of their bytes.
 
     Only the keys are held, without an object for each. Nothing stays open.
 
@@ -52,9 +52,9 @@ class LmdbImages:
         with self._reading() as transaction:
             keys = transaction.cursor().iternext(keys=True, values=False)
             self._keys = PackedNames(map(bytes, keys))
-        self.count = len(self._keys)
-        if not self.count:
+        if not len(self._keys):
             raise UsageError(f"{name}: holds no images: its LMDB is empty")
+        super().__init__(name, len(self._keys))
 
     def label(self, number: int) -> str:
         """Return the name of image `number` for messages."""

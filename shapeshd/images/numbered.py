@@ -12,6 +12,8 @@ from torch import Tensor
 
 from shapeshd.errors import UsageError
 
+from .decode import Decoder
+
 _Closing = TypeVar("_Closing", bound="Closing")
 
 
@@ -71,6 +73,38 @@ class NumberedImages(Closing):
     @abc.abstractmethod
     def describe(self) -> dict[str, Any]:
         """Return what a result must say of the images, ready for JSON."""
+
+
+class EncodedImages(NumberedImages):
+    """Images that are files of their own, of any size, which threads decode side by side."""
+
+    def __init__(self, name: str, count: int) -> None:
+        super().__init__(name, count)
+        self._decoder = Decoder(self.encoded, self.label)
+
+    @abc.abstractmethod
+    def encoded(self, number: int) -> bytes:
+        """Return the file of image `number`, for `decode_image`.
+
+        Raises:
+            UsageError: if it is larger than an image can be.
+            ShapesHDError: if it cannot be read.
+        """
+
+    @abc.abstractmethod
+    def label(self, number: int) -> str:
+        """Return the name of image `number` for messages."""
+
+    def _read(self, start: int, stop: int) -> Tensor:
+        return self._decoder.images(range(start, stop))
+
+    def describe(self) -> dict[str, Any]:
+        """Return how the images were read, ready for JSON."""
+        return self._decoder.describe()
+
+    def close(self) -> None:
+        """End the threads that decode."""
+        self._decoder.close()
 
 
 class PackedNames:

@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
-from torch import Tensor
 
 from shapeshd.errors import ShapesHDError, UsageError, named, one_line
 
-from .decode import MAX_FILE_BYTES, Decoder, nothing_found
+from .decode import MAX_FILE_BYTES, nothing_found
 from .names import check_member_name, is_image_name, is_system_file, shown
-from .numbered import NumberedImages, PackedNames
+from .numbered import EncodedImages, PackedNames
 from .tar_index import Member, TarError, tar_members
 
 MOST_UNPACKED = 100
@@ -37,7 +36,7 @@ _GZIP = b"\x1f\x8b"
 _CHUNK = 2**20
 
 
-class TarImages(NumberedImages):
+class TarImages(EncodedImages):
     """The images of tar files in the archives' order, decoded when read.
 
     The headers are read once; of each image its place and its name alone are kept. Images are
@@ -73,22 +72,18 @@ class TarImages(NumberedImages):
         self._places = np.frombuffer(index.places, dtype=np.int64).reshape(-1, 2)
         self._ignored = index.ignored
         super().__init__(name, len(self._names))
-        self._decoder = Decoder(self.encoded, self.label)
-
-    def _read(self, start: int, stop: int) -> Tensor:
-        return self._decoder.images(range(start, stop))
 
     def describe(self) -> dict[str, Any]:
         """Return what was found and how it was read, ready for JSON."""
         return {
             "archives": len(self._paths),
             "ignored_files": self._ignored,
-            **self._decoder.describe(),
+            **super().describe(),
         }
 
     def close(self) -> None:
         """End the threads that decode and give back the disk that was taken."""
-        self._decoder.close()
+        super().close()
         self._close_files()
 
     def label(self, number: int) -> str:

@@ -2,9 +2,11 @@
 
 The three forms that are in use: POSIX ustar, GNU and pax. Python's own `tarfile` trusts what a
 header says: it takes in an extended header of any length, follows sizes below zero, and reads a
-file that is cut off between two members as a whole one. Here a header is believed only where its
-checksum is right, every byte that it claims is there, and the archive has its end (two blocks of
-zeros, POSIX.1-2017 pax, "ustar Interchange Format").
+file that is cut off between two members as a whole one. A check above it could notice these, but
+not that Python 3.11 believes a record that is longer than its pax header (`BAD_TARS` in the tests,
+"pax damaged"). Here a header is believed only where its checksum is right, every byte that it
+claims is there, and the archive has its end (two blocks of zeros, POSIX.1-2017 pax, "ustar
+Interchange Format").
 """
 
 from __future__ import annotations

@@ -9,18 +9,16 @@ from collections import Counter
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from torch import Tensor
-
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 
-from .decode import MAX_FILE_BYTES, Decoder, nothing_found
+from .decode import MAX_FILE_BYTES, nothing_found
 from .names import check_member_name, is_image_name, is_system_file, natural_key, shown
-from .numbered import NumberedImages
+from .numbered import EncodedImages
 
 _ENCRYPTED = 0x1
 
 
-class ZipImages(NumberedImages):
+class ZipImages(EncodedImages):
     """The images of a zip file in natural order of their names, decoded when read.
 
     Nothing is written to the disk. The file's directory stays in memory, about 500 bytes an
@@ -52,18 +50,14 @@ class ZipImages(NumberedImages):
         self._file: zipfile.ZipFile | None = file
         self._process = os.getpid()
         super().__init__(name, len(self._members))
-        self._decoder = Decoder(self.encoded, self.label)
-
-    def _read(self, start: int, stop: int) -> Tensor:
-        return self._decoder.images(range(start, stop))
 
     def describe(self) -> dict[str, Any]:
         """Return what was found and how it was read, ready for JSON."""
-        return {"ignored_files": self._ignored, **self._decoder.describe()}
+        return {"ignored_files": self._ignored, **super().describe()}
 
     def close(self) -> None:
         """End the threads that decode and close the file."""
-        self._decoder.close()
+        super().close()
         if self._file is not None:
             self._file.close()
 

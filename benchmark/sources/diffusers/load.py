@@ -3,7 +3,8 @@
 Without trust it is put together here: the classes are looked up in the installed library by the
 names that ``model_index.json`` has, and only those that the library itself defines are taken;
 schedulers come from their JSON, weights from safetensors. The library's own
-``DiffusionPipeline.from_pretrained`` is not called, since what it imports is said by the folder.
+``DiffusionPipeline.from_pretrained`` is not called, since it imports any library that the folder
+names (diffusers 0.42 does).
 
 What is not read that way needs trust: a pipeline or a part of the folder's own code or of another
 library, and weights in ``.bin`` files. Then ``from_pretrained`` loads it, in this process: it

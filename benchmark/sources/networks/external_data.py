@@ -1,7 +1,8 @@
 """Does an ONNX file name other files? Told from its bytes, before any library sees it.
 
 An ONNX tensor can say that its values lie in another file, and onnxruntime then reads
-whatever is named (for a model given as bytes: from the working directory). ONNX is Protocol
+whatever is named (for a model given as bytes: from the working directory). Later releases keep
+to the model's folder, but 1.23.2, the last for Python 3.10, does not. ONNX is Protocol
 Buffers, a tree of numbered fields; this walks the branches on which tensors can hang.
 """
 

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
-from shapeshd.benchmark.sources.labels import refuse_labels
+from shapeshd.benchmark.sources.labels import Labels, choose_labels, refuse_labels
+from shapeshd.benchmark.sources.options import LabelForm, SourceOptions
 from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError, explain, named
 from shapeshd.support.device import usable_device
@@ -26,9 +27,11 @@ from .generator import (
     NetworkBatches,
     choose_latent_dim,
 )
-from .onnx_labels import FLOATS, LabelInput, describe_entry, fixed_length
 
 KIND = "onnx"
+_FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
+_WHOLE = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
+_NAMES = ("c", "y", "label", "labels", "class", "classes", "class_label", "class_labels", "onehot")
 
 _SILENT = 4  # onnxruntime prints what it then raises; only the latter is wanted
 
@@ -78,12 +81,12 @@ class _OnnxNetwork:
     def __init__(self, session: Any, name: str) -> None:
         self._session = session
         entry, labels = _split_inputs(session.get_inputs(), name)
-        self.label_input = None if labels is None else LabelInput(labels, name)
-        self._input, self._type, shape = entry.name, FLOATS[entry.type], list(entry.shape)
+        self.label_input = None if labels is None else _LabelInput(labels, name)
+        self._input, self._type, shape = entry.name, _FLOATS[entry.type], list(entry.shape)
         self._extra_axes = len(shape) - 2
         self._output = _only_image(session, name)
-        self.batch = fixed_length(shape[0])
-        self.latent_dim = fixed_length(shape[1])
+        self.batch = _fixed_length(shape[0])
+        self.latent_dim = _fixed_length(shape[1])
 
     def __call__(self, latents: Tensor, labels: Tensor | None = None) -> np.ndarray[Any, Any]:
         # onnxruntime takes arrays of the CPU and moves them itself.
@@ -94,6 +97,61 @@ class _OnnxNetwork:
             given[self.label_input.name] = self.label_input.convert(labels)
         images: np.ndarray[Any, Any] = self._session.run([self._output], given)[0]
         return images
+
+
+class _LabelInput:
+    """What a model says of its input for labels.
+
+    Args:
+        entry: of onnxruntime: name, type and shape. Integers (n,) or (n, 1) are classes, other
+            rows are one-hot.
+        source: what the user called the model, for messages.
+
+    Attributes:
+        name: of the input.
+
+    Raises:
+        UsageError: if no label is of that form.
+    """
+
+    def __init__(self, entry: Any, source: str) -> None:
+        self.name: str = entry.name
+        self._shown = _describe(entry)
+        shape = [_fixed_length(axis) for axis in entry.shape]
+        whole = entry.type in _WHOLE
+        if not (whole or entry.type in _FLOATS) or len(shape) not in (1, 2):
+            raise UsageError(self._misfit(source))
+        self._type = _WHOLE[entry.type] if whole else _FLOATS[entry.type]
+        self._rank = len(shape)
+        self._form: LabelForm = "index" if whole and shape[1:] in ([], [1]) else "onehot"
+        if self._form == "onehot" and self._rank != 2:
+            raise UsageError(self._misfit(source))
+        self._classes = shape[1] if self._form == "onehot" else None
+        self._clear = whole or entry.name.lower() in _NAMES
+
+    def choose(self, options: SourceOptions, source: str) -> Labels:
+        """Return the labels that go in, as the model states or the user says.
+
+        Raises:
+            UsageError: as `choose_labels`; or if it is a guess that the input takes labels.
+        """
+        if not self._clear and options.labels is None and options.classes is None:
+            raise UsageError(
+                f"{source}: has a second input {self._shown}: if that takes class labels, give "
+                f"{named('labels', 'uniform')}; it is not known otherwise"
+            )
+        return choose_labels(self._classes, source, options, self._form)
+
+    def convert(self, labels: Tensor) -> np.ndarray[Any, Any]:
+        """Return `labels`, (n,) or (n, classes), as the model takes them."""
+        array = labels.cpu().numpy().astype(self._type, copy=False)
+        return array.reshape(-1, 1) if self._rank == 2 and array.ndim == 1 else array
+
+    def _misfit(self, source: str) -> str:
+        return (
+            f"{source}: its second input {self._shown} takes no class labels: integers (n,) or "
+            "one-hot rows (n, classes)"
+        )
 
 
 def _load(path: Path, device: torch.device, name: str) -> Any:
@@ -155,12 +213,12 @@ def _split_inputs(inputs: list[Any], name: str) -> tuple[Any, Any]:
             "or two, with class labels"
         )
     # Integers are labels; where both are floats, they are in the order of NVlabs' G(z, c).
-    latents, *rest = sorted(inputs, key=lambda entry: entry.type not in FLOATS)
+    latents, *rest = sorted(inputs, key=lambda entry: entry.type not in _FLOATS)
     shown = _list([latents])
-    if latents.type not in FLOATS:
+    if latents.type not in _FLOATS:
         raise UsageError(f"{name}: its input {shown} does not take floats: no latents")
     shape = list(latents.shape)
-    if len(shape) not in (2, 4) or any(fixed_length(axis) not in (None, 1) for axis in shape[2:]):
+    if len(shape) not in (2, 4) or any(_fixed_length(axis) not in (None, 1) for axis in shape[2:]):
         raise UsageError(
             f"{name}: its input {shown} is no batch of latents: (n, d) or (n, d, 1, 1)"
         )
@@ -180,4 +238,14 @@ def _only_image(session: Any, name: str) -> str:
 
 
 def _list(entries: list[Any]) -> str:
-    return ", ".join(map(describe_entry, entries))
+    return ", ".join(map(_describe, entries))
+
+
+def _describe(entry: Any) -> str:
+    """Return name, type and shape of an input or output on one line."""
+    return f"{entry.name} {entry.type} ({', '.join(str(axis) for axis in entry.shape or ())})"
+
+
+def _fixed_length(axis: object) -> int | None:
+    """Return the length of an axis, or None where the model leaves it open."""
+    return axis if isinstance(axis, int) and axis > 0 else None

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from shapeshd.benchmark.sources.labels import choose_labels, refuse_labels
 from shapeshd.benchmark.sources.networks.checkpoint import network_source, require_known_form
@@ -41,7 +42,6 @@ from shapeshd.models.networks.generator import Generator, GeneratorConfig
 from shapeshd.support.checkpoint import load_weights
 from shapeshd.support.device import usable_device
 
-from .labels import LabelledNetwork
 from .layout import Layout, LayoutError, SavedModule, find_layout
 from .pickle_data import ForbiddenNameError, PickleError, Table, read_pickle
 from .pickle_tensors import MODULE_TABLE
@@ -51,6 +51,7 @@ MAX_BYTES = 4 * 2**30
 """The largest file that is read; StyleGAN2's largest networks take 0.4 GB."""
 
 _TENSORFLOW = "dnnlib.tflib"
+_EPSILON = 1e-8
 
 
 def open_network_pickle(request: OpenRequest) -> GeneratorSource:
@@ -239,3 +240,36 @@ def _facts(layout: Layout, module: SavedModule) -> dict[str, Any]:
         "activations_clamped_at": clamps[0] if len(clamps) == 1 else clamps or None,
         "source_not_run_sha256": digest,
     }
+
+
+class LabelledNetwork(nn.Module):
+    """A generator whose mapping network also sees an embedding of the class.
+
+    Its input is z and the embedding, an affine function of the one-hot label, each scaled to a
+    mean square of 1, side by side; after the conditional networks of Karras et al. 2020
+    (arXiv:2006.06676).
+
+    Args:
+        network: latents (n, latent_dim + width) -> images; it normalises nothing itself.
+        weight: of the embedding as it is stored, (width, classes), unit variance.
+        bias: (width,).
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, network: nn.Module, weight: Tensor, bias: Tensor) -> None:
+        super().__init__()
+        self.network = network
+        self.register_buffer("weight", weight / weight.shape[1] ** 0.5)
+        self.register_buffer("bias", bias)
+
+    def forward(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Map latents (n, latent_dim) and one-hot labels (n, classes), float32, to images."""
+        embedded = F.linear(labels, self.weight, self.bias)
+        images: Tensor = self.network(torch.cat([_normalised(z), _normalised(embedded)], 1))
+        return images
+
+
+def _normalised(x: Tensor) -> Tensor:
+    return x * torch.rsqrt(x.square().mean(1, keepdim=True) + _EPSILON)

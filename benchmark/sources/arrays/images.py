@@ -1,4 +1,4 @@
-"""Our own datasets: a folder of shards, one shard, 3dshapes.h5, or ``render:SEED:COUNT``."""
+"""Images that exist as such: datasets of shapeshd, and image files in folders and archives."""
 
 from __future__ import annotations
 
@@ -15,7 +15,11 @@ from shapeshd.dataset.manifest import provenance_of
 from shapeshd.dataset.render_spec import parse_rendered
 from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset
 from shapeshd.distribution import Distribution
+from shapeshd.images.folder import FolderImages
+from shapeshd.images.names import expand_shards
 from shapeshd.images.numbered import NumberedImages
+from shapeshd.images.tar_file import TarImages
+from shapeshd.images.zip_file import ZipImages
 from shapeshd.support.distributed import core_count
 
 
@@ -97,7 +101,7 @@ class DatasetImages(NumberedImages):
 
 
 def open_own_dataset(request: OpenRequest) -> DatasetImages:
-    """Open what ``shapeshd`` itself renders, or would.
+    """Open a folder of shards, one shard, 3dshapes.h5, or ``render:SEED:COUNT``.
 
     Raises:
         UsageError: if there is no such dataset, it is incomplete, or an option does not fit.
@@ -116,3 +120,24 @@ def _distribution_of(text: str | Path) -> Distribution | None:
     if provenance is None or provenance.sampling not in ("uniform", "distribution"):
         return None
     return Distribution.from_text(provenance.distribution)
+
+
+def open_folder(request: OpenRequest) -> FolderImages:
+    """Open a folder of images; `UsageError` if it holds none."""
+    return FolderImages(request.path, request.name)
+
+
+def open_zip(request: OpenRequest) -> ZipImages:
+    """Open a zip file of images; `UsageError` if it is none."""
+    return ZipImages(request.path, request.name)
+
+
+def open_tar(request: OpenRequest) -> TarImages:
+    """Open a tar file of images, compressed by gzip or not, or several by one name, as one.
+
+    Raises:
+        UsageError: if it is none; or several images of a sample leave it open which is meant.
+    """
+    path = request.path
+    paths = [path] if path.is_file() else expand_shards(request.text) or [path]
+    return TarImages(paths, request.name, request.options.key)
