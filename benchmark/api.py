@@ -20,8 +20,9 @@ from .caller_state import evaluation_mode, restoring_random_state
 from .fidelity.features import DEFAULT as DEFAULT_FEATURES
 from .fidelity.features import FeatureNetwork
 from .fidelity.measure import FidelitySettings
+from .recognizer.find import shipped_for
 from .recognizer.reader import Reader
-from .recognizer.recognizer import load_recognizer, shipped_for
+from .recognizer.recognizer import load_recognizer
 from .report.terminal import describe
 from .result.fidelity import FidelityRecord
 from .result.files import HISTOGRAM

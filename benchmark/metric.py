@@ -16,8 +16,9 @@ from shapeshd.factors import NUM_BINS, IntArray, joint_bins
 from shapeshd.images.resize import check_image_size
 
 from .caller_state import restoring_random_state
+from .recognizer.find import shipped_for
 from .recognizer.reader import Reader, count_bins, read_factors
-from .recognizer.recognizer import Recognizer, load_recognizer, shipped_for
+from .recognizer.recognizer import Recognizer, load_recognizer
 from .sources.image_format import ImageFormat
 from .sources.options import RANGES, Layout, Range, SourceOptions
 from .statistics.chi_square import GoodnessOfFit, goodness_of_fit

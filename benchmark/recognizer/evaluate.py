@@ -37,8 +37,9 @@ from .card import (
     Origin,
 )
 from .data import images_in_common, ordered_batches, origin_of
+from .find import SHIPPED, find_recognizer
 from .reader import count_bins
-from .recognizer import KIND, SHIPPED, Recognizer, find_recognizer, load_recognizer
+from .recognizer import KIND, Recognizer, load_recognizer
 
 EVALUATION_SEED = 1_000_000
 NOISE_FLOOR_SEED = 1_000_001

@@ -20,18 +20,13 @@ from torch import Tensor
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import FACTORS, FloatArray
 from shapeshd.support.batching import in_threads
-from shapeshd.support.checkpoint import SUFFIX, load_checkpoint, load_weights
+from shapeshd.support.checkpoint import load_checkpoint, load_weights
 
 from .card import RecognizerCard
+from .find import SHIPPED, find_recognizer
 from .network import NetworkConfig, Reading, RecognitionNetwork
 
 KIND = "recognizer"
-SHIPPED = ("lite", "hd")
-HD_FROM = 128
-"""Images of so many pixels a side, and larger ones, are read by ``hd``."""
-
-FILE_NAME = "recognizer" + SUFFIX
-WEIGHTS = Path(__file__).parent / "weights"
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 
@@ -172,37 +167,6 @@ class Recognizer:
         if not np.isfinite(out).all():
             raise ShapesHDError(f"the recognizer {self.name} gives NaN: its weights are damaged")
         return out
-
-
-def shipped_for(side: int) -> str:
-    """Return the name of the shipped recognizer for images of `side` pixels."""
-    return "hd" if side >= HD_FROM else "lite"
-
-
-def find_recognizer(name: str | Path) -> Path:
-    """Return the file of a recognizer's weights.
-
-    Args:
-        name: ``lite``, ``hd``, a ``.safetensors`` file, or a training's folder.
-
-    Raises:
-        UsageError: if there is none.
-    """
-    if str(name) in SHIPPED:
-        return WEIGHTS / f"{name}{SUFFIX}"
-    path = Path(name).expanduser()
-    if path.is_dir():
-        path = path / FILE_NAME
-        if not path.exists():
-            raise UsageError(f"{path.parent}: holds no {FILE_NAME}, so its training has not ended")
-    if not path.exists():
-        raise UsageError(
-            f"{path}: no such recognizer; say {' or '.join(SHIPPED)}, or the path of one that "
-            "`shapeshd train recognizer` made"
-        )
-    if path.suffix != SUFFIX:
-        raise UsageError(f"{path}: is no recognizer; that is a {SUFFIX} file")
-    return path
 
 
 def load_recognizer(name: str | Path, device: str | torch.device = "cpu") -> Recognizer:

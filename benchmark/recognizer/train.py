@@ -44,8 +44,9 @@ from .data import (
     training_batches,
 )
 from .evaluate import evaluate
+from .find import FILE_NAME, find_recognizer
 from .network import NetworkConfig, Reading, RecognitionNetwork
-from .recognizer import FILE_NAME, KIND, Recognizer, encode_factors, find_recognizer
+from .recognizer import KIND, Recognizer, encode_factors
 
 _WIDTHS = [factor.period / factor.bins for factor in FACTORS]
 _ENTRY = "geometry.enter.weight"

@@ -52,6 +52,23 @@ def open_source(
     )
 
 
+def check_source(
+    text: str, *, trust: bool = False, options: SourceOptions | None = None
+) -> SourceKind:
+    """Refuse what `open_source` would refuse without loading anything; arguments as there.
+
+    Returns:
+        The kind of the source.
+
+    Raises:
+        UsageError: as of `open_source`.
+    """
+    chosen = options or SourceOptions()
+    kind = find_kind(text, chosen)
+    kind.check(OpenRequest(text, trust=trust, options=chosen))
+    return kind
+
+
 def find_kind(text: str, options: SourceOptions | None = None) -> SourceKind:
     """Return the kind of what the user named.
 

@@ -213,7 +213,8 @@ KINDS = (
         generates=True,
         trust="always",
         danger="a TorchScript file holds code that runs when it is used",
-        examine="networks.torchscript:examine_torchscript",
+        examine="examine:examine_torchscript",
+        lacks="examine:torchscript_lacks",
     ),
     SourceKind(
         name="torch-export",
@@ -226,7 +227,7 @@ KINDS = (
         generates=True,
         trust="always",
         danger="a torch.export file holds texts that are evaluated as Python when it is read",
-        examine="networks.exported:examine_exported",
+        examine="examine:examine_exported",
     ),
     SourceKind(
         name="python",
@@ -240,7 +241,7 @@ KINDS = (
         generates=True,
         trust="always",
         danger="a Python file is code that runs here",
-        examine="subprocess.python_entry:examine_entry",
+        examine="examine:examine_entry",
     ),
     SourceKind(
         name="command",
@@ -253,7 +254,8 @@ KINDS = (
         generates=True,
         trust="always",
         danger="a command is a program that runs here",
-        examine="subprocess.command:split_command",
+        examine="examine:split_command",
+        lacks="examine:command_lacks",
     ),
 )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
@@ -103,6 +103,8 @@ class SourceKind:
         danger: why trust is needed: "a TorchScript file holds code that runs when it is used".
         examine: raises if the source is not what it seems, before trust is asked for; it must run
             nothing of it.
+        lacks: names the options that it surely needs and that are not given, each with what it
+            says, so that they are asked for together with trust; it must run nothing.
         whole_name: whether what follows the prefix is no path, of which the last component would
             name a result's folder.
     """
@@ -122,6 +124,7 @@ class SourceKind:
     trust: Literal["never", "sometimes", "always"] = "never"
     danger: str = ""
     examine: str | Examiner | None = None
+    lacks: str | Callable[[OpenRequest], Sequence[str]] | None = None
     whole_name: bool = False
 
     def fits(self, candidate: Candidate) -> bool:
@@ -137,30 +140,55 @@ class SourceKind:
         """Tell whether a file begins as those of this kind do."""
         return bool(self.magic) and candidate.head.startswith(self.magic)
 
-    def open(self, request: OpenRequest) -> Source:
-        """Open a source of this kind.
+    def check(self, request: OpenRequest) -> OpenRequest:
+        """Refuse what can be refused before what opens a source of this kind is loaded.
+
+        Returns:
+            The request without the kind's prefix.
 
         Raises:
-            UsageError: if it is not what it seems, is not trusted, or an option means nothing.
-            ShapesHDError: if it is damaged.
+            UsageError: if it is not what it seems, is not trusted, or an option means nothing or
+                is missing; all that is missing is named at once.
         """
         if self.prefix and request.text.startswith(self.prefix):
             request = replace(request, text=request.text.removeprefix(self.prefix))
         if self.examine is not None:
             _loaded(self.examine)(request)
+        missing = () if self.lacks is None else _loaded(self.lacks)(request)
+        asked = " and ".join(missing)
+        if asked and "range" in self.options and request.options.range == "auto":
+            asked += f"; {named('range')}, too, if the images' values leave it open"
         if self.trust == "always":
-            require_trust(request.trust, request.name, self.danger)
+            require_trust(request.trust, request.name, self.danger, asked)
         request.options.allow(*self.options, source=request.name, what=self.what)
-        source: Source = _loaded(self.opener)(request)
+        if asked:
+            raise UsageError(f"{request.name}: does not say all that is needed: give {asked}")
+        return request
+
+    def open(self, request: OpenRequest) -> Source:
+        """Open a source of this kind.
+
+        Raises:
+            UsageError: as of `check`, or if what opens it finds that it must be told more.
+            ShapesHDError: if it is damaged.
+        """
+        source: Source = _loaded(self.opener)(self.check(request))
         return source
 
 
-def require_trust(trust: bool, name: str, danger: str) -> None:
-    """Raise `UsageError` unless the user trusts the code that `name` can run."""
+def require_trust(trust: bool, name: str, danger: str, more: str = "") -> None:
+    """Raise `UsageError` unless the user trusts the code that `name` can run.
+
+    Args:
+        trust: whether the user does.
+        name: what the user called the source.
+        danger: see `SourceKind`.
+        more: what else is missing, and asked for in the same message.
+    """
     if not trust:
         raise UsageError(
             f"{name}: {danger}, which can do anything that you can do: add "
-            f"{named('trust')} if you know where it comes from"
+            f"{named('trust')} if you know where it comes from" + (f", and {more}" if more else "")
         )
 
 

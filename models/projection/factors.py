@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer, shipped_for
+from shapeshd.benchmark.recognizer.find import shipped_for
+from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
 from shapeshd.errors import UsageError, one_line
 from shapeshd.factors import NAMES, FloatArray
 from shapeshd.images.resize import check_image_size, resized

@@ -40,11 +40,15 @@ def command(checkpoint: str, out: Path, as_json: bool, **options: Any) -> None:
     one that `shapeshd score` counts under that number.
     """
     from shapeshd.benchmark.sources import SourceOptions
+    from shapeshd.benchmark.sources.open import check_source
+
+    given = SourceOptions.given(options)
+    check_source(checkpoint, trust=options["trust"], options=given)  # before PyTorch is imported
+
     from shapeshd.models.sample import SampleRange, draw_samples, open_generator
     from shapeshd.support.progress import emit
 
     choice = SampleRange(options["count"], options["start"])
-    given = SourceOptions.given(options)
     how = {"seed": options["seed"], "truncation": options["truncation"]}
     with open_generator(
         checkpoint,

@@ -11,7 +11,8 @@ from typing import Any
 from shapeshd.benchmark.fidelity.features import DEFAULT
 from shapeshd.benchmark.fidelity.measure import FidelitySettings
 from shapeshd.benchmark.fidelity.rerender import DEFAULT_ENGINE
-from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer, shipped_for
+from shapeshd.benchmark.recognizer.find import shipped_for
+from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
@@ -75,9 +76,6 @@ def _fidelity(options: dict[str, Any]) -> FidelitySettings | None:
     """Return what the options ask for of the fidelity of single images."""
     features, engine = options["features"], options["fidelity_engine"]
     if options["fidelity"] is None:
-        if features or engine:
-            name = "features" if features else "fidelity-engine"
-            raise UsageError(f"--{name} goes with --fidelity N: say of how many images")
         return None
     return FidelitySettings(
         options["fidelity"], features or DEFAULT, engine or DEFAULT_ENGINE, options["trust"]

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import logging
 import warnings
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,7 +29,6 @@ from .generator import (
     NetworkBatches,
     choose_latent_dim,
 )
-from .torchscript import INSTEAD
 
 KIND = "torch-export"
 _ENDLESS = 2**31
@@ -59,27 +57,6 @@ def open_exported(request: OpenRequest) -> GeneratorSource:
         form=ImageFormat(options, name=name),
     )
     return GeneratorSource(name, KIND, batches)
-
-
-def examine_exported(request: OpenRequest) -> None:
-    """Raise `UsageError` if it is no archive of `torch.export`; nothing in it is loaded."""
-    path, name = request.path, request.name
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = archive.namelist()
-    except (OSError, ValueError, NotImplementedError, zipfile.BadZipFile):
-        raise UsageError(f"{name}: is no torch.export file (cut off, or another format)") from None
-    inner = {entry.partition("/")[2] for entry in entries}
-    if any(entry.startswith("models/") and entry.endswith(".json") for entry in inner):
-        return
-    if "serialized_exported_program.json" in {*entries, *inner}:  # until PyTorch 2.7
-        return
-    if any("aotinductor/" in entry for entry in inner):
-        raise UsageError(
-            f"{name}: holds compiled code (AOTInductor), which is not read: save the program by "
-            f"torch.export.save, or {INSTEAD}"
-        )
-    raise UsageError(f"{name}: is a zip archive, but none of torch.export: {INSTEAD}")
 
 
 class _Network:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ from .generator import (
 )
 
 KIND = "torchscript"
-INSTEAD = "write a Python file with a function that loads it (SOURCE file.py:function)"
 
 
 def open_torchscript(request: OpenRequest) -> GeneratorSource:
@@ -69,37 +67,6 @@ def _labels(module: Any, options: SourceOptions, name: str) -> Labels | None:
             f"{named('label_form')}: onehot (float32 of n x classes) or index (int64 of n)"
         )
     return choose_labels(stated_classes(module), name, options, options.label_form)
-
-
-def is_torchscript(path: Path) -> bool:
-    """Say whether `path` is a TorchScript archive; nothing in it is loaded."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            entries = {entry.partition("/")[2] for entry in archive.namelist()}
-    except (OSError, zipfile.BadZipFile):
-        return False
-    return "constants.pkl" in entries and any(entry.startswith("code/") for entry in entries)
-
-
-def examine_torchscript(request: OpenRequest) -> None:
-    """Raise `UsageError` if it is no TorchScript archive, saying what it seems to be."""
-    path, name = request.path, request.name
-    if is_torchscript(path):
-        return
-    if not zipfile.is_zipfile(path):
-        with path.open("rb") as file:
-            head = file.read(2)
-        if head[:1] == b"\x80" and head[1:] in b"\x02\x03\x04\x05":
-            raise UsageError(f"{name}: is a pickle, no TorchScript: {INSTEAD}")
-        raise UsageError(f"{name}: is no TorchScript file (empty, cut off, or another format)")
-    with zipfile.ZipFile(path) as archive:
-        entries = {entry.partition("/")[2] for entry in archive.namelist()}
-    if "data.pkl" in entries:
-        raise UsageError(
-            f"{name}: holds pickled weights (torch.save), no TorchScript, so which network they "
-            f"belong to is not known: {INSTEAD}, or save it by torch.jit.save"
-        )
-    raise UsageError(f"{name}: is a zip archive, but no TorchScript: {INSTEAD}")
 
 
 def _load(path: Path, device: torch.device, name: str) -> Any:

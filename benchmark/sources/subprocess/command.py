@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import shutil
 from typing import Any
 
@@ -28,6 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shapeshd.benchmark.sources.examine import split_command
 from shapeshd.benchmark.sources.latents import check_samples
 from shapeshd.benchmark.sources.options import SourceOptions, parse_frame_size
 from shapeshd.benchmark.sources.source_kind import OpenRequest
@@ -61,19 +61,6 @@ def open_command(request: OpenRequest) -> CommandSource:
     if program is None:
         raise UsageError(f"{name}: there is no program {words[0]!r} that could be started")
     return CommandSource([program, *words[1:]], name, request.seed, request.device, options)
-
-
-def split_command(request: OpenRequest) -> list[str]:
-    """Return the words of the command, split as a shell would; `UsageError` if it cannot be."""
-    try:
-        words = shlex.split(request.text)
-    except ValueError as error:
-        raise UsageError(
-            f"{request.name}: cannot be split into words ({str(error).lower()})"
-        ) from None
-    if not words or "\0" in request.text:
-        raise UsageError(f"{request.name}: no command; give cmd: and a program with its arguments")
-    return words
 
 
 def _refuse_mistyped(words: list[str], name: str) -> None:

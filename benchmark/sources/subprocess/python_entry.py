@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from shapeshd.benchmark.sources.examine import examine_entry
 from shapeshd.benchmark.sources.networks.generator import GeneratorSource
 from shapeshd.benchmark.sources.source_kind import OpenRequest
-from shapeshd.errors import UsageError
 from shapeshd.factors import check_seed
 from shapeshd.support.device import usable_device
 
@@ -36,24 +36,6 @@ def open_python_entry(request: OpenRequest) -> GeneratorSource:
     usable_device(request.device)  # told here, before a process starts
     code = Code("function", target, attribute, _first_on_path(target))
     return GeneratorSource(request.name, KIND, ChildBatches(code, request))
-
-
-def examine_entry(request: OpenRequest) -> tuple[str, str]:
-    """Return (absolute path or module, function); raise `UsageError` if the text is no entry."""
-    text, name = request.text, request.name
-    target, _, attribute = text.rpartition(":")
-    if not target or not all(part.isidentifier() for part in attribute.split(".")):
-        raise UsageError(
-            f"{name}: name a function in a Python file or module, such as file.py:function or "
-            "package.module:function"
-        )
-    if target.endswith(".py"):
-        if not Path(target).is_file():
-            raise UsageError(f"{name}: there is no file {target}")
-        return str(Path(target).resolve()), attribute
-    if not all(part.isidentifier() for part in target.split(".")):
-        raise UsageError(f"{name}: {target} is neither a .py file nor the name of a module")
-    return target, attribute
 
 
 def _first_on_path(target: str) -> list[str]:

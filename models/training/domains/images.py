@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer, shipped_for
+from shapeshd.benchmark.recognizer.find import shipped_for
+from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
 from shapeshd.dataset.contact_sheet import draw_sheet, save_sheet
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import UsageError

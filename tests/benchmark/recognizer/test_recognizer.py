@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from safetensors.torch import save
 from torch import Tensor
 
-from shapeshd.benchmark.recognizer import recognizer as module
+from shapeshd.benchmark.recognizer import find as module
+from shapeshd.benchmark.recognizer.find import find_recognizer
 from shapeshd.benchmark.recognizer.network import Reading, RecognitionNetwork
 from shapeshd.benchmark.recognizer.recognizer import (
     KIND,
     Recognizer,
     decode_reading,
     encode_factors,
-    find_recognizer,
     load_recognizer,
 )
 from shapeshd.errors import ShapesHDError, UsageError

@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from shapeshd.benchmark.recognizer.evaluate import accuracy
-from shapeshd.benchmark.recognizer.recognizer import SHIPPED, find_recognizer, load_recognizer
+from shapeshd.benchmark.recognizer.find import SHIPPED, find_recognizer
+from shapeshd.benchmark.recognizer.recognizer import load_recognizer
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.sources import open_source
 from shapeshd.engines.povray import render_images

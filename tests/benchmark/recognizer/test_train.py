@@ -19,8 +19,9 @@ import torch
 from torch import Tensor
 
 from shapeshd.benchmark.recognizer.data import training_batches
+from shapeshd.benchmark.recognizer.find import FILE_NAME
 from shapeshd.benchmark.recognizer.network import NetworkConfig
-from shapeshd.benchmark.recognizer.recognizer import FILE_NAME, load_recognizer
+from shapeshd.benchmark.recognizer.recognizer import load_recognizer
 from shapeshd.benchmark.recognizer.train import (
     RecognizerTraining,
 )

@@ -8,7 +8,8 @@ from types import SimpleNamespace
 
 from shapeshd.benchmark.recognizer.card import RecognizerCard
 from shapeshd.benchmark.recognizer.data import origin_of
-from shapeshd.benchmark.recognizer.recognizer import SHIPPED, load_recognizer
+from shapeshd.benchmark.recognizer.find import SHIPPED
+from shapeshd.benchmark.recognizer.recognizer import load_recognizer
 from shapeshd.benchmark.result.provenance import content_digest, scene_of
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import open_dataset

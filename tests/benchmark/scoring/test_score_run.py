@@ -310,7 +310,7 @@ def test_refusals(
     (foreign / "thesis.tex").write_text("mine")
     places = {"FILE": file, "FOREIGN": foreign}
     if "hd" in arguments:
-        from shapeshd.benchmark.recognizer.recognizer import find_recognizer
+        from shapeshd.benchmark.recognizer.find import find_recognizer
 
         if not find_recognizer("hd").exists():
             pytest.skip("hd is not there yet")

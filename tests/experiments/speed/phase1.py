@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from shapeshd.benchmark.recognizer.recognizer import load_recognizer, shipped_for
+from shapeshd.benchmark.recognizer.find import shipped_for
+from shapeshd.benchmark.recognizer.recognizer import load_recognizer
 from shapeshd.dataset.render_spec import parse_rendered
 from shapeshd.factors import FloatArray
 from shapeshd.images.resize import resized

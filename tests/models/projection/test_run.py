@@ -12,7 +12,7 @@ import pytest
 import torch
 from PIL import Image as PILImage
 
-from shapeshd.benchmark.recognizer.recognizer import WEIGHTS
+from shapeshd.benchmark.recognizer.find import WEIGHTS
 from shapeshd.errors import UsageError
 from shapeshd.factors import NAMES, bin_indices, uniform_factors
 from shapeshd.models import load_generator

@@ -5,8 +5,14 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+
+import pytest
+
+from shapeshd.benchmark.sources.open import check_source
+from shapeshd.errors import UsageError
 
 LEADERBOARD = Path(__file__).parents[3] / "benchmark" / "results" / "leaderboard"
 HEAVY = ("torch", "torchvision", "scipy.stats", "matplotlib", "pandas", "h5py", "jinja2")
@@ -40,3 +46,50 @@ def test_scoring_does_not_import_torchvision() -> None:
         "assert not {'torchvision', 'torch._dynamo'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("score nosuch.pt", "nosuch.pt: no such file"),
+        ("score net.pt", "--trust"),
+        ("score net.pt --trust", "--latent-dim"),
+        ("score net.pt --trust --latent-dim 8 --steps 3", "leave out --steps"),
+        ("score net.pt --trust --latent-dim 8 --recognizer none.safetensors", "none.safetensors"),
+        ("score net.pt --trust --latent-dim 8 --distribution none.toml", "none.toml"),
+        ("score net.pt --trust --latent-dim 8 --features vgg", "--fidelity"),
+        ("score net.pt --trust --latent-dim 8 --samples 10", "5761"),
+        ("score net.pt --trust --latent-dim 8 --samples 6000 --protocol chi2-20k", "--protocol"),
+        ("score file.py:function", "there is no file file.py"),
+        ("score cmd:program", "--frame-size"),
+        ("score pictures.parquet", "Parquet"),
+        ("sample nosuch.pt out.png", "nosuch.pt: no such file"),
+        ("sample net.pt out.png", "--trust"),
+        ("compare nosuch", "nosuch"),
+    ],
+)
+def test_a_refusal_does_not_wait_for_torch(line: str, message: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "net.pt", "w") as archive:
+        archive.writestr("net/constants.pkl", b"")
+        archive.writestr("net/code/__torch__/net.py", "class Net(Module):\n  weight : Tensor\n")
+    (tmp_path / "pictures.parquet").write_bytes(b"PAR1")
+    status, stderr, found = run_and_list(line.split(), tmp_path)
+    assert status == 2, stderr
+    assert message in stderr
+    assert found == []
+
+
+def test_all_that_is_missing_is_asked_for_at_once(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "net.pt", "w") as archive:
+        archive.writestr("net/constants.pkl", b"")
+        archive.writestr("net/code/__torch__/net.py", "class Net(Module):\n  weight : Tensor\n")
+    (tmp_path / "said.pt").write_bytes((tmp_path / "net.pt").read_bytes())
+    with zipfile.ZipFile(tmp_path / "said.pt", "a") as archive:
+        archive.writestr(
+            "net/code/__torch__/own.py", "class Own(Module):\n  z_dim : Final[int] = 8"
+        )
+    for name, asked in (("net.pt", True), ("said.pt", False)):
+        with pytest.raises(UsageError, match="trust") as refused:
+            check_source(str(tmp_path / name))
+        assert ("latent_dim" in str(refused.value)) == asked
+        assert ("range" in str(refused.value)) == asked

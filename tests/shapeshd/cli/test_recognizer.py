@@ -131,10 +131,8 @@ def test_the_card_of_a_shipped_one_is_not_overwritten(
     run: Run, tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And this is said at once, not after the evaluation."""
-    from shapeshd.benchmark.recognizer import recognizer
-
     shutil.copy(tiny / "recognizer.safetensors", tmp_path / "lite.safetensors")
-    monkeypatch.setattr(recognizer, "WEIGHTS", tmp_path)
+    monkeypatch.setattr("shapeshd.benchmark.recognizer.find.WEIGHTS", tmp_path)
     before = (tmp_path / "lite.safetensors").read_bytes()
     spec = "render:9:5,size=64"
     assert run("recognizer", "evaluate", "lite", spec)[0] == 0

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from shapeshd.benchmark.sources.networks.torchscript import is_torchscript
+from shapeshd.benchmark.sources.examine import is_torchscript
 from shapeshd.errors import ShapesHDError, UsageError
 from tests.support.tanh_generator import (
     DIM,

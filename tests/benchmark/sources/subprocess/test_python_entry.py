@@ -18,13 +18,13 @@ import psutil
 import pytest
 import torch
 
+from shapeshd.benchmark.sources.examine import examine_entry
 from shapeshd.benchmark.sources.latents import normal_latents, sample_seeds
 from shapeshd.benchmark.sources.networks.generator import GeneratorSource
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.benchmark.sources.subprocess import code_process
 from shapeshd.benchmark.sources.subprocess.code_process import UserTraceback
-from shapeshd.benchmark.sources.subprocess.python_entry import examine_entry
 from shapeshd.benchmark.sources.subprocess.user_function import load_function
 from shapeshd.errors import ShapesHDError, UsageError
 from tests.support.same_process import SameProcess, own_children
