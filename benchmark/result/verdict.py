@@ -22,6 +22,10 @@ from .formatting import (
 from .schema import AccuracyRecord, FactorAccuracyRecord, VerdictRecord
 
 _LISTED = 3  # parts in a sentence
+_FEW_BINS = 0.01
+"""A source has collapsed that occupies fewer bins than this share of what samples of the
+distribution would occupy."""
+
 _COLLAPSED = 1.0
 """D from which fewer than half of the bins are as good as used: 1 / (1 + D) of them."""
 
@@ -32,6 +36,8 @@ class Findings:
 
     Attributes:
         one_cell: whether all samples lie in one bin.
+        collapsed: how many bins are occupied, if they are fewer than 1% of those that as many
+            samples of the distribution would occupy; else None.
         margin: D that the recognizer's errors explain.
         differs: whether D lies surely above the margin.
         parts: the significant parts of D above what the recognizer's errors explain, the largest
@@ -44,6 +50,7 @@ class Findings:
     differs: bool
     parts: tuple[Part, ...]
     outside: Outside | None
+    collapsed: int | None = None
 
     @property
     def infinite(self) -> bool:
@@ -86,7 +93,9 @@ def find(
     by_factor = (accuracy.factors if accuracy else None) or {}
     joint = 2 * (1 - accuracy.joint_accuracy) if accuracy else 0.0
     explained = max(joint**2, 4 * measurement_error.divergence() if measurement_error else 0.0)
+    occupied, usual = fit.bins - fit.empty_bins.observed, fit.bins - fit.empty_bins.expected
     return Findings(
+        collapsed=occupied if occupied < _FEW_BINS * usual else None,
         one_cell=int((counts > 0).sum()) == 1,
         margin=explained,
         differs=fit.divergence.low > explained,
@@ -153,6 +162,10 @@ def _nothing_found(findings: Findings, fit: GoodnessOfFit) -> str:
 def _what_is_wrong(findings: Findings, fit: GoodnessOfFit) -> str:
     predicted, parts = fit.prediction.reduced_chi_square, findings.parts
     sentences = []
+    if findings.collapsed is not None:
+        sentences.append(
+            f"Collapsed: {findings.collapsed:,} of {fit.bins:,} combinations of the factors occur."
+        )
     if findings.outside is not None and findings.infinite:
         outside = findings.outside
         sentences.append(

@@ -204,3 +204,15 @@ def test_the_five_cases_of_distribution_and_fidelity(
     passed: bool, real: bool, low: float, case: str
 ) -> None:
     assert joint_case(passed, real, low) == case
+
+
+@pytest.mark.parametrize(("bins", "collapsed"), [(10, True), (40, True), (3_000, False)])
+def test_few_combinations_are_called_a_collapse(bins: int, collapsed: bool) -> None:
+    """20,000 samples of the uniform distribution occupy 18,800 bins: 1% are 188."""
+    counts = np.zeros(NUM_BINS, np.int64)
+    counts[np.random.default_rng(0).choice(NUM_BINS, bins, replace=False)] = 20_000 // bins
+    fit, parts = goodness_of_fit(counts), decompose(counts)
+    findings = find(counts, fit, parts, None)
+    assert findings.collapsed == (bins if collapsed else None)
+    text = verdict(findings, fit).text
+    assert text.startswith(f"Collapsed: {bins:,} of 165,888 combinations") == collapsed
