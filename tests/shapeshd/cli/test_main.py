@@ -52,6 +52,13 @@ def test_rendering_does_not_import_torch() -> None:
     subprocess.run([sys.executable, "-c", script], check=True)
 
 
+def test_a_mistyped_command_is_told_what_it_is_like(run: Run) -> None:
+    status, _, stderr = run("scroe", "x.npy")
+    assert status == 2
+    assert "score" in stderr
+    assert "Did you mean" not in run("zzzzzz")[2]
+
+
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help_and_json(run: Run, command: str) -> None:
     status, stdout, _ = run(command, "--help")
