@@ -20,7 +20,6 @@ from shapeshd.benchmark.sources.base import refuse_seed
 from shapeshd.benchmark.sources.open import open_source, short_name
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.distribution import Distribution
-from shapeshd.errors import UsageError
 from shapeshd.support.distributed import joined_ranks
 from shapeshd.support.progress import note
 
