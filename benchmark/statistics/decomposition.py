@@ -139,7 +139,7 @@ class Decomposition:
         """Say in one sentence which parts are significant."""
         if not self.significant:
             return (
-                "No factor, pair of factors or interaction of three and more differs significantly "
+                "No factor, pair of factors or larger set of them differs significantly "
                 "from the distribution."
             )
         words = [f"{_words(part)} ({_amount(part)})" for part in self.significant]
