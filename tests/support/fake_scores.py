@@ -157,7 +157,8 @@ def run_in_process(
     counting._SAVE_SECONDS = 0.03
     scoring.write_report = lambda *_: out
     try:
-        main(["score", "written", "--out", str(out), "--samples", str(samples), "--device", "cpu"])
+        source = "render:0:9"  # whose name is checked before `open_source` is asked
+        main(["score", source, "--out", str(out), "--samples", str(samples), "--device", "cpu"])
     finally:
         print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 

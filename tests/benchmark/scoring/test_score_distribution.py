@@ -285,10 +285,10 @@ def test_the_command_line(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(score_run, "open_source", lambda *_, **__: Drawn(distribution))
     monkeypatch.setattr(score_run, "load_recognizer", lambda *_: ReadsWritten())
     more = ("--samples", FEW, "--device", "cpu", "--out", tmp_path / "out")
-    status, out, _ = run("score", "drawn", "--distribution", path, *more, "--json")
+    status, out, _ = run("score", "render:0:9", "--distribution", path, *more, "--json")
     assert status == 0
     assert json.loads(out)["distribution"]["digest"] == distribution.digest
-    status, out, err = run("score", "drawn", *more)
+    status, out, err = run("score", "render:0:9", *more)
     assert (status, out, err.count("\n")) == (2, "", 2)  # the recognizer is noted first
     assert f'another score, with distribution "{distribution.digest[:8]}' in err
 

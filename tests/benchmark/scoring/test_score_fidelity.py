@@ -315,7 +315,7 @@ def test_the_command_line_asks_for_it(
     options = ["--fidelity", FEW, "--features", "vgg:my.pt", "--fidelity-engine", "torch"]
     out = tmp_path / "out"
     status, text, err = run(
-        "score", "written", "--samples", SAMPLES, "--out", out, "--device", "cpu", *options
+        "score", "render:0:9", "--samples", SAMPLES, "--out", out, "--device", "cpu", *options
     )
     assert status == 0, err
     assert "Neither is right" in text

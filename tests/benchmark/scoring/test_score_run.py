@@ -116,7 +116,7 @@ def test_killed_at_any_moment_until_it_ends(whole: Path, tmp_path: Path) -> None
     kills = kept = 0
     for attempt in range(40):
         process = begin(out)
-        process.join(dice.uniform(0.0, 0.5 + 0.1 * attempt))
+        process.join(dice.uniform(0.0, 0.5 + 0.3 * attempt))
         if process.exitcode is None:
             os.kill(process.pid or 0, signal.SIGKILL)
             process.join()
