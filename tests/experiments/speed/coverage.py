@@ -1,7 +1,7 @@
 """How often the 95% intervals hold the truth: python tests/experiments/speed/coverage.py
 
 Sources of known divergence, of several kinds, are drawn at random; n samples of each are
-counted, and every interval (of the divergence and of all its 22 parts) is held against the
+counted, and every interval (of the divergence and of all its 42 parts) is held against the
 truth. The result is benchmark/results/coverage.json. Beside it: how often a faultless part is
 accused, and how often the significant one is named. Takes seven minutes on one core.
 
@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
-from shapeshd.benchmark.statistics.decomposition import REST, decompose
+from shapeshd.benchmark.statistics.decomposition import HIGHER_ORDER, decompose
 from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS
 from tests import ROOT
 
@@ -77,19 +77,19 @@ def memorised(rng: Rng) -> tuple[Table, set[str]]:
     """A training set of 50,000 to 2,000,000 images, repeated; D of about 3.3 to 0.08."""
     images = int(np.exp(rng.uniform(np.log(5e4), np.log(2e6))))
     counts = rng.multinomial(images, np.full(NUM_BINS, 1 / NUM_BINS))
-    return counts.reshape(BIN_SHAPE).astype(np.float64), {REST}
+    return counts.reshape(BIN_SHAPE).astype(np.float64), {HIGHER_ORDER}
 
 
 def noise(rng: Rng) -> tuple[Table, set[str]]:
     """Every joint bin more or less frequent, log-normally; D of about 0.01 to 1.7."""
     strength = np.exp(rng.uniform(np.log(0.1), np.log(1.0)))
-    return np.exp(strength * rng.standard_normal(BIN_SHAPE)), {REST}
+    return np.exp(strength * rng.standard_normal(BIN_SHAPE)), {HIGHER_ORDER}
 
 
 def mixed(rng: Rng) -> tuple[Table, set[str]]:
     """All factors tilted a little, two pairs coupled, noise: as a trained model may be."""
     table = noise(rng)[0] ** 0.3
-    significant = {REST}
+    significant = {HIGHER_ORDER}
     for axis in ALL:
         table = table * spread(np.exp(0.1 * rng.standard_normal(BIN_SHAPE[axis])), (axis,))
         significant.add(NAMES[axis])
@@ -122,12 +122,19 @@ def truth(p: Table) -> dict[str, float]:
     for a, b in itertools.combinations(ALL, 2):
         both = divergence(p.sum(axis=tuple(c for c in ALL if c not in (a, b))))
         parts[f"{NAMES[a]} x {NAMES[b]}"] = both - parts[NAMES[a]] - parts[NAMES[b]]
-    parts = {"total": joint, **parts, REST: joint - sum(parts.values())}
+    for axes in itertools.combinations(ALL, 3):
+        names = [NAMES[axis] for axis in axes]
+        whole = divergence(p.sum(axis=tuple(b for b in ALL if b not in axes)))
+        lower = [*names, *map(" x ".join, itertools.combinations(names, 2))]
+        parts[" x ".join(names)] = whole - sum(parts[name] for name in lower)
+    parts = {"total": joint, **parts, HIGHER_ORDER: joint - sum(parts.values())}
     return {name: 0.0 if abs(value) < ROUNDING else value for name, value in parts.items()}
 
 
 def group(name: str) -> str:
-    return name if name in ("total", REST) else "pairs" if " x " in name else "main effects"
+    if name in ("total", HIGHER_ORDER):
+        return name
+    return ("main effects", "pairs", "triples")[name.count(" x ")]
 
 
 def measure(kind: Callable[[Rng], tuple[Table, set[str]]], n: int, sources: int) -> dict[str, Any]:
@@ -184,8 +191,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
     rows = []
-    print("| source | n | D, median | D covered | main effects | pairs | rest | accused | named |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    groups = ("total", "main effects", "pairs", "triples", HIGHER_ORDER)
+    print(f"| source | n | D, median | {' | '.join(groups)} | accused | named |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
     started = time.perf_counter()
     for kind in KINDS:
         if kind.__name__ not in options.kinds:
@@ -193,8 +201,7 @@ def main() -> None:
         for n in options.samples:
             row = measure(kind, n, options.sources)
             rows.append(row)
-            cells = [f"{row['coverage'][name]['share']:.1%}" for name in
-                     ("total", "main effects", "pairs", REST)]  # fmt: skip
+            cells = [f"{row['coverage'][name]['share']:.1%}" for name in groups]
             significant = row["sources_with_the_significant_part_named"]
             print(
                 f"| {row['kind']} | {n:,} | {row['divergence'][1]:.3g} | {' | '.join(cells)} "
