@@ -86,7 +86,7 @@ class Score:
     def significant(self) -> tuple[str, ...]:
         """The parts of D that differ significantly from 0, the largest first.
 
-        Such as "scale" or "wall_hue x object_hue"; "higher_order" are the interactions of three
+        Such as "scale" or "wall_hue x object_hue"; "higher_order" are the interactions of four
         factors and more.
         """
         return tuple(part.name for part in self.result.decomposition.significant)

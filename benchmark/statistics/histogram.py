@@ -143,8 +143,8 @@ def min_samples_under(distribution: FloatArray | None, bins: int = NUM_BINS) -> 
     sqrt(2) sum_i 1/q_i / (n k^(3/2)), k bins being possible: that of few collisions, each of great
     weight. Where it is above `MAX_NULL_SKEWNESS`, samples moved into rare bins can stay without
     a collision, and no interval holds the divergence that they make (simulated:
-    ``tests/experiments/truth/known_distributions.py``). For bins as likely as each other
-    `min_samples` is always enough.
+    ``tests/experiments/truth/levels.py``). For bins as likely as each other `min_samples` is
+    always enough.
 
     Args:
         distribution: probabilities, of any shape; None for the uniform distribution.

@@ -56,7 +56,8 @@ The ends are never below 0. An estimate below 0 gets the upper end of the estima
 interval is never shorter than the noise. A source that is seen in a single bin has no variance,
 and its interval is a point.
 
-Simulated: ``tests/experiments/speed/coverage.py`` (``benchmark/results/coverage.json``) and
+Simulated: ``tests/experiments/truth/levels.py`` (``benchmark/results/levels.json``),
+``tests/experiments/speed/coverage.py`` (``coverage.json``) and
 ``tests/experiments/truth/known_distributions.py`` (``known-distribution-recovery.json``).
 """
 

@@ -191,7 +191,7 @@ def main() -> None:
     print(
         f"\n{sum(row['holds'] for row in rows)} of {len(rows)} intervals hold D as they are, "
         f"{sum(row['corrected_holds'] for row in rows)} divided by the attenuation; the right "
-        f"parts are named in {sum(row['names_fit'] for row in rows)}. Three factors and more at "
+        f"parts are named in {sum(row['names_fit'] for row in rows)}. Four factors and more at "
         f"a time are called {HIGHER_ORDER}. {time.perf_counter() - began:.0f} s; written to {out}"
     )
 
