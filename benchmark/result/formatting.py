@@ -120,7 +120,8 @@ def percent(share: float | None, decimals: int | None = None) -> str:
 def part_name(factors: Sequence[str]) -> str:
     """Write the name of a part of the divergence, such as "scale" or "floor hue x shape".
 
-    The part of no factors is that of higher-order interactions: of more factors than have parts of their own.
+    The part of no factors is that of higher-order interactions: of more factors than have
+    parts of their own.
     """
     return " \N{MULTIPLICATION SIGN} ".join(map(factor_name, factors)) or HIGHER_ORDER
 

@@ -135,7 +135,7 @@ def _projection(q: FloatArray, values: list[IntArray]) -> FloatArray:
 
 
 def decompose_under(counts: npt.ArrayLike, distribution: Distribution | None) -> Decomposition:
-    """Split the divergence from a distribution over factors, sets of them, and higher-order interactions.
+    """Split the divergence from a distribution over factors, pairs and higher-order interactions.
 
     Args:
         counts: integers of shape (k,) or `BIN_SHAPE`.
