@@ -209,13 +209,9 @@ def score(
             samples=samples,
             protocol=protocol,
             seed=seed,
-            distribution=Distribution.read(Path(distribution))
-            if isinstance(distribution, (str, Path))
-            else distribution,
+            distribution=_distribution(distribution),
             options=options,
-            fidelity=None
-            if fidelity is None
-            else FidelitySettings(fidelity, features, trust=trust),
+            fidelity=_fidelity(fidelity, features, trust),
         )
         reader = _reader(recognizer, place)
         if out is None:
@@ -225,6 +221,28 @@ def score(
         result = score_source(source, reader, Path(out), settings, progress=progress)
         assert result is not None  # there is one process alone
         return Score(result, np.load(Path(out) / HISTOGRAM, allow_pickle=False))
+
+
+def _distribution(given: Distribution | str | Path | None) -> Distribution | None:
+    if isinstance(given, (str, Path)):
+        return Distribution.read(Path(given))
+    if given is not None and not isinstance(given, Distribution):
+        raise UsageError(
+            f"distribution must be a Distribution or the path of its TOML file, not {given!r}"
+        )
+    return given
+
+
+def _fidelity(
+    images: int | None, features: str | FeatureNetwork, trust: bool
+) -> FidelitySettings | None:
+    if not isinstance(features, str) and not callable(features):
+        raise UsageError(f"features must be a name, such as 'inception', not {features!r}")
+    if images is not None:
+        return FidelitySettings(images, features, trust=trust)
+    if features != DEFAULT_FEATURES:
+        raise UsageError("features goes with fidelity: say of how many images")
+    return None
 
 
 def _place(generator: Any, device: str | torch.device | None) -> torch.device:

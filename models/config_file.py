@@ -33,7 +33,9 @@ def load_config(
     """
     values = _read(name)
     if method is not None:
-        _merge(values, read_toml(FOLDER / "methods" / f"{method}.toml"))
+        overlay = read_toml(FOLDER / "methods" / f"{method}.toml")
+        # What is no table in the user's file stays, and is refused below.
+        _merge(values, {k: v for k, v in overlay.items() if isinstance(values.get(k, {}), dict)})
     for change in changes:
         key, equals, text = change.partition("=")
         if not equals:

@@ -340,3 +340,10 @@ def test_a_written_file_is_read_again(tmp_path: Path) -> None:
         assert load_config(str(path)) == config
         other = "images" if name == "factors" else "factors"
         assert f"[{other}]" not in path.read_text()
+
+
+def test_a_methods_settings_hide_no_wrong_type(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text("gan = 3\n")
+    with pytest.raises(UsageError, match="gan must be a table"):
+        load_config(str(path), method="ours")
