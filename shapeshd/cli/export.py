@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shapeshd.dataset.export_formats import FORMATS, LABELS
+from shapeshd.dataset.format_names import FORMATS, LABELS
 
 from .options import Dataset, Jobs, NewPath, json_option
 

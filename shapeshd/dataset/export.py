@@ -30,7 +30,7 @@ from shapeshd.support.atomic_files import publish, refuse_existing
 from shapeshd.support.distributed import core_count
 from shapeshd.support.progress import progress_bar
 
-from .export_formats import FORMATS, LABELS
+from .format_names import FORMATS, LABELS
 from .shapes_hd import ShapesHD
 
 TABLE_NAME = "labels.csv"
