@@ -21,7 +21,6 @@ import numpy as np
 
 from shapeshd.errors import (
     DamagedShardError,
-    MissingPackageError,
     UsageError,
     one_line,
     require_posix,
@@ -29,12 +28,12 @@ from shapeshd.errors import (
 from shapeshd.factors import FACTORS, FloatArray, IntArray
 from shapeshd.scene.render_options import Image
 
+from .hdf5_arrays import check_virtual, filter_codes, load_filters, unwritten, with_chunk_cache
 from .manifest import MANIFEST_NAME, VIRTUAL_NAME, load_manifest, manifest_of_available_shards
 from .shards import DAMAGE, damaged, header_of, is_shard, list_shards, open_hdf5, shard_number
 
 MAX_OPEN_FILES = 64
 _CHECKSUM_BYTES = 4
-_MAX_CACHE_BYTES = 256 * 2**20
 _DAMAGE = (*DAMAGE, zlib.error)
 
 
@@ -190,10 +189,15 @@ class ImageFile:
         if self._contents is None:
             opened = self._open()
             try:
-                labels = opened.file["labels"][()].astype(np.float64, copy=False)
+                arrays = {"image": opened.images, "label": opened.file["labels"]}
+                missing = [unwritten(array, what) for what, array in arrays.items()]
+                labels = arrays["label"][()].astype(np.float64, copy=False)
                 self._contents = _Contents(labels, _gzip_places(opened.file, opened.images))
             except _DAMAGE as error:
                 self._fail("its labels cannot be read", error)
+            if problem := next(filter(None, missing), None):
+                self._contents = None
+                self._fail(problem)
             labels.flags.writeable = False
         return self._contents
 
@@ -202,10 +206,8 @@ class ImageFile:
             file = open_hdf5(self.path)
             images = file["images"]
             form = _describe_form(file)
-            _load_filters(images)
-            access = h5py.h5p.create(h5py.h5p.DATASET_ACCESS)
-            access.set_chunk_cache(*_chunk_cache(images))
-            opened = _OpenHDF5(file, h5py.Dataset(h5py.h5d.open(file.id, b"images", access)))
+            load_filters(images)
+            opened = _OpenHDF5(file, with_chunk_cache(file, "images"))
         except FileNotFoundError:
             self._fail("is missing")
         except _DAMAGE as error:
@@ -238,8 +240,9 @@ def find_files(path: Path, files: OpenFiles, *, allow_incomplete: bool) -> list[
             ]
         count, image_shape = check_form(file, path)
         if file["images"].is_virtual:
-            if path.name == VIRTUAL_NAME and list_shards(path.parent):
-                return _find_shards(path.parent, files, allow_incomplete)
+            for index in (path, path.resolve()):  # it may be a link
+                if index.name == VIRTUAL_NAME and list_shards(index.parent):
+                    return _find_shards(index.parent, files, allow_incomplete)
             check_virtual(file["images"], path)
     return [ImageFile(path, count, image_shape, files)]
 
@@ -330,53 +333,13 @@ def check_form(file: h5py.File, path: Path) -> tuple[int, tuple[int, int, int]]:
     return shape[0], (shape[1], shape[2], 3)
 
 
-def check_virtual(images: h5py.Dataset, path: Path) -> None:
-    """Refuse a virtual dataset with missing sources, which HDF5 would read as black."""
-    for source in images.virtual_sources():
-        if source.file_name != "." and not (path.parent / source.file_name).exists():
-            raise DamagedShardError(
-                f"{path}: is only an index of other files, and {source.file_name} is not beside "
-                "it; move them together, or name the dataset's own folder"
-            )
-
-
-def _load_filters(images: h5py.Dataset) -> None:
-    """Load the decompressors that h5py lacks.
-
-    Raises:
-        MissingPackageError: if that takes a package which is not installed.
-    """
-    codes = _filter_codes(images)
-    if not all(map(h5py.h5z.filter_avail, codes)):
-        try:
-            import hdf5plugin  # noqa: F401 - its import registers the filters
-        except ImportError:
-            raise MissingPackageError.of("hdf5plugin", "zstd", "reading this compression") from None
-
-
-def _filter_codes(images: h5py.Dataset) -> list[int]:
-    filters = images.id.get_create_plist()
-    return [filters.get_filter(number)[0] for number in range(filters.get_nfilters())]
-
-
-def _chunk_cache(images: h5py.Dataset) -> tuple[int, int, float]:
-    """Return slots, bytes and preemption of the chunk cache: one image's chunks.
-
-    A chunk of one image is never needed twice; a chunk of many is, by the next in order.
-    """
-    if images.chunks is None or images.chunks == (1, *images.shape[1:]):
-        return 1, 0, 0.0
-    chunks = np.prod([-(-s // c) for s, c in zip(images.shape[1:], images.chunks[1:], strict=True)])
-    return int(100 * chunks) + 1, int(min(_MAX_CACHE_BYTES, 2 * chunks * np.prod(images.chunks))), 1
-
-
 def _gzip_places(file: h5py.File, images: h5py.Dataset) -> tuple[IntArray, IntArray] | None:
     """Return offset and bytes of each image's gzip stream, if each is a chunk of its own.
 
     Returns:
         Two int64 arrays (n,), or None if the images are stored in another way.
     """
-    codes = _filter_codes(images)
+    codes = filter_codes(images)
     checksum = codes == [h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_FLETCHER32]
     if not checksum and codes != [h5py.h5z.FILTER_DEFLATE]:
         return None

@@ -13,7 +13,8 @@ from shapeshd.errors import DamagedShardError
 from shapeshd.factors import FACTORS, SHAPES, FloatArray, uniform_factors
 from shapeshd.scene.render_options import RenderOptions
 
-from .hdf5_files import check_form, check_virtual, open_file
+from .hdf5_arrays import check_virtual
+from .hdf5_files import check_form, open_file
 from .manifest import MANIFEST_NAME, manifest_of_available_shards
 from .render_spec import RenderSpec
 from .shards import open_shard, read_labels

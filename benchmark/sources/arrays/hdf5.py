@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,8 @@ from numpy.typing import NDArray
 
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.sources.source_kind import OpenRequest
-from shapeshd.dataset.hdf5_files import check_form, check_virtual
+from shapeshd.dataset.hdf5_arrays import check_virtual, load_filters, unwritten, with_chunk_cache
+from shapeshd.dataset.hdf5_files import check_form
 from shapeshd.dataset.shards import DAMAGE, shard_number
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 
@@ -58,12 +58,24 @@ def _open_array(file: h5py.File, path: Path, options: SourceOptions, name: str) 
     key = choose_key(_list_arrays(file), key, name)
     array = file[key]
     label = f"{name}: {key}"
+    if h5py.check_vlen_dtype(array.dtype) is not None or h5py.check_string_dtype(array.dtype):
+        raise UsageError(
+            f"{label}: holds values of variable length (encoded images, such as JPEG?), not an "
+            "array of pixels: write each into a file of a folder, zip or tar, or decode them into "
+            "one array uint8 (n, H, W, 3)"
+        )
     check_array(label, array.shape, array.dtype)
-    if array.is_virtual:
-        check_virtual(array, path)
     if array.external:
         raise UsageError(f"{label}: lies in other files, which are not read: copy it into this one")
-    _load_decompressors(array)
+    if array.is_virtual:
+        check_virtual(array, path)
+    load_filters(array)
+    if problem := unwritten(array, "image"):
+        raise UsageError(
+            f"{label}: {problem}, as black images: write them, or copy those that are there into "
+            "an array of their own"
+        )
+    array = with_chunk_cache(file, key)
 
     def read(start: int, stop: int) -> NDArray[Any]:
         part: NDArray[Any] = np.asarray(array[start:stop])
@@ -82,15 +94,3 @@ def _list_arrays(file: h5py.File) -> dict[str, tuple[tuple[int, ...], np.dtype[A
 
     file.visititems(note)
     return arrays
-
-
-def _load_decompressors(array: h5py.Dataset) -> None:
-    """Let the package hdf5plugin, if it is there, add the decompressors that h5py lacks.
-
-    Without it, reading fails with HDF5's own message, which names the filter.
-    """
-    filters = array.id.get_create_plist()
-    codes = [filters.get_filter(number)[0] for number in range(filters.get_nfilters())]
-    if not all(map(h5py.h5z.filter_avail, codes)):
-        with contextlib.suppress(ImportError):
-            import hdf5plugin  # noqa: F401 - its import registers them

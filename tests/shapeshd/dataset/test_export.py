@@ -275,9 +275,9 @@ def test_parquet_without_pyarrow_names_the_extra(source, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("format", ["webdataset", "parquet"])
 def test_memory_does_not_grow_with_the_dataset(tmp_path, monkeypatch, format):
-    with h5py.File(tmp_path / "3dshapes.h5", "w") as file:  # without a byte on disk
-        file.create_dataset("images", (4000, 128, 128, 3), "u1")
-        file.create_dataset("labels", (4000, 6), "f8")
+    with h5py.File(tmp_path / "3dshapes.h5", "w") as file:  # with hardly a byte on disk
+        file.create_dataset("images", (4000, 128, 128, 3), "u1")[0] = 1
+        file.create_dataset("labels", (4000, 6), "f8")[0] = 0
     process = psutil.Process()
     used = []
 
