@@ -10,7 +10,7 @@ from shapeshd.benchmark.result.formatting import number
 from shapeshd.benchmark.result.schema import Result, RunRecord
 from shapeshd.support.progress import human_time
 
-from .tables import fidelity_basis, outside_text
+from .tables import converted_text, fidelity_basis, outside_text
 
 Fact = tuple[str, str, bool]
 """Name, text, and whether the text is code."""
@@ -26,6 +26,7 @@ def facts(result: Result) -> list[Fact]:
         ("Source", result.source.name, True),
         ("Kind of source", result.source.kind, False),
         ("Images", size, False),
+        *_converted(result),
         *_details(result.source.details),
         ("Samples", _samples(result), False),
         *_distribution(result),
@@ -45,6 +46,12 @@ def facts(result: Result) -> list[Fact]:
         ("Made", result.created, False),
         ("Versions", versions, False),
     ]
+
+
+def _converted(result: Result) -> Iterator[Fact]:
+    """Yield what was done to images to make 8-bit sRGB of them, if anything."""
+    if text := converted_text(result.images):
+        yield "Images, converted to 8-bit sRGB", text, False
 
 
 def _fidelity(entry: FidelityRecord) -> Iterator[Fact]:

@@ -14,7 +14,7 @@ from shapeshd.benchmark.result.formatting import (
     percent,
     with_interval,
 )
-from shapeshd.benchmark.result.schema import Result, ScoreRecord
+from shapeshd.benchmark.result.schema import ImagesRecord, Result, ScoreRecord
 
 REAL = "real images"
 """How the name of the row of real images through the recognizer begins."""
@@ -192,3 +192,8 @@ def distribution_name(result: ScoreRecord) -> str:
     """Name the distribution that a result was tested against."""
     found = result.distribution
     return f"the distribution {found.text}" if found else "the uniform distribution"
+
+
+def converted_text(images: ImagesRecord) -> str:
+    """Say how many images were made 8-bit sRGB, and by what; "" if none was, or it is not known."""
+    return ", ".join(f"{count:,} {way}" for way, count in (images.converted or {}).items())

@@ -20,7 +20,14 @@ from shapeshd.benchmark.statistics.decomposition import LEVEL
 from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 
 from .facts import run_time
-from .tables import fidelity_basis, outside_text, residual_rows, score_rows, statistic_rows
+from .tables import (
+    converted_text,
+    fidelity_basis,
+    outside_text,
+    residual_rows,
+    score_rows,
+    statistic_rows,
+)
 
 WIDTH = 100
 _MOST_SIGNIFICANT = 8
@@ -42,7 +49,13 @@ def describe(result: Result) -> str:
     if result.fidelity:
         lines += [*_fidelity(result.fidelity), ""]
     lines += fields(
-        [*_distribution(result), *_facts(result), *_recognizer(result.recognizer), *_run(result)]
+        [
+            *_distribution(result),
+            *_images(result),
+            *_facts(result),
+            *_recognizer(result.recognizer),
+            *_run(result),
+        ]
     )
     return "\n".join(lines)
 
@@ -104,6 +117,12 @@ def _distribution(result: Result) -> list[tuple[str, str]]:
     if outside := outside_text(result):
         lines.append(("  outside", outside))
     return lines
+
+
+def _images(result: Result) -> list[tuple[str, str]]:
+    """Say what was done to images to make 8-bit sRGB of them, if anything."""
+    text = converted_text(result.images)
+    return [("images", f"converted to 8-bit sRGB: {text}")] if text else []
 
 
 def _facts(result: Result) -> list[tuple[str, str]]:

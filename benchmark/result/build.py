@@ -62,6 +62,7 @@ def build_result(
     resized: str | None,
     run: Mapping[str, Any],
     distribution: Distribution | None = None,
+    converted: Mapping[str, int] | None = None,
 ) -> tuple[Result, Decomposition]:
     """Return the result of a histogram, and its decomposition.
 
@@ -74,6 +75,7 @@ def build_result(
         resized: how they were brought to the recognizer's size; None if they had it.
         run: how long it took, and where: the fields of a `RunRecord`.
         distribution: that the samples should follow; None for the uniform one.
+        converted: how many of their images were made 8-bit sRGB, by what was done to them.
 
     Raises:
         UsageError: if there are too few samples.
@@ -117,6 +119,7 @@ def build_result(
             "width": side,
             "resized_to": reader.size if resized else None,
             "resized_by": resized,
+            "converted": dict(sorted((converted or {}).items())),
         },
         "recognizer": recognizer,
         "scene": scene_of(card),

@@ -135,12 +135,17 @@ class SourceRecord(Record):
 
 
 class ImagesRecord(Record):
-    """Size of the source's images, pixels, and how they were brought to the recognizer's size."""
+    """Size of the source's images, pixels, and how they were brought to the recognizer's form.
+
+    `converted` says how many of the samples were made 8-bit sRGB, by what was done, such as
+    "EXIF orientation applied"; None in older results.
+    """
 
     height: Count
     width: Count
     resized_to: Count | None
     resized_by: Text | None = None
+    converted: dict[str, Count] | None = None
 
 
 class SceneRecord(Record):

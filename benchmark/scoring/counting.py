@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from torch import Tensor
 
 from shapeshd.benchmark.recognizer.reader import read_pieces
+from shapeshd.benchmark.sources.base import conversions
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.histogram import min_samples_under
 from shapeshd.benchmark.statistics.measurement_error import split_outside
@@ -63,7 +64,9 @@ def count_samples(
                     if collect is not None:
                         collect(piece.first, piece.images, piece.factors)
                     with held_back():
-                        folder.own.add(piece.start, piece.bins)
+                        end = piece.start + len(piece.bins)
+                        done = conversions(task.source, piece.start, end)
+                        folder.own.add(piece.start, piece.bins, done)
                         counted += len(piece.bins)
                     bar.update(len(piece.bins))
                     now = time.monotonic()

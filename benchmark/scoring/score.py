@@ -18,7 +18,7 @@ from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPOR
 from shapeshd.benchmark.result.provenance import content_digest
 from shapeshd.benchmark.result.read import save_result
 from shapeshd.benchmark.result.schema import Result
-from shapeshd.benchmark.sources.base import Source
+from shapeshd.benchmark.sources.base import Source, conversions
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import ShapesHDError, UsageError, named, one_line
 from shapeshd.factors import IntArray
@@ -116,6 +116,7 @@ def score_in_memory(
     result, _ = build_result(
         counts, source, task.reader,
         seed=task.seed, side=task.side, resized=task.resized, distribution=task.distribution,
+        converted=conversions(source, 0, task.samples),
         run=_run_facts(task, task.samples, started),
     )  # fmt: skip
     histogram = result.histogram.model_copy(update={"file": None})
@@ -172,6 +173,7 @@ def _count(
     result, parts = build_result(
         total.counts, task.source, task.reader,
         seed=task.seed, side=task.side, resized=task.resized, distribution=task.distribution,
+        converted=total.converted,
         run={**run, "world_size": ranks.count, "resumed": bool(before), "command": command},
     )  # fmt: skip
     out = folder.out

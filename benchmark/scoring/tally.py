@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from shapeshd.support.atomic_files import replace_file
 
 BLOCK = 4096
 FIRST_SEEN = 4
+_CONVERTED = "converted"
 _NEVER = np.iinfo(np.int64).max
 
 
@@ -30,19 +33,21 @@ class Tally:
         counts: int64 (k,), samples in each joint bin.
         first_seen: int64 (k, 4), the lowest numbers of samples in each bin, -1 for none.
         filled: int64 (blocks,), samples counted of each block; grows as needed.
+        converted: how many of their images were made 8-bit sRGB, by what was done to them.
     """
 
     def __init__(self) -> None:
         self.counts: IntArray = np.zeros(NUM_BINS, np.int64)
         self.first_seen: IntArray = np.full((NUM_BINS, FIRST_SEEN), -1, np.int64)
         self.filled: IntArray = np.zeros(0, np.int64)
+        self.converted: Counter[str] = Counter()
 
     @property
     def samples(self) -> int:
         """How many are counted."""
         return int(self.filled.sum())
 
-    def add(self, start: int, bins: IntArray) -> None:
+    def add(self, start: int, bins: IntArray, converted: Mapping[str, int] | None = None) -> None:
         """Count the samples `start` .. `start` + m - 1 of one block; `bins` is int64 (m,)."""
         if not len(bins):
             return
@@ -56,6 +61,7 @@ class Tally:
         self.first_seen[held] = _lowest(self.first_seen[held], new)
         self._grow(start // BLOCK + 1)
         self.filled[start // BLOCK] += len(bins)
+        self.converted.update(converted or {})
 
     def merge(self, other: Tally) -> None:
         """Add what another tally has counted of other samples."""
@@ -63,6 +69,7 @@ class Tally:
         self.first_seen = _lowest(self.first_seen, other.first_seen)
         self._grow(len(other.filled))
         self.filled[: len(other.filled)] += other.filled
+        self.converted.update(other.converted)
 
     def save(self, path: Path, card: dict[str, Any]) -> None:
         """Write the tally and `card` (fit for JSON); a reader finds the old file or the new.
@@ -78,7 +85,9 @@ class Tally:
                     counts=self.counts,
                     first_seen=self.first_seen,
                     filled=self.filled,
-                    card=np.frombuffer(json.dumps(card).encode(), np.uint8),
+                    card=np.frombuffer(
+                        json.dumps({**card, _CONVERTED: self.converted}).encode(), np.uint8
+                    ),
                 )
 
         replace_file(path, write)
@@ -98,6 +107,7 @@ class Tally:
                 tally.first_seen = file["first_seen"]
                 tally.filled = file["filled"]
                 card: dict[str, Any] = json.loads(file["card"].tobytes())
+                tally.converted = Counter(card.pop(_CONVERTED, {}))
         except (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):
             raise _damaged(path) from None
         shapes = (tally.counts.shape, tally.first_seen.shape, tally.filled.ndim)

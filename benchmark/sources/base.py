@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from types import TracebackType
 from typing import Any, Protocol
 
@@ -48,6 +49,15 @@ class Source(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+def conversions(source: Source, start: int, stop: int) -> Counter[str]:
+    """Count what was done to the images `start` .. `stop` - 1 to make 8-bit sRGB of them, by kind.
+
+    Sources need not know: then nothing was done.
+    """
+    count = getattr(source, "conversions", None)
+    return Counter() if count is None else count(range(start, stop))
 
 
 def refuse_seed(source: Source, seed: int) -> None:

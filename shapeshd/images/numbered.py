@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -74,13 +75,17 @@ class NumberedImages(Closing):
     def describe(self) -> dict[str, Any]:
         """Return what a result must say of the images, ready for JSON."""
 
+    def conversions(self, numbers: Sequence[int]) -> Counter[str]:
+        """Count what was done to make 8-bit sRGB of those images `numbers` that were read."""
+        return Counter()
+
 
 class EncodedImages(NumberedImages):
     """Images that are files of their own, of any size, which threads decode side by side."""
 
     def __init__(self, name: str, count: int) -> None:
         super().__init__(name, count)
-        self._decoder = Decoder(self.encoded, self.label)
+        self._decoder = Decoder(self.encoded, self.label, count)
 
     @abc.abstractmethod
     def encoded(self, number: int) -> bytes:
@@ -101,6 +106,10 @@ class EncodedImages(NumberedImages):
     def describe(self) -> dict[str, Any]:
         """Return how the images were read, ready for JSON."""
         return self._decoder.describe()
+
+    def conversions(self, numbers: Sequence[int]) -> Counter[str]:
+        """Count what was done to those images that were read; see `decode_image`."""
+        return self._decoder.conversions(numbers)
 
     def close(self) -> None:
         """End the threads that decode."""

@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 import tracemalloc
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from shapeshd.benchmark.report.terminal import describe
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings, choose_samples
 from shapeshd.benchmark.scoring.tally import Tally
@@ -375,7 +377,7 @@ def test_the_result_agrees_with_its_histogram(whole: Path) -> None:
         assert pair["counts"] == expected.tolist()
     assert (result["samples"], result["seed"], result["protocol"]) == (8_000, 3, None)
     assert result["images"] == {
-        "height": 128, "width": 128, "resized_to": 64, "resized_by": "area"
+        "height": 128, "width": 128, "resized_to": 64, "resized_by": "area", "converted": {}
     }  # fmt: skip
     assert result["recognizer"]["accuracy"] == accuracy()
     assert 0.9 < result["attenuation"]["factors"]["scale"] < 1
@@ -385,6 +387,25 @@ def test_the_result_agrees_with_its_histogram(whole: Path) -> None:
     assert not result["run"]["resumed"]
     assert result["run"]["command"] == "shapeshd score x"
     assert "</html>" in (whole / "report.html").read_text()
+
+
+class Converted(Written):
+    """Every third image has a colour profile, and every seventh is turned."""
+
+    def conversions(self, numbers: range) -> Counter[str]:
+        return Counter(
+            profile=len([n for n in numbers if n % 3 == 0]),
+            turned=len([n for n in numbers if n % 7 == 0]),
+        )
+
+
+def test_what_was_done_to_images_is_counted_once_however_a_score_goes_on(tmp_path: Path) -> None:
+    for n in (6_000, 7_500):  # no multiples of a piece
+        found = score_source(Converted(), ReadsWritten(), tmp_path, ScoreSettings(samples=n))
+        assert found is not None
+        assert found.images.converted == {"profile": -(-n // 3), "turned": -(-n // 7)}
+    text = " ".join(describe(found).split())
+    assert "converted to 8-bit sRGB: 2,500 profile, 1,072 turned" in text
 
 
 def test_memory_does_not_grow_with_the_samples(tmp_path: Path) -> None:

@@ -111,9 +111,9 @@ BAD: dict[str, tuple[Callable[[Path], Path], str]] = {
         lambda tmp: write_lmdb(tmp / "x", {b"length\n\xff": b"17"}),
         r"x: length\\n\\xff: is no image \(PNG, .*\), or damaged",
     ),
-    "grey": (
-        lambda tmp: written("x/g.png", encoded(PICTURES[0][:, :, 0]))(tmp).parent,
-        "x/g.png: is grey",
+    "clear": (
+        lambda tmp: written("x/g.png", encoded(PICTURES[0][:, :, [0, 1, 2, 0]]))(tmp).parent,
+        "x/g.png: is not opaque",
     ),
 }
 

@@ -362,9 +362,9 @@ def test_damaged_gzip(spoil: Callable[[bytes], bytes], message: str, tmp_path: P
         (b"", r"x\.png: is empty"),
         (PNGS[0][:50], r"x\.png: is damaged"),
         (b"GIF89a" + bytes(99), r"x\.png: is no image"),
-        (png(np.zeros((8, 8), np.uint8)), r"x\.png: is grey"),
+        (png(np.zeros((8, 8, 4), np.uint8)), r"x\.png: is not opaque"),
     ],
-    ids=["size", "empty", "damaged", "no image", "grey"],
+    ids=["size", "empty", "damaged", "no image", "clear"],
 )
 def test_bad_images_in_a_good_archive(bad: bytes, message: str, tmp_path: Path) -> None:
     path = write_tar(tmp_path / "x.tar", [*images(), entry("x.png", bad)])

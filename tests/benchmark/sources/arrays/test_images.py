@@ -112,7 +112,7 @@ def test_images_are_taken_as_they_are_seen(tmp_path):
         np.testing.assert_array_equal(images[2], IMAGES[0])
         jpeg = PIL.Image.open(io.BytesIO(members["3.jpg"]))
         np.testing.assert_array_equal(images[3], np.asarray(jpeg))
-        assert source.describe()["converted"] == {
+        assert source.conversions(range(4)) == {
             "EXIF orientation applied": 1,
             "opaque alpha dropped": 1,
             "palette looked up": 1,
