@@ -31,7 +31,7 @@ from .result.formatting import with_interval
 from .result.schema import Result
 from .scoring.score import score_in_memory, score_source
 from .scoring.settings import ReaderChoice, ScoreSettings
-from .sources.base import Source, refuse_seed
+from .sources.base import Source
 from .sources.networks.in_process import (
     callable_name,
     module_of,
@@ -275,7 +275,6 @@ def _opened(
             str(generator), seed=seed, trust=trust, device=str(device), options=options
         )
         stack.enter_context(source)
-        refuse_seed(source, seed)
         return source
     if _is_source(generator):
         for field in fields(options):

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from shapeshd.benchmark.sources.base import Source
 
 _PIECE_BYTES = 64 * 2**20
-_SMALLEST_PIECE, _LARGEST_PIECE = 64, 512
+_SMALLEST_PIECE, LARGEST_PIECE = 64, 512
 
 
 class Reader(Protocol):
@@ -109,7 +109,7 @@ def read_pieces(
 
 def piece_length(side: int) -> int:
     """Return how many images of `side` pixels are read at a time: a power of two, at most 512."""
-    length = _LARGEST_PIECE
+    length = LARGEST_PIECE
     while length > _SMALLEST_PIECE and length * 3 * side**2 > _PIECE_BYTES:
         length //= 2
     return length

@@ -80,6 +80,8 @@ def _distribution(result: Result) -> Iterator[Fact]:
 
 def _samples(result: Result) -> str:
     protocol = f", protocol {result.protocol}" if result.protocol else ""
+    if count := result.images.drawn_from:
+        return f"{result.samples:,} of {count:,}, drawn by seed {result.seed}{protocol}"
     return f"{result.samples:,}, seed {result.seed}{protocol}"
 
 

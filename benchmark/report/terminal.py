@@ -120,9 +120,13 @@ def _distribution(result: Result) -> list[tuple[str, str]]:
 
 
 def _images(result: Result) -> list[tuple[str, str]]:
-    """Say what was done to images to make 8-bit sRGB of them, if anything."""
-    text = converted_text(result.images)
-    return [("images", f"converted to 8-bit sRGB: {text}")] if text else []
+    """Say whether the images are a part of more, and what was done to make 8-bit sRGB of them."""
+    lines = []
+    if count := result.images.drawn_from:
+        lines.append(("images", f"{result.samples:,} of {count:,}, drawn by the seed"))
+    if text := converted_text(result.images):
+        lines.append(("  converted", f"to 8-bit sRGB: {text}"))
+    return lines
 
 
 def _facts(result: Result) -> list[tuple[str, str]]:

@@ -63,6 +63,7 @@ def build_result(
     run: Mapping[str, Any],
     distribution: Distribution | None = None,
     converted: Mapping[str, int] | None = None,
+    drawn_from: int | None = None,
 ) -> tuple[Result, Decomposition]:
     """Return the result of a histogram, and its decomposition.
 
@@ -76,6 +77,7 @@ def build_result(
         run: how long it took, and where: the fields of a `RunRecord`.
         distribution: that the samples should follow; None for the uniform one.
         converted: how many of their images were made 8-bit sRGB, by what was done to them.
+        drawn_from: how many images there are, if the samples were drawn from them.
 
     Raises:
         UsageError: if there are too few samples.
@@ -119,6 +121,7 @@ def build_result(
             "width": side,
             "resized_to": reader.size if resized else None,
             "resized_by": resized,
+            "drawn_from": drawn_from,
             "converted": dict(sorted((converted or {}).items())),
         },
         "recognizer": recognizer,

@@ -137,7 +137,8 @@ class SourceRecord(Record):
 class ImagesRecord(Record):
     """Size of the source's images, pixels, and how they were brought to the recognizer's form.
 
-    `converted` says how many of the samples were made 8-bit sRGB, by what was done, such as
+    `drawn_from` is the number of images there are, where the samples were drawn from them by the
+    seed. `converted` says how many of the samples were made 8-bit sRGB, by what was done, such as
     "EXIF orientation applied"; None in older results.
     """
 
@@ -145,6 +146,7 @@ class ImagesRecord(Record):
     width: Count
     resized_to: Count | None
     resized_by: Text | None = None
+    drawn_from: Count | None = None
     converted: dict[str, Count] | None = None
 
 

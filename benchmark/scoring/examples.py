@@ -98,7 +98,7 @@ def choose_examples(
             for index in _samples(seen, bins):
                 images.append(thumbnail(source.images(index, index + 1)))
                 image_cell.append(number)
-                image_index.append(index)
+                image_index.append(_number(source, index))
         else:
             drawn = _missing(bins)
             traced.append(drawn)
@@ -119,6 +119,12 @@ def choose_examples(
         "traced": _trace(traced, side),
         "traced_cell": np.array(traced_cell, dtype=np.int64),
     }
+
+
+def _number(source: Source, sample: int) -> int:
+    """Return the number of a sample's image in its source, of which a part may have been drawn."""
+    number = getattr(source, "number", None)
+    return sample if number is None else int(number(sample))
 
 
 def worst_part(decomposition: Decomposition) -> Part | None:
@@ -247,7 +253,7 @@ def choose_fidelity_examples(
     images = torch.cat([thumbnail(source.images(int(i), int(i) + 1)) for i in chosen])
     return {
         "kind": np.array(["worst"] * len(worst) + ["median"] * len(median)),
-        "image_index": chosen,
+        "image_index": np.array([_number(source, int(index)) for index in chosen], dtype=np.int64),
         "images": pixels_of(images),
         "rerenders": pixels_of(again),
         "residuals": sample.residuals[chosen],

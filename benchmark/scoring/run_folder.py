@@ -166,6 +166,16 @@ class RunFolder:
         self._lock.release()
 
 
+def recorded_settings(out: Path) -> dict[str, Any] | None:
+    """Return the settings of the run that lies in a folder; None if there is none, or damaged."""
+    for path in sorted((out / _WORK).glob("tally-*.npz")):
+        try:
+            return dict(Tally.load(path)[1].get("settings", {}))
+        except (ShapesHDError, OSError):  # which opening the folder will say
+            continue
+    return None
+
+
 def _shown(value: Any) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."

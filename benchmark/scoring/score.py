@@ -28,8 +28,11 @@ from shapeshd.support.progress import note, progress_bar
 
 from .counting import count_samples
 from .examples import choose_examples, choose_fidelity_examples
-from .run_folder import RunFolder
+from .run_folder import RunFolder, recorded_settings
 from .settings import ReaderChoice, ScoreSettings, Task, distribution_remark, prepare
+
+DRAWN = "drawn by the seed"
+"""The order of images of which a part was drawn, in the settings of a run."""
 
 
 def score_source(
@@ -66,27 +69,32 @@ def score_source(
         ShapesHDError: if the source fails; what was counted is kept.
     """
     settings, ranks = settings or ScoreSettings(), ranks or Ranks()
-    task = prepare(source, reader, settings)
-    fidelity = None
-    if settings.fidelity is not None:
-        fidelity = open_fidelity(
-            settings.fidelity, task.samples, task.reader, task.side, task.distribution
-        )
-    with closing(RunFolder(out, _identity(task, settings.options), ranks)) as folder:
-        if ranks.first and (remark := distribution_remark(source, task.distribution)):
-            note(remark)
-        _refuse_fewer(task, fidelity, folder)
-        if fidelity is not None:
-            fidelity.open(folder.work, ranks)
-        result = folder.finished(task.samples)
-        if result is None:
-            result = _count(task, fidelity, folder, command, progress)
-        try:
-            if fidelity is not None and not fidelity.matches(result.fidelity if result else None):
-                result = _measure(task, fidelity, folder, result, command, progress)
-        finally:
-            if ranks.first and result is not None and not (out / REPORT).exists():
-                write_report(result, out)
+    before = recorded_settings(out) or {}
+    ranks.wait()  # until all have seen it: the first changes it
+    task = prepare(source, reader, settings, drawn=before.get("order") == DRAWN)
+    with task:
+        fidelity = None
+        if settings.fidelity is not None:
+            fidelity = open_fidelity(
+                settings.fidelity, task.samples, task.reader, task.side, task.distribution
+            )
+        with closing(RunFolder(out, _identity(task, settings.options), ranks)) as folder:
+            if ranks.first and (remark := distribution_remark(source, task.distribution)):
+                note(remark)
+            _refuse_fewer(task, fidelity, folder)
+            if fidelity is not None:
+                fidelity.open(folder.work, ranks)
+            result = folder.finished(task.samples)
+            if result is None:
+                result = _count(task, fidelity, folder, command, progress)
+            try:
+                if fidelity is not None and not fidelity.matches(
+                    result.fidelity if result else None
+                ):
+                    result = _measure(task, fidelity, folder, result, command, progress)
+            finally:
+                if ranks.first and result is not None and not (out / REPORT).exists():
+                    write_report(result, out)
     return result if ranks.first else None
 
 
@@ -105,18 +113,19 @@ def score_in_memory(
     if remark := distribution_remark(source, task.distribution):
         note(remark)
     started = time.monotonic()
-    with progress_bar(task.samples, "score", shown=progress) as bar:
+    task.gather(progress=progress)
+    with task, progress_bar(task.samples, "score", shown=progress) as bar:
 
         def parts() -> Any:
-            for piece in read_pieces(source, task.reader, task.side, 0, task.samples):
+            for piece in read_pieces(task.source, task.reader, task.side, 0, task.samples):
                 yield piece.bins
                 bar.update(len(piece.bins))
 
         counts = count_bins(parts())
     result, _ = build_result(
-        counts, source, task.reader,
+        counts, task.source, task.reader,
         seed=task.seed, side=task.side, resized=task.resized, distribution=task.distribution,
-        converted=conversions(source, 0, task.samples),
+        converted=conversions(task.source, 0, task.samples), drawn_from=task.drawn_from,
         run=_run_facts(task, task.samples, started),
     )  # fmt: skip
     histogram = result.histogram.model_copy(update={"file": None})
@@ -130,6 +139,7 @@ def _identity(task: Task, options: SourceOptions) -> dict[str, Any]:
         "kind": task.source.kind,
         "content": content_digest(task.source),
         "images": task.source.count,
+        "order": None if task.drawn_from is None else DRAWN,
         "seed": task.seed,
         "recognizer": task.reader.digest or task.reader.name,
         "distribution": None if task.distribution is None else task.distribution.digest,
@@ -164,6 +174,7 @@ def _count(
     if before and progress and ranks.first:
         note(f"going on after {before:,} of {task.samples:,} samples")
     started = time.monotonic()
+    task.gather(progress=progress and ranks.first)
     collect = None if fidelity is None else fidelity.collect
     count_samples(task, folder, collect=collect, progress=progress)
     total = folder.total()
@@ -173,7 +184,7 @@ def _count(
     result, parts = build_result(
         total.counts, task.source, task.reader,
         seed=task.seed, side=task.side, resized=task.resized, distribution=task.distribution,
-        converted=total.converted,
+        converted=total.converted, drawn_from=task.drawn_from,
         run={**run, "world_size": ranks.count, "resumed": bool(before), "command": command},
     )  # fmt: skip
     out = folder.out

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import cast
 
 from shapeshd.benchmark.fidelity.measure import FidelitySettings
-from shapeshd.benchmark.recognizer.reader import Reader, card_of
+from shapeshd.benchmark.recognizer.reader import LARGEST_PIECE, Reader, card_of
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.statistics.chi_square import PER_BIN, PROTOCOL
@@ -17,6 +17,8 @@ from shapeshd.checks import whole_number
 from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError, named
 from shapeshd.factors import NUM_BINS, check_seed
+from shapeshd.images.drawn import DrawnImages
+from shapeshd.images.numbered import NumberedImages
 from shapeshd.images.resize import check_image_size
 
 DEFAULT_SAMPLES = 100_000
@@ -68,9 +70,43 @@ class Task:
     side: int
     resized: str | None
 
+    def gather(self, *, progress: bool = False) -> None:
+        """Make ready to read the samples, where single images take long; see `DrawnImages`."""
+        if isinstance(self.source, DrawnImages):
+            # Pieces are read whole, beyond the last sample.
+            self.source.gather(self.samples + LARGEST_PIECE, progress=progress)
 
-def prepare(source: Source, reader: Reader | ReaderChoice, settings: ScoreSettings) -> Task:
+    def __enter__(self) -> Task:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Give back the disk that a drawn part took; the source is closed by who opened it."""
+        if isinstance(self.source, DrawnImages):
+            self.source.close()
+
+    @property
+    def drawn_from(self) -> int | None:
+        """How many images there are of which the samples were drawn by the seed; else None."""
+        return self.source.count if isinstance(self.source, DrawnImages) else None
+
+
+def prepare(
+    source: Source,
+    reader: Reader | ReaderChoice,
+    settings: ScoreSettings,
+    *,
+    drawn: bool = False,
+) -> Task:
     """Choose the reader and the number of samples, and look at the first image.
+
+    Where fewer images are wanted than there are, and their order may mean something, they are
+    drawn by the seed: see `DrawnImages`.
+
+    Args:
+        source: what is scored.
+        reader: reads it, or is chosen by the size of its images.
+        settings: what is measured.
+        drawn: draw even if all images are wanted, as a score does that adds to a part.
 
     Raises:
         UsageError: if a setting is impossible, there are too few samples, or the images cannot
@@ -84,11 +120,26 @@ def prepare(source: Source, reader: Reader | ReaderChoice, settings: ScoreSettin
     if distribution is not None:
         check_testable(distribution)
     samples = choose_samples(source, settings.samples, settings.protocol, distribution)
+    if isinstance(source, NumberedImages) and source.count is not None:
+        if source.ordered and (drawn or samples < source.count):
+            source = DrawnImages(source, settings.seed)
+        else:
+            _refuse_seed(source, settings.seed)
     height, side = source.images(0, 1).shape[-2:]
     chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
     resized = check_image_size(height, side, chosen.size, source.name)
     card_of(chosen)  # a damaged card is refused before anything is counted
     return Task(source, chosen, samples, settings.seed, distribution, side, resized)
+
+
+def _refuse_seed(source: NumberedImages, seed: int) -> None:
+    """Raise `UsageError` if a seed is given to images that exist, and all or any are as good."""
+    if seed > 0:
+        why = "all are wanted" if source.ordered else "it has a seed of its own"
+        raise UsageError(
+            f"{source.name}: its images are there already, and {why}, so no seed changes them: "
+            f"leave out {named('seed')}"
+        )
 
 
 def choose_samples(

@@ -8,8 +8,6 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from shapeshd.errors import UsageError, named
-
 
 class Source(Protocol):
     """Images that are numbered, so that a run can resume, or be shared out, and see the same.
@@ -58,12 +56,3 @@ def conversions(source: Source, start: int, stop: int) -> Counter[str]:
     """
     count = getattr(source, "conversions", None)
     return Counter() if count is None else count(range(start, stop))
-
-
-def refuse_seed(source: Source, seed: int) -> None:
-    """Raise `UsageError` if a seed is given to images that exist."""
-    if seed > 0 and source.count is not None:
-        raise UsageError(
-            f"{source.name}: its images are there already, and no seed changes them: leave out "
-            f"{named('seed')}"
-        )

@@ -26,7 +26,13 @@ from .source_options import SourceCommand, source_options
     type=click.Choice(["chi2-20k"]),
     help="The paper's: 20 samples per bin, 3,317,760 in all (fewer where --distribution has none).",
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Draws a generator's latents.")
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    help="Draws a generator's latents, or --samples of the images that are there.",
+)
 @click.option(
     "--distribution",
     type=click.Path(path_type=Path),

@@ -16,7 +16,6 @@ from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
-from shapeshd.benchmark.sources.base import refuse_seed
 from shapeshd.benchmark.sources.open import open_source, short_name
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.distribution import Distribution
@@ -50,7 +49,6 @@ def run_score(text: str, out: Path | None, options: dict[str, Any]) -> tuple[Res
         with open_source(
             text, seed=options["seed"], trust=options["trust"], device=device, options=given
         ) as source:
-            refuse_seed(source, options["seed"])
             settings = ScoreSettings(
                 samples=options["samples"],
                 protocol=options["protocol"],

@@ -160,6 +160,11 @@ def filter_codes(array: h5py.Dataset) -> list[int]:
     return [filters.get_filter(number)[0] for number in range(filters.get_nfilters())]
 
 
+def is_packed(array: h5py.Dataset) -> bool:
+    """Tell whether images are compressed many at a time, so that single ones take long to read."""
+    return array.chunks is not None and array.chunks[0] > 1 and bool(filter_codes(array))
+
+
 def with_chunk_cache(file: h5py.File, name: str) -> h5py.Dataset:
     """Open an array again with a cache that holds the chunks of one row, or one chunk at least.
 

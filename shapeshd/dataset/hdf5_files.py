@@ -28,7 +28,14 @@ from shapeshd.errors import (
 from shapeshd.factors import FACTORS, FloatArray, IntArray
 from shapeshd.scene.render_options import Image
 
-from .hdf5_arrays import check_virtual, filter_codes, load_filters, unwritten, with_chunk_cache
+from .hdf5_arrays import (
+    check_virtual,
+    filter_codes,
+    is_packed,
+    load_filters,
+    unwritten,
+    with_chunk_cache,
+)
 from .manifest import MANIFEST_NAME, VIRTUAL_NAME, load_manifest, manifest_of_available_shards
 from .shards import DAMAGE, damaged, header_of, is_shard, list_shards, open_hdf5, shard_number
 
@@ -114,6 +121,7 @@ class _Contents:
 
     labels: FloatArray
     places: tuple[IntArray, IntArray] | None  # offset and bytes of each image's gzip stream
+    packed: bool  # whether many images are compressed together
 
 
 class ImageFile:
@@ -158,6 +166,11 @@ class ImageFile:
         """
         return self._load().labels
 
+    @property
+    def packed(self) -> bool:
+        """Whether many images are compressed together, so that single ones take long to read."""
+        return self._load().packed
+
     def image(self, row: int) -> Image:
         """Read the image `row`, 0 to n - 1: uint8 (H, W, 3), read-only.
 
@@ -192,7 +205,8 @@ class ImageFile:
                 arrays = {"image": opened.images, "label": opened.file["labels"]}
                 missing = [unwritten(array, what) for what, array in arrays.items()]
                 labels = arrays["label"][()].astype(np.float64, copy=False)
-                self._contents = _Contents(labels, _gzip_places(opened.file, opened.images))
+                places = _gzip_places(opened.file, opened.images)
+                self._contents = _Contents(labels, places, is_packed(opened.images))
             except _DAMAGE as error:
                 self._fail("its labels cannot be read", error)
             if problem := next(filter(None, missing), None):

@@ -185,6 +185,11 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
         return 1 if part is None else part.block
 
     @property
+    def packed(self) -> bool:
+        """Whether many images are compressed together, so that random order takes long to read."""
+        return bool(getattr(self._parts[0], "packed", False))
+
+    @property
     def image_shape(self) -> tuple[int, int, int]:
         """The shape of an image before `transform`: (3, H, W)."""
         height, width, channels = self._parts[0].image_shape

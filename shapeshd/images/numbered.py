@@ -9,9 +9,11 @@ from types import TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from shapeshd.errors import UsageError
+from shapeshd.factors import IntArray
 
 from .decode import Decoder
 
@@ -44,9 +46,13 @@ class NumberedImages(Closing):
         name: what the user called it.
         kind: such as "folder".
         count: how many there are, at least 1.
+        ordered: whether their order may mean something, so that a part of them must be drawn.
+        costly: whether images take long to read in another order than theirs.
     """
 
     kind: str
+    ordered = True
+    costly = False
 
     def __init__(self, name: str, count: int) -> None:
         self.name = name
@@ -66,6 +72,14 @@ class NumberedImages(Closing):
                 f"{stop:,}"
             )
         return self._read(start, stop)
+
+    def images_at(self, numbers: IntArray) -> Tensor:
+        """Return the images `numbers`, ascending, at least one: as `images` does.
+
+        Raises:
+            UsageError, ShapesHDError: as `images`.
+        """
+        return torch.cat([self.images(int(number), int(number) + 1) for number in numbers])
 
     @abc.abstractmethod
     def _read(self, start: int, stop: int) -> Tensor:
@@ -99,6 +113,10 @@ class EncodedImages(NumberedImages):
     @abc.abstractmethod
     def label(self, number: int) -> str:
         """Return the name of image `number` for messages."""
+
+    def images_at(self, numbers: IntArray) -> Tensor:
+        """Return the images `numbers`: uint8 (n, 3, H, W); errors as of `images`."""
+        return self._decoder.images(numbers.tolist())
 
     def _read(self, start: int, stop: int) -> Tensor:
         return self._decoder.images(range(start, stop))

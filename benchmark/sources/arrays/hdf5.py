@@ -11,7 +11,13 @@ from numpy.typing import NDArray
 
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.sources.source_kind import OpenRequest
-from shapeshd.dataset.hdf5_arrays import check_virtual, load_filters, unwritten, with_chunk_cache
+from shapeshd.dataset.hdf5_arrays import (
+    check_virtual,
+    is_packed,
+    load_filters,
+    unwritten,
+    with_chunk_cache,
+)
 from shapeshd.dataset.hdf5_files import check_form
 from shapeshd.dataset.shards import DAMAGE, shard_number
 from shapeshd.errors import ShapesHDError, UsageError, one_line
@@ -81,7 +87,10 @@ def _open_array(file: h5py.File, path: Path, options: SourceOptions, name: str) 
         part: NDArray[Any] = np.asarray(array[start:stop])
         return part
 
-    return ArrayImages(name, "hdf5", array.shape, read, file.close, options, {"key": key})
+    return ArrayImages(
+        name, "hdf5", array.shape, read, file.close, options, {"key": key},
+        costly=is_packed(array),
+    )  # fmt: skip
 
 
 def _list_arrays(file: h5py.File) -> dict[str, tuple[tuple[int, ...], np.dtype[Any]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from shapeshd.dataset.manifest import provenance_of
 from shapeshd.dataset.render_spec import parse_rendered
 from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset
 from shapeshd.distribution import Distribution
+from shapeshd.factors import IntArray
 from shapeshd.images.folder import FolderImages
 from shapeshd.images.names import expand_shards
 from shapeshd.images.numbered import NumberedImages
@@ -39,6 +41,7 @@ class DatasetImages(NumberedImages):
     ) -> None:
         super().__init__(name, len(dataset))
         self.distribution = distribution
+        self.ordered = parse_rendered(name) is None  # rendered images are drawn by their numbers
         self._dataset = dataset
         self._pool: ThreadPoolExecutor | None = None
 
@@ -46,14 +49,26 @@ class DatasetImages(NumberedImages):
         block = self._dataset.block
         if block > 1:  # made as they are read: a block at a time, all cores in each
             return self._rendered(start, stop, block)
+        return self._stored(range(start, stop))
+
+    @property
+    def costly(self) -> bool:  # type: ignore[override]
+        """Whether images take long to read in another order than theirs."""
+        return self._dataset.packed
+
+    def images_at(self, numbers: IntArray) -> Tensor:
+        """Return the images `numbers`: uint8 (n, 3, H, W); errors as of `images`."""
+        return self._stored(numbers.tolist())
+
+    def _stored(self, numbers: Sequence[int]) -> Tensor:
         if self._pool is None:
             self._pool = ThreadPoolExecutor(core_count(), thread_name_prefix="read")
-        images = np.empty((stop - start, *self._pixel_shape), dtype=np.uint8)
+        images = np.empty((len(numbers), *self._pixel_shape), dtype=np.uint8)
 
         def place(row: int) -> None:
-            images[row] = self._dataset.pixels(start + row)
+            images[row] = self._dataset.pixels(numbers[row])
 
-        for _ in self._pool.map(place, range(stop - start)):
+        for _ in self._pool.map(place, range(len(numbers))):
             pass
         return torch.from_numpy(images).permute(0, 3, 1, 2)
 

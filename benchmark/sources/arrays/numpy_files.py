@@ -20,6 +20,7 @@ from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import ShapesHDError, UsageError, named, one_line
+from shapeshd.factors import IntArray
 from shapeshd.images.decode import MAX_PIXELS
 from shapeshd.images.names import shown
 from shapeshd.images.numbered import NumberedImages
@@ -43,6 +44,7 @@ class ArrayImages(NumberedImages):
         close: closes what `read` needs.
         options: range and layout.
         said: what else a result must say of it.
+        costly: whether images take long to read in another order than theirs.
 
     Raises:
         UsageError: if the first images tell that they cannot be scored, or not how to read them.
@@ -57,9 +59,12 @@ class ArrayImages(NumberedImages):
         close: Callable[[], None],
         options: SourceOptions,
         said: dict[str, Any],
+        *,
+        costly: bool = False,
     ) -> None:
         super().__init__(name, shape[0])
         self.kind = kind
+        self.costly = costly
         self._part = read
         self._close = close
         self._said = said
@@ -69,6 +74,10 @@ class ArrayImages(NumberedImages):
         except BaseException:
             close()
             raise
+
+    def images_at(self, numbers: IntArray) -> Tensor:
+        """Return the images `numbers`: uint8 (n, 3, H, W); errors as of `images`."""
+        return self._form(np.concatenate([self._read_part(n, n + 1) for n in numbers.tolist()]))
 
     def _read(self, start: int, stop: int) -> Tensor:
         return self._form(self._read_part(start, stop))
@@ -195,7 +204,7 @@ def _open_member(
         stream.close()
         archive.close()
 
-    return ArrayImages(name, "npz", shape, read, close, options, said)
+    return ArrayImages(name, "npz", shape, read, close, options, said, costly=True)
 
 
 def choose_key(

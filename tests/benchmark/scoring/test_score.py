@@ -377,7 +377,8 @@ def test_the_result_agrees_with_its_histogram(whole: Path) -> None:
         assert pair["counts"] == expected.tolist()
     assert (result["samples"], result["seed"], result["protocol"]) == (8_000, 3, None)
     assert result["images"] == {
-        "height": 128, "width": 128, "resized_to": 64, "resized_by": "area", "converted": {}
+        "height": 128, "width": 128, "resized_to": 64, "resized_by": "area",
+        "drawn_from": None, "converted": {},
     }  # fmt: skip
     assert result["recognizer"]["accuracy"] == accuracy()
     assert 0.9 < result["attenuation"]["factors"]["scale"] < 1
