@@ -67,15 +67,16 @@ class ScoreRow:
 def source_row(result: ScoreRecord, name: str | None = None) -> ScoreRow:
     """Return the row of a result's own source."""
     predicted = result.fit.prediction.reduced_chi_square
+    infinite = "infinite" if result.is_infinite else None
     return ScoreRow(
         name=name or result.source.title,
         own=True,
         value=predicted.reported,
         low=predicted.low,
         high=predicted.high,
-        text=estimate(predicted)[0],
-        interval=with_interval(predicted),
-        divergence=with_interval(result.fit.divergence),
+        text=infinite or estimate(predicted)[0],
+        interval=infinite or with_interval(predicted),
+        divergence=infinite or with_interval(result.fit.divergence),
         note=f"{result.samples:,} samples",
     )
 

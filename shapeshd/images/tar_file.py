@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import tempfile
 import zlib
 from array import array
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -58,11 +60,12 @@ class TarImages(EncodedImages):
     def __init__(self, paths: Sequence[Path], name: str, field: str | None = None) -> None:
         self._paths = [path.absolute() for path in paths]  # a worker may be elsewhere
         self.name = name
-        self._unpacked: dict[int, BinaryIO] = {}
+        self._unpacked: BinaryIO | None = None
+        self._begins: dict[int, int] = {}  # of each unpacked archive, in that file
         try:
             index = _Index(field)
             for number in range(len(self._paths)):
-                with self._whole(number) as file:
+                with self._opened(number) as file:
                     index.add(self._label_of(number), file)
             self._names = index.packed(name)
         except BaseException:
@@ -100,8 +103,8 @@ class TarImages(EncodedImages):
         archive = self._archive(number)
         offset, size = (int(value) for value in self._places[number])
         try:
-            if archive in self._unpacked:
-                return os.pread(self._unpacked[archive].fileno(), size, offset)
+            if self._unpacked is not None and archive in self._begins:
+                return os.pread(self._unpacked.fileno(), size, self._begins[archive] + offset)
             with open(self._paths[archive], "rb", buffering=0) as file:  # noqa: PTH123 - speed
                 return os.pread(file.fileno(), size, offset)
         except OSError as error:
@@ -114,29 +117,45 @@ class TarImages(EncodedImages):
     def _label_of(self, archive: int) -> str:
         return self.name if len(self._paths) == 1 else shown(os.fspath(self._paths[archive]))
 
-    def _whole(self, number: int) -> BinaryIO:
-        """Open the archive `number`, and unpack it if it is compressed."""
+    @contextmanager
+    def _opened(self, number: int) -> Iterator[BinaryIO]:
+        """Open the archive `number`; one that is compressed is unpacked, and kept."""
         path = self._paths[number]
         label = self._label_of(number)
+        unpacked = None
         try:
-            file = path.open("rb")
-            if file.peek(2)[:2] != _GZIP:
-                return file
-            with file:
-                unpacked = _unpack(file, path.stat().st_size, label)
+            file: BinaryIO = path.open("rb")
+            if file.peek(2)[:2] == _GZIP:  # type: ignore[attr-defined]
+                with file:
+                    file = unpacked = _unpack(file, path.stat().st_size, label)
         except (OSError, zlib.error) as error:
             reason = getattr(error, "strerror", None) or one_line(error)
             raise UsageError(f"{label}: cannot be read ({reason})") from None
-        self._unpacked[number] = unpacked
-        return os.fdopen(os.dup(unpacked.fileno()), "rb")
+        try:
+            yield file
+            if unpacked is not None:
+                self._keep(number, unpacked)
+        finally:
+            if file is not self._unpacked:
+                file.close()
+
+    def _keep(self, number: int, unpacked: BinaryIO) -> None:
+        """Put an unpacked archive behind those before it: one open file for all of them."""
+        if self._unpacked is None:
+            self._unpacked, self._begins[number] = unpacked, 0
+            return
+        self._begins[number] = self._unpacked.seek(0, os.SEEK_END)
+        unpacked.seek(0)
+        shutil.copyfileobj(unpacked, self._unpacked, _CHUNK)
+        self._unpacked.flush()
 
     def _close_files(self) -> None:
-        for file in self._unpacked.values():
-            file.close()
-        self._unpacked = {}
+        if self._unpacked is not None:
+            self._unpacked.close()
+        self._unpacked = None
 
     def __getstate__(self) -> dict[str, Any]:
-        if self._unpacked:
+        if self._unpacked is not None:
             raise TypeError("a compressed tar file is not handed to another process: unpack it")
         return self.__dict__
 
@@ -184,20 +203,20 @@ class _Index:
                     f"{name}: holds no image of the field {self._field!r} ({named('key')})"
                 )
             raise nothing_found(f"{name}: holds", self._others)
-        _check_once(names, self._hashes, name)
+        _check_once(names, self._hashes, self.ends, name)
         return names
 
     def _images(self, source: str, file: BinaryIO, length: int) -> Iterator[bytes]:
         for member in tar_members(file, length):
             check_member_name(member.name, source=source, archive="tar file")
-            key, field = _key(member.name)
+            key, field = _key(member.name) if self._field else _sole_key(member.name)
             image = is_image_name(member.name) and not is_system_file(member.name)
             if not image or self._field not in (None, field):
                 self._others[os.path.splitext(member.name)[1].lower()] += 1  # noqa: PTH122
                 continue
             _check_size(member, source)
             self.places.extend((member.offset, member.size))
-            self._hashes.append(hash(key))
+            self._hashes.append(hash((len(self.ends), key)))  # keys of each archive may restart
             yield os.fsencode(member.name)
 
 
@@ -208,13 +227,29 @@ def _key(name: str) -> tuple[str, str]:
     return f"{folder}/{key}", field
 
 
-def _check_once(names: PackedNames, hashes: array[int], name: str) -> None:
+def _sole_key(name: str) -> tuple[str, str]:
+    """Return the key and the field where no field is asked for.
+
+    A number before the suffix, as in ``run1.5_step.000017.png``, tells samples apart, and not
+    images of one sample.
+    """
+    folder, _, file = name.removeprefix("./").rpartition("/")
+    stem, _, suffix = file.rpartition(".")
+    if stem.rpartition(".")[2].isdecimal():
+        return f"{folder}/{stem}", suffix
+    return _key(name)
+
+
+def _check_once(names: PackedNames, hashes: array[int], ends: Sequence[int], name: str) -> None:
     order = np.argsort(np.frombuffer(hashes, dtype=np.int64), kind="stable")
     sorted_hashes = np.frombuffer(hashes, dtype=np.int64)[order]
     alike = np.flatnonzero(sorted_hashes[1:] == sorted_hashes[:-1])
     for position in alike[np.argsort(order[alike])]:  # the first in the archive is named
-        one, other = (os.fsdecode(names[int(order[position + i])]) for i in (0, 1))
-        if _key(one) == _key(other):
+        rows = order[position : position + 2]
+        if len(np.unique(np.searchsorted(ends, rows, side="right"))) > 1:
+            continue
+        one, other = (os.fsdecode(names[int(row)]) for row in rows)
+        if one.removeprefix("./") == other.removeprefix("./"):
             raise UsageError(f"{name}: holds {shown(one)} twice")
         if _key(one)[0] == _key(other)[0]:
             fields = f"{shown(_key(one)[1])} and {shown(_key(other)[1])}"

@@ -95,22 +95,28 @@ def _find_images(file: zipfile.ZipFile, name: str) -> tuple[list[zipfile.ZipInfo
     others: Counter[str] = Counter()
     images = []
     for member in file.infolist():
-        for spelt in (member.filename, member.orig_filename):  # backslashes are gone in the first
+        path = _path(member)
+        for spelt in (path, member.orig_filename.replace("\\", "/")):
             check_member_name(spelt, source=name, archive="zip file")
-        if member.is_dir():
+        if path.endswith("/"):
             continue
-        if not is_image_name(member.filename) or is_system_file(member.filename):
-            others[PurePosixPath(member.filename).suffix.lower()] += 1
+        if not is_image_name(path) or is_system_file(path):
+            others[PurePosixPath(path).suffix.lower()] += 1
             continue
         _check_content(member, name)
         images.append(member)
     if not images:
         raise nothing_found(f"{name}: holds", others)
-    images.sort(key=lambda member: _path_key(member.filename))
+    images.sort(key=lambda member: _path_key(_path(member)))
     for one, other in itertools.pairwise(images):
-        if one.filename == other.filename:
+        if _path(one) == _path(other):
             raise UsageError(f"{name}: holds {shown(one.filename)} twice")
     return images, others.total()
+
+
+def _path(member: zipfile.ZipInfo) -> str:
+    """Return a member's name; PowerShell and older .NET write backslashes between its parts."""
+    return member.filename.replace("\\", "/")
 
 
 def _path_key(name: str) -> list[tuple[list[str | int], str]]:

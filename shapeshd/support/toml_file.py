@@ -21,7 +21,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         UsageError: in one line, if there is no such file or it is no TOML.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError:
         raise UsageError(f"{path}: no such file") from None
     except (OSError, ValueError, RecursionError) as error:

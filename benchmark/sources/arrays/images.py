@@ -16,6 +16,7 @@ from shapeshd.dataset.manifest import provenance_of
 from shapeshd.dataset.render_spec import parse_rendered
 from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset
 from shapeshd.distribution import Distribution
+from shapeshd.errors import UsageError
 from shapeshd.factors import IntArray
 from shapeshd.images.folder import FolderImages
 from shapeshd.images.names import expand_shards
@@ -139,6 +140,12 @@ def _distribution_of(text: str | Path) -> Distribution | None:
 
 def open_folder(request: OpenRequest) -> FolderImages:
     """Open a folder of images; `UsageError` if it holds none."""
+    path = request.path
+    if (path / "config.json").is_file() and any(path.glob("*.safetensors")):
+        raise UsageError(
+            f"{request.name}: is one network of a diffusers pipeline, without its scheduler: give "
+            "the folder that holds model_index.json"
+        )
     return FolderImages(request.path, request.name)
 
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import struct
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ LEARN_FROM = 64
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and the extra field
 _ENCRYPTED = 0x1
 _NUMBERS = "fiu"
+_T = TypeVar("_T")
 
 
 class ArrayImages(NumberedImages):
@@ -70,17 +71,36 @@ class ArrayImages(NumberedImages):
         self._said = said
         self._form = ImageFormat(options, name=name)
         try:
-            self._form.learn(self._read_part(0, min(LEARN_FROM, shape[0])))
+            first = self._read_part(0, min(LEARN_FROM, shape[0]))
+            self._checked(self._form.learn, first, range(len(first)))
         except BaseException:
             close()
             raise
 
     def images_at(self, numbers: IntArray) -> Tensor:
         """Return the images `numbers`: uint8 (n, 3, H, W); errors as of `images`."""
-        return self._form(np.concatenate([self._read_part(n, n + 1) for n in numbers.tolist()]))
+        rows = numbers.tolist()
+        part = np.concatenate([self._read_part(number, number + 1) for number in rows])
+        return self._checked(self._form, part, rows)
 
     def _read(self, start: int, stop: int) -> Tensor:
-        return self._form(self._read_part(start, stop))
+        return self._checked(self._form, self._read_part(start, stop), range(start, stop))
+
+    def _checked(
+        self, take: Callable[[NDArray[Any]], _T], part: NDArray[Any], numbers: Sequence[int]
+    ) -> _T:
+        """Return what `take` makes of a part; of values that are not finite, name the image."""
+        try:
+            return take(part)
+        except ShapesHDError:
+            bad = ~np.isfinite(part).reshape(len(part), -1).all(axis=1)
+            if not bad.any():
+                raise
+            row = int(bad.argmax())
+            what = "NaN" if np.isnan(part[row]).any() else "infinite values"
+            raise ShapesHDError(
+                f"{self.name}: image {numbers[row]:,} has {what}: not an image"
+            ) from None
 
     def _read_part(self, start: int, stop: int) -> NDArray[Any]:
         try:

@@ -12,6 +12,7 @@ from scipy import stats
 
 from shapeshd.benchmark.leaderboard.ranking import places, ranks, significantly_different
 from shapeshd.benchmark.leaderboard.row import leaderboard_row
+from shapeshd.benchmark.report.tables import source_row
 from shapeshd.benchmark.statistics.chi_square import divergence_statistic
 from shapeshd.benchmark.statistics.histogram import read_histogram
 from shapeshd.factors import NUM_BINS
@@ -111,3 +112,5 @@ def test_what_lies_outside_of_the_distribution_comes_last_and_distributions_are_
     assert [place.rank for place in found] == [1, 2, 3, 2, 1]
     assert [place.not_different_from for place in found] == [(), (), (), (), ()]
     assert leaderboard_row(simulated_result("unbiased", outside=wrong))["divergence"] == math.inf
+    row = source_row(simulated_result("unbiased", outside=wrong))
+    assert (row.divergence, row.interval) == ("infinite", "infinite")

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import PIL.Image
+import psutil
 import pytest
 import torch
 from hypothesis import example, given, settings
@@ -416,3 +417,34 @@ def test_other_compression_is_named(suffix: str, tmp_path: Path) -> None:
     path.write_bytes(b"BZh9")
     with pytest.raises(UsageError, match=r"compressed by \w+"):
         open_source(str(path))
+
+
+def test_keys_of_each_archive_may_begin_anew(tmp_path: Path) -> None:
+    for number in range(2):
+        part = [entry(f"{i:04}.png", PNGS[6 * number + i]) for i in range(6)]
+        write_tar(tmp_path / f"{number}.tar", part)
+    with open_source(str(tmp_path / "{0..1}.tar")) as source:
+        assert torch.equal(source.images(0, COUNT), WANTED)
+    write_tar(tmp_path / "1.tar", [*images(0, 3), *images(2, 1)])
+    with pytest.raises(UsageError, match=r"holds 0002\.png twice"):
+        open_source(str(tmp_path / "{0..1}.tar"))
+
+
+@pytest.mark.parametrize("name", ["run1.5_step.{:06}.png", "v1.{}.png", "a.b/x.{:03}.png"])
+def test_a_number_behind_a_dot_tells_samples_apart(name: str, tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "x.tar", images(name=name))
+    with open_source(str(path)) as source:
+        assert torch.equal(source.images(0, COUNT), WANTED)
+    with pytest.raises(UsageError, match="twice"):
+        open_source(str(write_tar(tmp_path / "y.tar", [*images(name=name), *images(1, 1, name)])))
+
+
+def test_many_compressed_archives_take_one_descriptor(tmp_path: Path) -> None:
+    for i in range(COUNT):
+        write_tar(tmp_path / f"{i:02}.tar.gz", images(i, 1), mode="w:gz")
+    with open_source(str(tmp_path / "00.tar.gz")) as source:
+        source.images(0, 1)
+        before = psutil.Process().num_fds()
+    with open_source(str(tmp_path / "*.tar.gz")) as source:
+        assert psutil.Process().num_fds() <= before
+        assert torch.equal(source.images(0, COUNT), WANTED)

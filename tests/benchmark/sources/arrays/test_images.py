@@ -232,3 +232,35 @@ def test_nothing_heavy_is_imported_before_it_is_needed():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+def test_a_zip_with_backslashes_between_its_folders(tmp_path):
+    # As PowerShell's Compress-Archive and older .NET write it.
+    members = {f"a{n // 10}\\{n}.png": encoded(IMAGES[n]) for n in range(COUNT)}
+    with open_source(str(write_zip(tmp_path / "x.zip", members))) as source:
+        assert torch.equal(source.images(0, COUNT), WANTED)
+    for name in ("..\\a.png", "\\a.png", "b\\..\\..\\a.png", "C:\\a.png"):
+        with pytest.raises(UsageError, match="leads outside"):
+            open_source(str(write_zip(tmp_path / "y.zip", {name: encoded(IMAGES[0])})))
+
+
+@pytest.mark.parametrize("number", [3, 70, 99])
+@pytest.mark.parametrize(("value", "what"), [(np.nan, "NaN"), (np.inf, "infinite values")])
+def test_the_image_that_is_not_finite_is_named(tmp_path, number, value, what):
+    images = np.random.default_rng(0).random((100, 3, 8, 8), dtype=np.float32)
+    images[number, 1, 2, 3] = images[number + 1 :, 0, 0, 0] = value
+    path = write_npz(tmp_path / "x.npz", images=images)
+    with (
+        pytest.raises(ShapesHDError, match=rf"x\.npz: image {number} has {what}"),
+        open_source(str(path), options=SourceOptions(range="unit")) as source,
+    ):
+        source.images(0, 64)
+        source.images(64, 100)
+
+
+def test_one_network_of_a_pipeline_is_no_folder_of_images(tmp_path):
+    (tmp_path / "unet").mkdir()
+    (tmp_path / "unet" / "config.json").write_text("{}")
+    (tmp_path / "unet" / "diffusion_pytorch_model.safetensors").write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"unet: is one network .*model_index\.json"):
+        open_source(str(tmp_path / "unet"))
