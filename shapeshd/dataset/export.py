@@ -21,6 +21,8 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
+import h5py
+import numpy as np
 import PIL.Image
 
 from shapeshd.errors import MissingPackageError, UsageError
@@ -28,12 +30,14 @@ from shapeshd.factors import NAMES, SHAPE, FloatArray
 from shapeshd.scene.render_options import Image
 from shapeshd.support.atomic_files import publish, refuse_existing
 from shapeshd.support.distributed import core_count
+from shapeshd.support.hdf5_file import SafeFile
 from shapeshd.support.progress import progress_bar
 
 from .format_names import FORMATS, LABELS
 from .shapes_hd import ShapesHD
 
 TABLE_NAME = "labels.csv"
+METADATA_NAME = "metadata.csv"
 _PNG_LEVEL = 4
 _BLOCK = 1000
 _ROW_GROUP = 100
@@ -149,7 +153,10 @@ def _blocks(count: int, size: int) -> Iterator[range]:
 
 
 def write_folder(out: Path, samples: Iterable[Sample], task: Task) -> None:
-    """Write PNG files in subfolders of 1000, which ImageFolder reads, and ``labels.csv``."""
+    """Write PNG files in subfolders of 1000, ``labels.csv``, and the same as ``metadata.csv``.
+
+    The latter is what ``datasets.load_dataset("imagefolder", ...)`` takes labels from.
+    """
     out.mkdir()
     for sample in samples:
         path = out / sample.block_name
@@ -157,6 +164,34 @@ def write_folder(out: Path, samples: Iterable[Sample], task: Task) -> None:
         path.write_bytes(sample.png)
     with (out / TABLE_NAME).open("w", encoding="utf-8", newline="") as file:
         file.writelines(table_lines(task.dataset))
+    with (out / METADATA_NAME).open("w", encoding="utf-8", newline="") as file:
+        file.write(f"file_name,{','.join(NAMES)}\n")
+        for index, row in _rows(task.dataset):
+            file.write(f"{block_name(index)},{','.join(map(repr, row))}\n")
+
+
+def write_h5(out: Path, samples: Iterable[Sample], task: Task) -> None:
+    """Write one HDF5 file with ``images`` and ``labels``, named and shaped as in 3dshapes.h5."""
+    channels, height, width = task.dataset.image_shape
+    shape = (height, width, channels)
+    target = SafeFile(out)
+    file = h5py.File(target, "w", libver=("v110", "v110"))
+    try:
+        images = file.create_dataset(
+            "images", (len(task.dataset), *shape), "u1", chunks=(1, *shape), compression="gzip"
+        )
+        labels = file.create_dataset("labels", (len(task.dataset), len(NAMES)), "<f8")
+        for row, sample in enumerate(samples):
+            with PIL.Image.open(io.BytesIO(sample.png)) as image:
+                images[row] = np.asarray(image)
+            labels[row] = sample.factors
+            if target.error is not None:
+                raise target.error
+    finally:
+        file.close()
+        target.close()
+    if target.error is not None:
+        raise target.error
 
 
 def write_stylegan_zip(out: Path, samples: Iterable[Sample], task: Task) -> None:
@@ -249,6 +284,7 @@ WRITERS: dict[str, Callable[[Path, Iterable[Sample], Task], None]] = {
     "stylegan-zip": write_stylegan_zip,
     "webdataset": write_webdataset,
     "parquet": write_parquet,
+    "h5": write_h5,
 }
 
 
@@ -265,6 +301,8 @@ def _check(out: Path, format: str, per_file: int, labels: str, jobs: int | None)
         raise UsageError(f"jobs must be at least 1, not {jobs}")
     if format == "stylegan-zip" and out.suffix.lower() != ".zip":
         raise UsageError(f"{out}: the name must end in .zip, or StyleGAN does not open it")
+    if format == "h5" and out.suffix.lower() not in (".h5", ".hdf5"):
+        raise UsageError(f"{out}: the name must end in .h5, as that of an HDF5 file")
     if format == "parquet":
         _import_pyarrow()
     refuse_existing(out)

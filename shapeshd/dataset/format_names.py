@@ -7,6 +7,7 @@ FORMATS = {
     "stylegan-zip": "zip file of the NVlabs trainers",
     "webdataset": "tar files",
     "parquet": "Parquet files",
+    "h5": "one HDF5 file as 3dshapes.h5",
 }
 """What each format is; `export.WRITERS` holds the function that writes it."""
 

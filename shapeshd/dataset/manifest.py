@@ -15,20 +15,21 @@ import dataclasses
 import json
 from functools import cache, partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import h5py
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BeforeValidator, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from shapeshd.errors import DamagedShardError, UsageError
 from shapeshd.factors import FACTORS
 from shapeshd.support.atomic_files import replace_file
-from shapeshd.support.schema import first_problem
+from shapeshd.support.schema import first_problem, no_flag
 
 from .shards import (
     RECORD,
     SHARD_FOLDER,
+    NotNegative,
     Provenance,
     header_of,
     is_shard,
@@ -48,9 +49,9 @@ class ShardEntry:
     """One shard as the manifest lists it; `file` is relative to the dataset folder."""
 
     file: str
-    first_index: int
-    count: int
-    bytes: int
+    first_index: NotNegative
+    count: NotNegative
+    bytes: NotNegative
     images_sha256: str
     labels_sha256: str
 
@@ -68,10 +69,10 @@ class Manifest:
     """
 
     provenance: Provenance
-    count: int
+    count: NotNegative
     shards: tuple[ShardEntry, ...]
     format: Literal["3DShapesHD manifest"]
-    format_version: Literal[1]
+    format_version: Annotated[Literal[1], BeforeValidator(no_flag)]
 
     @property
     def available(self) -> int:

@@ -22,11 +22,11 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import h5py
 import numpy as np
-from pydantic import ConfigDict, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
@@ -49,6 +49,9 @@ DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, At
 """What h5py raises on damaged bytes."""
 
 
+NotNegative = Annotated[int, Field(ge=0)]
+AtLeastOne = Annotated[int, Field(ge=1)]
+
 RECORD = ConfigDict(strict=True)
 """Values of a dataset's records must have the types stated; none is converted."""
 
@@ -62,14 +65,14 @@ class Provenance:
     """
 
     sampling: str
-    seed: int
-    size: int
+    seed: NotNegative
+    size: AtLeastOne
     antialias: float | None
-    antialias_depth: int
+    antialias_depth: AtLeastOne
     engine: str
     renderer: str
     scene_sha256: str
-    shard_size: int
+    shard_size: AtLeastOne
     compression: str
     distribution: str = ""
     """`Distribution.text` of sampling "distribution"; "" of others, which do not mention it."""
@@ -129,8 +132,8 @@ class ShardHeader:
     """One shard's attributes: its dataset, its place there, and its digests."""
 
     provenance: Provenance
-    first_index: int
-    count: int
+    first_index: NotNegative
+    count: NotNegative
     images_sha256: str
     labels_sha256: str
 

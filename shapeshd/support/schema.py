@@ -73,6 +73,13 @@ def _power_of_two(value: int) -> int:
 PowerOfTwo = AfterValidator(_power_of_two)
 
 
+def no_flag(value: object) -> object:
+    """Refuse true and false where a number is wanted: Python takes them for 1 and 0."""
+    if isinstance(value, bool):
+        raise ValueError(f"must be a whole number, not {value}")
+    return value
+
+
 class Record(BaseModel):
     """What a file of this project holds; unknown fields are refused, and none changes."""
 

@@ -32,6 +32,7 @@ KIND = "onnx"
 _FLOATS = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
 _WHOLE = {"tensor(int64)": np.int64, "tensor(int32)": np.int32}
 _NAMES = ("c", "y", "label", "labels", "class", "classes", "class_label", "class_labels", "onehot")
+_LATENT_NAMES = ("z", "latent", "latents", "noise", "latent_vector", "input_latents")
 
 _SILENT = 4  # onnxruntime prints what it then raises; only the latter is wanted
 
@@ -163,7 +164,8 @@ def _load(path: Path, device: torch.device, name: str) -> Any:
     if external:
         raise UsageError(
             f"{name}: keeps tensors in other files (external data), which could be any of yours: "
-            "save it as one file (onnx.save with save_as_external_data=False)"
+            "export it as one file (torch.onnx.export with external_data=False, or onnx.save of "
+            "what onnx.load gives)"
         )
     try:
         import onnxruntime
@@ -212,8 +214,8 @@ def _split_inputs(inputs: list[Any], name: str) -> tuple[Any, Any]:
             f"{name}: has {len(inputs)} inputs ({_list(inputs)}), but must have one, the latents, "
             "or two, with class labels"
         )
-    # Integers are labels; where both are floats, they are in the order of NVlabs' G(z, c).
-    latents, *rest = sorted(inputs, key=lambda entry: entry.type not in _FLOATS)
+    # Integers are labels. Where both are floats their names tell, else NVlabs' order, G(z, c).
+    latents, *rest = sorted(inputs, key=_is_for_labels)
     shown = _list([latents])
     if latents.type not in _FLOATS:
         raise UsageError(f"{name}: its input {shown} does not take floats: no latents")
@@ -223,6 +225,12 @@ def _split_inputs(inputs: list[Any], name: str) -> tuple[Any, Any]:
             f"{name}: its input {shown} is no batch of latents: (n, d) or (n, d, 1, 1)"
         )
     return latents, rest[0] if rest else None
+
+
+def _is_for_labels(entry: Any) -> tuple[bool, int]:
+    """Return what sorts an input for latents before one for labels."""
+    name = entry.name.lower()
+    return entry.type not in _FLOATS, (name in _NAMES) - (name in _LATENT_NAMES)
 
 
 def _only_image(session: Any, name: str) -> str:

@@ -42,7 +42,7 @@ def source(tmp_path_factory):
 
 
 def out_name(tmp_path, format):
-    return tmp_path / ("out.zip" if format == "stylegan-zip" else "out")
+    return tmp_path / {"stylegan-zip": "out.zip", "h5": "out.h5"}.get(format, "out")
 
 
 def decode(data):
@@ -100,7 +100,11 @@ def test_folder_is_read_by_image_folder(source, tmp_path, monkeypatch):
         Path(path).relative_to(tmp_path / "out").as_posix() for path, _ in read.samples
     ] == names
     check_table((tmp_path / "out" / "labels.csv").read_text(), labels, names)
-    assert (result.images, result.files) == (COUNT, COUNT + 1)
+    rows = list(csv.DictReader((tmp_path / "out" / "metadata.csv").open()))
+    assert [row["file_name"] for row in rows] == names
+    assert [list(row) for row in rows] == [["file_name", *NAMES]] * COUNT
+    np.testing.assert_array_equal([[float(row[n]) for n in NAMES] for row in rows], labels)
+    assert (result.images, result.files) == (COUNT, COUNT + 2)
     sizes = [path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert result.bytes == sum(sizes)
 
@@ -265,6 +269,22 @@ def test_wrong_arguments_are_refused(source, tmp_path, format, options, message)
     with pytest.raises(UsageError, match=message):
         export_dataset(ShapesHD(source[0]), tmp_path / "out", format, **options)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_hdf5_file_stands_alone(source, tmp_path):
+    folder, images, labels = source
+    result = export_dataset(ShapesHD(folder), tmp_path / "alone.h5", "h5")
+    assert (result.images, result.files) == (COUNT, 1)
+    with h5py.File(tmp_path / "alone.h5", "r") as file:  # as code for 3dshapes.h5 reads it
+        assert sorted(file) == ["images", "labels"]
+        assert not file["images"].is_virtual
+        np.testing.assert_array_equal(file["images"][()], images)
+        np.testing.assert_array_equal(file["labels"][()], labels)
+        assert (file["images"].dtype, file["labels"].dtype) == (np.uint8, np.float64)
+    again = ShapesHD(tmp_path / "alone.h5")
+    np.testing.assert_array_equal(again.pixels(7), images[7])
+    with pytest.raises(UsageError, match=r"must end in \.h5"):
+        export_dataset(ShapesHD(folder), tmp_path / "alone", "h5")
 
 
 def test_parquet_without_pyarrow_names_the_extra(source, tmp_path, monkeypatch):

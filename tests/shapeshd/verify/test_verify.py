@@ -158,14 +158,31 @@ def test_a_wrong_entry_of_the_manifest_is_found(data: Path, field: str) -> None:
     assert f"{shard(data, 1)}: {field} is" in problems(result, "manifest")
 
 
-def test_what_is_wrong_in_a_manifest_is_named_in_one_line(run: Run, data: Path) -> None:
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [
+        (("provenance", "seed"), "zero"),
+        (("provenance", "size"), -4),
+        (("provenance", "shard_size"), 0),
+        (("count",), -1),
+        (("shards", 1, "count"), -5),
+        (("format_version",), True),
+    ],
+)
+def test_what_is_wrong_in_a_manifest_is_named_in_one_line(
+    run: Run, data: Path, place: tuple[str | int, ...], value: Any
+) -> None:
     path = data / "manifest.json"
-    value = json.loads(path.read_text())
-    value["provenance"]["seed"] = "zero"
-    path.write_text(json.dumps(value))
+    manifest = json.loads(path.read_text())
+    inner = manifest
+    for key in place[:-1]:
+        inner = inner[key]
+    inner[place[-1]] = value
+    path.write_text(json.dumps(manifest))
     status, _, stderr = run("export", data, data.parent / "out", "--format", "folder")
     assert status == 2
-    assert str(path) in stderr and "provenance.seed" in stderr and len(stderr.splitlines()) == 1
+    assert str(path) in stderr and ".".join(map(str, place)) in stderr
+    assert len(stderr.splitlines()) == 1
 
 
 def test_a_missing_manifest_is_found(data: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from shapeshd.benchmark.sources.networks.external_data import (
     has_external_data,
 )
 from shapeshd.benchmark.sources.networks.generator import GeneratorSource
+from shapeshd.benchmark.sources.networks.onnx import _split_inputs
 from shapeshd.errors import ShapesHDError, UsageError
 from tests.support.tanh_generator import (
     DIM,
@@ -179,3 +181,14 @@ def test_files_that_are_no_onnx(tmp_path: Path, capfd: pytest.CaptureFixture[str
     with pytest.raises(UsageError, match="no such file"):
         open_model(tmp_path / "absent.onnx")
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("names", "latents"),
+    [(("c", "z"), "z"), (("z", "c"), "z"), (("a", "b"), "a"), (("Label", "x"), "x"),
+     (("x", "noise"), "noise")],
+)  # fmt: skip
+def test_of_two_inputs_of_floats_the_names_tell(names: tuple[str, str], latents: str) -> None:
+    entries = [SimpleNamespace(name=n, type="tensor(float)", shape=["n", 3]) for n in names]
+    first, second = _split_inputs(entries, "x.onnx")
+    assert (first.name, {first.name, second.name}) == (latents, set(names))
