@@ -160,8 +160,9 @@ class Fidelity:
         folder = work / f"fidelity-{key}"
         if ranks.first:
             folder.mkdir(exist_ok=True)
-            for path in folder.glob(".*"):  # of a run that was killed while it wrote
-                path.unlink()
+            for path in folder.glob(".*"):  # of a run of version 0.1.0 that was killed
+                if path.is_file():
+                    path.unlink()
         ranks.wait()
         self.sample = MeasurementFiles(folder, "sample", self.images, self._length)
         self.real = MeasurementFiles(folder, "real", _REAL_PER_IMAGE * self.images, self._length)

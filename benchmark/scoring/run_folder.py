@@ -98,8 +98,9 @@ class RunFolder:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-        for path in self._work.glob(".tally-*"):  # of a run that was killed while it wrote
-            path.unlink()
+        for path in self._work.glob(".tally-*"):  # of a run of version 0.1.0 that was killed
+            if path.is_file():
+                path.unlink()
 
     def _read(self) -> dict[str, Tally]:
         """Return the tallies by file name, without those that others have absorbed."""

@@ -1,14 +1,30 @@
-"""Writes files and folders so that others see them whole or not at all."""
+"""Writes files and folders so that others see them whole or not at all.
+
+What is not whole yet lies beside its place under a hidden name, and is locked by its writer for as
+long as that lives. The system frees the lock of a killed process, so the next one that writes
+into the same folder can tell what is abandoned, and removes it.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
+import secrets
 import shutil
-import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from shapeshd.errors import UsageError
+
+from .workspace import machine_tag
+
+_LONGEST = 60  # characters of a name that are kept in the hidden one
+_OTHERS_SECONDS = 24 * 3600  # not every file system carries locks from one machine to another
+_ASIDE = re.compile(r"\..*-aside-([0-9a-f]{8})-[0-9a-f]{12}")
+_swept: set[tuple[int, Path]] = set()
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
@@ -23,17 +39,64 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     Raises:
         OSError: if it cannot be written; the old file then stays.
     """
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
-    try:
+    with _aside(path) as temporary:
         write(temporary)
         with temporary.open("rb") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
+
+
+@contextmanager
+def _aside(path: Path) -> Iterator[Path]:
+    """Give a place for `path` in a hidden folder beside it, which is locked and removed then.
+
+    The folder is locked and not the file: HDF5 locks its files itself.
+    """
+    sweep(path.parent)
+    while True:
+        name = f".{path.name[:_LONGEST]}-aside-{machine_tag()}-{secrets.token_hex(6)}"
+        folder = path.parent / name
+        folder.mkdir(mode=0o700)
+        try:
+            descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:  # swept before it was locked
+            continue
+        with suppress(OSError):  # a file system without locks: nobody sweeps there
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        if folder.exists():
+            break
+        os.close(descriptor)
+    try:
+        yield folder / path.name
     finally:
-        temporary.unlink(missing_ok=True)
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(descriptor)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left in a folder; once in a process for each folder."""
+    place = (os.getpid(), folder.absolute())
+    if place in _swept:
+        return
+    _swept.add(place)
+    with suppress(OSError):  # it cannot be read, or is gone
+        for path in [entry for entry in folder.iterdir() if _ASIDE.fullmatch(entry.name)]:
+            _sweep(path)
+
+
+def _sweep(path: Path) -> None:
+    found = _ASIDE.fullmatch(path.name)
+    assert found is not None
+    with suppress(OSError):  # in use, gone, or a file system without locks
+        if found[1] != machine_tag() and time.time() - path.stat().st_mtime < _OTHERS_SECONDS:
+            return
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(path, ignore_errors=True)
+        finally:
+            os.close(descriptor)
 
 
 def _umask() -> int:
@@ -61,10 +124,7 @@ def publish(out: Path, write: Callable[[Path], object]) -> None:
     """
     refuse_existing(out)
     out.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        write(scratch / out.name)
+    with _aside(out) as temporary:
+        write(temporary)
         refuse_existing(out)
-        (scratch / out.name).rename(out)
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        temporary.rename(out)

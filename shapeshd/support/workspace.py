@@ -29,7 +29,7 @@ _OTHERS_SECONDS = 24 * 3600
 @contextmanager
 def work_folder(dataset: Path, prefix: str) -> Iterator[Path]:
     """Make a folder of our own under ``OUT/.work`` and remove it at the end."""
-    name = f"{prefix}-{_machine()}-{uuid.uuid4().hex[:12]}"
+    name = f"{prefix}-{machine_tag()}-{uuid.uuid4().hex[:12]}"
     folder = dataset / WORK_FOLDER / name
     lock = _acquire(folder)
     try:
@@ -52,7 +52,7 @@ def sweep_work(dataset: Path) -> None:
 def _sweep(folder: Path) -> None:
     path = _lock_path(folder)
     with suppress(OSError):  # in use, or a file system without locks
-        ours = f"-{_machine()}-" in folder.name
+        ours = f"-{machine_tag()}-" in folder.name
         if ours or time.time() - path.stat().st_mtime > _OTHERS_SECONDS:
             with FileLock(path, timeout=0):
                 _remove(folder)
@@ -89,5 +89,6 @@ def _lock_path(folder: Path) -> Path:
     return folder.with_name(folder.name + ".lock")
 
 
-def _machine() -> str:
+def machine_tag() -> str:
+    """Return eight characters that tell this machine from others."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
