@@ -71,7 +71,9 @@ def score_source(
     settings, ranks = settings or ScoreSettings(), ranks or Ranks()
     before = recorded_settings(out) or {}
     ranks.wait()  # until all have seen it: the first changes it
-    task = prepare(source, reader, settings, drawn=before.get("order") == DRAWN)
+    task = prepare(
+        source, reader, settings, drawn=before["order"] == DRAWN if "order" in before else None
+    )
     with task:
         fidelity = None
         if settings.fidelity is not None:
@@ -156,6 +158,11 @@ def _refuse_fewer(task: Task, fidelity: Fidelity | None, folder: RunFolder) -> N
         raise UsageError(
             f"{folder.out}: holds {before:,} samples already; ask for as many or more, or "
             f"choose another {named('out')}"
+        )
+    if task.first_alone:
+        raise UsageError(
+            f"{folder.out}: holds a score of all {task.source.count:,} images, begun in their "
+            f"order: ask for all, or choose another {named('out')}"
         )
     earlier = folder.earlier()
     entry = earlier.fidelity if earlier else None

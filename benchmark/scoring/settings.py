@@ -85,6 +85,13 @@ class Task:
             self.source.close()
 
     @property
+    def first_alone(self) -> bool:
+        """Whether only the first of images would be read whose order may mean something."""
+        source = self.source
+        ordered = isinstance(source, NumberedImages) and source.ordered
+        return ordered and self.drawn_from is None and self.samples < (source.count or 0)
+
+    @property
     def drawn_from(self) -> int | None:
         """How many images there are of which the samples were drawn by the seed; else None."""
         return self.source.count if isinstance(self.source, DrawnImages) else None
@@ -95,7 +102,7 @@ def prepare(
     reader: Reader | ReaderChoice,
     settings: ScoreSettings,
     *,
-    drawn: bool = False,
+    drawn: bool | None = None,
 ) -> Task:
     """Choose the reader and the number of samples, and look at the first image.
 
@@ -106,7 +113,8 @@ def prepare(
         source: what is scored.
         reader: reads it, or is chosen by the size of its images.
         settings: what is measured.
-        drawn: draw even if all images are wanted, as a score does that adds to a part.
+        drawn: whether they are drawn, as the score began that is gone on with; None for where
+            fewer are wanted than there are.
 
     Raises:
         UsageError: if a setting is impossible, there are too few samples, or the images cannot
@@ -121,7 +129,8 @@ def prepare(
         check_testable(distribution)
     samples = choose_samples(source, settings.samples, settings.protocol, distribution)
     if isinstance(source, NumberedImages) and source.count is not None:
-        if source.ordered and (drawn or samples < source.count):
+        drawn = samples < source.count if drawn is None else drawn
+        if source.ordered and drawn:
             source = DrawnImages(source, settings.seed)
         else:
             _refuse_seed(source, settings.seed)

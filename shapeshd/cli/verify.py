@@ -73,6 +73,13 @@ def _describe(result: Verification) -> str:
         if (more := len(check.problems) - _SHOWN_PROBLEMS) > 0:
             lines.append(f"          ... and {more:,} more (--json lists all)")
     lines += [f"note: {note}" for note in result.notes]
+    if result.render_again:
+        listed = ", ".join(f"--shards {span}" for span in result.render_again[:_SHOWN_PROBLEMS])
+        more = " ..." if len(result.render_again) > _SHOWN_PROBLEMS else ""
+        lines.append(
+            f"render again: the `shapeshd render` command of this dataset with {listed}{more}, or "
+            "as it is, which looks at all shards"
+        )
     failed = [check.name for check in result.checks if check.passed is False]
     lines.append(f"FAILED: {', '.join(failed)}" if failed else "all checks passed")
     return "\n".join(lines)

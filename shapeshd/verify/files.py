@@ -10,7 +10,13 @@ import h5py
 import numpy as np
 
 from shapeshd.dataset.manifest import MANIFEST_NAME, VIRTUAL_NAME
-from shapeshd.dataset.shards import open_hdf5, open_shard, shard_number
+from shapeshd.dataset.shards import (
+    SHARD_FOLDER,
+    open_hdf5,
+    open_shard,
+    shard_name,
+    shard_number,
+)
 from shapeshd.factors import FACTORS
 
 from .evidence import Check, Evidence, describe_images, outcome
@@ -102,6 +108,31 @@ def check_coverage(evidence: Evidence) -> Check:
         missing = describe_images(reached, evidence.asked)
         problems.append(f"{evidence.dataset}: no shard holds the {missing}")
     return outcome("gaps and doubles", f"images 0 to {evidence.asked - 1}, each once", problems)
+
+
+def shards_to_render(evidence: Evidence) -> list[tuple[int, int]]:
+    """Return the shards that are missing or not sound, as half-open intervals of their numbers."""
+    provenance = evidence.provenance
+    if provenance is None:
+        return []
+    size = provenance.shard_size
+    spans: list[tuple[int, int]] = []
+    for number in range(-(-evidence.asked // size)):
+        path = evidence.dataset / SHARD_FOLDER / shard_name(number)
+        header = evidence.headers.get(path)
+        first = number * size
+        if (
+            path in evidence.labels
+            and header is not None
+            and header.provenance == provenance
+            and (header.first_index, header.count) == (first, min(size, evidence.asked - first))
+        ):
+            continue
+        if spans and spans[-1][1] == number:
+            spans[-1] = (spans[-1][0], number + 1)
+        else:
+            spans.append((number, number + 1))
+    return spans
 
 
 def check_manifest(evidence: Evidence) -> Check:

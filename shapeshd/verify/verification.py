@@ -25,6 +25,7 @@ class Verification:
         shards: how many shard files there are.
         checks: all checks, in a fixed order.
         notes: what is worth knowing and no failure.
+        render_again: the shards that are missing or not sound, as ``--shards`` takes them.
     """
 
     dataset: Path
@@ -32,6 +33,7 @@ class Verification:
     shards: int
     checks: tuple[Check, ...]
     notes: tuple[str, ...]
+    render_again: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -93,4 +95,7 @@ def verify_dataset(
             "`shapeshd render` on this dataset removes what is left over"
         )
     images = sum(len(labels) for labels in evidence.labels.values())
-    return Verification(evidence.dataset, images, len(evidence.paths), tuple(checks), tuple(notes))
+    again = tuple(f"{first}:{stop}" for first, stop in files.shards_to_render(evidence))
+    return Verification(
+        evidence.dataset, images, len(evidence.paths), tuple(checks), tuple(notes), again
+    )

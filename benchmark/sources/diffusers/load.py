@@ -17,6 +17,7 @@ Neither asks the Hugging Face Hub for anything.
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ UNCONDITIONAL = {
     "LDMPipeline": ("vqvae", "unet", "scheduler"),
 }
 _NETWORKS = {"unet": ("UNet2DModel",), "vqvae": ("VQModel", "AutoencoderKL")}
+_SHARD = re.compile(WEIGHTS + r"(\.fp16)?-\d{5}-of-\d{5}(\.fp16)?\.safetensors")
 _MOST_JSON = 2**20  # bytes
 _MOST_STEPS = 2**20  # steps that a scheduler may have been trained with
 
@@ -161,22 +163,14 @@ def _load_scheduler(kind: Any, part: _Part, name: str) -> Any:
 def _load_network(kind: Any, part: _Part, name: str) -> Any:
     """Load a network by the library, when its description fits what its weights' file holds."""
     config = _read_json(part.folder / "config.json", name)
-    weights = part.folder / f"{WEIGHTS}.safetensors"
-    if list(part.folder.glob("*.index.json")):  # it may name any file
-        raise UsageError(
-            f"{name}: its {part.name} is spread over several files, which is not read: save it as "
-            f"one, or {ENTRY_HINT}"
-        )
-    if not weights.is_file():
-        if list(part.folder.glob("*.bin")):
-            raise NeedsTrust(f"has its {part.name} in a .bin file alone, a pickle")
-        raise UsageError(f"{name}: has no {part.name}/{weights.name}")
-    _check_config(config, part, weights, kind, name)
+    files, variant = _weights(part, name)
+    _check_config(config, part, files, kind, name)
     try:
         network, said = kind.from_pretrained(
             part.folder,
             local_files_only=True,
             use_safetensors=True,
+            variant=variant,
             low_cpu_mem_usage=False,  # else it asks for another library
             output_loading_info=True,
         )
@@ -194,14 +188,54 @@ def _load_network(kind: Any, part: _Part, name: str) -> Any:
     return network.float().eval()
 
 
-def _check_config(config: dict[str, Any], part: _Part, weights: Path, kind: Any, name: str) -> None:
+def _weights(part: _Part, name: str) -> tuple[list[Path], str | None]:
+    """Return the safetensors files of a network, and the variant that they are, such as "fp16"."""
+    for variant in (None, "fp16"):
+        middle = f".{variant}" if variant else ""
+        whole = part.folder / f"{WEIGHTS}{middle}.safetensors"
+        index = part.folder / f"{WEIGHTS}.safetensors.index{middle}.json"
+        if whole.is_file() and index.is_file():  # the library would take the index
+            raise UsageError(
+                f"{name}: has its {part.name} as one file and as several: remove {index.name} or "
+                f"{whole.name}"
+            )
+        if whole.is_file():
+            return [whole], variant
+        if index.is_file():
+            return _shards(index, part, name), variant
+    if list(part.folder.glob("*.bin")):
+        raise NeedsTrust(f"has its {part.name} in a .bin file alone, a pickle")
+    raise UsageError(f"{name}: has no {part.name}/{WEIGHTS}.safetensors")
+
+
+def _shards(index: Path, part: _Part, name: str) -> list[Path]:
+    """Return the files that an index names: of the library's names, in its folder, no other."""
+    table = _read_json(index, name).get("weight_map")
+    if not isinstance(table, dict) or not table:
+        raise ShapesHDError(f"{name}: {part.name}/{index.name} has no weight_map")
+    files = []
+    for file in sorted({str(value) for value in table.values()}):
+        path = part.folder / file
+        if not _SHARD.fullmatch(file) or not path.is_file():
+            raise UsageError(
+                f"{name}: {part.name}/{index.name} names {file!a}, which is no file of weights "
+                "beside it"
+            )
+        files.append(path)
+    return files
+
+
+def _check_config(
+    config: dict[str, Any], part: _Part, weights: list[Path], kind: Any, name: str
+) -> None:
     """Refuse a network that would take memory, or time to build, that its file does not fill."""
     if config.get("quantization_config") is not None:
         raise UsageError(f"{name}: its {part.name} is quantized, which is not read: {ENTRY_HINT}")
     layers = _largest(config.get("layers_per_block"))
     widths = config.get("block_out_channels")
     blocks = len(widths) if isinstance(widths, list) else 1
-    tensors, numbers = _count_numbers(weights, name)
+    counts = [_count_numbers(file, name) for file in weights]
+    tensors, numbers = sum(count[0] for count in counts), sum(count[1] for count in counts)
     _within(layers * blocks, tensors, f"layers ({part.name})", name)
     side = _largest(config.get("sample_size"))
     _within(side * side, MAX_PIXELS, f"pixels ({part.name})", name)

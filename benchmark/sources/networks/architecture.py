@@ -63,7 +63,7 @@ def open_architecture(request: OpenRequest) -> GeneratorSource:
     require_known_form(request, f"a {options.architecture} network's")
     place = usable_device(request.device)
     try:
-        network, facts = build(_read_tensors(path, name), name)
+        network, facts = _built(build, _read_tensors(path, name), name)
     except (LayoutError, PickleError) as error:
         raise UsageError(f"{name}: {error}") from None
     if not facts["classes"]:
@@ -79,6 +79,30 @@ def open_architecture(request: OpenRequest) -> GeneratorSource:
         if facts["classes"]
         else None,
     )
+
+
+def _built(
+    build: Builder, tensors: Mapping[str, Tensor], name: str
+) -> tuple[nn.Module, dict[str, Any]]:
+    """Build a network; where that fails, once more without the prefix that all names share.
+
+    `torch.nn.DataParallel` puts ``module.`` before all, `torch.compile` ``_orig_mod.``, and a
+    network that is part of another the name that it has there. What was taken off is among the
+    facts, as ``prefix``.
+    """
+    taken, left = "", tensors
+    first: Exception | None = None
+    while True:
+        try:
+            network, facts = build(left, name)
+            return network, {**facts, **({"prefix": taken} if taken else {})}
+        except (LayoutError, PickleError) as error:
+            first = first or error
+        heads = {key.partition(".")[0] for key in left}
+        if len(heads) != 1 or not all(key.partition(".")[2] for key in left):
+            raise first
+        head = f"{heads.pop()}."
+        taken, left = taken + head, {key.removeprefix(head): left[key] for key in left}
 
 
 def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -16,7 +17,7 @@ from shapeshd.benchmark.scoring.score import score_in_memory, score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.scoring.tally import Tally
 from shapeshd.benchmark.sources import open_source
-from shapeshd.errors import UsageError
+from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import BIN_SHAPE, NUM_BINS, IntArray, joint_bins, uniform_factors
 from shapeshd.images.drawn import DrawnImages
 from shapeshd.images.numbered import NumberedImages
@@ -172,3 +173,25 @@ def test_a_run_begun_in_the_old_order_is_not_mixed_with_a_drawn_one(
         for samples in (PART, MORE):
             with pytest.raises(UsageError, match="another score, with order null"):
                 score_source(source, ReadsWritten(), tmp_path, ScoreSettings(samples=samples))
+
+
+def test_a_part_is_not_taken_of_a_score_of_all_that_was_stopped(
+    sorted_images: Path, tmp_path: Path
+) -> None:
+    class Stopped(ReadsWritten):
+        def __call__(self, images: torch.Tensor) -> Any:
+            if self.seen > 3_000:
+                raise ShapesHDError("stopped")
+            self.seen += len(images)
+            return super().__call__(images)
+
+        seen = 0
+
+    with opened(sorted_images) as source:
+        with pytest.raises(ShapesHDError, match="stopped"):
+            score_source(source, Stopped(), tmp_path)
+        with pytest.raises(UsageError, match="a score of all 9,000 images"):
+            score_source(source, ReadsWritten(), tmp_path, ScoreSettings(samples=PART))
+        score_source(source, ReadsWritten(), tmp_path)
+        with pytest.raises(UsageError, match="holds 9,000 samples already"):
+            score_source(source, ReadsWritten(), tmp_path, ScoreSettings(samples=PART))

@@ -241,3 +241,18 @@ def test_the_command_line_tells_people_and_programs(data: Path, run: Run) -> Non
     assert found["digests"]["passed"] is False and found["manifest"]["passed"] is True
     assert str(shard(data, 1)) in found["digests"]["problems"][0]
     assert found["pixels"]["passed"] is None
+
+
+def test_the_shards_to_render_again_are_named_as_render_takes_them(run: Run, data: Path) -> None:
+    assert verify_dataset(data).render_again == ()
+    shard(data, 0).unlink()
+    shard(data, 2).rename(data / "elsewhere.h5")
+    assert verify_dataset(data).render_again == ("0:1", "2:3")
+    with shard(data, 1).open("r+b") as file:
+        file.truncate(500)
+    result = verify_dataset(data)
+    assert result.render_again == ("0:3",)
+    assert result.to_json()["render_again"] == ("0:3",)
+    status, out, _ = run("verify", data)
+    assert status == 1
+    assert "with --shards 0:3" in out

@@ -110,7 +110,18 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "cannot be built": (of_unet(down_block_types=["Nothing2D"]), "cannot be built"),
     "several files": (
         lambda folder: index_of_pickles(folder),
-        "unet .*several files",
+        "unet as one file and as several",
+    ),
+    "shards elsewhere": (
+        lambda folder: shards_of(
+            "../vae/diffusion_pytorch_model-00001-of-00001.safetensors", folder
+        ),
+        "no file of weights beside it",
+    ),
+    "shard of pickles": (lambda folder: shards_of("part.bin", folder), "no file of weights"),
+    "shard that is not there": (
+        lambda folder: shards_of("diffusion_pytorch_model-00001-of-00002.safetensors", folder),
+        "no file of weights beside it",
     ),
     "quantized": (of_unet(quantization_config={"quant_method": "gguf"}), "is quantized"),
     "endless schedule": (
@@ -182,6 +193,14 @@ def other_scheduler(folder: Path, marker: Path) -> None:
 def unknown_pipeline(folder: Path, marker: Path) -> None:
     (folder / "pipeline.py").write_text(CODE.format(marker=str(marker)))
     edit(folder / "model_index.json", _class_name="Own")
+
+
+def shards_of(name: str, folder: Path) -> None:
+    """Let an index name another file in place of the weights; a pickle may lie there."""
+    (folder / "unet" / WEIGHTS).unlink()
+    torch.save({"w": torch.zeros(1)}, folder / "unet" / "part.bin")
+    index = {"metadata": {}, "weight_map": {"w": name}}
+    (folder / "unet" / f"{WEIGHTS}.index.json").write_text(json.dumps(index))
 
 
 def index_of_pickles(folder: Path) -> None:

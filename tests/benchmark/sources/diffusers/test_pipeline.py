@@ -131,3 +131,16 @@ def test_older_names_of_the_weights_are_read_and_links_followed(folder: Path) ->
     (folder / "unet" / WEIGHTS).symlink_to(folder / "blob")
     with opened(folder, steps=2) as source:
         assert torch.equal(source.images(0, 3), expected)
+
+
+@pytest.mark.parametrize(
+    "how", [{"variant": "fp16"}, {"max_shard_size": "2KB"},
+            {"max_shard_size": "2KB", "variant": "fp16"}]
+)  # fmt: skip
+def test_variants_and_shards_are_read(how: dict[str, str], tmp_path: Path) -> None:
+    PIPELINES["DDIM"]().save_pretrained(tmp_path / "whole")
+    pipeline = PIPELINES["DDIM"]()
+    pipeline.save_pretrained(tmp_path / "other", **how)
+    assert not (tmp_path / "other" / "unet" / "diffusion_pytorch_model.safetensors").exists()
+    with opened(tmp_path / "whole") as whole, opened(tmp_path / "other") as other:
+        assert torch.equal(whole.images(0, 2), other.images(0, 2))
