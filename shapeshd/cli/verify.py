@@ -75,9 +75,9 @@ def _describe(result: Verification) -> str:
     lines += [f"note: {note}" for note in result.notes]
     if result.render_again:
         listed = ", ".join(f"--shards {span}" for span in result.render_again[:_SHOWN_PROBLEMS])
-        more = " ..." if len(result.render_again) > _SHOWN_PROBLEMS else ""
+        rest = " ..." if len(result.render_again) > _SHOWN_PROBLEMS else ""
         lines.append(
-            f"render again: the `shapeshd render` command of this dataset with {listed}{more}, or "
+            f"render again: the `shapeshd render` command of this dataset with {listed}{rest}, or "
             "as it is, which looks at all shards"
         )
     failed = [check.name for check in result.checks if check.passed is False]
