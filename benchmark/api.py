@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import fields
 from pathlib import Path
@@ -29,6 +29,7 @@ from .result.files import HISTOGRAM
 from .result.fit import EstimateRecord
 from .result.formatting import with_interval
 from .result.schema import Result
+from .result.source_checks import RepeatsRecord
 from .scoring.score import score_in_memory, score_source
 from .scoring.settings import ReaderChoice, ScoreSettings
 from .sources.base import Source
@@ -40,6 +41,7 @@ from .sources.networks.in_process import (
     unwrapped,
     weights_digest,
 )
+from .sources.networks.reached import networks_of
 from .sources.open import open_source
 from .sources.options import Layout, Range, SourceOptions
 from .statistics.intervals import Estimate
@@ -106,6 +108,17 @@ class Score:
         """Image fidelity; None if it was not measured."""
         return self.result.fidelity
 
+    @property
+    def repeats(self) -> RepeatsRecord | None:
+        """Equal images among the samples; ``copies`` is 0 if there are none."""
+        return self.result.repeats
+
+    @property
+    def reproducible(self) -> bool | None:
+        """Whether the generator makes the same images again; None of images that exist."""
+        found = self.result.reproducibility
+        return None if found is None else found.same
+
     def to_json(self) -> dict[str, Any]:
         """Return all of it as a new dict, ready for JSON; `shapeshd compare` reads such a file."""
         return self.result.to_json()
@@ -139,16 +152,20 @@ def score(
     range: Range = "auto",
     layout: Layout = "auto",
     latent_dim: int | None = None,
+    latent_shape: Sequence[int] | None = None,
     batch: int = 64,
     device: str | torch.device | None = None,
     seed: int = 0,
     trust: bool = False,
+    depends: str | Path | Sequence[str | Path] = (),
+    again: bool = False,
+    allow_irreproducible: bool = False,
     progress: bool = False,
 ) -> Score:
     """Measure whether the distribution of a generator's images is right.
 
-    It can be called in the middle of a training. A network, or the one whose method is given, is
-    put into evaluation mode and every part of it back into its own; gradients are off; the
+    It can be called in the middle of a training. A network, and those that a function reaches, are
+    put into evaluation mode and every part of them back into its own; gradients are off; the
     random generators of PyTorch, NumPy and Python go on as if nothing had been. It works in this
     process alone: where several train together, one of them calls it, or all use the metric
     `DistributionScore`. Nothing is written unless `out` is given.
@@ -184,11 +201,18 @@ def score(
         layout: "nchw", "nhwc", or "auto".
         latent_dim: components of a latent; by default the generator's attribute ``latent_dim``
             or ``z_dim``.
+        latent_shape: of one latent, such as (100, 1, 1), in place of `latent_dim`; what fails on
+            (n, 100) is tried with (n, 100, 1, 1) by itself.
         batch: samples that are made at a time, >= 1.
         device: of latents and recognizer; by default the network's own, PyTorch's default for a
             function, and a GPU, if there is one, for all else.
         seed: decides the samples, in [0, 2^63 - 1]; of a `Source`, the one it was opened with.
         trust: whether code that comes with a path may run.
+        depends: files that the code of a Python entry or a command loads, such as its weights: a
+            score in `out` with others is refused.
+        again: whether a score that lies in `out` is deleted and begun anew.
+        allow_irreproducible: whether a score in `out` may go on though the source does not give
+            the same images again.
         progress: show a bar on stderr.
 
     Raises:
@@ -199,12 +223,15 @@ def score(
     """
     with ExitStack() as stack:
         check_seed(seed)
-        options = SourceOptions(range=range, layout=layout, latent_dim=latent_dim, batch=batch)
+        options = SourceOptions(
+            range=range, layout=layout, latent_dim=latent_dim, batch=batch, depends=_paths(depends)
+        )
         generator = unwrapped(generator)
         place = _place(generator, device)
         stack.enter_context(restoring_random_state(place))
-        stack.enter_context(evaluation_mode(module_of(generator)))
-        source = _opened(generator, stack, options, place, seed, trust, out)
+        for network in networks_of(generator):
+            stack.enter_context(evaluation_mode(network))
+        source = _opened(generator, stack, options, place, seed, trust, out, again)
         settings = ScoreSettings(
             samples=samples,
             protocol=protocol,
@@ -212,6 +239,8 @@ def score(
             distribution=_distribution(distribution),
             options=options,
             fidelity=_fidelity(fidelity, features, trust),
+            again=again,
+            allow_irreproducible=allow_irreproducible,
         )
         reader = _reader(recognizer, place)
         if out is None:
@@ -221,6 +250,10 @@ def score(
         result = score_source(source, reader, Path(out), settings, progress=progress)
         assert result is not None  # there is one process alone
         return Score(result, np.load(Path(out) / HISTOGRAM, allow_pickle=False))
+
+
+def _paths(given: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
+    return tuple(map(str, (given,) if isinstance(given, (str, Path)) else given))
 
 
 def _distribution(given: Distribution | str | Path | None) -> Distribution | None:
@@ -268,6 +301,7 @@ def _opened(
     seed: int,
     trust: bool,
     out: str | Path | None,
+    again: bool,
 ) -> Source:
     """Return the source that `generator` is or names; `stack` closes it, if it is ours."""
     if isinstance(generator, (str, Path)):
@@ -285,21 +319,21 @@ def _opened(
         return cast(Source, generator)
     name = None
     if out is not None and callable(generator):
-        name = _name_in_folder(generator, Path(out))
+        name = _name_in_folder(generator, Path(out), again)
     return stack.enter_context(
         open_callable(generator, seed=seed, device=device, options=options, name=name)
     )
 
 
-def _name_in_folder(generator: Any, out: Path) -> str:
+def _name_in_folder(generator: Any, out: Path, again: bool) -> str:
     """Return a name that tells a network from another state of it, so that none is mixed up."""
     name, module = callable_name(generator), module_of(generator)
     if module is not None:
         return f"{name} (weights {weights_digest(module)})"
-    if out.is_dir() and any(out.iterdir()):
+    if out.is_dir() and any(out.iterdir()) and not again:
         raise UsageError(
             f"{out}: holds files already, and a function cannot be told from another: give a new "
-            "folder as out"
+            "folder as out, or again=True"
         )
     return name
 

@@ -74,6 +74,12 @@ class Piece(NamedTuple):
     start: int
     bins: IntArray
 
+    @property
+    def counted(self) -> Tensor:
+        """The images that `bins` are of: uint8 (m, 3, H, W)."""
+        begin = self.start - self.first
+        return self.images[begin : begin + len(self.bins)]
+
 
 def read_factors(images: Tensor, reader: Reader) -> FloatArray:
     """Return the factors (n, 6) of images uint8 (n, 3, H, W), resized for the reader."""

@@ -29,6 +29,7 @@ def facts(result: Result) -> list[Fact]:
         *_converted(result),
         *_details(result.source.details),
         ("Samples", _samples(result), False),
+        *_source_checks(result),
         *_distribution(result),
         ("Recognizer", f"{recognizer.name}, {recognizer.size} pixels", False),
     ]
@@ -63,6 +64,14 @@ def _fidelity(entry: FidelityRecord) -> Iterator[Fact]:
     yield "Scene of the re-renders, SHA-256", settings.engine.scene_sha256, True
     if entry.command:
         yield "Command of the image fidelity", entry.command, True
+
+
+def _source_checks(result: Result) -> Iterator[Fact]:
+    """Yield which images are equal, and whether the source makes the same ones again."""
+    if result.repeats:
+        yield "Equal images", result.repeats.text, False
+    if result.reproducibility:
+        yield "Reproducible", result.reproducibility.text, False
 
 
 def _distribution(result: Result) -> Iterator[Fact]:

@@ -53,6 +53,7 @@ def describe(result: Result) -> str:
             *_distribution(result),
             *_images(result),
             *_facts(result),
+            *_source(result),
             *_recognizer(result.recognizer),
             *_run(result),
         ]
@@ -156,6 +157,12 @@ def _facts(result: Result) -> list[tuple[str, str]]:
             f"(ideal sampler {number(distances.total_variation_ideal)})",
         ),
     ]
+
+
+def _source(result: Result) -> list[tuple[str, str]]:
+    """Say which images are equal, and whether the source makes the same ones again."""
+    found = (("equal images", result.repeats), ("reproducible", result.reproducibility))
+    return [(name, record.text) for name, record in found if record is not None]
 
 
 def _recognizer(recognizer: RecognizerRecord) -> list[tuple[str, str]]:

@@ -44,12 +44,14 @@ from shapeshd.errors import ShapesHDError
 from shapeshd.factors import BIN_SHAPE, NAMES, IntArray
 from shapeshd.support.schema import first_problem
 
+from .content import content_digest
 from .fidelity import FidelityRecord
 from .files import FORMAT, FORMAT_VERSION, HISTOGRAM
 from .fit import AttenuationRecord, ReferenceRecord
-from .provenance import content_digest, scene_of
+from .provenance import scene_of
 from .schema import DistributionRecord, RecognizerRecord, Result
-from .verdict import find, joint_verdict, verdict
+from .source_checks import RepeatsRecord, ReproducibilityRecord
+from .verdict import find, joint_verdict, verdict, with_repeats
 
 
 def build_result(
@@ -64,6 +66,8 @@ def build_result(
     distribution: Distribution | None = None,
     converted: Mapping[str, int] | None = None,
     drawn_from: int | None = None,
+    repeats: RepeatsRecord | None = None,
+    reproducibility: ReproducibilityRecord | None = None,
 ) -> tuple[Result, Decomposition]:
     """Return the result of a histogram, and its decomposition.
 
@@ -78,6 +82,8 @@ def build_result(
         distribution: that the samples should follow; None for the uniform one.
         converted: how many of their images were made 8-bit sRGB, by what was done to them.
         drawn_from: how many images there are, if the samples were drawn from them.
+        repeats: equal images among the samples, which the verdict names first.
+        reproducibility: whether the source makes the same images again.
 
     Raises:
         UsageError: if there are too few samples.
@@ -149,7 +155,9 @@ def build_result(
             "sha256": hashlib.sha256(counts.astype("<i8").tobytes()).hexdigest(),
         },
         "examples": {"file": None},
-        "verdict": verdict(findings, fit),
+        "repeats": repeats,
+        "reproducibility": reproducibility,
+        "verdict": with_repeats(verdict(findings, fit), repeats),
         "run": dict(run),
     }
     try:

@@ -30,6 +30,7 @@ from .fit import (
     ReferenceRecord,
 )
 from .record import Count, Flag, Number, Positive, Record, Share, Text
+from .source_checks import RepeatsRecord, ReproducibilityRecord
 
 
 class MeasurementErrorRecord(Record):
@@ -228,6 +229,8 @@ class ScoreRecord(Record):
     detection_limit: DetectionLimitRecord
     verdict: VerdictRecord
     fidelity: FidelityRecord | None = None
+    repeats: RepeatsRecord | None = None
+    reproducibility: ReproducibilityRecord | None = None
     run: RunRecord | EntryRunRecord
 
     @property

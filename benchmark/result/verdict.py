@@ -20,6 +20,7 @@ from .formatting import (
     with_interval,
 )
 from .schema import AccuracyRecord, FactorAccuracyRecord, VerdictRecord
+from .source_checks import RepeatsRecord
 
 _LISTED = 3  # parts in a sentence
 _FEW_BINS = 0.01
@@ -132,6 +133,13 @@ def verdict(findings: Findings, fit: GoodnessOfFit) -> VerdictRecord:
     else:
         text = _what_is_wrong(findings, fit)
     return VerdictRecord(passed=findings.passed, text=text)
+
+
+def with_repeats(said: VerdictRecord, repeats: RepeatsRecord | None) -> VerdictRecord:
+    """Return a verdict that begins with the equal images among the samples, if there are any."""
+    if repeats is None or not repeats.copies:
+        return said
+    return said.model_copy(update={"text": f"Equal images: {repeats.text}. {said.text}"})
 
 
 def _nothing_found(findings: Findings, fit: GoodnessOfFit) -> str:

@@ -13,7 +13,7 @@ from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.histogram import min_samples_under
 from shapeshd.benchmark.statistics.measurement_error import split_outside
 from shapeshd.distribution import Distribution
-from shapeshd.errors import InterruptedRunError, ShapesHDError, one_line
+from shapeshd.errors import InterruptedRunError, ShapesHDError, named, one_line
 from shapeshd.factors import FloatArray
 from shapeshd.support.distributed import Ranks
 from shapeshd.support.interrupts import held_back
@@ -66,7 +66,7 @@ def count_samples(
                     with held_back():
                         end = piece.start + len(piece.bins)
                         done = conversions(task.source, piece.start, end)
-                        folder.own.add(piece.start, piece.bins, done)
+                        folder.own.add(piece.start, piece.bins, done, piece.counted)
                         counted += len(piece.bins)
                     bar.update(len(piece.bins))
                     now = time.monotonic()
@@ -81,18 +81,28 @@ def count_samples(
         _keep(folder)
         raise InterruptedRunError(
             f"interrupted; {before + counted:,} of {samples:,} samples are counted and kept, and "
-            "the same command goes on from there"
+            f"{_going_on(folder)}"
         ) from None
     except (ShapesHDError, OSError, RuntimeError) as error:
         _keep(folder)
         why = one_line(error) or type(error).__name__
         raise ShapesHDError(
-            f"{why}; {before + counted:,} of {samples:,} samples are counted and kept, and the "
-            "same command goes on from there"
+            f"{why}; {before + counted:,} of {samples:,} samples are counted and kept, and "
+            f"{_going_on(folder)}"
         ) from error
     with held_back():
         folder.save()
     return counted
+
+
+def _going_on(folder: RunFolder) -> str:
+    found = folder.found.get("reproducibility")
+    if found is None or found["same"]:
+        return "the same command goes on from there"
+    return (
+        f"with {named('allow_irreproducible')} the same command goes on from there, though the "
+        "source does not give the same images again"
+    )
 
 
 def _keep(folder: RunFolder) -> None:

@@ -8,7 +8,7 @@ samples can be added later.
 
 from __future__ import annotations
 
-import json
+import shutil
 import uuid
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from shapeshd.errors import ShapesHDError, UsageError, named
 from shapeshd.support.distributed import Ranks
 from shapeshd.support.workspace import NO_LOCKS
 
+from .identity import difference
 from .tally import Tally
 
 _WORK = ".work"
@@ -35,6 +36,12 @@ class RunFolder:
         out: the folder; it is made.
         settings: what decides the samples, fit for JSON: a run with others is refused.
         ranks: the processes of this run.
+        again: whether a score that lies there is deleted and begun anew, whatever it is of.
+
+    Attributes:
+        done: what earlier runs have counted.
+        own: what this process has counted, in the first one with all of `done`.
+        found: what a run has found out about the source and later ones need, fit for JSON.
 
     Raises:
         UsageError: if the folder holds something else, or a run with other settings.
@@ -42,8 +49,11 @@ class RunFolder:
         OSError: if it cannot be written.
     """
 
-    def __init__(self, out: Path, settings: dict[str, Any], ranks: Ranks) -> None:
-        self.out, self._settings, self.ranks = out, settings, ranks
+    def __init__(
+        self, out: Path, settings: dict[str, Any], ranks: Ranks, *, again: bool = False
+    ) -> None:
+        self.out, self._settings, self.ranks, self._again = out, settings, ranks, again
+        self.found: dict[str, Any] = {}
         self._work = out / _WORK
         self._lock = FileLock(self._work / "lock", timeout=0)
         try:
@@ -101,6 +111,17 @@ class RunFolder:
         for path in self._work.glob(".tally-*"):  # of a run of version 0.1.0 that was killed
             if path.is_file():
                 path.unlink()
+        if self._again:
+            self._delete_all()
+
+    def _delete_all(self) -> None:
+        """Delete an earlier score; the tallies last, so that a run that is killed can go on."""
+        for name in _OURS - {_WORK}:
+            (self.out / name).unlink(missing_ok=True)
+        for folder in self._work.glob("fidelity-*"):
+            shutil.rmtree(folder)
+        for path in self._work.glob("tally-*.npz"):
+            path.unlink()
 
     def _read(self) -> dict[str, Tally]:
         """Return the tallies by file name, without those that others have absorbed."""
@@ -108,17 +129,14 @@ class RunFolder:
         for path in sorted(self._work.glob("tally-*.npz")):
             tally, card = Tally.load(path)
             self._check(card.get("settings", {}))
+            self.found.update(card.get("found", {}))
             tallies[path.name] = tally
             absorbed.update(card.get("absorbed", []))
         return {name: tally for name, tally in tallies.items() if name not in absorbed}
 
     def _check(self, before: dict[str, Any]) -> None:
-        for name, value in self._settings.items():
-            if before.get(name) != value:
-                raise UsageError(
-                    f"{self.out}: holds another score, with {name} {_shown(before.get(name))}, not "
-                    f"{_shown(value)}; choose another {named('out')}, or delete the folder"
-                )
+        if differs := difference(before, self._settings):
+            raise UsageError(f"{self.out}: {differs}")
 
     @property
     def work(self) -> Path:
@@ -127,7 +145,8 @@ class RunFolder:
 
     def save(self) -> None:
         """Write what this process has counted."""
-        self.own.save(self._own_path, {"settings": self._settings, "absorbed": self._absorbed})
+        card = {"settings": self._settings, "absorbed": self._absorbed, "found": self.found}
+        self.own.save(self._own_path, card)
         self._saved = self.own.samples
 
     def total(self) -> Tally:
@@ -175,8 +194,3 @@ def recorded_settings(out: Path) -> dict[str, Any] | None:
         except (ShapesHDError, OSError):  # which opening the folder will say
             continue
     return None
-
-
-def _shown(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else text[:57] + "..."

@@ -15,11 +15,10 @@ from shapeshd.benchmark.report.html import write_report
 from shapeshd.benchmark.result.build import build_result, with_fidelity, with_joint_verdict
 from shapeshd.benchmark.result.fidelity import FileRecord
 from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPORT, RESULT
-from shapeshd.benchmark.result.provenance import content_digest
 from shapeshd.benchmark.result.read import save_result
 from shapeshd.benchmark.result.schema import Result
+from shapeshd.benchmark.result.source_checks import ReproducibilityRecord
 from shapeshd.benchmark.sources.base import Source, conversions
-from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import ShapesHDError, UsageError, named, one_line
 from shapeshd.factors import IntArray
 from shapeshd.support.atomic_files import replace_file
@@ -28,11 +27,13 @@ from shapeshd.support.progress import note, progress_bar
 
 from .counting import count_samples
 from .examples import choose_examples, choose_fidelity_examples
+from .identity import DRAWN, identity_of
+from .image_hashes import SeenImages
+from .repeats import describe_repeats
+from .reproducibility import look_again, require_reproducible
 from .run_folder import RunFolder, recorded_settings
 from .settings import ReaderChoice, ScoreSettings, Task, distribution_remark, prepare
-
-DRAWN = "drawn by the seed"
-"""The order of images of which a part was drawn, in the settings of a run."""
+from .witnesses import check_witnesses
 
 
 def score_source(
@@ -69,7 +70,7 @@ def score_source(
         ShapesHDError: if the source fails; what was counted is kept.
     """
     settings, ranks = settings or ScoreSettings(), ranks or Ranks()
-    before = recorded_settings(out) or {}
+    before = {} if settings.again else recorded_settings(out) or {}
     ranks.wait()  # until all have seen it: the first changes it
     task = prepare(
         source, reader, settings, drawn=before["order"] == DRAWN if "order" in before else None
@@ -80,13 +81,15 @@ def score_source(
             fidelity = open_fidelity(
                 settings.fidelity, task.samples, task.reader, task.side, task.distribution
             )
-        with closing(RunFolder(out, _identity(task, settings.options), ranks)) as folder:
+        identity = identity_of(task, settings.options)
+        with closing(RunFolder(out, identity, ranks, again=settings.again)) as folder:
             if ranks.first and (remark := distribution_remark(source, task.distribution)):
                 note(remark)
             _refuse_fewer(task, fidelity, folder)
             if fidelity is not None:
                 fidelity.open(folder.work, ranks)
             result = folder.finished(task.samples)
+            _check_source(task, fidelity, folder, result, allowed=settings.allow_irreproducible)
             if result is None:
                 result = _count(task, fidelity, folder, command, progress)
             try:
@@ -114,12 +117,13 @@ def score_in_memory(
     task = prepare(source, reader, settings)
     if remark := distribution_remark(source, task.distribution):
         note(remark)
-    started = time.monotonic()
+    started, seen, found = time.monotonic(), SeenImages(), look_again(task.source)
     task.gather(progress=progress)
     with task, progress_bar(task.samples, "score", shown=progress) as bar:
 
         def parts() -> Any:
             for piece in read_pieces(task.source, task.reader, task.side, 0, task.samples):
+                seen.add(piece.start, piece.counted)
                 yield piece.bins
                 bar.update(len(piece.bins))
 
@@ -129,26 +133,40 @@ def score_in_memory(
         seed=task.seed, side=task.side, resized=task.resized, distribution=task.distribution,
         converted=conversions(task.source, 0, task.samples), drawn_from=task.drawn_from,
         run=_run_facts(task, task.samples, started),
+        repeats=describe_repeats(task.source, seen), reproducibility=found,
     )  # fmt: skip
     histogram = result.histogram.model_copy(update={"file": None})
     return result.model_copy(update={"histogram": histogram}), counts
 
 
-def _identity(task: Task, options: SourceOptions) -> dict[str, Any]:
-    """Return what decides the samples and how they are read: a folder holds one such score."""
-    identity = {
-        "source": task.source.name,
-        "kind": task.source.kind,
-        "content": content_digest(task.source),
-        "images": task.source.count,
-        "order": None if task.drawn_from is None else DRAWN,
-        "seed": task.seed,
-        "recognizer": task.reader.digest or task.reader.name,
-        "distribution": None if task.distribution is None else task.distribution.digest,
-        **vars(options),
-    }
-    del identity["timeout"]  # decides no image: whoever waited too briefly can go on with more
-    return identity
+def _check_source(
+    task: Task,
+    fidelity: Fidelity | None,
+    folder: RunFolder,
+    result: Result | None,
+    *,
+    allowed: bool,
+) -> None:
+    """Refuse a source that gives other images than were counted, or than it gave just now.
+
+    One process looks; what it finds is kept in the folder.
+    """
+    ranks, counted = folder.ranks, folder.done.samples
+    if not ranks.first:
+        return
+    record = _reproducibility(folder)
+    if record is None and result is None and (record := look_again(task.source)):
+        folder.found["reproducibility"] = record.to_json()
+    whole = result is not None and (fidelity is None or fidelity.matches(result.fidelity))
+    if not whole:
+        require_reproducible(record, task.source, counted=counted, ranks=ranks, allowed=allowed)
+    if counted and (record is None or record.same):
+        check_witnesses(task.source, folder.done.seen, folder.out, allowed=allowed)
+
+
+def _reproducibility(folder: RunFolder) -> ReproducibilityRecord | None:
+    known = folder.found.get("reproducibility")
+    return None if known is None else ReproducibilityRecord.model_validate(known)
 
 
 def _refuse_fewer(task: Task, fidelity: Fidelity | None, folder: RunFolder) -> None:
@@ -193,6 +211,8 @@ def _count(
         seed=task.seed, side=task.side, resized=task.resized, distribution=task.distribution,
         converted=total.converted, drawn_from=task.drawn_from,
         run={**run, "world_size": ranks.count, "resumed": bool(before), "command": command},
+        repeats=describe_repeats(task.source, total.seen),
+        reproducibility=_reproducibility(folder),
     )  # fmt: skip
     out = folder.out
     replace_file(out / HISTOGRAM, lambda path: _save_array(path, total.counts))

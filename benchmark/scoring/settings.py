@@ -38,6 +38,9 @@ class ScoreSettings:
         distribution: that the samples should follow; by default the uniform one.
         options: with which the source was opened.
         fidelity: what is measured of single images, if anything.
+        again: whether a score that lies in the folder is deleted and begun anew.
+        allow_irreproducible: whether a source that does not give the same images again may be gone
+            on with, or shared out.
     """
 
     samples: int | None = None
@@ -46,6 +49,8 @@ class ScoreSettings:
     distribution: Distribution | None = None
     options: SourceOptions = field(default_factory=SourceOptions)
     fidelity: FidelitySettings | None = None
+    again: bool = False
+    allow_irreproducible: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from shapeshd.errors import ShapesHDError
 from shapeshd.factors import NUM_BINS, IntArray
 from shapeshd.support.atomic_files import replace_file
 
-BLOCK = 4096
+from .image_hashes import BLOCK as BLOCK
+from .image_hashes import SeenImages
+
 FIRST_SEEN = 4
 _CONVERTED = "converted"
 _NEVER = np.iinfo(np.int64).max
@@ -34,6 +37,7 @@ class Tally:
         first_seen: int64 (k, 4), the lowest numbers of samples in each bin, -1 for none.
         filled: int64 (blocks,), samples counted of each block; grows as needed.
         converted: how many of their images were made 8-bit sRGB, by what was done to them.
+        seen: hashes of the images.
     """
 
     def __init__(self) -> None:
@@ -41,16 +45,32 @@ class Tally:
         self.first_seen: IntArray = np.full((NUM_BINS, FIRST_SEEN), -1, np.int64)
         self.filled: IntArray = np.zeros(0, np.int64)
         self.converted: Counter[str] = Counter()
+        self.seen = SeenImages()
 
     @property
     def samples(self) -> int:
         """How many are counted."""
         return int(self.filled.sum())
 
-    def add(self, start: int, bins: IntArray, converted: Mapping[str, int] | None = None) -> None:
-        """Count the samples `start` .. `start` + m - 1 of one block; `bins` is int64 (m,)."""
+    def add(
+        self,
+        start: int,
+        bins: IntArray,
+        converted: Mapping[str, int] | None = None,
+        images: Tensor | None = None,
+    ) -> None:
+        """Count the samples `start` .. `start` + m - 1 of one block.
+
+        Args:
+            start: number of the first one.
+            bins: int64 (m,), their joint bins.
+            converted: how many of their images were converted, by what was done to them.
+            images: uint8 (m, 3, H, W), of which hashes are kept.
+        """
         if not len(bins):
             return
+        if images is not None:
+            self.seen.add(start, images)
         order = np.argsort(bins, kind="stable")
         held, places, numbers = np.unique(bins[order], return_index=True, return_counts=True)
         new = np.full((len(held), FIRST_SEEN), -1, np.int64)
@@ -70,6 +90,7 @@ class Tally:
         self._grow(len(other.filled))
         self.filled[: len(other.filled)] += other.filled
         self.converted.update(other.converted)
+        self.seen.merge(other.seen)
 
     def save(self, path: Path, card: dict[str, Any]) -> None:
         """Write the tally and `card` (fit for JSON); a reader finds the old file or the new.
@@ -85,6 +106,7 @@ class Tally:
                     counts=self.counts,
                     first_seen=self.first_seen,
                     filled=self.filled,
+                    **self.seen.arrays(),
                     card=np.frombuffer(
                         json.dumps({**card, _CONVERTED: self.converted}).encode(), np.uint8
                     ),
@@ -106,6 +128,7 @@ class Tally:
                 tally.counts = file["counts"]
                 tally.first_seen = file["first_seen"]
                 tally.filled = file["filled"]
+                tally.seen = SeenImages.from_arrays(file)
                 card: dict[str, Any] = json.loads(file["card"].tobytes())
                 tally.converted = Counter(card.pop(_CONVERTED, {}))
         except (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):

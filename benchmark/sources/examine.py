@@ -51,7 +51,7 @@ def examine_torchscript(request: OpenRequest) -> None:
 
 def torchscript_lacks(request: OpenRequest) -> tuple[str, ...]:
     """Ask for the latent's components if no class of a TorchScript archive has them."""
-    if request.options.latent_dim is not None:
+    if request.options.latent_dim is not None or request.options.latent_shape is not None:
         return ()
     try:
         with zipfile.ZipFile(request.path) as archive:

@@ -28,6 +28,7 @@ NVlabs' generators write to a PNG file.
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -123,6 +124,10 @@ class ImageFormat:
         if number and self._range is None and "auto" in (self._told_range, self._told_layout):
             self.learn(make(0))
         return self(make(number))
+
+    def aside(self) -> ImageFormat:
+        """Return a copy that converts as this one does, and adds nothing to what is described."""
+        return copy(self)
 
     def learn(self, batch: Tensor | NDArray[Any]) -> None:
         """Learn layout and range from `batch` without converting it; see `__call__`."""

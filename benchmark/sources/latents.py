@@ -7,6 +7,7 @@ or shared out, sees the same samples.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -93,6 +94,27 @@ def sample_seeds(seed: int, start: int, stop: int) -> npt.NDArray[np.int64]:
     for table in _tables(seed):
         left, right = right, left ^ table[right]
     return (left << 16) | right
+
+
+class Seeds(np.ndarray[Any, np.dtype[np.int64]]):
+    """Seeds as a user's function gets them: an int64 array (n,) whose elements are Python ints.
+
+    PyTorch's generators take no NumPy numbers as seeds.
+    """
+
+    @classmethod
+    def of(cls, seeds: npt.NDArray[np.int64]) -> Seeds:
+        """Return a view of an array."""
+        return seeds.view(cls)
+
+    def __getitem__(self, key: Any) -> Any:
+        """Return an int for a number, and an array for anything else."""
+        found = super().__getitem__(key)
+        return int(found) if isinstance(found, np.integer) else found
+
+    def __iter__(self) -> Any:
+        """Yield ints."""
+        return iter(self.tolist())
 
 
 def sample_choices(seed: int, start: int, stop: int, count: int) -> npt.NDArray[np.int64]:

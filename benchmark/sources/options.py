@@ -7,7 +7,7 @@ that mean nothing to a source, and the table in the documentation are made from 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
@@ -95,6 +95,16 @@ class SourceOptions:
             lacking="which takes no latents",
         ),
     )
+    latent_shape: tuple[int, ...] | None = field(
+        default=None,
+        metadata=_about(
+            str,
+            "Shape of a latent that has several axes, such as 100,1,1; what fails on (n, 100) is "
+            "tried with that one by itself.",
+            shown="C,H,W",
+            lacking="which takes no latents of a shape",
+        ),
+    )
     batch: int = field(default=64, metadata=_about(int, "Latents that go in at a time."))
     key: str | None = field(
         default=None,
@@ -177,8 +187,21 @@ class SourceOptions:
             lacking="which needs no code of its authors",
         ),
     )
+    depends: tuple[str, ...] = field(
+        default=(),
+        metadata=_about(
+            tuple,
+            "A file or folder that the code loads, such as its weights: a result of others is not "
+            "taken for its own. Can be given several times.",
+            shown="FILE",
+            lacking="whose own files are all that it is made of",
+        ),
+    )
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "depends", tuple(self.depends))  # JSON gives a list
+        if self.latent_shape is not None:
+            object.__setattr__(self, "latent_shape", parse_shape(self.latent_shape))
         for option in OPTIONS.values():
             value = getattr(self, option.name)
             if value is None and option.default is None:
@@ -247,6 +270,24 @@ def parse_frame_size(text: str) -> tuple[int, int]:
             f"{named('frame_size', text)} is too large: at most {_MOST_PIXELS:,} pixels"
         )
     return width, height
+
+
+def parse_shape(given: str | Sequence[int]) -> tuple[int, ...]:
+    """Return the shape of a latent, given as numbers or as a text such as "100,1,1".
+
+    Raises:
+        UsageError: if it is no shape.
+    """
+    parts = given.split(",") if isinstance(given, str) else list(given)
+    try:
+        shape = tuple(int(part) for part in parts)
+    except (TypeError, ValueError):
+        shape = ()
+    if not shape or min(shape) < 1:
+        raise UsageError(
+            f"{named('latent_shape')} must be numbers from 1 on, such as 100,1,1, not {given!r}"
+        )
+    return shape
 
 
 def parse_labels(text: str) -> list[tuple[int, int]] | None:

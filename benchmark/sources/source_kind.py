@@ -161,6 +161,9 @@ class SourceKind:
         if self.trust == "always":
             require_trust(request.trust, request.name, self.danger, asked)
         request.options.allow(*self.options, source=request.name, what=self.what)
+        for file in request.options.depends:
+            if not Path(file).expanduser().exists():
+                raise UsageError(f"{named('depends', file)}: there is no such file or folder")
         if asked:
             raise UsageError(f"{request.name}: does not say all that is needed: give {asked}")
         return request

@@ -64,6 +64,12 @@ from .source_options import SourceCommand, source_options
     help="Run the code that comes with SOURCE, or that SOURCE is.",
 )
 @click.option("--out", type=NewPath(), help="Folder of the result.  [default: score-SOURCE]")
+@click.option("--again", is_flag=True, help="Delete the score that lies in the folder, and begin.")
+@click.option(
+    "--allow-irreproducible",
+    is_flag=True,
+    help="Go on with, or share out, a source that does not give the same images again.",
+)
 @json_option
 def command(source: str, out: Path | None, **options: Any) -> None:
     """Measure whether the distribution of SOURCE is that of 3DShapesHD, or of --distribution.

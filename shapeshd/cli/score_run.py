@@ -56,6 +56,8 @@ def run_score(text: str, out: Path | None, options: dict[str, Any]) -> tuple[Res
                 distribution=distribution,
                 options=given,
                 fidelity=fidelity,
+                again=options["again"],
+                allow_irreproducible=options["allow_irreproducible"],
             )
             result = score_source(
                 source,

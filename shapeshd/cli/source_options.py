@@ -26,11 +26,13 @@ def source_options(*names: str) -> Callable[[_Function], _Function]:
 
 
 def _click_option(option: Option) -> Callable[[_Function], _Function]:
+    several = option.type is tuple
     return click.option(
         f"--{option.name.replace('_', '-')}",
-        type=click.Choice(option.choices) if option.choices else option.type,
+        type=click.Choice(option.choices) if option.choices else str if several else option.type,
         default=option.default,
-        show_default=option.default is not None,
+        multiple=several,
+        show_default=option.default not in (None, ()),
         metavar=option.shown or None,
         help=option.help,
     )

@@ -24,6 +24,7 @@ from shapeshd.benchmark.sources.latents import MAX_SEEDS, sample_seeds
 from shapeshd.benchmark.sources.networks.generator import (
     GeneratorSource,
     check_batch,
+    seeded_by_batch,
 )
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.sources.source_kind import OpenRequest
@@ -98,29 +99,29 @@ class PipelineBatches:
         for number in numbers:
             yield self._form.batch(number, self._run)
 
+    def alone(self, start: int, stop: int) -> Tensor | None:
+        """Return the images `start` .. `stop` - 1 as a batch of their own."""
+        return self._form.aside()(self._make(start, stop, MAX_SEEDS // 2 + start))
+
     def _run(self, number: int) -> Any:
-        start, stop = number * self.batch, (number + 1) * self.batch
+        return self._make(number * self.batch, (number + 1) * self.batch, number)
+
+    def _make(self, start: int, stop: int, number: int) -> Any:
         seeds = sample_seeds(self._seed, start, stop)
         more: dict[str, Any] = dict(self._more)
         if self._labels is not None:
             more[_CLASSES] = torch.from_numpy(self._labels.numbers(self._seed, start, stop))
         own = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        cuda = [self._device] if self._device.type == "cuda" else []
-        with torch.random.fork_rng(devices=cuda):
-            # A seed that is no sample's: they are counted from the other end.
-            last = MAX_SEEDS - 1 - number
-            torch.manual_seed(int(sample_seeds(self._seed, last, last + 1)[0]))
+        with seeded_by_batch(self._seed, number, self._device):
             try:
-                said = self._pipeline(
-                    batch_size=self.batch, generator=own, output_type="np", **more
-                )
+                said = self._pipeline(batch_size=len(own), generator=own, output_type="np", **more)
             except Exception as error:
                 raise ShapesHDError(
                     f"{self._name}: failed on the samples {start} to {stop - 1}: {explain(error)}"
                 ) from error
         images = getattr(said, "images", said[0] if isinstance(said, tuple) and said else said)
         images = np.stack(images) if isinstance(images, list) and images else images
-        return check_batch(images, self.batch, self._name)
+        return check_batch(images, len(own), self._name)
 
     def describe(self) -> dict[str, Any]:
         """Return the pipeline, the seed, the batch, the device and how the images were read."""

@@ -55,6 +55,7 @@ def open_exported(request: OpenRequest) -> GeneratorSource:
         device=place,
         batch=_choose_batch(network.batches, options.batch, name),
         form=ImageFormat(options, name=name),
+        lengths=network.batches,
     )
     return GeneratorSource(name, KIND, batches)
 

@@ -8,7 +8,9 @@ makes beyond the range is thrown away.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Protocol
 
 import torch
@@ -16,12 +18,20 @@ from torch import Tensor
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.labels import Labels
-from shapeshd.benchmark.sources.latents import MAX_DIM, check_samples, normal_latents
+from shapeshd.benchmark.sources.latents import (
+    MAX_DIM,
+    MAX_SEEDS,
+    check_samples,
+    normal_latents,
+    sample_seeds,
+)
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.checks import whole_number
 from shapeshd.errors import ShapesHDError, UsageError, explain, named
 from shapeshd.factors import MAX_IMAGE
 from shapeshd.images.numbered import Closing
+
+from .latent_shape import ShapedLatents
 
 _DIMENSIONS = ("latent_dim", "z_dim")
 
@@ -39,6 +49,13 @@ class Batches(Protocol):
         """Yield the batches of these numbers: uint8 (batch, 3, H, W).
 
         Each holds only until the next is asked for.
+        """
+        ...
+
+    def alone(self, start: int, stop: int) -> Tensor | None:
+        """Return the images `start` .. `stop` - 1 as a batch of their own: uint8 (n, 3, H, W).
+
+        None where the samples of a batch are drawn together, or its length is fixed.
         """
         ...
 
@@ -96,6 +113,13 @@ class GeneratorSource(Closing):
         assert images is not None
         return images
 
+    def in_own_batch(self, start: int, stop: int) -> Tensor | None:
+        """Return images made as a batch of their own, to compare; None where that cannot be.
+
+        They are those of `images` unless what makes them mixes the samples of a batch.
+        """
+        return self._batches.alone(start, stop)
+
     def _numbered(self, numbers: range) -> Iterator[tuple[int, Tensor]]:
         if self._kept is not None and self._kept[0] == numbers[0]:
             yield self._kept
@@ -127,6 +151,7 @@ class NetworkBatches:
         form: turns what comes out into uint8.
         facts: what else `describe` says.
         labels: what the network takes as its second argument; None if it takes latents alone.
+        lengths: the least and the largest number of latents that it takes at a time; None for any.
     """
 
     def __init__(
@@ -141,8 +166,10 @@ class NetworkBatches:
         form: ImageFormat,
         facts: Mapping[str, Any] | None = None,
         labels: Labels | None = None,
+        lengths: tuple[int, int] | None = None,
     ) -> None:
         self.batch = batch
+        self._lengths = lengths
         self._network = network
         self._facts = facts or {}
         self._labels = labels
@@ -159,19 +186,29 @@ class NetworkBatches:
                 batch = self._form.batch(number, self._run)
             yield batch
 
+    def alone(self, start: int, stop: int) -> Tensor | None:
+        """Return images as a batch of their own; None if the network takes none so long."""
+        if self._lengths and not self._lengths[0] <= stop - start <= self._lengths[1]:
+            return None
+        with torch.inference_mode():
+            return self._form.aside()(self._make(start, stop))
+
     def _run(self, number: int) -> Any:
-        shape = (self.batch, self._latent_dim)
-        start, stop = number * self.batch, (number + 1) * self.batch
+        return self._make(number * self.batch, (number + 1) * self.batch)
+
+    def _make(self, start: int, stop: int) -> Any:
+        shape = (stop - start, self._latent_dim)
         given = [normal_latents(self._seed, start, stop, shape[1], self._device)]
         said = f"latents {shape}"
         if self._labels is not None:
             given.append(self._labels.draw(self._seed, start, stop, self._device))
             said += f" and {self._labels.form} labels {tuple(given[1].shape)}"
-        try:
-            images = self._network(*given)
-        except Exception as error:
-            raise ShapesHDError(f"{self._name}: failed on {said}: {explain(error)}") from error
-        return check_batch(images, self.batch, self._name)
+        with seeded_by_batch(self._seed, start, self._device):
+            try:
+                images = self._network(*given)
+            except Exception as error:
+                raise ShapesHDError(f"{self._name}: failed on {said}: {explain(error)}") from error
+        return check_batch(images, stop - start, self._name)
 
     def describe(self) -> dict[str, Any]:
         """Return the latents, the batch, the device and how the images were read."""
@@ -179,6 +216,7 @@ class NetworkBatches:
             **self._facts,
             **(self._labels.describe() if self._labels else {}),
             "latent_dim": self._latent_dim,
+            **(self._network.describe() if isinstance(self._network, ShapedLatents) else {}),
             "seed": self._seed,
             "batch": self.batch,
             "device": str(self._device),
@@ -188,6 +226,29 @@ class NetworkBatches:
     def close(self) -> None:
         """Let the network go."""
         self._network = _closed
+
+
+@contextmanager
+def seeded_by_batch(seed: int, number: int, device: torch.device) -> Iterator[None]:
+    """Let PyTorch's own generators begin anew for a batch, and go on afterwards as before.
+
+    What a network draws inside is then the same whenever the batch is made again.
+
+    Args:
+        seed: of the samples.
+        number: of the batch, or another number that tells it from others.
+        device: where the network runs.
+    """
+    cuda = [device] if device.type == "cuda" else []
+    # A seed that is no sample's: they are counted from the other end.
+    last = MAX_SEEDS - 1 - number % MAX_SEEDS
+    chosen = int(sample_seeds(seed, last, last + 1)[0])
+    with torch.random.fork_rng(devices=cuda):
+        torch.default_generator.manual_seed(chosen)
+        if cuda:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(chosen)
+        yield
 
 
 def _closed(*given: Tensor) -> Tensor:
@@ -236,13 +297,23 @@ def choose_latent_dim(stated: int | None, options: SourceOptions, name: str) -> 
     Raises:
         UsageError: if neither does, both do and differ, or the user's is impossible.
     """
-    if options.latent_dim is None:
+    wanted = options.latent_dim
+    if wanted is not None:
+        wanted = whole_number(named("latent_dim"), wanted, 1, MAX_DIM)
+    if options.latent_shape is not None:
+        size = math.prod(options.latent_shape)
+        if wanted not in (None, size):
+            raise UsageError(
+                f"{name}: {named('latent_shape')} {options.latent_shape} is of {size} values, "
+                f"{named('latent_dim')} {wanted}: leave one out"
+            )
+        wanted = whole_number(named("latent_shape"), size, 1, MAX_DIM)
+    if wanted is None:
         if stated is None:
             raise UsageError(
                 f"{name}: does not say how many values a latent has: give {named('latent_dim')}"
             )
         return stated
-    wanted = whole_number(named("latent_dim"), options.latent_dim, 1, MAX_DIM)
     if stated is not None and stated != wanted:
         raise UsageError(f"{name}: takes latents of {stated} values, not of {wanted}")
     return wanted

@@ -15,7 +15,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from shapeshd.benchmark.caller_state import seed_random_state
 from shapeshd.benchmark.sources.arguments import SEEDS, arguments_of
 from shapeshd.benchmark.sources.image_format import ImageFormat
-from shapeshd.benchmark.sources.latents import normal_latents, sample_seeds
+from shapeshd.benchmark.sources.latents import MAX_SEEDS, Seeds, normal_latents, sample_seeds
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import ShapesHDError, UsageError, explain, named
 from shapeshd.factors import check_seed
@@ -28,6 +28,7 @@ from .generator import (
     describe_type,
     stated_dim,
 )
+from .latent_shape import ShapedLatents
 
 Takes = Literal["latents", "count", "seeds"]
 
@@ -53,7 +54,7 @@ class CallableBatches:
         seed: of latents and seeds.
         device: where latents are put.
         dtype: of the latents.
-        options: of which `batch`, `range` and `layout` are used.
+        options: of which `batch`, `range`, `layout` and `latent_shape` are used.
     """
 
     def __init__(
@@ -69,6 +70,8 @@ class CallableBatches:
         options: SourceOptions,
     ) -> None:
         self.batch = options.batch
+        if takes == "latents":
+            function = ShapedLatents(function, options.latent_shape)
         self._function, self._takes, self._name = function, takes, name
         self._latent_dim, self._seed = latent_dim, check_seed(seed)
         self._device, self._dtype = device, dtype
@@ -79,9 +82,21 @@ class CallableBatches:
         for number in numbers:
             yield self._form.batch(number, self._run)
 
+    def alone(self, start: int, stop: int) -> Tensor | None:
+        """Return the images `start` .. `stop` - 1 as a batch of their own.
+
+        None of a function of a number, whose images belong to their batch.
+        """
+        if self._takes == "count":
+            return None
+        return self._form.aside()(self._make(start, stop, MAX_SEEDS - 1 - start))
+
     def _run(self, number: int) -> Any:
+        return self._make(number * self.batch, (number + 1) * self.batch, number)
+
+    def _make(self, start: int, stop: int, number: int) -> Any:
         seed_random_state(int(sample_seeds(self._seed, number, number + 1)[0]))
-        given, said = self._input(number * self.batch)
+        given, said = self._input(start, stop)
         try:
             with torch.no_grad():
                 images = self._function(given)
@@ -90,15 +105,14 @@ class CallableBatches:
             raise ShapesHDError(
                 f"{self._name}: failed on {said}: {explain(error)}{hint}"
             ) from error
-        return check_batch(images, self.batch, self._name)
+        return check_batch(images, stop - start, self._name)
 
-    def _input(self, start: int) -> tuple[Any, str]:
-        """Return what the function gets for the samples from `start` on, and a word for it."""
-        stop = start + self.batch
+    def _input(self, start: int, stop: int) -> tuple[Any, str]:
+        """Return what the function gets for some samples, and a word for it."""
         if self._takes == "count":
             return self.batch, f"n = {self.batch}"
         if self._takes == "seeds":
-            return sample_seeds(self._seed, start, stop), f"{self.batch} seeds"
+            return Seeds.of(sample_seeds(self._seed, start, stop)), f"{stop - start} seeds"
         assert self._latent_dim is not None
         latents = normal_latents(self._seed, start, stop, self._latent_dim, self._device)
         return latents.to(self._dtype), f"latents {tuple(latents.shape)}"
@@ -108,6 +122,7 @@ class CallableBatches:
         return {
             "takes": self._takes,
             "latent_dim": self._latent_dim,
+            **(self._function.describe() if isinstance(self._function, ShapedLatents) else {}),
             "seed": self._seed,
             "batch": self.batch,
             "device": str(self._device),
@@ -146,18 +161,23 @@ def open_callable(
     options = options or SourceOptions()
     generator = unwrapped(generator)
     name = name or callable_name(generator)
-    options.allow("range", "layout", "latent_dim", source=name, what="a function of this process")
+    options.allow(
+        "range", "layout", "latent_dim", "latent_shape", "depends",
+        source=name, what="a function of this process",
+    )  # fmt: skip
     takes = _what_it_takes(generator, name, options)
     latent_dim = None
     if takes == "latents":
         stated = stated_dim(generator)
-        if stated is None and options.latent_dim is None:
-            raise UsageError(f"{name}: how many values has a latent? give {named('latent_dim')}")
+        if stated is None and not _says_latents(options):
+            hint = _hint(generator)
+            raise UsageError(
+                f"{name}: how many values has a latent? give {named('latent_dim')}{hint}"
+            )
         latent_dim = choose_latent_dim(stated, options, name)
-    elif options.latent_dim is not None:
-        raise UsageError(
-            f"{name}: takes {_words(takes)}, no latents: leave out {named('latent_dim')}"
-        )
+    elif _says_latents(options):
+        given = "latent_shape" if options.latent_dim is None else "latent_dim"
+        raise UsageError(f"{name}: takes {_words(takes)}, no latents: leave out {named(given)}")
     batches = CallableBatches(
         generator, takes,
         name=name, latent_dim=latent_dim, seed=seed, device=place_of(generator, device, name),
@@ -244,7 +264,7 @@ def _what_it_takes(generator: Any, name: str, options: SourceOptions) -> Takes:
         return "seeds"
     if first is not None and first.annotation in (int, "int"):
         return "count"
-    known = options.latent_dim is not None or stated_dim(generator) is not None
+    known = _says_latents(options) or stated_dim(generator) is not None
     return "latents" if known or isinstance(generator, nn.Module) else "count"
 
 
@@ -265,6 +285,20 @@ def _first_parameter(generator: Any, name: str) -> inspect.Parameter | None:
             "function of one that fills them in"
         )
     return arguments.first
+
+
+def _says_latents(options: SourceOptions) -> bool:
+    return options.latent_dim is not None or options.latent_shape is not None
+
+
+def _hint(generator: Any) -> str:
+    """Say how many values the first layer of a network takes, which may be those of a latent."""
+    module = module_of(generator)
+    for part in () if module is None else module.modules():
+        size = getattr(part, "in_features", getattr(part, "in_channels", None))
+        if isinstance(size, int):
+            return f" (its first layer takes {size})"
+    return ""
 
 
 def _words(takes: Takes) -> str:

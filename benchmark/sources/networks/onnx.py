@@ -66,6 +66,7 @@ def open_onnx(request: OpenRequest) -> GeneratorSource:
         batch=network.batch or options.batch,
         form=ImageFormat(options, name=name),
         labels=labels,
+        lengths=(network.batch, network.batch) if network.batch else None,
     )
     return GeneratorSource(name, KIND, batches)
 

@@ -21,6 +21,7 @@ from .generator import (
     choose_latent_dim,
     stated_dim,
 )
+from .latent_shape import ShapedLatents
 
 KIND = "torchscript"
 
@@ -42,7 +43,7 @@ def open_torchscript(request: OpenRequest) -> GeneratorSource:
     module = _load(request.path, place, name)
     module.eval()
     network = NetworkBatches(
-        module,
+        ShapedLatents(module, options.latent_shape),
         name=name,
         latent_dim=choose_latent_dim(stated_dim(module), options, name),
         seed=request.seed,

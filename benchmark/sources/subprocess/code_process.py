@@ -118,6 +118,20 @@ class ChildBatches:
         while self._asked:
             yield self._answer()
 
+    def alone(self, start: int, stop: int) -> Tensor | None:
+        """Return the images `start` .. `stop` - 1 as a batch of their own.
+
+        None of more than a batch, for which there is no place.
+        """
+        if stop - start > self.batch:
+            return None
+        self._child.require_open()
+        while self._asked:
+            self._answer()
+        self._child.send({"start": start, "stop": stop, "slot": 0})
+        reply = self._reply(f"making the samples {start} .. {stop - 1}")
+        return self._images(reply)[: stop - start].clone()
+
     def describe(self) -> dict[str, Any]:
         """Return what the code takes, the batch, the device and how images were read."""
         return {**self._said, **self._form}
@@ -136,6 +150,10 @@ class ChildBatches:
         reply = self._reply(f"making the samples {first} .. {first + self.batch - 1}")
         self._asked.popleft()
         self._form = reply["form"]
+        return self._images(reply)
+
+    def _images(self, reply: dict[str, Any]) -> Tensor:
+        """Return the slot that a reply speaks of: uint8 (batch, 3, H, W)."""
         if self._slots is None:
             shape = (SLOTS, *reply["shape"])
             memory = mmap.mmap(self._memory, math.prod(shape))

@@ -23,7 +23,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from shapeshd.benchmark.caller_state import seed_random_state
 from shapeshd.benchmark.sources.image_format import ImageFormat
+from shapeshd.benchmark.sources.latents import MAX_SEEDS, sample_seeds
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import ShapesHDError, UsageError, names_as_options
@@ -68,7 +70,10 @@ def _serve(pipes: _Pipes, code: Code, order: dict[str, Any]) -> None:
     worker = _Worker(OpenRequest(options=options, **order["request"]), code, order["memory"])
     pipes.send({"ready": worker.describe()})
     for request in pipes.requests():
-        pipes.send(worker.make(request["number"], request["slot"]))
+        if "number" in request:
+            pipes.send(worker.make(request["number"], request["slot"]))
+        else:
+            pipes.send(worker.make_alone(request["start"], request["stop"], request["slot"]))
 
 
 class _Pipes:
@@ -129,26 +134,44 @@ class _Worker:
     def make(self, number: int, slot: int) -> dict[str, Any]:
         """Put batch `number` into the slot and return the reply that says so."""
         images = self._form.batch(number, self._call)
+        self._put(images, slot)
+        return {"number": number, **self._reply(slot)}
+
+    def make_alone(self, start: int, stop: int, slot: int) -> dict[str, Any]:
+        """Put some samples, made as a batch of their own, into the slot and return the reply."""
+        if self._slots is None:  # which are as long as a batch
+            self.make(0, slot)
+        self._put(self._form.aside()(self._make(start, stop, MAX_SEEDS - 1 - start)), slot)
+        return self._reply(slot)
+
+    def _put(self, images: torch.Tensor, slot: int) -> None:
         if self._slots is None:
             shape = (SLOTS, *images.shape)
             os.ftruncate(self._memory, int(np.prod(shape)))
             memory = mmap.mmap(self._memory, 0)
             self._slots = np.frombuffer(memory, dtype=np.uint8).reshape(shape)
-        torch.from_numpy(self._slots[slot]).copy_(images)
+        torch.from_numpy(self._slots[slot][: len(images)]).copy_(images)
+
+    def _reply(self, slot: int) -> dict[str, Any]:
+        assert self._slots is not None
         return {
-            "number": number,
             "slot": slot,
-            "shape": list(images.shape),
-            "form": self._form.describe(),
+            "shape": list(self._slots.shape[1:]),
+            "form": {**self._form.describe(), **self._function.describe()},
         }
 
     def _call(self, number: int) -> Any:
-        start = number * self._batch
+        return self._make(number * self._batch, (number + 1) * self._batch, number)
+
+    def _make(self, start: int, stop: int, number: int) -> Any:
+        count = stop - start
+        # What the code draws from generators that all share is the same when a batch is made again.
+        seed_random_state(int(sample_seeds(self._seed, number, number + 1)[0]))
         try:
             with torch.no_grad():
-                made = self._function.run(self._seed, start, self._batch, self._device)
+                made = self._function.run(self._seed, start, count, self._device)
                 # Lazy frameworks fail only here, so that is the user's code still.
-                return to_images(made, self._batch, self._name)
+                return to_images(made, count, self._name)
         except ShapesHDError:
             raise
         except BaseException as error:

@@ -21,13 +21,15 @@ from torch import nn
 
 from shapeshd.benchmark.sources.arguments import SEEDS, arguments_of
 from shapeshd.benchmark.sources.labels import Labels, choose_labels, refuse_labels, stated_classes
-from shapeshd.benchmark.sources.latents import normal_latents, sample_seeds
+from shapeshd.benchmark.sources.latents import Seeds, normal_latents, sample_seeds
 from shapeshd.benchmark.sources.networks.generator import (
     check_batch,
     choose_latent_dim,
     describe_type,
     stated_dim,
 )
+from shapeshd.benchmark.sources.networks.latent_shape import ShapedLatents
+from shapeshd.benchmark.sources.networks.reached import Evaluated
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.errors import UsageError, explain, named
 
@@ -64,7 +66,7 @@ class UserFunction:
         stop = start + count
         given: list[Any]
         if self.takes_seeds:
-            given = [sample_seeds(seed, start, stop)]
+            given = [Seeds.of(sample_seeds(seed, start, stop))]
             if self.labels is not None:
                 given.append(self.labels.numbers(seed, start, stop))
             return self.call(*given)
@@ -75,8 +77,9 @@ class UserFunction:
         return self.call(*given)
 
     def describe(self) -> dict[str, Any]:
-        """Return its labels and facts, ready for JSON."""
-        return {**(self.labels.describe() if self.labels else {}), **self.facts}
+        """Return its labels, the shape of its latents and facts, ready for JSON."""
+        shaped = self.call.describe() if isinstance(self.call, ShapedLatents) else {}
+        return {**(self.labels.describe() if self.labels else {}), **shaped, **self.facts}
 
 
 class UserError(Exception):
@@ -106,15 +109,20 @@ def load_function(
             raise UsageError(f"{name}: there is no {part} in it{_names(module)}")
         found = getattr(found, part)
     takes_seeds, takes_labels = _check_signature(found, name, options)
-    call = partial(_call_module, found) if isinstance(found, nn.Module) else found
+    call, facts = found, {}
     if isinstance(found, nn.Module):
         found.eval().to(device)
-    if takes_seeds and options.latent_dim is not None:
-        raise UsageError(f"{name}: takes seeds, no latents: leave {named('latent_dim')} away")
+        call = partial(_call_module, found)
+    else:
+        call = Evaluated(found)
+        facts = {"evaluation_mode": call.changed} if call.changed else {}
+    for option in ("latent_dim", "latent_shape"):
+        if takes_seeds and getattr(options, option) is not None:
+            raise UsageError(f"{name}: takes seeds, no latents: leave {named(option)} away")
     latent_dim = None
     if not takes_seeds:
         stated = stated_dim(found) or stated_dim(module)
-        if stated is None and options.latent_dim is None:
+        if stated is None and options.latent_dim is None and options.latent_shape is None:
             raise UsageError(
                 f"{name}: how many values has a latent? give {named('latent_dim')}, or set "
                 "latent_dim in the file"
@@ -125,7 +133,8 @@ def load_function(
         stated = stated_classes(found) or stated_classes(module)
         labels = choose_labels(stated, name, options, "index")
     file = getattr(module, "__file__", None)
-    return UserFunction(call, takes_seeds, latent_dim, file, labels)
+    shaped = call if takes_seeds else ShapedLatents(call, options.latent_shape)
+    return UserFunction(shaped, takes_seeds, latent_dim, file, labels, facts)
 
 
 def describe_failure(error: BaseException, file: str | None) -> str:
@@ -134,11 +143,11 @@ def describe_failure(error: BaseException, file: str | None) -> str:
         same = error.filename == file
         where = "" if same or error.filename is None else f"{Path(error.filename).name}, "
         return f"raised {type(error).__name__}: {error.msg} ({where}line {error.lineno})"
-    own = Path(__file__).parent
+    ours = Path(__file__).parents[1]
     frames = [
         frame
         for frame in traceback.extract_tb(error.__traceback__)
-        if Path(frame.filename).parent != own and not frame.filename.startswith("<frozen")
+        if ours not in Path(frame.filename).parents and not frame.filename.startswith("<frozen")
     ]
     theirs = [frame for frame in frames if frame.filename == file]
     text = f"raised {explain(error)}"

@@ -110,7 +110,7 @@ def test_a_network_sees_the_same_batches_however_a_run_is_cut(tmp_path: Path) ->
     source = Written()
     for n in (FEW, 6_000, 9_000):
         score_source(source, ReadsWritten(), tmp_path / "out", ScoreSettings(samples=n))
-    pieces = {(start, stop) for start, stop in source.asked if stop - start > 1}
+    pieces = {(start, stop) for start, stop in source.asked if stop - start > 8}
     assert pieces == {(start, start + 512) for start in range(0, 9_000, 512)}
 
 
@@ -119,7 +119,8 @@ def test_a_finished_run_is_not_read_again(tmp_path: Path) -> None:
     source = Written()
     again = score_source(source, ReadsWritten(), tmp_path / "out", ScoreSettings(samples=FEW))
     assert again == first
-    assert source.asked == [(0, 1)]  # for the size of its images
+    # For the size of its images, and to see that they are still the same.
+    assert source.asked == [(0, 1), (0, 8), (4096, 4097)]
 
 
 def test_examples_are_those_of_the_samples(tmp_path: Path) -> None:
@@ -180,7 +181,7 @@ def test_a_changed_file_of_the_same_name(tmp_path: Path) -> None:
     run()
     images[77, 3, 3, 0] ^= 1
     np.save(path, images)
-    with pytest.raises(UsageError, match=r"with content \"[0-9a-f]{12,}"):
+    with pytest.raises(UsageError, match=r"images\.npy has changed.*again"):
         run()
 
 
@@ -281,7 +282,7 @@ def test_a_source_that_fails_on_the_way(tmp_path: Path, error: Exception, messag
     check_folder(out, mended.bins(0, 9_000))
     assert result is not None
     assert result.run.resumed
-    assert min(start for start, stop in mended.asked if stop - start > 1) == 6_656
+    assert min(start for start, stop in mended.asked if stop - start > 8) == 6_656
 
 
 def test_a_recognizer_that_says_nan(tmp_path: Path) -> None:
@@ -328,7 +329,7 @@ def test_no_examples_are_no_reason_to_lose_the_result(
 ) -> None:
     class Forgetful(Written):
         def images(self, start: int, stop: int) -> torch.Tensor:
-            if len(self.asked) > 1 and stop - start == 1:
+            if max(self.asked, default=(0, 0))[0] > 5_000 and stop - start == 1:
                 raise self.error
             return super().images(start, stop)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from shapeshd.benchmark.sources.latents import normal_latents, sample_seeds
+from shapeshd.benchmark.sources.latents import Seeds, normal_latents, sample_seeds
 from shapeshd.errors import UsageError
 from shapeshd.factors import uniform_factors
 
@@ -69,3 +69,16 @@ def test_sample_seeds_are_all_different_and_look_random() -> None:
     assert not np.intersect1d(sample_seeds(1, 0, 1000), seeds[:1000]).size
     with pytest.raises(UsageError, match="4,294,967,296"):
         sample_seeds(0, 0, 2**32 + 1)
+
+
+def test_seeds_are_given_as_an_array_of_python_ints() -> None:
+    seeds = Seeds.of(sample_seeds(3, 5, 9))
+    plain = sample_seeds(3, 5, 9).tolist()
+    assert [type(seeds[0]), type(seeds[-1]), *map(type, seeds)] == [int] * 6
+    assert list(seeds) == plain
+    assert seeds[1:].shape == (3,)
+    assert (seeds % 2).tolist() == [seed % 2 for seed in plain]
+    assert torch.from_numpy(seeds).tolist() == plain
+    torch.Generator().manual_seed(seeds[0])
+    np.random.default_rng(seeds[0])
+    np.random.default_rng(seeds)

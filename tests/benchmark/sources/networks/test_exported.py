@@ -106,7 +106,10 @@ def test_images_are_those_of_the_network(file: str, batch: int, used: int, progr
         whole = source.images(0, 20)
         for start, stop in ((0, 1), (7, 13), (15, 20)):
             assert torch.equal(source.images(start, stop), whole[start:stop])
+        alone = source.in_own_batch(5, 8)
         said = source.describe()
+    assert (alone is None) == (file != "dynamic.pt2")
+    assert alone is None or (alone.int() - whole[5:8].int()).abs().sum() <= 2
     difference = (whole.int() - expected(20).int()).abs()
     assert difference.max() <= 1 and difference.sum() <= 5
     assert said["batch"] == used and said["latent_dim"] == DIM and said["range"] == "[-1, 1]"

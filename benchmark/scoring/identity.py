@@ -1,0 +1,111 @@
+"""What decides the samples of a score and how they are read: a folder holds one such score."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from shapeshd.benchmark.result.content import code_digests, content_digest, files_digest
+from shapeshd.benchmark.sources.options import OPTIONS, SourceOptions
+from shapeshd.errors import UsageError, named
+
+from .settings import Task
+
+DRAWN = "drawn by the seed"
+"""The order of images of which a part was drawn, in the settings of a run."""
+
+_AGAIN = "give {} to begin anew, or choose another {}"
+_PARTS = {
+    "names": "their names",
+    "sizes": "their sizes",
+    "contents": "their contents",
+    "times": "the times of their last change",
+}
+
+
+def identity_of(task: Task, options: SourceOptions) -> dict[str, Any]:
+    """Return what decides the samples of a task, fit for JSON.
+
+    Raises:
+        UsageError: if a file that the source depends on cannot be read.
+    """
+    try:
+        code = code_digests(task.source, options)
+    except OSError as error:
+        raise UsageError(f"{error.filename}: cannot be read ({error.strerror or error})") from None
+    identity = {
+        "source": task.source.name,
+        "kind": task.source.kind,
+        "files": files_digest(task.source),
+        "content": content_digest(task.source),
+        "code": code,
+        "images": task.source.count,
+        "order": None if task.drawn_from is None else DRAWN,
+        "seed": task.seed,
+        "recognizer": task.reader.digest or task.reader.name,
+        "distribution": None if task.distribution is None else task.distribution.digest,
+        **vars(options),
+    }
+    del identity["timeout"]  # decides no image: whoever waited too briefly can go on with more
+    del identity["depends"]  # stands among the code
+    found: dict[str, Any] = json.loads(json.dumps(identity))
+    return found
+
+
+def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
+    """Say in what an earlier score differs from the one that is asked for; None if in nothing.
+
+    What an earlier version has not recorded differs in nothing.
+
+    Args:
+        before: the identity of a score in a folder.
+        now: that of this one.
+    """
+    for name, value in now.items():
+        known = name in before and (before[name] is not None or name not in ("files", "content"))
+        old = before[name] if known else _unrecorded(name, value)
+        if old == value:
+            continue
+        if name == "files" and isinstance(old, dict) and isinstance(value, dict):
+            return f"was counted of other files: {_files(old, value)}; {_advice()}"
+        if name == "code" and isinstance(old, dict):
+            return f"was counted with {_code(old, value)}; {_advice()}"
+        if name == "content":
+            return f"was counted of other content: {now.get('source')} has changed; {_advice()}"
+        return (
+            f"holds another score, with {name} {_shown(old)}, not {_shown(value)}; choose "
+            f"another {named('out')}, or give {named('again')} to begin anew"
+        )
+    return None
+
+
+def _unrecorded(name: str, value: Any) -> Any:
+    """Return what a setting was that an earlier version did not know."""
+    if name in ("files", "content", "code"):
+        return value
+    return OPTIONS[name].default if name in OPTIONS else None
+
+
+def _files(before: dict[str, Any], now: dict[str, Any]) -> str:
+    if before.get("files") != now.get("files"):
+        return f"{before.get('files'):,} before, {now.get('files'):,} now"
+    differ = [text for key, text in _PARTS.items() if before.get(key) != now.get(key)]
+    return f"{' and '.join(differ[:2]) or 'something'} differ"
+
+
+def _code(before: dict[str, str], now: dict[str, str]) -> str:
+    for name in now:
+        if name not in before:
+            return f"no look at {name}, which it depends on"
+        if before[name] != now[name]:
+            return f"another {name}, which has changed"
+    return f"{next(name for name in before if name not in now)}, which is not given now"
+
+
+def _advice() -> str:
+    return _AGAIN.format(named("again"), named("out"))
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else text[:57] + "..."
