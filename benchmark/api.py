@@ -30,6 +30,7 @@ from .result.fit import EstimateRecord
 from .result.formatting import with_interval
 from .result.schema import Result
 from .result.source_checks import RepeatsRecord
+from .scoring.asked import refuse_without_fidelity
 from .scoring.score import score_in_memory, score_source
 from .scoring.settings import ReaderChoice, ScoreSettings
 from .sources.base import Source
@@ -223,6 +224,8 @@ def score(
     """
     with ExitStack() as stack:
         check_seed(seed)
+        if out is not None and not isinstance(out, (str, Path)):
+            raise UsageError(f"out must be the path of a folder, not {out!r}")
         options = SourceOptions(
             range=range, layout=layout, latent_dim=latent_dim, batch=batch, depends=_paths(depends)
         )
@@ -271,11 +274,8 @@ def _fidelity(
 ) -> FidelitySettings | None:
     if not isinstance(features, str) and not callable(features):
         raise UsageError(f"features must be a name, such as 'inception', not {features!r}")
-    if images is not None:
-        return FidelitySettings(images, features, trust=trust)
-    if features != DEFAULT_FEATURES:
-        raise UsageError("features goes with fidelity: say of how many images")
-    return None
+    refuse_without_fidelity(images, features=features != DEFAULT_FEATURES)
+    return None if images is None else FidelitySettings(images, features, trust=trust)
 
 
 def _place(generator: Any, device: str | torch.device | None) -> torch.device:

@@ -10,16 +10,17 @@ from shapeshd.benchmark.fidelity.measure import FidelitySettings
 from shapeshd.benchmark.recognizer.reader import LARGEST_PIECE, Reader, card_of
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.sources.options import SourceOptions
-from shapeshd.benchmark.statistics.chi_square import PER_BIN, PROTOCOL
-from shapeshd.benchmark.statistics.histogram import MAX_SAMPLES, min_samples_under, require_samples
+from shapeshd.benchmark.statistics.histogram import MAX_SAMPLES, min_samples_under
 from shapeshd.benchmark.statistics.measurement_error import check_testable
 from shapeshd.checks import whole_number
 from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError, named
-from shapeshd.factors import NUM_BINS, check_seed
+from shapeshd.factors import check_seed
 from shapeshd.images.drawn import DrawnImages
 from shapeshd.images.numbered import NumberedImages
 from shapeshd.images.resize import check_image_size
+
+from .asked import bins_and_probabilities, refuse_too_few, samples_asked
 
 DEFAULT_SAMPLES = 100_000
 
@@ -163,27 +164,21 @@ def choose_samples(
     distribution: Distribution | None = None,
 ) -> int:
     """Return how many samples to take, or raise `UsageError` if that is impossible."""
-    bins = NUM_BINS if distribution is None else distribution.bins
-    probabilities = None if distribution is None else distribution.expected()
-    if protocol is not None:
-        if protocol != PROTOCOL:
-            raise UsageError(f"there is no protocol {protocol!r}; there is {PROTOCOL}")
-        if samples is not None:
-            raise UsageError(f"give {named('samples')} or {named('protocol')}, not both")
-        samples = PER_BIN * bins
-    if samples is None:
-        samples = DEFAULT_SAMPLES if source.count is None else source.count
-    whole_number("samples", samples, 1, MAX_SAMPLES)
-    if source.count is not None and samples > source.count:
-        raise UsageError(f"{source.name}: has {source.count:,} images, fewer than {samples:,}")
+    bins, probabilities = bins_and_probabilities(distribution)
+    asked = samples_asked(samples, protocol, distribution)
+    if asked is None:
+        asked = DEFAULT_SAMPLES if source.count is None else source.count
+    whole_number("samples", asked, 1, MAX_SAMPLES)
+    if source.count is not None and asked > source.count:
+        raise UsageError(f"{source.name}: has {source.count:,} images, fewer than {asked:,}")
     needed = min_samples_under(probabilities)
     if source.count is not None and source.count < needed:
         raise UsageError(
             f"{source.name}: has {source.count:,} images, too few to test {bins:,} bins: at "
             f"least {needed:,} are needed"
         )
-    require_samples(samples, bins, probabilities)
-    return samples
+    refuse_too_few(asked, distribution)
+    return asked
 
 
 def distribution_remark(source: Source, distribution: Distribution | None) -> str | None:

@@ -28,13 +28,10 @@ from shapeshd.factors import NUM_BINS, FloatArray, IntArray
 
 from .bin_counts import EmptyBins, empty_bins
 from .distances import Distances, distances
+from .histogram import PER_BIN as PER_BIN
+from .histogram import PROTOCOL as PROTOCOL
 from .histogram import Histogram, read_histogram, require_samples
 from .intervals import Estimate, UStatistic, u_statistic
-
-PROTOCOL = "chi2-20k"
-"""Name of the paper's protocol: n = 20 k samples, 20 expected in each bin."""
-
-PER_BIN = 20
 
 
 @dataclass(frozen=True)

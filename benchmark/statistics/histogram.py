@@ -13,6 +13,11 @@ import numpy.typing as npt
 from shapeshd.errors import UsageError
 from shapeshd.factors import NUM_BINS, FloatArray, IntArray
 
+PROTOCOL = "chi2-20k"
+"""Name of the paper's protocol: n = 20 k samples, 20 expected in each bin."""
+
+PER_BIN = 20
+
 MAX_SAMPLES = 2**31
 """Up to here pairs of samples count exactly in 64 bits."""
 

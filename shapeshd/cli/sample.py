@@ -27,7 +27,7 @@ from .source_options import GeneratorCommand, source_options
     help="Below 1, draw each w to the average: better images, less variety.",
 )
 @click.option("--columns", type=int, help="Images in a row of the sheet.  [default: 8]")
-@source_options("batch", "latent_dim", "range", "frame_size")
+@source_options("batch", "latent_dim", "latent_shape", "range", "frame_size")
 @click.option(
     "--trust", is_flag=True, help="Run the code that comes with CHECKPOINT, or that it is."
 )

@@ -7,8 +7,6 @@ from typing import Any
 
 import click
 
-from shapeshd.errors import UsageError, named
-
 from .options import NewPath, device_option, json_option
 from .source_options import SourceCommand, source_options
 
@@ -98,29 +96,24 @@ def command(source: str, out: Path | None, **options: Any) -> None:
 def _check_early(source: str, options: dict[str, Any]) -> None:
     """Refuse what can be refused before PyTorch is imported, which takes seconds."""
     from shapeshd.benchmark.recognizer.find import find_recognizer
+    from shapeshd.benchmark.scoring.asked import (
+        refuse_too_few,
+        refuse_without_fidelity,
+        samples_asked,
+    )
     from shapeshd.benchmark.sources.open import check_source
     from shapeshd.benchmark.sources.options import SourceOptions
-    from shapeshd.benchmark.statistics.histogram import MAX_SAMPLES, require_samples
-    from shapeshd.checks import whole_number
     from shapeshd.distribution import Distribution
-    from shapeshd.factors import NUM_BINS, check_seed
+    from shapeshd.factors import check_seed
 
     check_source(source, trust=options["trust"], options=SourceOptions.given(options))
     check_seed(options["seed"])
-    if options["fidelity"] is None:
-        for name in ("features", "fidelity_engine"):
-            if options[name]:
-                raise UsageError(
-                    f"{named(name)} goes with {named('fidelity')} N: say of how many images"
-                )
+    settings = {name: bool(options[name]) for name in ("features", "fidelity_engine")}
+    refuse_without_fidelity(options["fidelity"], **settings)
     if options["recognizer"] is not None:
         find_recognizer(options["recognizer"])
     given = options["distribution"]
     distribution = None if given is None else Distribution.read(given)
-    if options["samples"] is not None:
-        if options["protocol"] is not None:
-            raise UsageError(f"give {named('samples')} or {named('protocol')}, not both")
-        whole_number("samples", options["samples"], 1, MAX_SAMPLES)
-        bins = NUM_BINS if distribution is None else distribution.bins
-        expected = None if distribution is None else distribution.expected()
-        require_samples(options["samples"], bins, expected)
+    asked = samples_asked(options["samples"], options["protocol"], distribution)
+    if asked is not None:
+        refuse_too_few(asked, distribution)

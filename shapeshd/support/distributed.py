@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
 import joblib
 
-from shapeshd.errors import ShapesHDError
+from shapeshd.errors import ShapesHDError, UsageError, one_line
+
+from .progress import note
 
 _DAY = timedelta(days=1)
+_TORCHRUN = "TORCHELASTIC_RUN_ID"  # which torchrun sets, and other launchers do not
+_RENDEZVOUS_SECONDS = 60.0
+_TRY = timedelta(seconds=2)
+_LOOK_AGAIN, _STEP = 0.2, 0.02  # seconds
+_JOINED = "shapeshd-joined"
 
 
 def core_count() -> int:
@@ -20,10 +29,22 @@ def core_count() -> int:
 
 
 def local_number() -> int | None:
-    """Return this process's number among those on this machine; None if it works alone."""
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or "RANK" not in os.environ:
+    """Return this process's number among those on this machine; None if it works alone.
+
+    Raises:
+        UsageError: if the environment names processes in a way that means nothing.
+    """
+    if _number("WORLD_SIZE", 1) == 1 or "RANK" not in os.environ:
         return None
-    return int(os.environ.get("LOCAL_RANK", "0"))
+    return _number("LOCAL_RANK", 0)
+
+
+def _number(name: str, default: int) -> int:
+    """Return what a launcher has put into the environment."""
+    text = os.environ.get(name, str(default))
+    if not text.strip().isdecimal():
+        raise UsageError(f"the environment says {name}={text!r}, which is no number: unset {name}")
+    return int(text)
 
 
 @contextmanager
@@ -32,10 +53,13 @@ def process_group(backend: str, timeout: timedelta) -> Iterator[tuple[int, int]]
 
     Args:
         backend: over which they talk, as `torch.distributed` names it.
-        timeout: how long a process waits for the others.
+        timeout: how long a process waits for the others, once all have met.
 
     Yields:
         This process's number, from 0, and how many there are; (0, 1) without torchrun.
+
+    Raises:
+        UsageError: if the environment speaks of processes that are not there.
     """
     if local_number() is None:
         yield 0, 1
@@ -43,12 +67,62 @@ def process_group(backend: str, timeout: timedelta) -> Iterator[tuple[int, int]]
     import torch.distributed as dist
 
     if own := not dist.is_initialized():
-        dist.init_process_group(backend, timeout=timeout)
+        if _TORCHRUN in os.environ:
+            dist.init_process_group(backend, timeout=timeout)
+        else:
+            rank, count = _number("RANK", 0), _number("WORLD_SIZE", 1)
+            store = _meet(rank, count, timeout)
+            dist.init_process_group(
+                backend, store=store, rank=rank, world_size=count, timeout=timeout
+            )
     try:
         yield dist.get_rank(), dist.get_world_size()
     finally:
         if own:
             dist.destroy_process_group()
+
+
+def _meet(rank: int, count: int, timeout: timedelta) -> Any:
+    """Wait until all processes of another launcher are there; return the store that they share.
+
+    Variables that an earlier session left in the environment look just as a launcher's, so it is
+    said at once what is waited for, and not for long. Signals are heard meanwhile.
+
+    Raises:
+        UsageError: if the variables do not fit each other, or not all processes come.
+    """
+    import torch.distributed as dist
+
+    promised = f"WORLD_SIZE={count} and RANK={rank} are set"
+    alone = "unset WORLD_SIZE and RANK to work alone"
+    address, port = os.environ.get("MASTER_ADDR"), _number("MASTER_PORT", 0)
+    if not address or not port or rank >= count:
+        lacking = "RANK is too high" if rank >= count else "MASTER_ADDR or MASTER_PORT is not"
+        raise UsageError(f"{promised}, but {lacking}: {alone}, or start it by torchrun")
+    if rank == 0:
+        note(f"{promised}: waiting for {count - 1} more at {address}:{port}; {alone}")
+    latest, store = time.monotonic() + _RENDEZVOUS_SECONDS, None
+    while time.monotonic() < latest:
+        try:
+            if store is None:
+                store = dist.TCPStore(
+                    address, port, is_master=rank == 0, wait_for_workers=False, timeout=_TRY
+                )
+                store.add(_JOINED, 1)
+            if store.add(_JOINED, 0) >= count:
+                store.set_timeout(timeout)
+                return store
+        except (RuntimeError, ValueError) as error:
+            if rank == 0:
+                raise UsageError(
+                    f"{promised}, but {address}:{port} cannot be used ({one_line(error)}): {alone}"
+                ) from None
+        time.sleep(_LOOK_AGAIN)
+    there = 0 if store is None else store.add(_JOINED, 0)
+    raise UsageError(
+        f"{promised}, but within {_RENDEZVOUS_SECONDS:.0f} s only {there} of {count} processes "
+        f"came to {address}:{port}: {alone}"
+    )
 
 
 def fellow_ended(rank: int, count: int) -> ShapesHDError:
@@ -83,7 +157,10 @@ class Ranks:
             import torch.distributed as dist
 
             try:
-                dist.barrier()
+                work = dist.barrier(async_op=True)
+                while not work.is_completed():  # in steps, between which signals are heard
+                    time.sleep(_STEP)
+                work.wait()
             except RuntimeError:
                 raise fellow_ended(self.rank, self.count) from None
 
