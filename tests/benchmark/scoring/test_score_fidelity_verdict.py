@@ -148,7 +148,7 @@ def test_no_pictures_are_no_reason_to_lose_the_numbers(
 ) -> None:
     class Forgetful(Written):
         def images(self, start: int, stop: int) -> Tensor:
-            if len(self.asked) > 1 and stop - start == 1:
+            if max(self.asked, default=(0, 0))[0] > 5_000 and stop - start == 1:
                 raise self.error
             return super().images(start, stop)
 

@@ -325,7 +325,7 @@ def test_a_score_keeps_what_was_counted(
     pkl(
         "images = -torch.ones(len(z), 3, 32, 32)\n"
         "        self.calls = getattr(self, 'calls', 0) + 1\n"
-        "        if self.calls > 2 and not os.path.exists('whole'): os._exit(5)",
+        "        if self.calls > 5 and not os.path.exists('whole'): os._exit(5)",
         c_dim=3,
     )
     base = ["score", "net.pkl", "--trust", "--code-dir", "REPO", "--samples", 5800]
