@@ -57,8 +57,8 @@ def _cause(source: Source, seen: SeenImages, compared: int) -> tuple[int | None,
         return None, f"the {source.kind} holds {distinct:,} different ones of them"
     apart = (seen.second - seen.first)[seen.second >= 0]
     batch = source.describe().get("batch")
-    in_batches = isinstance(batch, int) and batch > 1 and len(apart) >= _FEW
-    if in_batches and (apart % batch == 0).mean() >= _NEARLY_ALL:
+    length = batch if isinstance(batch, int) else 1
+    if length > 1 and len(apart) >= _FEW and (apart % length == 0).mean() >= _NEARLY_ALL:
         who = "processes" if (apart >= BLOCK).all() else "batches"
         return None, (
             f"{who} repeat each other, as they do where a generator of random numbers is "

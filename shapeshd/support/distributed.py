@@ -77,6 +77,9 @@ def process_group(backend: str, timeout: timedelta) -> Iterator[tuple[int, int]]
             )
     try:
         yield dist.get_rank(), dist.get_world_size()
+    except KeyboardInterrupt:
+        own = False  # to leave the group would wait for the others, at whatever they are
+        raise
     finally:
         if own:
             dist.destroy_process_group()
