@@ -15,7 +15,7 @@ from shapeshd.factors import IntArray
 Hashes = npt.NDArray[np.uint64]
 Pixels = npt.NDArray[np.uint8]
 
-KEPT = 2**18
+KEPT = 2**16
 """Different hashes that are kept, at most; of more images than that only those are kept whose
 hashes end with zeros, so that all copies of an image are kept or none."""
 
@@ -24,8 +24,8 @@ SIDE = 32
 """A witness keeps the pixels of so many rows and columns."""
 
 _KEY = 0x1A6E5  # fixed for ever: hashes are kept in files
-_CHUNK_BYTES = 2**22
-_PENDING = 2**16
+_CHUNK_BYTES = 2**20
+_PENDING = 2**14
 
 
 def hash_images(images: Tensor) -> Hashes:
