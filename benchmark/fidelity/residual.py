@@ -185,11 +185,11 @@ def summarize(sample: FloatArray, real: FloatArray) -> dict[str, Any]:
     }
 
 
-def limits(real: FloatArray, measure: str) -> tuple[float, float]:
-    """Return what `QUANTILE` of the real images keep, and what all of them keep, in a measure."""
+def limits(real: FloatArray, measure: str, quantile: float = QUANTILE) -> tuple[float, float]:
+    """Return what a share of the real images keep, and what all of them keep, in a measure."""
     if measure in BETTER_IF_LARGE:
-        return float(np.quantile(real, 1 - QUANTILE)), float(real.min())
-    return float(np.quantile(real, QUANTILE)), float(real.max())
+        return float(np.quantile(real, 1 - quantile)), float(real.min())
+    return float(np.quantile(real, quantile)), float(real.max())
 
 
 def _windowed(values: Tensor) -> Tensor:

@@ -14,6 +14,8 @@ from shapeshd.benchmark.result.formatting import (
     percent,
     with_interval,
 )
+from shapeshd.benchmark.result.image_check import ImageCheckRecord
+from shapeshd.benchmark.result.image_text import corrected_text, share_left
 from shapeshd.benchmark.result.schema import ImagesRecord, Result, ScoreRecord
 
 REAL = "real images"
@@ -175,6 +177,28 @@ def fidelity_basis(entry: FidelityRecord) -> str:
     return (
         f"the first {settings.images:,} images; {entry.residual.real_images:,} real ones of seed "
         f"{settings.seed}, rendered by {settings.engine.name}; features: {settings.features.name}"
+    )
+
+
+def image_check_text(found: ImageCheckRecord) -> str:
+    """Say how many samples are farther from their re-render than real images are."""
+    real = percent(found.real_beyond.value)
+    return (
+        f"{share_text(found.beyond)} of {found.images:,} samples are farther from their re-render "
+        f"than {percent(found.quantile, 0)} of real images are in one of three "
+        f"measures (of real images {real}); RMSE {interval(found.rmse)} levels, real images "
+        f"{interval(found.real_rmse)}"
+    )
+
+
+def fine_structure_text(result: ScoreRecord) -> str | None:
+    """Say what reading this source's images leaves of fine structure; None if it is not known."""
+    found, corrected = result.image_check, result.corrected
+    if found is None or found.attenuation is None or corrected is None:
+        return None
+    return (
+        f"{share_left(found)} of fine structure survives the errors of reading these images; D "
+        f"corrected for that: {corrected_text(corrected)}"
     )
 
 

@@ -23,6 +23,8 @@ from .facts import run_time
 from .tables import (
     converted_text,
     fidelity_basis,
+    fine_structure_text,
+    image_check_text,
     outside_text,
     residual_rows,
     score_rows,
@@ -64,6 +66,8 @@ def describe(result: Result) -> str:
 def _heading(result: Result) -> list[str]:
     text = " ".join(result.verdict.text.split())
     mark = "ok" if result.verdict.passed else "DIFFERS"
+    if result.image_check and not result.image_check.ok:
+        mark = "WRONG IMAGES"
     rest = f" ({result.source.kind}), {result.samples:,} samples"
     both = []
     if result.fidelity:
@@ -121,12 +125,16 @@ def _distribution(result: Result) -> list[tuple[str, str]]:
 
 
 def _images(result: Result) -> list[tuple[str, str]]:
-    """Say whether the images are a part of more, and what was done to make 8-bit sRGB of them."""
+    """Say of which images the samples are, what was done to them, and how they look."""
     lines = []
     if count := result.images.drawn_from:
         lines.append(("images", f"{result.samples:,} of {count:,}, drawn by the seed"))
     if text := converted_text(result.images):
         lines.append(("  converted", f"to 8-bit sRGB: {text}"))
+    if result.image_check is not None:
+        lines.append(("like real ones", image_check_text(result.image_check)))
+    if text := fine_structure_text(result):
+        lines.append(("  read with", text))
     return lines
 
 

@@ -6,6 +6,7 @@ import hashlib
 import itertools
 import platform
 from collections.abc import Mapping
+from dataclasses import asdict
 from datetime import datetime, timezone
 from typing import Any
 
@@ -39,6 +40,7 @@ from shapeshd.benchmark.statistics.references import (
     ideal_sampler,
     memorizer,
 )
+from shapeshd.benchmark.statistics.source_attenuation import Share, corrected_divergence
 from shapeshd.distribution import Distribution
 from shapeshd.errors import ShapesHDError
 from shapeshd.factors import BIN_SHAPE, NAMES, IntArray
@@ -48,6 +50,7 @@ from .content import content_digest
 from .fidelity import FidelityRecord
 from .files import FORMAT, FORMAT_VERSION, HISTOGRAM
 from .fit import AttenuationRecord, ReferenceRecord
+from .image_check import CorrectedRecord, ImageCheckRecord
 from .provenance import scene_of
 from .schema import DistributionRecord, RecognizerRecord, Result
 from .source_checks import RepeatsRecord, ReproducibilityRecord
@@ -68,6 +71,7 @@ def build_result(
     drawn_from: int | None = None,
     repeats: RepeatsRecord | None = None,
     reproducibility: ReproducibilityRecord | None = None,
+    image_check: ImageCheckRecord | None = None,
 ) -> tuple[Result, Decomposition]:
     """Return the result of a histogram, and its decomposition.
 
@@ -84,6 +88,7 @@ def build_result(
         drawn_from: how many images there are, if the samples were drawn from them.
         repeats: equal images among the samples, which the verdict names first.
         reproducibility: whether the source makes the same images again.
+        image_check: what a look at the images found; None if there was none.
 
     Raises:
         UsageError: if there are too few samples.
@@ -104,6 +109,7 @@ def build_result(
         counts, fit, parts, recognizer.accuracy,
         measurement_error=measurement_error, outside=outside,
     )  # fmt: skip
+    corrected = _corrected(parts, fit, image_check)
     values = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -157,7 +163,9 @@ def build_result(
         "examples": {"file": None},
         "repeats": repeats,
         "reproducibility": reproducibility,
-        "verdict": with_repeats(verdict(findings, fit), repeats),
+        "verdict": with_repeats(verdict(findings, fit, image_check, corrected), repeats),
+        "image_check": image_check,
+        "corrected": corrected,
         "run": dict(run),
     }
     try:
@@ -217,6 +225,26 @@ def _confusions(recognizer: RecognizerRecord) -> dict[str, Any] | None:
     """Return each factor's confusion; None where the recognizer's errors are not known."""
     factors = recognizer.accuracy.factors if recognizer.accuracy else None
     return {name: factors[name].confusion for name in NAMES} if factors else None
+
+
+def _corrected(
+    parts: Decomposition, fit: GoodnessOfFit, image_check: ImageCheckRecord | None
+) -> CorrectedRecord | None:
+    """Return D corrected for the attenuation of the source, where that was measured."""
+    if image_check is None or image_check.attenuation is None:
+        return None
+    left = image_check.attenuation.higher_order
+    found = corrected_divergence(parts, Share(left.value, left.standard_error, left.low, left.high))
+    per_divergence = (fit.prediction.samples - 1) / fit.degrees_of_freedom
+    divergence = asdict(found)
+    return CorrectedRecord.model_validate(
+        {
+            "divergence": divergence,
+            "reduced_chi_square": {
+                name: 1 + per_divergence * value for name, value in divergence.items()
+            },
+        }
+    )
 
 
 def _distribution(

@@ -29,6 +29,7 @@ from .fit import (
     OutsideRecord,
     ReferenceRecord,
 )
+from .image_check import CorrectedRecord, ImageCheckRecord
 from .record import Count, Flag, Number, Positive, Record, Share, Text
 from .source_checks import RepeatsRecord, ReproducibilityRecord
 
@@ -231,6 +232,8 @@ class ScoreRecord(Record):
     fidelity: FidelityRecord | None = None
     repeats: RepeatsRecord | None = None
     reproducibility: ReproducibilityRecord | None = None
+    image_check: ImageCheckRecord | None = None
+    corrected: CorrectedRecord | None = None
     run: RunRecord | EntryRunRecord
 
     @property

@@ -19,6 +19,8 @@ from .formatting import (
     percent,
     with_interval,
 )
+from .image_check import CorrectedRecord, ImageCheckRecord
+from .image_text import attenuation_text, images_text
 from .schema import AccuracyRecord, FactorAccuracyRecord, VerdictRecord
 from .source_checks import RepeatsRecord
 
@@ -121,8 +123,20 @@ def _explained(
     return float(max((2 * missed) ** 2, known))
 
 
-def verdict(findings: Findings, fit: GoodnessOfFit) -> VerdictRecord:
-    """Say what was found in sentences."""
+def verdict(
+    findings: Findings,
+    fit: GoodnessOfFit,
+    image_check: ImageCheckRecord | None = None,
+    corrected: CorrectedRecord | None = None,
+) -> VerdictRecord:
+    """Say what was found in sentences: of the images if they are wrong, then of the distribution.
+
+    Args:
+        findings: of the distribution: they alone decide whether the source passed.
+        fit: the test of all bins.
+        image_check: what a look at the images found.
+        corrected: D corrected for the errors of reading these images.
+    """
     if findings.one_cell:
         text = (
             "All images were recognised as one and the same cell: the source gives a single kind "
@@ -132,6 +146,14 @@ def verdict(findings: Findings, fit: GoodnessOfFit) -> VerdictRecord:
         text = _nothing_found(findings, fit)
     else:
         text = _what_is_wrong(findings, fit)
+    if image_check is not None:
+        named = bool(findings.parts) and not findings.one_cell
+        said = (
+            images_text(image_check, parts=named),
+            text,
+            attenuation_text(image_check, corrected),
+        )
+        text = " ".join(filter(None, said))
     return VerdictRecord(passed=findings.passed, text=text)
 
 

@@ -8,19 +8,23 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
 from shapeshd.benchmark.fidelity.measure import Fidelity, open_fidelity
+from shapeshd.benchmark.image_check.check import check_images
+from shapeshd.benchmark.image_check.kept_images import KeptImages
 from shapeshd.benchmark.recognizer.reader import Reader, count_bins, read_pieces
 from shapeshd.benchmark.report.html import write_report
 from shapeshd.benchmark.result.build import build_result, with_fidelity, with_joint_verdict
 from shapeshd.benchmark.result.fidelity import FileRecord
 from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPORT, RESULT
+from shapeshd.benchmark.result.image_check import ImageCheckRecord
 from shapeshd.benchmark.result.read import save_result
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.result.source_checks import ReproducibilityRecord
 from shapeshd.benchmark.sources.base import Source, conversions
 from shapeshd.errors import ShapesHDError, UsageError, named, one_line
-from shapeshd.factors import IntArray
+from shapeshd.factors import FloatArray, IntArray
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.distributed import Ranks
 from shapeshd.support.progress import note, progress_bar
@@ -118,12 +122,15 @@ def score_in_memory(
     if remark := distribution_remark(source, task.distribution):
         note(remark)
     started, seen, found = time.monotonic(), SeenImages(), look_again(task.source)
+    kept = KeptImages(task.samples, task.side, task.reader.size) if task.check_images else None
     task.gather(progress=progress)
     with task, progress_bar(task.samples, "score", shown=progress) as bar:
 
         def parts() -> Any:
             for piece in read_pieces(task.source, task.reader, task.side, 0, task.samples):
                 seen.add(piece.start, piece.counted)
+                if kept is not None:
+                    kept.collect(piece.first, piece.images, piece.factors)
                 yield piece.bins
                 bar.update(len(piece.bins))
 
@@ -134,6 +141,7 @@ def score_in_memory(
         converted=conversions(task.source, 0, task.samples), drawn_from=task.drawn_from,
         run=_run_facts(task, task.samples, started),
         repeats=describe_repeats(task.source, seen), reproducibility=found,
+        image_check=_image_check(task, kept),
     )  # fmt: skip
     histogram = result.histogram.model_copy(update={"file": None})
     return result.model_copy(update={"histogram": histogram}), counts
@@ -200,8 +208,16 @@ def _count(
         note(f"going on after {before:,} of {task.samples:,} samples")
     started = time.monotonic()
     task.gather(progress=progress and ranks.first)
-    collect = None if fidelity is None else fidelity.collect
-    count_samples(task, folder, collect=collect, progress=progress)
+    kept = None
+    if task.check_images:
+        kept = KeptImages(task.samples, task.side, task.reader.size, folder.work, ranks)
+    wanted = [one.collect for one in (fidelity, kept) if one is not None]
+
+    def collect(first: int, images: Tensor, factors: FloatArray) -> None:
+        for one in wanted:
+            one(first, images, factors)
+
+    count_samples(task, folder, collect=collect if wanted else None, progress=progress)
     total = folder.total()
     if not ranks.first:
         return None
@@ -213,6 +229,7 @@ def _count(
         run={**run, "world_size": ranks.count, "resumed": bool(before), "command": command},
         repeats=describe_repeats(task.source, total.seen),
         reproducibility=_reproducibility(folder),
+        image_check=_image_check(task, kept),
     )  # fmt: skip
     out = folder.out
     replace_file(out / HISTOGRAM, lambda path: _save_array(path, total.counts))
@@ -231,6 +248,13 @@ def _count(
         result = with_joint_verdict(result.model_copy(update={"fidelity": earlier.fidelity}))
     _save(result, out)
     return result
+
+
+def _image_check(task: Task, kept: KeptImages | None) -> ImageCheckRecord | None:
+    """Look at the samples that were kept; None if that is not wanted or not possible."""
+    if kept is None:
+        return None
+    return check_images(kept.load(), task.reader, task.side, task.distribution)
 
 
 def _measure(

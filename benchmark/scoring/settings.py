@@ -42,6 +42,7 @@ class ScoreSettings:
         again: whether a score that lies in the folder is deleted and begun anew.
         allow_irreproducible: whether a source that does not give the same images again may be gone
             on with, or shared out.
+        check_images: look at a few hundred samples beside their re-renders; see `check_images`.
     """
 
     samples: int | None = None
@@ -52,6 +53,7 @@ class ScoreSettings:
     fidelity: FidelitySettings | None = None
     again: bool = False
     allow_irreproducible: bool = False
+    check_images: bool = True
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Task:
         distribution: that they should follow; None for the uniform one.
         side: width and height of the source's images, pixels.
         resized: how they are brought to the reader's size; None if they have it.
+        check_images: whether a few hundred of them are looked at.
     """
 
     source: Source
@@ -75,6 +78,7 @@ class Task:
     distribution: Distribution | None
     side: int
     resized: str | None
+    check_images: bool
 
     def gather(self, *, progress: bool = False) -> None:
         """Make ready to read the samples, where single images take long; see `DrawnImages`."""
@@ -144,7 +148,9 @@ def prepare(
     chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
     resized = check_image_size(height, side, chosen.size, source.name)
     card_of(chosen)  # a damaged card is refused before anything is counted
-    return Task(source, chosen, samples, settings.seed, distribution, side, resized)
+    return Task(
+        source, chosen, samples, settings.seed, distribution, side, resized, settings.check_images
+    )
 
 
 def _refuse_seed(source: NumberedImages, seed: int) -> None:

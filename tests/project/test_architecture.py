@@ -33,6 +33,7 @@ ORDER = (
     "shapeshd.benchmark.result",
     "shapeshd.benchmark.report",
     "shapeshd.benchmark.fidelity",
+    "shapeshd.benchmark.image_check",
     "shapeshd.benchmark.scoring",
     "shapeshd.benchmark.leaderboard",
     "shapeshd.benchmark.api shapeshd.benchmark.metric",
