@@ -28,6 +28,7 @@ from .result.fidelity import FidelityRecord
 from .result.files import HISTOGRAM
 from .result.fit import EstimateRecord
 from .result.formatting import with_interval
+from .result.image_check import CorrectedRecord, ImageCheckRecord
 from .result.schema import Result
 from .result.source_checks import RepeatsRecord
 from .scoring.asked import refuse_without_fidelity
@@ -103,6 +104,20 @@ class Score:
     def verdict(self) -> str:
         """What the score says, in a sentence or a few."""
         return self.result.verdict.text
+
+    @property
+    def image_check(self) -> ImageCheckRecord | None:
+        """How a few hundred samples look beside their re-renders; None if that was not looked at.
+
+        ``ok`` says whether they look like the dataset, ``change`` names what was done to them, and
+        ``attenuation`` says what the errors of reading them leave of a divergence.
+        """
+        return self.result.image_check
+
+    @property
+    def corrected_divergence(self) -> CorrectedRecord | None:
+        """D, corrected for these errors in its fine structure; None where they are not known."""
+        return self.result.corrected
 
     @property
     def fidelity(self) -> FidelityRecord | None:

@@ -26,6 +26,7 @@ from torch import Tensor
 TAPS = 5
 """Width and height of the filter, pixels."""
 _FITTED_PIXELS = 2**18
+_MIDDLE = 128.0
 _RIDGE = 1e-4  # towards the filter that changes nothing, of the mean square of a pixel
 # Of ITU-R BT.601, as JPEG has them.
 _TO_LUMA = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
@@ -80,7 +81,8 @@ def fit_response(images: Tensor, rerenders: Tensor) -> Response:
     filters, constants = [], []
     for channel in range(3):
         taps = _taps(r[:, channel])
-        columns = torch.cat([taps, torch.ones_like(taps[:, :1])], 1).double()
+        # The constant in units of a middle level, so that the ridge weighs it as it does a tap.
+        columns = torch.cat([taps, torch.full_like(taps[:, :1], _MIDDLE)], 1).double()
         products = columns.T @ columns
         prior = torch.zeros(len(products), dtype=torch.float64)
         prior[TAPS * TAPS // 2] = 1
@@ -90,7 +92,7 @@ def fit_response(images: Tensor, rerenders: Tensor) -> Response:
             columns.T @ x[:, channel].reshape(-1).double() + ridge * prior,
         ).float()
         filters.append(solved[:-1].reshape(TAPS, TAPS))
-        constants.append(solved[-1])
+        constants.append(_MIDDLE * solved[-1])
     return Response(torch.stack(filters), torch.stack(constants))
 
 

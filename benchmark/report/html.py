@@ -22,6 +22,7 @@ from .sections import (
     factor_section,
     fidelity_section,
     headline,
+    image_check_section,
     recognizer_section,
 )
 
@@ -71,6 +72,7 @@ def report_page(
         **example_section(result, examples),
         **recognizer_section(result),
         "fidelity": fidelity_section(result, rerenders),
+        "image_check": image_check_section(result),
         "figures": drawn(result),
         "facts": facts(result),
     }

@@ -42,6 +42,8 @@ from .pictures import Arrays, example_sheets, rerender_sheets
 from .tables import (
     distribution_name,
     fidelity_basis,
+    fine_structure_text,
+    image_check_text,
     outside_text,
     residual_rows,
     score_rows,
@@ -262,6 +264,23 @@ def recognizer_section(result: Result) -> Context:
             ],
         }
     return context
+
+
+def image_check_section(result: Result) -> Context | None:
+    """Return what a look at the images found; None if there was none."""
+    found = result.image_check
+    if found is None:
+        return None
+    return {
+        "ok": found.ok,
+        "text": image_check_text(found),
+        "fine_structure": fine_structure_text(result),
+        "change": found.change,
+        "tried": [
+            (one.name or "nothing: the images as they are", number(one.error))
+            for one in sorted(found.tried, key=lambda one: one.error)
+        ],
+    }
 
 
 def _error(name: str, value: float | None) -> str:

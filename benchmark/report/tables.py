@@ -15,8 +15,8 @@ from shapeshd.benchmark.result.formatting import (
     with_interval,
 )
 from shapeshd.benchmark.result.image_check import ImageCheckRecord
-from shapeshd.benchmark.result.image_text import corrected_text, share_left
 from shapeshd.benchmark.result.schema import ImagesRecord, Result, ScoreRecord
+from shapeshd.benchmark.result.verdict import corrected_text, share_left
 
 REAL = "real images"
 """How the name of the row of real images through the recognizer begins."""

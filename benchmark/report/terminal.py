@@ -133,8 +133,8 @@ def _images(result: Result) -> list[tuple[str, str]]:
         lines.append(("  converted", f"to 8-bit sRGB: {text}"))
     if result.image_check is not None:
         lines.append(("like real ones", image_check_text(result.image_check)))
-    if text := fine_structure_text(result):
-        lines.append(("  read with", text))
+    if left := fine_structure_text(result):
+        lines.append(("  read with", left))
     return lines
 
 
