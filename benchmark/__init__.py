@@ -14,7 +14,7 @@ _OPTIONAL = ("DistributionScore",)  # what an extra brings: `import *` works wit
 __getattr__, __dir__, _names = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "api": ["Score", "score"],
+        "api": ["Score", "score", "sweep"],
         "metric": ["DistributionScore"],
         "recognizer.recognizer": ["Recognizer", "load_recognizer"],
         "sources.options": ["SourceOptions"],
@@ -29,6 +29,7 @@ __all__ = [name for name in _names if name not in _OPTIONAL]
 if TYPE_CHECKING:
     from .api import Score as Score
     from .api import score as score
+    from .api import sweep as sweep
     from .metric import DistributionScore as DistributionScore
     from .recognizer.recognizer import Recognizer as Recognizer
     from .recognizer.recognizer import load_recognizer as load_recognizer

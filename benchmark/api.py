@@ -20,9 +20,11 @@ from .caller_state import evaluation_mode, restoring_random_state
 from .fidelity.features import DEFAULT as DEFAULT_FEATURES
 from .fidelity.features import FeatureNetwork
 from .fidelity.measure import FidelitySettings
+from .fidelity.rerender import DEFAULT_ENGINE
 from .recognizer.find import shipped_for
 from .recognizer.reader import Reader
 from .recognizer.recognizer import load_recognizer
+from .report.sweep import write_sweep_page
 from .report.terminal import describe
 from .result.fidelity import FidelityRecord
 from .result.files import HISTOGRAM
@@ -31,6 +33,7 @@ from .result.formatting import with_interval
 from .result.image_check import CorrectedRecord, ImageCheckRecord
 from .result.schema import Result
 from .result.source_checks import RepeatsRecord
+from .result.sweep import SweepRecord, build_sweep, check_sweep_folder, save_sweep
 from .scoring.asked import refuse_without_fidelity
 from .scoring.score import score_in_memory, score_source
 from .scoring.settings import ReaderChoice, ScoreSettings
@@ -45,7 +48,8 @@ from .sources.networks.in_process import (
 )
 from .sources.networks.reached import networks_of
 from .sources.open import open_source
-from .sources.options import Layout, Range, SourceOptions
+from .sources.options import LabelForm, Layout, Noise, Range, SourceOptions
+from .sources.sweep import Sweep
 from .statistics.intervals import Estimate
 
 
@@ -165,11 +169,24 @@ def score(
     distribution: Distribution | str | Path | None = None,
     fidelity: int | None = None,
     features: str | FeatureNetwork = DEFAULT_FEATURES,
+    fidelity_engine: str = DEFAULT_ENGINE,
     range: Range = "auto",
     layout: Layout = "auto",
     latent_dim: int | None = None,
     latent_shape: Sequence[int] | None = None,
     batch: int = 64,
+    key: str | None = None,
+    timeout: float = 600.0,
+    frame_size: str | None = None,
+    steps: int | None = None,
+    truncation: float | None = None,
+    truncation_cutoff: int | None = None,
+    noise: Noise | None = None,
+    architecture: str | None = None,
+    labels: str | None = None,
+    classes: int | None = None,
+    label_form: LabelForm | None = None,
+    code_dir: str | None = None,
     device: str | torch.device | None = None,
     seed: int = 0,
     trust: bool = False,
@@ -212,6 +229,7 @@ def score(
             `out`. The result's ``fidelity`` says it.
         features: by which they are compared with real ones: "recognizer", "inception:PATH",
             "vgg:PATH", or a `FeatureNetwork`.
+        fidelity_engine: renders what they are compared with, "torch" or "povray".
         range: of floats: "uint8" 0 to 255, "unit" [0, 1], "symmetric" [-1, 1]; "auto" infers it,
             or refuses where that is a guess.
         layout: "nchw", "nhwc", or "auto".
@@ -220,6 +238,21 @@ def score(
         latent_shape: of one latent, such as (100, 1, 1), in place of `latent_dim`; what fails on
             (n, 100) is tried with (n, 100, 1, 1) by itself.
         batch: samples that are made at a time, >= 1.
+        key: of an array in an npz or HDF5 file, or of the images in a tar file, with several.
+        timeout: seconds for code in a process of its own to load, or to make a batch.
+        frame_size: of the images that a command writes, such as "64x64", pixels.
+        steps: of denoising; by default a pipeline's own.
+        truncation: psi in [0, 1]: each style w becomes average + psi (w - average).
+        truncation_cutoff: how many styles are truncated, the coarse ones first; by default all.
+        noise: of a StyleGAN's layers: "const" for their own, "random", or "none".
+        architecture: whose tensors a .safetensors file of another project holds: "stylegan2" or
+            "dcgan".
+        labels: of a conditional generator, each as likely as any other: "uniform", "3", "3,5,9" or
+            "0-9".
+        classes: how many a conditional generator has, where it does not say so.
+        label_form: in which TorchScript takes labels: "onehot", float32 (n, classes), or "index",
+            int64 (n,).
+        code_dir: the authors' code, which loads and runs a network pickle.
         device: of latents and recognizer; by default the network's own, PyTorch's default for a
             function, and a GPU, if there is one, for all else.
         seed: decides the samples, in [0, 2^63 - 1]; of a `Source`, the one it was opened with.
@@ -237,13 +270,16 @@ def score(
         ShapesHDError: in one line, if the generator fails, or returns something else.
         InterruptedRunError: on SIGINT or SIGTERM with `out`, where what was counted is kept.
     """
+    options = SourceOptions(
+        range=range, layout=layout, latent_dim=latent_dim, batch=batch, key=key, timeout=timeout,
+        frame_size=frame_size, steps=steps, truncation=truncation, noise=noise,
+        truncation_cutoff=truncation_cutoff, architecture=architecture, labels=labels,
+        classes=classes, label_form=label_form, code_dir=code_dir, depends=_paths(depends),
+    )  # fmt: skip
     with ExitStack() as stack:
         check_seed(seed)
         if out is not None and not isinstance(out, (str, Path)):
             raise UsageError(f"out must be the path of a folder, not {out!r}")
-        options = SourceOptions(
-            range=range, layout=layout, latent_dim=latent_dim, batch=batch, depends=_paths(depends)
-        )
         generator = unwrapped(generator)
         place = _place(generator, device)
         stack.enter_context(restoring_random_state(place))
@@ -256,7 +292,7 @@ def score(
             seed=seed,
             distribution=_distribution(distribution),
             options=options,
-            fidelity=_fidelity(fidelity, features, trust),
+            fidelity=_fidelity(fidelity, features, fidelity_engine, trust),
             again=again,
             allow_irreproducible=allow_irreproducible,
         )
@@ -274,6 +310,48 @@ def _paths(given: str | Path | Sequence[str | Path]) -> tuple[str, ...]:
     return tuple(map(str, (given,) if isinstance(given, (str, Path)) else given))
 
 
+def sweep(
+    generator: Generator,
+    option: str,
+    values: Sequence[float | int | str],
+    *,
+    out: str | Path,
+    **arguments: Any,
+) -> SweepRecord:
+    """Score a generator with several values of an option, such as truncation or steps.
+
+    Args:
+        generator: as `score` takes it; of a function's own parameters, those that are called
+            ``steps``, ``truncation`` (or ``truncation_psi``), ``truncation_cutoff`` and ``noise``
+            (or ``noise_mode``) can be swept.
+        option: its name.
+        values: two or more, all different.
+        out: folder that gets a page with the curves of D and of fidelity, ``sweep.json``, and a
+            folder with the whole score for each value.
+        arguments: further ones of `score`.
+
+    Returns:
+        What ``sweep.json`` holds: for each value D and the reduced chi-square with intervals, and
+        fidelity, if it was measured.
+
+    Raises:
+        UsageError, ShapesHDError, InterruptedRunError: as `score`.
+    """
+    plan, folder = Sweep(option, tuple(values)), Path(out)
+    plan.options(arguments)  # all are possible, before the first is scored
+    check_sweep_folder(folder)
+    results = []
+    for value in plan.values:
+        name = plan.name(value)
+        chosen: dict[str, Any] = {**arguments, option: value}
+        found = score(generator, out=folder / name, **chosen)
+        results.append((value, name, found.result))
+    record = build_sweep(option, results)
+    save_sweep(record, folder)
+    write_sweep_page(record, folder)
+    return record
+
+
 def _distribution(given: Distribution | str | Path | None) -> Distribution | None:
     if isinstance(given, (str, Path)):
         return Distribution.read(Path(given))
@@ -285,12 +363,16 @@ def _distribution(given: Distribution | str | Path | None) -> Distribution | Non
 
 
 def _fidelity(
-    images: int | None, features: str | FeatureNetwork, trust: bool
+    images: int | None, features: str | FeatureNetwork, engine: str, trust: bool
 ) -> FidelitySettings | None:
     if not isinstance(features, str) and not callable(features):
         raise UsageError(f"features must be a name, such as 'inception', not {features!r}")
-    refuse_without_fidelity(images, features=features != DEFAULT_FEATURES)
-    return None if images is None else FidelitySettings(images, features, trust=trust)
+    refuse_without_fidelity(
+        images,
+        features=features != DEFAULT_FEATURES,
+        fidelity_engine=engine != DEFAULT_ENGINE,
+    )
+    return None if images is None else FidelitySettings(images, features, engine, trust)
 
 
 def _place(generator: Any, device: str | torch.device | None) -> torch.device:

@@ -25,7 +25,7 @@ RING = 16
 
 def _enough(samples: int) -> int:
     if 0 < samples < min_samples():
-        raise ValueError(f"must be 0 or at least {min_samples()}, not {samples}")
+        raise ValueError(f"must be 0 or at least {min_samples():,}, not {samples:,}")
     return samples
 
 

@@ -54,6 +54,22 @@ def shipped_configs() -> list[str]:
     return sorted(path.stem for path in FOLDER.glob("*.toml"))
 
 
+def check_images(config: RunConfig, source: object) -> None:
+    """Raise `UsageError` unless images to train on are given where a configuration takes some.
+
+    Args:
+        config: of the run.
+        source: where the images are; None if the user names none.
+    """
+    if config.domain == FACTORS and source is not None:
+        raise UsageError(
+            f"{source}: a configuration with domain = 'factors' draws its data from the seed: "
+            "leave the dataset out"
+        )
+    if config.domain == IMAGES and source is None:
+        raise UsageError("which images to train on? Give DATASET or render:SEED:COUNT")
+
+
 def config_from(values: Mapping[str, Any]) -> RunConfig:
     """Return the configuration that a table of values describes, such as `RunConfig.to_json` gives.
 

@@ -12,24 +12,37 @@ class Method:
     """A method; what it changes of a configuration stands in ``configs/methods/NAME.toml``.
 
     Attributes:
-        title: as a table calls it.
+        summary: what it is, in a sentence for the command's help.
         phases: that it trains, in order.
     """
 
-    title: str
+    summary: str
     phases: tuple[str, ...]
 
 
 METHODS = {
-    "ours": Method("ours + StyleGAN2", PHASES),
-    "contrast": Method("ours, C1 sees a code less the mean of 15", PHASES),
-    "aae": Method("AAE + StyleGAN2", PHASES),
-    "stylegan2": Method("StyleGAN2", ("gan",)),
-    "vae": Method("VAE", ("vae",)),
-    "no-difference": Method("ours, C1 sees codes", PHASES),
-    "no-c2": Method("ours without C2", PHASES),
-    "small-batch": Method("ours, adversarial batch as small as the reconstruction's", PHASES),
-    "unpaired": Method("ours, D sees single images", PHASES),
-    "from-scratch": Method("ours, G' not started from G", PHASES),
+    "ours": Method(
+        "The paper's: a VAE, the adversarial autoencoder of equations 4 to 6, a GAN coupled to it.",
+        PHASES,
+    ),
+    "contrast": Method(
+        "As ours, but the code discriminator C1 sees a code less the mean of 15 others.", PHASES
+    ),
+    "aae": Method("A plain adversarial autoencoder (equations 2 and 3) in phase 2.", PHASES),
+    "stylegan2": Method("A plain StyleGAN2: phase 3 alone, without an autoencoder.", ("gan",)),
+    "vae": Method("A variational autoencoder: phase 1 alone.", ("vae",)),
+    "no-difference": Method(
+        "As ours, but C1 sees single codes instead of differences of two.", PHASES
+    ),
+    "no-c2": Method(
+        "As ours, without C2, the affine discriminator that holds the codes' mean.", PHASES
+    ),
+    "small-batch": Method("As ours, but phase 2 takes 64 codes a step.", PHASES),
+    "unpaired": Method(
+        "As ours, but the image discriminator D sees single images instead of pairs.", PHASES
+    ),
+    "from-scratch": Method(
+        "As ours, but the coupled generator G' does not start from the autoencoder's G.", PHASES
+    ),
 }
 """By name, in the order of a table."""

@@ -20,20 +20,14 @@ from tqdm import tqdm
 
 from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.sources.base import Source
-from shapeshd.benchmark.sources.networks.checkpoint import network_source
-from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.checks import whole_number
 from shapeshd.dataset.contact_sheet import FORMATS, check_output, draw_sheet, save_sheet
 from shapeshd.dataset.export import block_name, encode_png
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, named
 from shapeshd.factors import MAX_IMAGE
 from shapeshd.support.atomic_files import publish, refuse_existing
-from shapeshd.support.checkpoint import SUFFIX
-from shapeshd.support.device import usable_device
 from shapeshd.support.distributed import core_count
 from shapeshd.support.progress import progress_bar
-
-from .networks.checkpoints import ClampedGenerator, read_generator
 
 COLUMNS = 8
 _ZIP = ".zip"
@@ -50,8 +44,8 @@ class SampleRange:
     start: int = 0
 
     def __post_init__(self) -> None:
-        whole_number("--count", self.count, 1, MAX_IMAGE)
-        whole_number("--start", self.start, 0, MAX_IMAGE - self.count)
+        whole_number(named("count"), self.count, 1, MAX_IMAGE)
+        whole_number(named("start"), self.start, 0, MAX_IMAGE - self.count)
 
 
 @dataclass(frozen=True)
@@ -83,7 +77,6 @@ def open_generator(
     text: str,
     *,
     seed: int = 0,
-    truncation: float = 1.0,
     trust: bool = False,
     device: str = "cpu",
     options: SourceOptions | None = None,
@@ -93,21 +86,15 @@ def open_generator(
     Args:
         text: the path of a network, or a Python entry.
         seed: of the latents.
-        truncation: in [0, 1]; below 1, w is drawn to its average. See `Generator.forward`.
         trust: whether code that comes with the source may run.
         device: where the network runs.
         options: what the source does not say itself.
 
     Raises:
-        UsageError: as `open_source`; or if it is no generator, or cannot be truncated.
+        UsageError: as `open_source`; or if it is no generator.
         ShapesHDError: if it is damaged.
     """
-    chosen = options or SourceOptions()
-    if not 0 <= truncation <= 1:  # NaN is not, either
-        raise UsageError(f"--truncation must be between 0 and 1, not {truncation:g}")
-    if truncation < 1:
-        return _open_truncated(text, seed, truncation, device, chosen)
-    source = open_source(text, seed=seed, trust=trust, device=device, options=chosen)
+    source = open_source(text, seed=seed, trust=trust, device=device, options=options)
     if source.count is not None:
         source.__exit__(None, None, None)
         raise UsageError(
@@ -146,7 +133,7 @@ def draw_samples(
     form = _check(out, choice, columns)
     height, width = source.images(choice.start, choice.start + 1).shape[-2:]
     with progress_bar(choice.count, "sample", shown=progress) as bar:
-        images = _draw(source, choice, whole_number("--batch", batch, 1), bar)
+        images = _draw(source, choice, whole_number(named("batch"), batch, 1), bar)
         if form == "sheet":
             places = range(choice.count)
             across = columns or COLUMNS
@@ -163,7 +150,7 @@ def _check(out: Path, choice: SampleRange, columns: int | None) -> str:
     """Return which form `out` has, or raise `UsageError` if it cannot be written."""
     suffix = out.suffix.lower()
     if columns is not None:
-        whole_number("--columns", columns, 1)
+        whole_number(named("columns"), columns, 1)
     if suffix in FORMATS:
         check_output(out)
         if choice.count > _MOST_IN_A_SHEET:
@@ -172,7 +159,9 @@ def _check(out: Path, choice: SampleRange, columns: int | None) -> str:
             )
         return "sheet"
     if columns is not None:
-        raise UsageError("--columns is for a contact sheet: OUT must end in .png, .jpg or .webp")
+        raise UsageError(
+            f"{named('columns')} is for a contact sheet: OUT must end in .png, .jpg or .webp"
+        )
     if suffix in _NOT_WRITTEN:
         raise UsageError(
             f"{out}: samples are written as a contact sheet (.png), a .zip of PNG files, or a "
@@ -232,28 +221,3 @@ def _write_zip(path: Path, files: Iterator[tuple[str, bytes]]) -> None:
             entry = zipfile.ZipInfo(name, _EPOCH)
             entry.external_attr = 0o644 << 16
             archive.writestr(entry, data)
-
-
-def _open_truncated(
-    text: str, seed: int, truncation: float, device: str, options: SourceOptions
-) -> Source:
-    path = Path(text).expanduser()
-    if path.suffix.lower() != SUFFIX:
-        raise UsageError(
-            f"{text}: --truncation needs a generator's average of w, which only a checkpoint of "
-            f"shapeshd ({SUFFIX}) has: leave it out"
-        )
-    options.allow("range", "layout", "latent_dim", source=text, what="a checkpoint of a generator")
-    network = read_generator(path)
-    if not network.mapping.average.any():
-        raise UsageError(
-            f"{text}: its average of w was never measured (phase gan does it), so there is nothing "
-            "to draw w to: leave out --truncation"
-        )
-    place = usable_device(device)
-    return network_source(
-        ClampedGenerator(network, truncation).to(place).eval(),
-        network.latent_dim,
-        OpenRequest(text, seed=seed, options=options),
-        place,
-    )

@@ -16,6 +16,8 @@ def whole_number(name: str, value: object, lowest: int, highest: int | None = No
     if isinstance(value, bool) or not isinstance(value, (int, np.integer)):
         raise UsageError(f"{name} must be an integer, not {value!r}")
     if value < lowest or (highest is not None and value > highest):
-        allowed = f"at least {lowest}" if highest is None else f"between {lowest} and {highest}"
-        raise UsageError(f"{name} must be {allowed}, not {value}")
+        allowed = (
+            f"at least {lowest:,}" if highest is None else f"between {lowest:,} and {highest:,}"
+        )
+        raise UsageError(f"{name} must be {allowed}, not {value:,}")
     return int(value)

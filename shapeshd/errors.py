@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 _LONGEST = 300  # characters of a foreign message
@@ -88,6 +88,17 @@ def named(argument: str, value: object = True) -> str:
         option = f"--{argument.replace('_', '-')}"
         return option if value is True else f"{option} {value}"
     return argument if value is True else f"{argument}={value!r}"
+
+
+def with_argument_named(error: UsageError, arguments: Iterable[str]) -> UsageError:
+    """Return `error` with the argument that its message begins with spelled as `named` does.
+
+    Args:
+        error: such as a configuration raises, which names a field of its own.
+        arguments: names of those that the user gives.
+    """
+    name, space, rest = str(error).partition(" ")
+    return UsageError(f"{named(name)} {rest}") if space and name in arguments else error
 
 
 def names_are_options() -> bool:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from shapeshd.support.random_numbers import draws_at
 
 from .checks import whole_number
-from .errors import UsageError
+from .errors import UsageError, named
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -62,7 +62,7 @@ _COUNTERS_PER_IMAGE = 2  # one Philox counter gives four 64-bit draws; an image 
 
 def check_seed(seed: int) -> int:
     """Return `seed` if it is an integer in [0, 2^63 - 1], else raise `UsageError`."""
-    return whole_number("seed", seed, 0, MAX_SEED)
+    return whole_number(named("seed"), seed, 0, MAX_SEED)
 
 
 def uniform_factors(seed: int, start: int, stop: int) -> FloatArray:
@@ -125,7 +125,7 @@ def unit_numbers_at(seed: int, indices: npt.ArrayLike) -> FloatArray:
     check_seed(seed)
     images = np.asarray(indices, dtype=np.int64)
     if images.size and not 0 <= images.min() <= images.max() < MAX_IMAGE:
-        raise UsageError(f"the index of an image must be at least 0 and below {MAX_IMAGE}")
+        raise UsageError(f"the index of an image must be at least 0 and below {MAX_IMAGE:,}")
     counters = (_COUNTERS_PER_IMAGE * image for image in images.tolist())
     return _from_draws(draws_at(seed, counters, 4 * _COUNTERS_PER_IMAGE))
 

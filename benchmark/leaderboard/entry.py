@@ -104,7 +104,7 @@ def command_without_folders(command: str | None) -> str | None:
     for word in words:
         if word == "--out":
             next(words, None)
-        elif not word.startswith("--out="):
+        elif not word.startswith(("--out=", "SHAPESHD_SCORE_OUT=")):
             kept.append(without_folders(word))
     return shlex.join(kept) or None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.statistics.intervals import CONFIDENCE
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, named
 from shapeshd.support.atomic_files import replace_file
 
 from .compare import Comparison, ComparisonRow
@@ -42,7 +42,7 @@ def check_outputs(outs: Sequence[Path]) -> None:
     resolved = [out.resolve() for out in outs]
     for out, path in zip(outs, resolved, strict=True):
         if resolved.count(path) > 1:
-            raise UsageError(f"{out}: is named twice as --out")
+            raise UsageError(f"{out}: is named twice as {named('out')}")
 
 
 def comparison_csv(comparison: Comparison) -> str:

@@ -20,7 +20,7 @@ from shapeshd.dataset.manifest import provenance_of
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset
 from shapeshd.engines.engine import engine_named
-from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.errors import ShapesHDError, UsageError, named
 from shapeshd.factors import FloatArray, uniform_factors_at
 from shapeshd.support.random_numbers import mixed_seed, shuffled_batches
 
@@ -158,7 +158,7 @@ def prefetched(
             raise
         _let_go(error)
         raise ShapesHDError(
-            "a process that reads images was ended; go on with fewer --workers"
+            f"a process that reads images was ended; go on with fewer {named('workers')}"
         ) from error
 
 

@@ -18,7 +18,7 @@ from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.histogram import require_samples
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, named
 from shapeshd.factors import FACTORS, NUM_BINS, FloatArray, bin_indices, joint_bins
 from shapeshd.render.plan import plan_render
 from shapeshd.render.run import run_render
@@ -178,7 +178,8 @@ def evaluate_fresh(
     spec = RenderSpec(seed, count, recognizer.size)
     if known := images_in_common(recognizer.card, open_dataset(spec)):
         raise UsageError(
-            f"{recognizer.name} was trained on {known:,} of these images; take another --seed"
+            f"{recognizer.name} was trained on {known:,} of these images; take another "
+            f"{named('seed')}"
         )
     with tempfile.TemporaryDirectory(prefix="shapeshd-") as folder:
         plan = plan_render(

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import ShapesHD
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, with_argument_named
 from shapeshd.factors import FACTORS, SHAPE
 from shapeshd.support.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from shapeshd.support.progress import note
@@ -92,7 +92,7 @@ class TrainingConfig:
     def _fill_a_step(cls, batch: int, info: ValidationInfo) -> int:
         """Refuse a batch of more images than are shown in all."""
         if batch > info.data.get("images", batch):
-            raise ValueError(f"must be at most images, {info.data['images']}, not {batch}")
+            raise ValueError(f"must be at most images, {info.data['images']:,}, not {batch:,}")
         return batch
 
     @property
@@ -313,7 +313,10 @@ def train_recognizer(
         values["held_out"] = max(1, min(10_000, len(dataset) // 10))
     if values.get("precision") == "auto":
         values["precision"] = default_precision(torch.device(device))
-    config = TrainingConfig(**values)
+    try:
+        config = TrainingConfig(**values)
+    except UsageError as error:
+        raise with_argument_named(error, values) from None
     if workers is None:
         workers = 0 if isinstance(source, RenderSpec) else 1
     training = RecognizerTraining(

@@ -6,15 +6,16 @@ The rules for the range of floats, on the lowest and highest value of the first 
 lowest, highest             taken as
 ==========================  ==========================================================
 highest above 16            0 to 255
-lowest below -0.5           [-1, 1], where the highest is at most 4
+lowest below -0.05          [-1, 1], where the highest is at most 4
 -0.05 to 0.25, 0.5 to 1.25  [0, 1]
 anything else               ambiguous: refused, ``--range`` settles it
 ==========================  ==========================================================
 
 Batches of [-1, 1] with nothing darker than a mid-grey, or of 0 to 255 with nothing brighter than
 1, would be misread by the third line alone, and then only if *every* value of the batch is so; a
-later batch that shows it is refused. What is left to a guess (all values equal to 0, or between
--0.5 and -0.05 at the lowest) is never guessed.
+later batch that shows it is refused. Negative values leave one range only; that it was taken is
+noted where they are above -0.5, as those of an untrained generator are. What is left to a guess,
+such as all values equal to 0, is never guessed.
 
 A generator without a bound overshoots its range a little. Such values are clamped, as they are in
 a saved image, and their share is reported. A batch is refused if more than 5% of its values lie
@@ -38,6 +39,7 @@ from torch import Tensor
 
 from shapeshd.errors import ShapesHDError, UsageError, named
 from shapeshd.images.decode import MAX_PIXELS
+from shapeshd.support.progress import note
 
 from .options import Layout, Range, SourceOptions
 
@@ -287,8 +289,13 @@ class ImageFormat:
         span = f"values from {low:.4g} to {high:.4g}"
         if high > _CLEARLY_BYTES:
             return "uint8"
-        if low < _CLEARLY_SYMMETRIC:
+        if low < _UNIT_LOW[0]:
             if high <= _HIGHEST_SYMMETRIC:
+                if low >= _CLEARLY_SYMMETRIC:
+                    note(
+                        f"{self._name}: {span}: taken as [-1, 1], the only range with negative "
+                        f"ones; {named('range')} says otherwise"
+                    )
                 return "symmetric"
             raise UsageError(
                 f"{self._name}: {span} fit no range: [0, 1], [-1, 1] or 0 to 255; scale them, "

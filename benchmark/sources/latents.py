@@ -117,6 +117,15 @@ class Seeds(np.ndarray[Any, np.dtype[np.int64]]):
         return iter(self.tolist())
 
 
+def batch_seed(seed: int, number: int) -> int:
+    """Return a seed for what batch `number` draws beside its latents, in [0, 2^32 - 1].
+
+    It is no sample's `sample_seeds`: those are counted from the other end.
+    """
+    last = MAX_SEEDS - 1 - number % MAX_SEEDS
+    return int(sample_seeds(seed, last, last + 1)[0])
+
+
 def sample_choices(seed: int, start: int, stop: int, count: int) -> npt.NDArray[np.int64]:
     """Draw one of `count` things, such as class labels, for each of some samples.
 

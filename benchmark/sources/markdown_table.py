@@ -36,7 +36,10 @@ def sources_table(*, options: bool = True) -> str:
 
 def options_table() -> str:
     """Return a row for each option: how it is spelled, and what it means."""
-    rows = [(_option(option.name), _escaped(option.help)) for option in OPTIONS.values()]
+    rows = [
+        (_option(option.name), _escaped(option.help.replace("  [", " [")))
+        for option in OPTIONS.values()
+    ]
     return _table(("option", "what it says"), rows)
 
 

@@ -17,14 +17,25 @@ from shapeshd.errors import UsageError, named
 Range = Literal["auto", "uint8", "unit", "symmetric"]
 Layout = Literal["auto", "nchw", "nhwc"]
 LabelForm = Literal["onehot", "index"]
+Noise = Literal["const", "random", "none"]
+Section = Literal["images", "generator", "process"]
 
 RANGES: tuple[Range, ...] = get_args(Range)
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 LABEL_FORMS: tuple[LabelForm, ...] = get_args(LabelForm)
+NOISES: tuple[Noise, ...] = get_args(Noise)
 UNIFORM = "uniform"
 
 ENTRY_HINT = "write a function that loads it and makes images, and give file.py:function"
 """What to do with a network that is not read."""
+
+HANDED_ON: dict[str, tuple[str, ...]] = {
+    "steps": ("steps",),
+    "truncation": ("truncation", "truncation_psi"),
+    "truncation_cutoff": ("truncation_cutoff",),
+    "noise": ("noise", "noise_mode"),
+}
+"""Options that a function of the user's gets, if it has a parameter of one of these names."""
 
 _MOST_PIXELS = 2**24  # those of `shapeshd.images.decode`, which imports PyTorch
 _LABELS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
@@ -42,6 +53,9 @@ class Option:
         shown: what stands for a value in the command's help; "" for the type's name.
         choices: the values that there are; empty where any is possible.
         lacking: what a source is that the option means nothing to, "which takes no latents".
+        section: where it stands in the command's help: it is about how images are read, what a
+            generator draws, or how foreign code runs.
+        draws: whether it decides what a generator draws, so that several values can be compared.
     """
 
     name: str
@@ -51,13 +65,30 @@ class Option:
     shown: str
     choices: tuple[str, ...]
     lacking: str
+    section: Section
+    draws: bool
 
 
 def _about(
-    of: type, text: str, *, lacking: str = "", shown: str = "", choices: tuple[str, ...] = ()
+    section: Section,
+    of: type,
+    text: str,
+    *,
+    lacking: str = "",
+    shown: str = "",
+    choices: tuple[str, ...] = (),
+    draws: bool = False,
 ) -> dict[str, Any]:
     """Return what a field of `SourceOptions` carries with it; see `Option`."""
-    return {"type": of, "help": text, "lacking": lacking, "shown": shown, "choices": choices}
+    return {
+        "section": section,
+        "type": of,
+        "help": text,
+        "lacking": lacking,
+        "shown": shown,
+        "choices": choices,
+        "draws": draws,
+    }
 
 
 @dataclass(frozen=True)
@@ -71,9 +102,10 @@ class SourceOptions:
     range: Range = field(
         default="auto",
         metadata=_about(
+            "images",
             str,
-            "Where the images' values lie: 0 to 255, [0, 1] or [-1, 1]; auto infers it, or refuses "
-            "where that is a guess.",
+            "Say where the images' values lie: uint8 is 0 to 255, unit [0, 1], symmetric [-1, 1]. "
+            "auto infers it, or refuses where that is a guess.",
             choices=RANGES,
             lacking="whose values are 0 to 255",
         ),
@@ -81,8 +113,9 @@ class SourceOptions:
     layout: Layout = field(
         default="auto",
         metadata=_about(
+            "images",
             str,
-            "Order of the images' axes; auto looks for the axis of 3.",
+            "Say the order of the images' axes. auto looks for the axis of 3.",
             choices=LAYOUTS,
             lacking="whose layout is known",
         ),
@@ -90,37 +123,46 @@ class SourceOptions:
     latent_dim: int | None = field(
         default=None,
         metadata=_about(
+            "generator",
             int,
-            "Components of a latent, where the model is silent.",
+            "Give latents N components, where the model does not say how many.",
+            shown="N",
             lacking="which takes no latents",
         ),
     )
     latent_shape: tuple[int, ...] | None = field(
         default=None,
         metadata=_about(
+            "generator",
             str,
-            "Shape of a latent that has several axes, such as 100,1,1; what fails on (n, 100) is "
-            "tried with that one by itself.",
+            "Give latents several axes, such as 100,1,1. What fails on (n, 100) is tried with that "
+            "one by itself.",
             shown="C,H,W",
             lacking="which takes no latents of a shape",
         ),
     )
-    batch: int = field(default=64, metadata=_about(int, "Latents that go in at a time."))
+    batch: int = field(
+        default=64,
+        metadata=_about("process", int, "Let a generator make N images at a time.", shown="N"),
+    )
     key: str | None = field(
         default=None,
         metadata=_about(
+            "images",
             str,
-            "Name of the array in an npz or HDF5 file, or of a sample's image in a tar file (what "
-            "follows the first dot of the names), with several.",
+            "Take the array of this name from an npz or HDF5 file, or the image of this name from "
+            "each sample of a tar file (what follows the first dot), where there are several.",
+            shown="NAME",
             lacking="which has no named arrays",
         ),
     )
     timeout: float = field(
         default=600.0,
         metadata=_about(
+            "process",
             float,
-            "For code in a process of its own to load, or to make a batch; for an image of a "
-            "command.",
+            "Wait so long for code in a process of its own to load or to make a batch, and for "
+            "each image of a command.",
             shown="SECONDS",
             lacking="which has no process of its own",
         ),
@@ -128,8 +170,9 @@ class SourceOptions:
     frame_size: str | None = field(
         default=None,
         metadata=_about(
+            "images",
             str,
-            "Width and height of the images that a command writes, pixels.",
+            "Say how wide and high the images are that a command writes, in pixels.",
             shown="WxH",
             lacking="which knows its images' size",
         ),
@@ -137,16 +180,55 @@ class SourceOptions:
     steps: int | None = field(
         default=None,
         metadata=_about(
+            "generator",
             int,
-            "Of denoising.  [default: a diffusers pipeline's own]",
+            "Denoise in N steps.  [default: a diffusers pipeline's own]",
+            shown="N",
+            draws=True,
             lacking="which takes no steps of denoising",
+        ),
+    )
+    truncation: float | None = field(
+        default=None,
+        metadata=_about(
+            "generator",
+            float,
+            "Draw each style w towards the average: mean + PSI (w - mean), PSI from 0 to 1. Below "
+            "1, images are better and vary less.  [default: 1]",
+            shown="PSI",
+            draws=True,
+            lacking="which has no styles to truncate",
+        ),
+    )
+    truncation_cutoff: int | None = field(
+        default=None,
+        metadata=_about(
+            "generator",
+            int,
+            "Truncate the first N styles alone, those of the coarse layers.  [default: all]",
+            shown="N",
+            draws=True,
+            lacking="which has no styles to truncate",
+        ),
+    )
+    noise: Noise | None = field(
+        default=None,
+        metadata=_about(
+            "generator",
+            str,
+            "Give a StyleGAN's layers their fixed noise (const), new noise for each sample "
+            "(random), or none.  [default: const]",
+            choices=NOISES,
+            draws=True,
+            lacking="which has no noise in its layers",
         ),
     )
     architecture: str | None = field(
         default=None,
         metadata=_about(
+            "generator",
             str,
-            "Whose tensors a .safetensors file of another project holds.",
+            "Say whose tensors a .safetensors file of another project holds.",
             shown="stylegan2|dcgan",
             lacking="which says itself what it is",
         ),
@@ -154,26 +236,32 @@ class SourceOptions:
     labels: str | None = field(
         default=None,
         metadata=_about(
+            "generator",
             str,
-            "Classes to draw for a conditional generator, each as likely as any other.  "
+            "Draw these classes of a conditional generator, each as likely as any other.  "
             "[default: uniform]",
             shown="uniform|3|3,5,9|0-9",
+            draws=True,
             lacking="which takes no class labels",
         ),
     )
     classes: int | None = field(
         default=None,
         metadata=_about(
+            "generator",
             int,
-            "How many a conditional generator has, where the model is silent.",
+            "Say that a conditional generator has N classes, where the model does not say it.",
+            shown="N",
             lacking="which takes no class labels",
         ),
     )
     label_form: LabelForm | None = field(
         default=None,
         metadata=_about(
+            "generator",
             str,
-            "How TorchScript takes labels: float32 (n, classes) or int64 (n,).",
+            "Give TorchScript its labels in this form: onehot is float32 (n, classes), index is "
+            "int64 (n,).",
             choices=LABEL_FORMS,
             lacking="which leaves no choice of how labels go in",
         ),
@@ -181,18 +269,20 @@ class SourceOptions:
     code_dir: str | None = field(
         default=None,
         metadata=_about(
+            "process",
             str,
-            "The authors' code, which loads and runs a network pickle.",
-            shown="REPOSITORY",
+            "Load and run a network pickle by its authors' code, which lies in this folder.",
+            shown="FOLDER",
             lacking="which needs no code of its authors",
         ),
     )
     depends: tuple[str, ...] = field(
         default=(),
         metadata=_about(
+            "process",
             tuple,
-            "A file or folder that the code loads, such as its weights: a result of others is not "
-            "taken for its own. Can be given several times.",
+            "Name a file or folder that the code loads, such as its weights: a result of others is "
+            "not taken for its own. May be given several times.",
             shown="FILE",
             lacking="whose own files are all that it is made of",
         ),
@@ -215,6 +305,12 @@ class SourceOptions:
                 whole_number(named(option.name), value, 1)
         if not 0 < self.timeout < float("inf"):
             raise UsageError(f"{named('timeout')} must be above 0 seconds, not {self.timeout}")
+        if self.truncation is not None and not 0 <= self.truncation <= 1:  # NaN is not, either
+            raise UsageError(
+                f"{named('truncation')} must be between 0 and 1, not {self.truncation:g}"
+            )
+        if self.truncation_cutoff is not None and self.truncation is None:
+            raise UsageError(f"{named('truncation_cutoff')} goes with {named('truncation')}")
         if self.frame_size is not None:
             parse_frame_size(self.frame_size)
         if self.labels is not None:

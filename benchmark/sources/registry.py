@@ -18,7 +18,7 @@ from shapeshd.images.names import SUFFIXES as IMAGE_SUFFIXES
 from shapeshd.images.names import TAR_SUFFIXES, expand_shards
 from shapeshd.support.progress import note
 
-from .options import ENTRY_HINT, OPTIONS
+from .options import ENTRY_HINT, HANDED_ON, OPTIONS
 from .source_kind import Candidate, SourceKind
 
 GROUP = "shapeshd.sources"
@@ -33,6 +33,7 @@ _LMDB = "data.mdb"
 _FORM = ("range", "layout")
 _LATENTS = (*_FORM, "latent_dim")
 _CLASSES = ("labels", "classes")
+_STYLES = ("truncation", "truncation_cutoff", "noise")
 
 
 def _is_dataset(candidate: Candidate) -> bool:
@@ -42,7 +43,7 @@ def _is_dataset(candidate: Candidate) -> bool:
         return is_dataset_folder(candidate.path)
     if candidate.options.key is not None:
         return False
-    from .arrays.hdf5 import holds_dataset
+    from shapeshd.dataset.hdf5_files import holds_dataset
 
     return holds_dataset(candidate.path)
 
@@ -152,7 +153,7 @@ KINDS = (
         opener="networks.checkpoint:open_checkpoint",
         suffixes=(".safetensors",),
         matches=lambda candidate: candidate.options.architecture is None,
-        options=_LATENTS,
+        options=(*_LATENTS, *_STYLES),
         generates=True,
     ),
     SourceKind(
@@ -163,7 +164,7 @@ KINDS = (
         opener="networks.architecture:open_architecture",
         suffixes=(".safetensors",),
         matches=lambda candidate: candidate.options.architecture is not None,
-        options=(*_LATENTS, "architecture", *_CLASSES),
+        options=(*_LATENTS, "architecture", *_CLASSES, *_STYLES),
         generates=True,
     ),
     SourceKind(
@@ -174,7 +175,7 @@ KINDS = (
         opener="stylegan.network_pickle:open_network_pickle",
         suffixes=(".pkl", ".pickle"),
         matches=lambda candidate: candidate.options.code_dir is None,
-        options=(*_LATENTS, *_CLASSES),
+        options=(*_LATENTS, *_CLASSES, *_STYLES),
         generates=True,
     ),
     SourceKind(
@@ -185,7 +186,7 @@ KINDS = (
         opener="subprocess.network_process:open_network_process",
         suffixes=(".pkl", ".pickle"),
         matches=lambda candidate: candidate.options.code_dir is not None,
-        options=(*_LATENTS, "timeout", *_CLASSES, "code_dir", "depends"),
+        options=(*_LATENTS, "timeout", *_CLASSES, *_STYLES, "code_dir", "depends"),
         generates=True,
         trust="always",
         danger="a network pickle that its authors' code loads is code",
@@ -237,7 +238,7 @@ KINDS = (
         opener="subprocess.python_entry:open_python_entry",
         places=("nothing",),
         matches=_is_entry,
-        options=(*_LATENTS, "latent_shape", "timeout", *_CLASSES, "depends"),
+        options=(*_LATENTS, "latent_shape", "timeout", *_CLASSES, *HANDED_ON, "depends"),
         generates=True,
         trust="always",
         danger="a Python file is code that runs here",

@@ -109,7 +109,7 @@ def check_counts(counts: npt.ArrayLike) -> IntArray:
     if total == 0:
         raise UsageError("the histogram holds no sample")
     if total > MAX_SAMPLES:
-        raise UsageError(f"the histogram holds {total} samples, more than {MAX_SAMPLES}")
+        raise UsageError(f"the histogram holds {total:,} samples, more than {MAX_SAMPLES:,}")
     return flat.astype(np.int64)
 
 
@@ -170,7 +170,8 @@ def require_samples(samples: int, bins: int, distribution: FloatArray | None = N
     if samples < needed:
         rare = ", some of them rare" if needed > min_samples(bins) else ""
         raise UsageError(
-            f"{samples} samples are too few for {bins} bins{rare}: at least {needed} are needed"
+            f"{samples:,} samples are too few for {bins:,} bins{rare}: at least {needed:,} are "
+            "needed"
         )
 
 
@@ -185,4 +186,4 @@ def _numbers(values: npt.ArrayLike, what: str) -> npt.NDArray[Any]:
 
 def _check_length(given: int, expected: int) -> None:
     if given != expected:
-        raise UsageError(f"the histogram has {given} bins, but the distribution has {expected}")
+        raise UsageError(f"the histogram has {given:,} bins, but the distribution has {expected:,}")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pydantic import Field
@@ -40,21 +41,48 @@ class GeneratorCard(CheckpointCard):
     origin: dict[str, str] = Field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class StyleSampling:
+    """How images are drawn from a generator with styles; see `Generator.forward`.
+
+    Attributes:
+        truncation: psi, in [0, 1].
+        cutoff: how many styles are truncated; None for all.
+        noise: "const" for the layers' own, "random" for new noise, "none" for none.
+    """
+
+    truncation: float = 1.0
+    cutoff: int | None = None
+    noise: Literal["const", "random", "none"] = "const"
+
+
 class ClampedGenerator(nn.Module):
     """A generator whose images are clamped to [-1, 1], as they would be if they were saved.
 
     Args:
         network: any of `ARCHITECTURES`.
-        truncation: see `Generator.forward`.
+        sampling: how it draws; random noise comes from PyTorch's global generator.
     """
 
-    def __init__(self, network: Generator, truncation: float = 1.0) -> None:
+    def __init__(self, network: Generator, sampling: StyleSampling | None = None) -> None:
         super().__init__()
-        self.network, self.truncation = network, truncation
+        self.network, self.sampling = network, sampling or StyleSampling()
 
     def forward(self, z: Tensor) -> Tensor:
         """Map latents (n, latent_dim) to float images (n, 3, height, width) in [-1, 1]."""
-        images: Tensor = self.network(z, truncation=self.truncation)
+        how, rng = self.sampling, None
+        if how.noise == "random" and self.network.config.noise:
+            seed = int(
+                torch.randint(2**62, ())
+            )  # of the CPU, so that a seed means the same on all devices
+            rng = torch.Generator(z.device).manual_seed(seed)
+        images: Tensor = self.network(
+            z,
+            truncation=how.truncation,
+            cutoff=how.cutoff,
+            noise=how.noise != "none",
+            rng=rng,
+        )
         return images.clamp(-1, 1)
 
 

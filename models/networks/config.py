@@ -35,7 +35,7 @@ class PyramidConfig:
     def _leave_a_channel(cls, base: int, info: ValidationInfo) -> int:
         """Refuse so few channels that the largest images have none."""
         if base < info.data.get("size", base):
-            raise ValueError(f"must be at least the size, {info.data['size']}, not {base}")
+            raise ValueError(f"must be at least the size, {info.data['size']:,}, not {base:,}")
         return base
 
     def width(self, size: int) -> int:

@@ -95,14 +95,23 @@ class Generator(nn.Module):
         return self.config.latent_dim
 
     def forward(
-        self, z: Tensor, *, truncation: float = 1.0, rng: torch.Generator | None = None
+        self,
+        z: Tensor,
+        *,
+        truncation: float = 1.0,
+        cutoff: int | None = None,
+        noise: bool = True,
+        rng: torch.Generator | None = None,
     ) -> Tensor:
         """Return the images of latents.
 
         Args:
             z: (n, latent_dim).
-            truncation: 1 leaves w as it is, 0 replaces it by its running average; between the
-                two, what the images gain in quality they lose in variety.
+            truncation: psi. A style is average + psi (w - average): 1 leaves w as it is, 0 replaces
+                it by its running average; between the two, what the images gain in quality they
+                lose in variety (Karras et al. 2019, arXiv:1812.04948, equation of appendix B).
+            cutoff: how many styles, from the coarsest on, are truncated; None for all.
+            noise: False leaves the noise of all layers out.
             rng: draws the noise; None takes the fixed one. Only where there is noise.
 
         Returns:
@@ -114,14 +123,21 @@ class Generator(nn.Module):
         """
         w = self.mapping(z)
         if truncation != 1.0:
-            w = torch.lerp(self.mapping.average.to(w.dtype), w, truncation)
-        return self.synthesize(w, rng=rng)
+            drawn = torch.lerp(self.mapping.average.to(w.dtype), w, truncation)
+            if cutoff is not None and cutoff < self.layers:
+                styles = [drawn] * cutoff + [w] * (self.layers - cutoff)
+                drawn = torch.stack(styles, 1)
+            w = drawn
+        return self.synthesize(w, noise=noise, rng=rng)
 
-    def synthesize(self, w: Tensor, *, rng: torch.Generator | None = None) -> Tensor:
+    def synthesize(
+        self, w: Tensor, *, noise: bool = True, rng: torch.Generator | None = None
+    ) -> Tensor:
         """Return the images of styles; see `forward`.
 
         Args:
             w: (n, style_dim), or (n, layers, style_dim) with a style for each layer.
+            noise: as in `forward`.
             rng: as in `forward`.
         """
         if rng is not None and not self.config.noise:
@@ -136,7 +152,7 @@ class Generator(nn.Module):
         used = 0
         for block in self.blocks:
             assert isinstance(block, _Block)
-            x, rgb = block(x, w[:, used:], rng)
+            x, rgb = block(x, w[:, used:], rng, noise)
             used += block.convolutions
             if image is not None:
                 # Eight bits of mantissa would show in the image as steps of its colours.
@@ -197,17 +213,20 @@ class _Block(nn.Module):
         self.rgb_bias = nn.Parameter(torch.zeros(3))
         self.convolutions = 1 if self.up is None else 2
 
-    def forward(self, x: Tensor, w: Tensor, rng: torch.Generator | None) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, w: Tensor, rng: torch.Generator | None, noise: bool = True
+    ) -> tuple[Tensor, Tensor]:
         """Return the features and their colours, (n, 3, size, size).
 
         Args:
             x: features of half the size; of the first block, the constant.
             w: (n, at least convolutions + 1, style_dim).
             rng: draws the noise.
+            noise: whether the layers add their noise.
         """
         if self.up is not None:
-            x = self.up(x, w[:, 0], rng)
-        x = self.keep(x, w[:, self.convolutions - 1], rng)
+            x = self.up(x, w[:, 0], rng, noise)
+        x = self.keep(x, w[:, self.convolutions - 1], rng, noise)
         with torch.autocast(x.device.type, enabled=False):
             rgb = self.rgb(full_precision(x), w[:, self.convolutions])
             return x, rgb + self.rgb_bias[:, None, None]
@@ -230,13 +249,15 @@ class _Layer(nn.Module):
             self.strength = nn.Parameter(torch.zeros(()))
             self.register_buffer("noise", torch.randn(1, 1, size, size))
 
-    def forward(self, x: Tensor, w: Tensor, rng: torch.Generator | None) -> Tensor:
+    def forward(
+        self, x: Tensor, w: Tensor, rng: torch.Generator | None, noise: bool = True
+    ) -> Tensor:
         """Return (n, outputs, size, size); see `_Block`."""
         x = self.convolution(x, w)
-        if self.strength is not None:
-            noise = self.noise
+        if self.strength is not None and noise:
+            values = self.noise
             if rng is not None:
-                shape = (len(x), *noise.shape[1:])
-                noise = torch.randn(shape, generator=rng, device=rng.device)
-            x = x + (noise.to(x.device) * self.strength).to(x.dtype)
+                shape = (len(x), *values.shape[1:])
+                values = torch.randn(shape, generator=rng, device=rng.device)
+            x = x + (values.to(x.device) * self.strength).to(x.dtype)
         return leaky(x + self.bias[:, None, None].to(x.dtype))

@@ -75,7 +75,7 @@ class ProjectionConfig:
     def _hold_the_starts(cls, pool: int, info: ValidationInfo) -> int:
         """Refuse a pool of fewer samples than a search begins with."""
         if pool < info.data.get("starts", pool):
-            raise ValueError(f"must be at least starts, {info.data['starts']}, not {pool}")
+            raise ValueError(f"must be at least starts, {info.data['starts']:,}, not {pool:,}")
         return pool
 
     def to_json(self) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from torch import nn
 
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import UsageError
-from shapeshd.models.config import FACTORS, IMAGES, RING, RunConfig
-from shapeshd.models.config_file import to_toml
+from shapeshd.models.config import IMAGES, RING, RunConfig
+from shapeshd.models.config_file import check_images, to_toml
 from shapeshd.models.networks.encoder import Encoder
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.checkpoint import load_checkpoint, load_weights, read_card
@@ -180,17 +180,11 @@ def open_domain(
     config: RunConfig, source: Path | RenderSpec | None, device: torch.device, workers: int
 ) -> Domain:
     """Return the data and networks of a configuration; errors as `TrainingRun`."""
-    if config.domain == FACTORS:
+    check_images(config, source)
+    if source is None:
         from .domains.factors import FactorDomain
 
-        if source is not None:
-            raise UsageError(
-                f"{source}: a configuration with domain = 'factors' draws its data from the seed: "
-                "leave the dataset out"
-            )
         return FactorDomain(config, device)
     from .domains.images import ImageDomain
 
-    if source is None:
-        raise UsageError("which images to train on? Give DATASET or render:SEED:COUNT")
     return ImageDomain(config, source, device, workers)

@@ -6,10 +6,20 @@ from pathlib import Path
 
 import click
 
+from shapeshd.errors import UsageError
+
+from .command import Command
 from .options import json_option
 
 
-@click.command("compare")
+@click.command(
+    "compare",
+    cls=Command,
+    examples={
+        "shapeshd compare score-a score-b": "Two results, in the terminal.",
+        "shapeshd compare results --out leaderboard.html": "All results of a folder, as a page.",
+    },
+)
 @click.argument(
     "results", nargs=-1, required=True, metavar="RESULT...", type=click.Path(path_type=Path)
 )
@@ -38,6 +48,10 @@ def command(
     RESULT is a folder that `shapeshd score --out` wrote, its result.json, an entry of a
     leaderboard, or a folder of these.
     """
+    for path in results:
+        if not path.exists():
+            raise UsageError(f"{path}: no such file or folder")
+
     from shapeshd.benchmark.leaderboard.compare import compare
     from shapeshd.benchmark.leaderboard.entry import write_entries
     from shapeshd.benchmark.leaderboard.terminal import describe_comparison

@@ -9,40 +9,52 @@ import click
 
 from shapeshd.dataset.format_names import FORMATS, LABELS
 
+from .command import Command
 from .options import Dataset, Jobs, NewPath, json_option
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec
 
 
-@click.command("export")
+@click.command(
+    "export",
+    cls=Command,
+    examples={
+        "shapeshd export data images --format folder": "A folder of PNG files.",
+        "shapeshd export data data.zip --format stylegan-zip": "For NVlabs' trainers.",
+        "shapeshd export render:0:50000,size=64 shards --format webdataset": "Without a dataset "
+        "on disk.",
+    },
+)
 @click.argument("dataset", type=Dataset())
 @click.argument("out", type=NewPath())
 @click.option(
     "--format",
     type=click.Choice(list(FORMATS)),
     required=True,
-    help=f"{', '.join(list(FORMATS.values())[:-1])}, or {list(FORMATS.values())[-1]}.",
+    help=f"Write a {', '.join(list(FORMATS.values())[:-1])}, or {list(FORMATS.values())[-1]}.",
 )
 @click.option(
     "--per-file",
     type=click.IntRange(min=1),
     default=10_000,
     show_default=True,
-    help="Images in a file (webdataset, parquet).",
+    metavar="N",
+    help="Write N images into each file (webdataset, parquet).",
 )
 @click.option(
     "--labels",
     type=click.Choice(list(LABELS)),
     default="none",
     show_default=True,
-    help="What StyleGAN conditions on (stylegan-zip). labels.csv always has all factors.",
+    help="Give StyleGAN these labels to condition on (stylegan-zip). labels.csv always has all "
+    "factors.",
 )
 @click.option(
     "--allow-incomplete", is_flag=True, help="Export the images that an unfinished dataset has."
 )
 @click.option(
-    "--jobs", type=Jobs(), default="auto", show_default=True, help="Threads that read and encode."
+    "--jobs", type=Jobs(), default="auto", show_default=True, help="Read and encode in N threads."
 )
 @json_option
 def command(dataset: Path | RenderSpec, out: Path, as_json: bool, **options: Any) -> None:

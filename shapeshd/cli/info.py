@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .command import Command
 from .options import Dataset, json_option
 
 if TYPE_CHECKING:
@@ -15,7 +16,14 @@ if TYPE_CHECKING:
 _SHOWN_GAPS = 5
 
 
-@click.command("info")
+@click.command(
+    "info",
+    cls=Command,
+    examples={
+        "shapeshd info data": "What a folder of shards holds.",
+        "shapeshd info 3dshapes.h5 --json": "The same of the original file, as JSON.",
+    },
+)
 @click.argument("dataset", type=Dataset())
 @json_option
 def command(dataset: Path | RenderSpec, as_json: bool) -> None:

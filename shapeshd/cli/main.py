@@ -7,16 +7,19 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from difflib import get_close_matches
 from importlib import import_module
 from types import FrameType
 from typing import NoReturn
 
 import click
+from click.shell_completion import CompletionItem
 
 from shapeshd import __version__
 from shapeshd.errors import ShapesHDError, names_as_options, one_line, require_posix
 
+from .command import Group
+
+_VARIABLES = "SHAPESHD"  # that environment variables of options begin with
 _COMMANDS = {
     "render": "Render 3DShapesHD, or go on where a stopped run ended.",
     "verify": "Check a dataset: digests, labels, gaps, uniformity, pixels.",
@@ -32,7 +35,7 @@ _COMMANDS = {
 }
 
 
-class LazyGroup(click.Group):
+class LazyGroup(Group):
     """A group that imports ``shapeshd.cli.NAME`` only when NAME is run.
 
     ``shapeshd --help`` therefore answers without importing h5py or torch.
@@ -49,13 +52,14 @@ class LazyGroup(click.Group):
         command: click.Command = import_module(f"shapeshd.cli.{cmd_name}").command
         return command
 
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Find the command that is meant; for a mistyped one say which is like it."""
-        if args and args[0] not in _COMMANDS and (like := get_close_matches(args[0], _COMMANDS)):
-            ctx.fail(f"No such command {args[0]!r}. Did you mean {' or '.join(like)}?")
-        return super().resolve_command(ctx, args)
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Complete a command's name, without importing the commands."""
+        named = [
+            CompletionItem(name, help=text)
+            for name, text in _COMMANDS.items()
+            if name.startswith(incomplete)
+        ]
+        return named + click.Command.shell_complete(self, ctx, incomplete)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the list of commands without importing them."""
@@ -63,7 +67,21 @@ class LazyGroup(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(
+    cls=LazyGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "auto_envvar_prefix": _VARIABLES,
+        "max_content_width": 100,
+    },
+    epilog="An option that is not given is taken from the environment: SHAPESHD_SCORE_DEVICE=cuda "
+    "is score --device cuda.",
+    examples={
+        "shapeshd render data --count 10000": "Render 10,000 images of 256 pixels.",
+        "shapeshd score generator.onnx": "Measure a generator with 100,000 samples.",
+        "shapeshd score --help": "Show the options of a command.",
+    },
+)
 @click.version_option(__version__, prog_name="shapeshd")
 @click.option("--debug", is_flag=True, help="Show Python's traceback with an error.")
 def cli(debug: bool) -> None:
@@ -74,7 +92,8 @@ def cli(debug: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
     given = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in given  # taken before or after the command's name
+    # Taken before or after the command's name.
+    debug = "--debug" in given or os.environ.get(f"{_VARIABLES}_DEBUG", "") not in ("", "0")
     given = [argument for argument in given if argument != "--debug"]
     # A scheduler says SIGTERM for Ctrl-C. Where SIGINT is ignored, as in a shell's background
     # job, it stays so.

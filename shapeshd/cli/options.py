@@ -2,26 +2,101 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, named
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec
 
 engines = click.Choice(["povray", "torch"])  # `ENGINES`, which would import NumPy
-json_option = click.option("--json", "as_json", is_flag=True, help="Write the result as JSON.")
+RECOGNIZERS = ("lite", "hd")
+_DEVICES = re.compile(r"auto|(cpu|cuda|mps|xpu|hpu|mtia|ipu|xla|privateuseone)(:[0-9]{1,3})?")
+
+
+def files_named(incomplete: str) -> list[CompletionItem]:
+    """Return what lets the shell complete a file's name."""
+    return [CompletionItem(incomplete, type="file")]
+
+
+class Source(click.ParamType):
+    """What can be scored: mostly a path."""
+
+    name = "source"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Complete files."""
+        return files_named(incomplete)
+
+
+class NameOrPath(click.ParamType):
+    """A name that the program knows, or a path.
+
+    Args:
+        names: those known, or what gives them, which is called where a shell completes.
+    """
+
+    name = "name or path"
+
+    def __init__(self, *names: str | Callable[[], list[str]]) -> None:
+        self._names = names
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Complete names and files; where a name fits, shells leave files out."""
+        known = [name for one in self._names for name in ([one] if isinstance(one, str) else one())]
+        fitting = [CompletionItem(name) for name in known if name.startswith(incomplete)]
+        return [*files_named(incomplete), *fitting]
+
+
+class Device(click.ParamType):
+    """A device of PyTorch, or ``auto``; only its form is looked at, so that torch is not needed."""
+
+    name = "device"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text, or raise `UsageError` if it names no kind of device."""
+        if not _DEVICES.fullmatch(value):
+            raise UsageError(
+                f"{named('device', value)} cannot be used: say auto, cpu, cuda, cuda:1 or mps"
+            )
+        return str(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Complete the usual ones."""
+        usual = ("auto", "cpu", "cuda", "mps")
+        return [CompletionItem(name) for name in usual if name.startswith(incomplete)]
+
+
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Write the result to standard output as JSON."
+)
 device_option = click.option(
-    "--device", default="auto", show_default=True, help="cpu, cuda, cuda:1, ..."
+    "--device",
+    type=Device(),
+    default="auto",
+    show_default=True,
+    metavar="DEVICE",
+    help="Compute on this device: cpu, cuda, cuda:1, mps. auto takes a GPU if there is one.",
 )
 workers_option = click.option(
     "--workers",
     type=click.IntRange(min=0),
-    help="Processes that read images.  [default: 1; 0 for images that are made]",
+    metavar="N",
+    help="Read images in N processes beside this one.  [default: 1; 0 for images that are made]",
 )
+recognizer_type = NameOrPath(*RECOGNIZERS)
 
 
 class ShardRange(click.ParamType):
@@ -93,16 +168,25 @@ class Dataset(click.ParamType):
         """Parse the text; a file named ``render:...`` is reached as ``./render:...``.
 
         Raises:
-            UsageError: if it begins with ``render:`` and is wrong, or is not taken here.
+            UsageError: if it begins with ``render:`` and is wrong, or is not taken here; or if
+                there is nothing at the path.
         """
         from shapeshd.dataset.render_spec import parse_rendered
 
         spec = parse_rendered(value) if isinstance(value, str) else None
         if spec is None:
+            if not _is_there(Path(value)):
+                raise UsageError(f"{value}: no such file or folder")
             return Path(value)
         if self._not_stored is not None:
             raise UsageError(f"{spec}: {self._not_stored}")
         return spec
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Complete files."""
+        return files_named(incomplete)
 
 
 class NewPath(click.ParamType):
@@ -117,6 +201,20 @@ class NewPath(click.ParamType):
         if isinstance(value, str) and value.startswith(PREFIX):
             self.fail(f"{value!r} names images that are not stored; say ./{value}", param, ctx)
         return Path(value)
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Complete files."""
+        return files_named(incomplete)
+
+
+def _is_there(path: Path) -> bool:
+    """Tell whether something is at a path; what cannot be looked at is left to who reads it."""
+    try:
+        return path.expanduser().exists()
+    except (OSError, RuntimeError):
+        return True
 
 
 def pick_device(text: str, gpu: int | None = None) -> str:

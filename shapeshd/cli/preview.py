@@ -9,7 +9,8 @@ import click
 
 from shapeshd.errors import UsageError
 
-from .options import Dataset, json_option
+from .command import Command
+from .options import Dataset, Source, json_option
 
 if TYPE_CHECKING:
     from shapeshd.dataset.preview import Preview
@@ -19,17 +20,51 @@ _PATH = click.Path(path_type=Path)
 _NOT_WITH_A_SWEEP = ("count", "start", "random", "seed", "labels")
 
 
-@click.command("preview")
-@click.argument("paths", type=str, nargs=-1, metavar="[DATASET] OUT.png")
+@click.command(
+    "preview",
+    cls=Command,
+    sections={
+        "What is shown": ["--factors", "--sweep", "--count", "--start", "--random", "--seed"],
+        "The sheet": ["--size", "--columns", "--thumbnail", "--labels"],
+        "Output": ["--json", "--help"],
+    },
+    examples={
+        "shapeshd preview data sheet.png": "The first 64 images of a dataset.",
+        "shapeshd preview data sheet.png --random --labels": "Random ones, with their factors.",
+        "shapeshd preview sweep.png --sweep": "Each factor from end to end.",
+    },
+)
+@click.argument("paths", type=Source(), nargs=-1, metavar="[DATASET] OUT.png")
 @click.option("--factors", type=_PATH, help="Render the rows of this CSV table instead.")
 @click.option("--sweep", is_flag=True, help="Render one row per factor, from end to end, instead.")
-@click.option("--size", type=int, help="Pixels of what is rendered.  [default: 128]")
-@click.option("--count", type=int, help="Images to show.  [default: 64]")
-@click.option("--start", type=int, help="Index of the first.  [default: 0]")
+@click.option(
+    "--size",
+    type=int,
+    metavar="PX",
+    help="Render images of PX pixels a side, with --factors or --sweep.  [default: 128]",
+)
+@click.option("--count", type=int, metavar="N", help="Show N images.  [default: 64]")
+@click.option(
+    "--start", type=int, metavar="N", help="Begin with the image of this index.  [default: 0]"
+)
 @click.option("--random", is_flag=True, help="Show random images, from --start on.")
-@click.option("--seed", type=int, help="Draws the random images.  [default: 0]")
-@click.option("--columns", type=int, default=8, show_default=True, help="Images in a row.")
-@click.option("--thumbnail", type=int, metavar="PX", help="Draw images this large.")
+@click.option(
+    "--seed", type=int, metavar="N", help="Draw the random images from this seed.  [default: 0]"
+)
+@click.option(
+    "--columns",
+    type=int,
+    default=8,
+    show_default=True,
+    metavar="N",
+    help="Put N images in a row.",
+)
+@click.option(
+    "--thumbnail",
+    type=int,
+    metavar="PX",
+    help="Draw images PX pixels large.  [default: as they are]",
+)
 @click.option("--labels", is_flag=True, help="Write its factors below each image.")
 @json_option
 def command(paths: tuple[str, ...], as_json: bool, **options: Any) -> None:

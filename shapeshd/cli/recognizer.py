@@ -7,34 +7,66 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Dataset, device_option, engines, json_option, pick_device
+from .command import Group
+from .options import (
+    Dataset,
+    device_option,
+    engines,
+    json_option,
+    pick_device,
+    recognizer_type,
+)
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec
 
 
-@click.group("recognizer")
+@click.group(
+    "recognizer",
+    cls=Group,
+    examples={"shapeshd recognizer evaluate lite": "The figures of a shipped recognizer's card."},
+)
 def command() -> None:
     """Measure how well a recognizer reads the factors."""
 
 
-@command.command("evaluate")
-@click.argument("recognizer", metavar="lite|hd|PATH")
+@command.command(
+    "evaluate",
+    examples={
+        "shapeshd recognizer evaluate lite": "The figures of a shipped recognizer's card.",
+        "shapeshd recognizer evaluate run/recognizer data": "Your own, on a dataset of yours.",
+    },
+)
+@click.argument("recognizer", type=recognizer_type, metavar="lite|hd|PATH")
 @click.argument("dataset", required=False, type=Dataset())
 @click.option(
     "--count",
     type=click.IntRange(min=1),
     default=10_000,
     show_default=True,
-    help="Images to render, where there is no DATASET.",
+    metavar="N",
+    help="Render N images, where there is no DATASET.",
 )
-@click.option("--seed", type=click.IntRange(min=0), default=1_000_000, show_default=True)
-@click.option("--engine", type=engines, default="povray", show_default=True)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=1_000_000,
+    show_default=True,
+    metavar="N",
+    help="Draw the factors of these images from this seed.",
+)
+@click.option(
+    "--engine",
+    type=engines,
+    default="povray",
+    show_default=True,
+    help="Render them by this engine.",
+)
 @click.option(
     "--noise-floor",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Also score N traced images: what real images give.",
+    help="Score N traced images, too, which says what real images give.",
 )
 @device_option
 @click.option("--write-card", is_flag=True, help="Write the figures into the recognizer's card.")
@@ -51,6 +83,10 @@ def evaluate(
     Without options this repeats the figures of the shipped recognizers' cards: 10,000 images
     of seed 1000000 by POV-Ray. Images that it was trained on are refused.
     """
+    from shapeshd.benchmark.recognizer.find import find_recognizer
+
+    find_recognizer(recognizer)  # before PyTorch is imported, which takes seconds
+
     from shapeshd.benchmark.recognizer.evaluate import describe_accuracy, evaluate_recognizer
     from shapeshd.support.progress import emit
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .command import Command
 from .options import Jobs, NewPath, ShardRange, Threshold, engines, json_option
 
 if TYPE_CHECKING:
@@ -14,64 +15,130 @@ if TYPE_CHECKING:
     from shapeshd.render.run import RenderResult
 
 
-@click.command("render")
+@click.command(
+    "render",
+    cls=Command,
+    sections={
+        "What is rendered": [
+            "--count",
+            "--size",
+            "--seed",
+            "--sampling",
+            "--factors",
+            "--distribution",
+        ],
+        "How": ["--engine", "--antialias", "--antialias-depth"],
+        "Files": ["--shard-size", "--compression"],
+        "How it runs": ["--jobs", "--backend", "--cluster", "--shards", "--dry-run"],
+        "Output": ["--json", "--help"],
+    },
+    examples={
+        "shapeshd render data --count 10000": "10,000 images of 256 pixels.",
+        "shapeshd render data --size 64 --engine torch": "500,000 small ones by the ray tracer.",
+        "shapeshd render data --shards 0:10": "The first ten shards, as a task of a job array.",
+        "shapeshd render data --dry-run": "What that costs in time and on disk.",
+    },
+)
 @click.argument("out", type=NewPath())
-@click.option("--count", type=int, help="Images in the dataset.  [default: 500000, or all]")
-@click.option("--size", type=int, default=256, show_default=True, help="Width and height, pixels.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Key of the random numbers.")
-@click.option("--shard-size", type=int, default=1000, show_default=True, help="Images per file.")
 @click.option(
-    "--jobs", type=Jobs(), default="auto", show_default=True, help="Shards rendered side by side."
+    "--count",
+    type=int,
+    metavar="N",
+    help="Make a dataset of N images.  [default: 500000; with grid or a table all that there are]",
+)
+@click.option(
+    "--size",
+    type=int,
+    default=256,
+    show_default=True,
+    metavar="PX",
+    help="Make images PX pixels wide and high.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Draw the factors from this seed.",
+)
+@click.option(
+    "--shard-size",
+    type=int,
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Write N images into each file.",
+)
+@click.option(
+    "--jobs",
+    type=Jobs(),
+    default="auto",
+    show_default=True,
+    help="Render N shards at the same time.",
 )
 @click.option(
     "--sampling",
     type=click.Choice(["uniform", "grid", "table"]),
     default="uniform",
     show_default=True,
-    help="I.i.d. uniform factors, the 480,000 combinations of 3dshapes, or --factors.",
+    help="Choose the factors: uniform draws each image's by itself, grid takes the 480,000 "
+    "combinations of 3dshapes in order, table takes the rows of --factors.",
 )
 @click.option(
-    "--factors", type=click.Path(path_type=Path), help="CSV with one row of factors per image."
+    "--factors",
+    type=click.Path(path_type=Path),
+    help="Read the factors from this CSV table, one row per image, with --sampling table.",
 )
 @click.option(
     "--distribution",
     type=click.Path(path_type=Path),
     metavar="FILE.toml",
-    help="I.i.d. factors of this distribution instead of the uniform one: weights of bins.",
+    help="Draw factors of this distribution, which gives bins weights, instead of the uniform one.",
 )
 @click.option(
     "--engine",
     type=engines,
     default="povray",
     show_default=True,
-    help="POV-Ray, the reference, or the ray tracer in PyTorch, many times faster.",
+    help="Render by POV-Ray, the reference, or by the ray tracer in PyTorch, many times faster.",
 )
 @click.option(
     "--antialias",
     type=Threshold(),
     default="0.3",
     show_default=True,
-    help="Colour difference above which a pixel is traced again with more rays.",
+    help="Trace a pixel again with more rays if its colour differs from a neighbour's by more "
+    "than this.",
 )
 @click.option(
-    "--antialias-depth", type=int, default=3, show_default=True, help="Rays along its side."
+    "--antialias-depth",
+    type=int,
+    default=3,
+    show_default=True,
+    metavar="D",
+    help="Trace D x D rays in each such pixel.",
 )
 @click.option(
     "--compression",
     type=click.Choice(["gzip", "zstd", "none"]),
     default="gzip",
     show_default=True,
-    help="Of the images, without loss.",
+    help="Compress the images in this way; none of them loses anything.",
 )
 @click.option(
     "--backend",
     type=click.Choice(["loky", "threading", "dask", "ray"]),
     default="loky",
     show_default=True,
-    help="What runs the shards: processes, threads, or a cluster.",
+    help="Render shards in processes (loky), in threads, or on a cluster (dask, ray).",
 )
-@click.option("--cluster", metavar="ADDRESS", help="Dask scheduler or Ray head to use.")
-@click.option("--shards", type=ShardRange(), default=":", help="Only these shards (job arrays).")
+@click.option(
+    "--cluster", metavar="ADDRESS", help="Use the Dask scheduler or Ray head at this address."
+)
+@click.option(
+    "--shards", type=ShardRange(), default=":", help="Render only these shards, for job arrays."
+)
 @click.option("--dry-run", is_flag=True, help="Say what would be done and what it costs.")
 @json_option
 def command(out: Path, **options: Any) -> None:

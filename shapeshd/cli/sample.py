@@ -7,27 +7,54 @@ from typing import Any
 
 import click
 
-from .options import NewPath, device_option, json_option, pick_device
-from .source_options import GeneratorCommand, source_options
+from .options import NewPath, Source, device_option, json_option, pick_device
+from .source_options import GeneratorCommand, generator_options, options_of, source_options
+
+_OPTIONS = generator_options()
 
 
-@click.command("sample", cls=GeneratorCommand)
-@click.argument("checkpoint")
-@click.argument("out", type=NewPath())
-@click.option("--count", type=int, default=64, show_default=True, help="Images to draw.")
-@click.option("--start", type=int, default=0, show_default=True, help="Number of the first.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Draws the latents.")
-@device_option
-@click.option(
-    "--truncation",
-    type=float,
-    default=1.0,
-    show_default=True,
-    metavar="0..1",
-    help="Below 1, draw each w to the average: better images, less variety.",
+@click.command(
+    "sample",
+    cls=GeneratorCommand,
+    sections={
+        "Which images": ["--count", "--start", "--seed", "--columns"],
+        "What the generator draws": options_of("generator", *_OPTIONS),
+        "How its images are read": options_of("images", *_OPTIONS),
+        "How it runs": ["--device", *options_of("process", *_OPTIONS), "--trust"],
+        "Output": ["--json", "--help"],
+    },
+    examples={
+        "shapeshd sample run/gan/generator.safetensors sheet.png": "A sheet of 64 images.",
+        "shapeshd sample generator.onnx images.zip --count 50000": "As files.",
+        "shapeshd sample network.pkl sheet.png --truncation 0.5": "Closer to the average.",
+    },
 )
-@click.option("--columns", type=int, help="Images in a row of the sheet.  [default: 8]")
-@source_options("batch", "latent_dim", "latent_shape", "range", "frame_size")
+@click.argument("checkpoint", type=Source())
+@click.argument("out", type=NewPath())
+@click.option(
+    "--count", type=int, default=64, show_default=True, metavar="N", help="Draw N images."
+)
+@click.option(
+    "--start",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Begin with the sample of this number.",
+)
+@click.option(
+    "--seed",
+    type=int,
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Draw the latents from this seed.",
+)
+@click.option(
+    "--columns", type=int, metavar="N", help="Put N images in a row of the sheet.  [default: 8]"
+)
+@device_option
+@source_options(*_OPTIONS)
 @click.option(
     "--trust", is_flag=True, help="Run the code that comes with CHECKPOINT, or that it is."
 )
@@ -49,10 +76,9 @@ def command(checkpoint: str, out: Path, as_json: bool, **options: Any) -> None:
     from shapeshd.support.progress import emit
 
     choice = SampleRange(options["count"], options["start"])
-    how = {"seed": options["seed"], "truncation": options["truncation"]}
     with open_generator(
         checkpoint,
-        **how,
+        seed=options["seed"],
         trust=options["trust"],
         device=pick_device(options["device"]),
         options=given,
@@ -63,7 +89,7 @@ def command(checkpoint: str, out: Path, as_json: bool, **options: Any) -> None:
         result = {
             "generator": checkpoint,
             "kind": source.kind,
-            **how,
+            "seed": options["seed"],
             **source.describe(),
             **made.to_json(),
         }

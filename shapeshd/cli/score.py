@@ -3,33 +3,78 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import NewPath, device_option, json_option
-from .source_options import SourceCommand, source_options
+from .options import NewPath, Source, device_option, json_option, recognizer_type
+from .source_options import SourceCommand, options_of, source_options
+
+if TYPE_CHECKING:
+    from shapeshd.benchmark.sources.sweep import Sweep
 
 
-@click.command("score", cls=SourceCommand)
-@click.argument("source")
+@click.command(
+    "score",
+    cls=SourceCommand,
+    sections={
+        "What is measured": [
+            "--samples",
+            "--protocol",
+            "--distribution",
+            "--recognizer",
+            "--seed",
+            "--sweep",
+        ],
+        "Image fidelity": ["--fidelity", "--features", "--fidelity-engine"],
+        "How images are read": options_of("images"),
+        "What a generator draws": options_of("generator"),
+        "How it runs": ["--device", *options_of("process"), "--trust", "--allow-irreproducible"],
+        "Output": ["--out", "--again", "--json", "--help"],
+    },
+    examples={
+        "shapeshd score samples.zip": "Images that you have made already.",
+        "shapeshd score generator.onnx": "A network that is data: 100,000 samples.",
+        "shapeshd score generator.pt --trust --latent-dim 512": "TorchScript, which is code.",
+        "shapeshd score sampler.py:generate --trust": "A Python function of yours.",
+        "shapeshd score generator.onnx --protocol chi2-20k": "The paper's 3,317,760 samples.",
+        "shapeshd score generator.onnx --fidelity 1000": "How good single images are, too.",
+        "shapeshd score network.pkl --sweep truncation=0.5,0.7,1": "The curve of D over psi.",
+    },
+)
+@click.argument("source", type=Source())
 @click.option(
     "--recognizer",
+    type=recognizer_type,
     metavar="lite|hd|PATH",
-    help="What reads the images.  [default: hd for images of 128 pixels and more, else lite]",
+    help="Read the factors by this recognizer.  [default: hd for images of 128 pixels and more, "
+    "else lite]",
 )
-@click.option("--samples", type=int, help="How many.  [default: all images, or 100000]")
+@click.option(
+    "--samples",
+    type=int,
+    metavar="N",
+    help="Count N samples, 5,761 at least.  [default: all images, or 100000]",
+)
 @click.option(
     "--protocol",
     type=click.Choice(["chi2-20k"]),
-    help="The paper's: 20 samples per bin, 3,317,760 in all (fewer where --distribution has none).",
+    help="Count as many samples as the paper: 20 per bin, 3,317,760 in all, or fewer where "
+    "--distribution has none.",
 )
 @click.option(
     "--seed",
     type=int,
     default=0,
     show_default=True,
-    help="Draws a generator's latents, or --samples of the images that are there.",
+    metavar="N",
+    help="Draw a generator's latents, or --samples of the images that are there, from this seed.",
+)
+@click.option(
+    "--sweep",
+    metavar="NAME=VALUE,VALUE,...",
+    help="Score with each of these values of an option that decides what the generator draws, and "
+    "show the curve: truncation, steps, labels, ...",
 )
 @click.option(
     "--distribution",
@@ -48,21 +93,27 @@ from .source_options import SourceCommand, source_options
 @click.option(
     "--features",
     metavar="recognizer|inception[:PATH]|vgg[:PATH]",
-    help="By which --fidelity compares images with real ones; without PATH the published weights "
-    "are downloaded once.  [default: recognizer]",
+    help="Compare images with real ones by these features, with --fidelity. Without PATH the "
+    "published weights are downloaded once.  [default: recognizer]",
 )
 @click.option(
     "--fidelity-engine",
     type=click.Choice(["torch", "povray"]),
-    help="Renders what --fidelity compares with.  [default: torch]",
+    help="Render by this engine what --fidelity compares with.  [default: torch]",
 )
 @click.option(
     "--trust",
     is_flag=True,
     help="Run the code that comes with SOURCE, or that SOURCE is.",
 )
-@click.option("--out", type=NewPath(), help="Folder of the result.  [default: score-SOURCE]")
-@click.option("--again", is_flag=True, help="Delete the score that lies in the folder, and begin.")
+@click.option(
+    "--out",
+    type=NewPath(),
+    help="Write the result into this folder.  [default: score-SOURCE]",
+)
+@click.option(
+    "--again", is_flag=True, help="Delete the score that lies in the folder, and begin anew."
+)
 @click.option(
     "--allow-irreproducible",
     is_flag=True,
@@ -78,14 +129,21 @@ def command(source: str, out: Path | None, **options: Any) -> None:
     The same command goes on after an interruption; a larger --samples adds to a result, and
     --fidelity to a finished one.
     """
-    _check_early(source, options)
+    sweep = _check_early(source, options)
 
+    from shapeshd.benchmark.report.sweep import describe_sweep
     from shapeshd.benchmark.report.terminal import describe
     from shapeshd.benchmark.result.files import REPORT
     from shapeshd.support.progress import emit, note
 
-    from .score_run import run_score
+    from .score_run import run_score, run_sweep
 
+    if sweep is not None:
+        record, folder = run_sweep(source, out, options, sweep)
+        if record is not None:
+            emit(record.to_json(), describe_sweep(record), as_json=options["as_json"])
+            note(f"report: {folder / REPORT}")
+        return
     result, folder = run_score(source, out, options)
     if result is None:  # a process of torchrun that is not the first
         return
@@ -93,8 +151,12 @@ def command(source: str, out: Path | None, **options: Any) -> None:
     note(f"report: {folder / REPORT}")
 
 
-def _check_early(source: str, options: dict[str, Any]) -> None:
-    """Refuse what can be refused before PyTorch is imported, which takes seconds."""
+def _check_early(source: str, options: dict[str, Any]) -> Sweep | None:
+    """Refuse what can be refused before PyTorch is imported, which takes seconds.
+
+    Returns:
+        The sweep that is asked for, if one is.
+    """
     from shapeshd.benchmark.recognizer.find import find_recognizer
     from shapeshd.benchmark.scoring.asked import (
         refuse_too_few,
@@ -103,17 +165,22 @@ def _check_early(source: str, options: dict[str, Any]) -> None:
     )
     from shapeshd.benchmark.sources.open import check_source
     from shapeshd.benchmark.sources.options import SourceOptions
+    from shapeshd.benchmark.sources.sweep import parse_sweep
     from shapeshd.distribution import Distribution
     from shapeshd.factors import check_seed
 
-    check_source(source, trust=options["trust"], options=SourceOptions.given(options))
+    sweep = None if options["sweep"] is None else parse_sweep(options["sweep"])
+    chosen = [SourceOptions.given(options)] if sweep is None else sweep.options(options)
+    for given in chosen:
+        check_source(source, trust=options["trust"], options=given)
     check_seed(options["seed"])
     settings = {name: bool(options[name]) for name in ("features", "fidelity_engine")}
     refuse_without_fidelity(options["fidelity"], **settings)
     if options["recognizer"] is not None:
         find_recognizer(options["recognizer"])
-    given = options["distribution"]
-    distribution = None if given is None else Distribution.read(given)
+    file = options["distribution"]
+    distribution = None if file is None else Distribution.read(file)
     asked = samples_asked(options["samples"], options["protocol"], distribution)
     if asked is not None:
         refuse_too_few(asked, distribution)
+    return sweep

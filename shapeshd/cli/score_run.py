@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +11,19 @@ from shapeshd.benchmark.fidelity.measure import FidelitySettings
 from shapeshd.benchmark.fidelity.rerender import DEFAULT_ENGINE
 from shapeshd.benchmark.recognizer.find import shipped_for
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
+from shapeshd.benchmark.report.sweep import write_sweep_page
 from shapeshd.benchmark.result.schema import Result
+from shapeshd.benchmark.result.sweep import SweepRecord, build_sweep, check_sweep_folder, save_sweep
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.sources.open import open_source, short_name
 from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.benchmark.sources.sweep import Sweep, Value
 from shapeshd.distribution import Distribution
-from shapeshd.support.distributed import joined_ranks
+from shapeshd.support.distributed import Ranks, joined_ranks
 from shapeshd.support.progress import note
 
+from .command import command_line
 from .options import pick_device
 
 _LONGEST_NAME = 100  # characters; a command may be longer than a folder's name
@@ -34,41 +36,73 @@ def run_score(text: str, out: Path | None, options: dict[str, Any]) -> tuple[Res
         The result (None in all processes but the first), and its folder.
     """
     folder = default_folder(text) if out is None else out
+    with joined_ranks() as ranks:
+        result = _score(text, folder, options, SourceOptions.given(options), ranks)
+    return result, folder
+
+
+def run_sweep(
+    text: str, out: Path | None, options: dict[str, Any], sweep: Sweep
+) -> tuple[SweepRecord | None, Path]:
+    """Score with each value of an option, each in a folder of its own, and write their page.
+
+    Returns:
+        The record (None in all processes but the first), and the folder of all.
+    """
+    folder = default_folder(f"{short_name(text)}-{sweep.option}") if out is None else out
+    check_sweep_folder(folder)
+    results: list[tuple[Value, str, Result | None]] = []
+    with joined_ranks() as ranks:
+        for value, given in zip(sweep.values, sweep.options(options), strict=True):
+            name = sweep.name(value)
+            if ranks.first:
+                note(f"{name} ({len(results) + 1} of {len(sweep.values)})")
+            result = _score(text, folder / name, options, given, ranks)
+            results.append((value, name, result))
+    done = [(value, name, result) for value, name, result in results if result is not None]
+    if not done:
+        return None, folder
+    record = build_sweep(sweep.option, done, command_line())
+    save_sweep(record, folder)
+    write_sweep_page(record, folder)
+    return record, folder
+
+
+def _score(
+    text: str, folder: Path, options: dict[str, Any], given: SourceOptions, ranks: Ranks
+) -> Result | None:
     fidelity = _fidelity(options)
     distribution = Distribution.read(options["distribution"]) if options["distribution"] else None
-    given = SourceOptions.given(options)
-    with joined_ranks() as ranks:
-        device = pick_device(options["device"], ranks.gpu)
+    device = pick_device(options["device"], ranks.gpu)
 
-        def choose(side: int) -> Recognizer:
-            name = options["recognizer"] or shipped_for(side)
-            if options["recognizer"] is None and ranks.first:
-                note(f"images of {side}x{side} pixels: recognizer {name}")
-            return load_recognizer(name, device)
+    def choose(side: int) -> Recognizer:
+        name = options["recognizer"] or shipped_for(side)
+        if options["recognizer"] is None and ranks.first:
+            note(f"images of {side}x{side} pixels: recognizer {name}")
+        return load_recognizer(name, device)
 
-        with open_source(
-            text, seed=options["seed"], trust=options["trust"], device=device, options=given
-        ) as source:
-            settings = ScoreSettings(
-                samples=options["samples"],
-                protocol=options["protocol"],
-                seed=options["seed"],
-                distribution=distribution,
-                options=given,
-                fidelity=fidelity,
-                again=options["again"],
-                allow_irreproducible=options["allow_irreproducible"],
-            )
-            result = score_source(
-                source,
-                choose,
-                folder,
-                settings,
-                ranks=ranks,
-                command=shlex.join(["shapeshd", *sys.argv[1:]]),
-                progress=True,
-            )
-    return result, folder
+    with open_source(
+        text, seed=options["seed"], trust=options["trust"], device=device, options=given
+    ) as source:
+        settings = ScoreSettings(
+            samples=options["samples"],
+            protocol=options["protocol"],
+            seed=options["seed"],
+            distribution=distribution,
+            options=given,
+            fidelity=fidelity,
+            again=options["again"],
+            allow_irreproducible=options["allow_irreproducible"],
+        )
+        return score_source(
+            source,
+            choose,
+            folder,
+            settings,
+            ranks=ranks,
+            command=command_line(),
+            progress=True,
+        )
 
 
 def _fidelity(options: dict[str, Any]) -> FidelitySettings | None:

@@ -7,8 +7,10 @@ from typing import Any, TypeVar
 
 import click
 
-from shapeshd.benchmark.sources.options import OPTIONS, Option
+from shapeshd.benchmark.sources.options import OPTIONS, Option, Section
 from shapeshd.benchmark.sources.registry import source_kinds
+
+from .command import Command
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -28,7 +30,7 @@ def source_options(*names: str) -> Callable[[_Function], _Function]:
 def _click_option(option: Option) -> Callable[[_Function], _Function]:
     several = option.type is tuple
     return click.option(
-        f"--{option.name.replace('_', '-')}",
+        _flag(option),
         type=click.Choice(option.choices) if option.choices else str if several else option.type,
         default=option.default,
         multiple=several,
@@ -38,19 +40,38 @@ def _click_option(option: Option) -> Callable[[_Function], _Function]:
     )
 
 
-class SourceCommand(click.Command):
-    """A command whose help ends with the kinds of sources that it takes."""
+def generator_options() -> list[str]:
+    """Return the fields of `SourceOptions` that mean something to a generator of some kind."""
+    taken = {name for kind in source_kinds() if kind.generates for name in kind.options}
+    return [name for name in OPTIONS if name in taken | {"batch"}]
+
+
+def options_of(section: Section, *names: str) -> list[str]:
+    """Return the spelling of the options of a section, of all fields or of `names`."""
+    return [
+        _flag(option)
+        for option in OPTIONS.values()
+        if option.section == section and (not names or option.name in names)
+    ]
+
+
+def _flag(option: Option) -> str:
+    return f"--{option.name.replace('_', '-')}"
+
+
+class SourceCommand(Command):
+    """A command whose help says which kinds of sources it takes."""
 
     generators_only = False
 
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options, and then the kinds of sources."""
-        super().format_options(ctx, formatter)
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the kinds of sources, then the examples."""
         kinds = [kind for kind in source_kinds() if kind.generates or not self.generators_only]
         with formatter.section("Sources (* runs code that comes with it: --trust)"):
             formatter.write_dl(
                 [(f"{kind.shown}{' *' * (kind.trust == 'always')}", kind.summary) for kind in kinds]
             )
+        super().format_epilog(ctx, formatter)
 
 
 class GeneratorCommand(SourceCommand):

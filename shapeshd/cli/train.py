@@ -7,7 +7,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import Dataset, NewPath, device_option, json_option, pick_device, workers_option
+from shapeshd.benchmark.recognizer.find import find_recognizer
+
+from .command import Group
+from .options import (
+    Dataset,
+    NewPath,
+    device_option,
+    json_option,
+    pick_device,
+    recognizer_type,
+    workers_option,
+)
 from .train_models import COMMANDS
 
 if TYPE_CHECKING:
@@ -17,12 +28,39 @@ if TYPE_CHECKING:
 _SIZES = {"lite": 64, "hd": 256}  # pixels
 
 
-@click.group("train")
+@click.group(
+    "train",
+    cls=Group,
+    examples={
+        "shapeshd train recognizer data run": "What reads the factors of images.",
+        "shapeshd train baseline ours data --config smoke --out run": "A reference model.",
+    },
+)
 def command() -> None:
-    """Train a network."""
+    """Train the recognizer of the factors, or a reference model."""
 
 
-@command.command("recognizer")
+@command.command(
+    "recognizer",
+    sections={
+        "The network": ["--size", "--start-from"],
+        "The training": [
+            "--images",
+            "--batch",
+            "--learning-rate",
+            "--degraded",
+            "--held-out",
+            "--seed",
+        ],
+        "How it runs": ["--precision", "--device", "--workers"],
+        "Output": ["--json", "--help"],
+    },
+    examples={
+        "shapeshd train recognizer render:1:1000000,size=64 run": "Images made as they are read.",
+        "shapeshd train recognizer data run --size hd --start-from lite": "For 256 pixels.",
+        "shapeshd score samples.zip --recognizer run": "Use it.",
+    },
+)
 @click.argument("dataset", type=Dataset())
 @click.argument("out", type=NewPath())
 @click.option(
@@ -30,37 +68,68 @@ def command() -> None:
     type=click.Choice(list(_SIZES)),
     default="lite",
     show_default=True,
-    help="For images of 64 pixels or of 256.",
+    help="Make a network for images of 64 pixels (lite) or of 256 (hd).",
 )
 @click.option(
     "--images",
     type=click.IntRange(min=1),
     default=1_000_000,
     show_default=True,
-    help="Images shown in all, repetitions included.",
+    metavar="N",
+    help="Show N images in all, repetitions included.",
 )
-@click.option("--batch", type=click.IntRange(min=1), default=64, show_default=True)
-@click.option("--learning-rate", type=float, default=2e-3, show_default=True)
+@click.option(
+    "--batch",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    metavar="N",
+    help="Show N images in each step.",
+)
+@click.option(
+    "--learning-rate",
+    type=float,
+    default=2e-3,
+    show_default=True,
+    metavar="RATE",
+    help="Let Adam's rate rise to this, and fall to 0 along a cosine.",
+)
 @click.option(
     "--degraded",
     type=click.FloatRange(0, 1),
     default=0.25,
     show_default=True,
-    help="Share of images made a little blurred or noisy, as a generator's are.",
+    metavar="SHARE",
+    help="Make this share of the images a little blurred or noisy, as a generator's are.",
 )
 @click.option(
     "--held-out",
     type=click.IntRange(min=1),
-    help="Images at the dataset's end kept for the evaluation.  [default: a tenth, at most 10000]",
+    metavar="N",
+    help="Keep N images at the dataset's end for the evaluation.  [default: a tenth, at most "
+    "10000]",
 )
-@click.option("--start-from", metavar="NAME|PATH", help="A recognizer whose weights to begin with.")
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option(
+    "--start-from",
+    type=recognizer_type,
+    metavar="lite|hd|PATH",
+    help="Begin with the weights of this recognizer.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Draw the first weights and the order of the images from this seed.",
+)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "bf16", "fp32"]),
     default="auto",
     show_default=True,
-    help="Of the first four fifths; the rest is in fp32.",
+    help="Compute the first four fifths of the training in this precision, the rest in fp32. auto "
+    "takes bf16 where the device is fast in it.",
 )
 @device_option
 @workers_option
@@ -80,6 +149,9 @@ def recognizer(
     Train on other images (seed and index) than those that it shall read: the shipped ones
     took seeds 6401 and 25601. OUT/recognizer.safetensors is what `score --recognizer OUT` uses.
     """
+    if start_from is not None:
+        find_recognizer(start_from)
+
     from shapeshd.benchmark.recognizer.evaluate import describe_accuracy
     from shapeshd.benchmark.recognizer.network import NetworkConfig
     from shapeshd.benchmark.recognizer.train import train_recognizer

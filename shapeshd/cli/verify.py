@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .command import Command
 from .options import Dataset, Jobs, engines, json_option
 
 if TYPE_CHECKING:
@@ -16,7 +17,14 @@ _SHOWN_PROBLEMS = 20
 _MARKS = {True: "ok", False: "FAILED", None: "-"}
 
 
-@click.command("verify")
+@click.command(
+    "verify",
+    cls=Command,
+    examples={
+        "shapeshd verify data": "Digests, labels and uniformity.",
+        "shapeshd verify data --rerender 100": "And the pixels of 100 images.",
+    },
+)
 @click.argument("dataset", type=Dataset("nothing is stored, so there is nothing to verify"))
 @click.option(
     "--rerender",
@@ -30,21 +38,22 @@ _MARKS = {True: "ok", False: "FAILED", None: "-"}
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Draws the images of --rerender.",
+    metavar="N",
+    help="Draw the images of --rerender from this seed.",
 )
 @click.option(
     "--engine",
     type=engines,
-    help="Renders them: the dataset's own, exactly, or the other one, with tolerance.  "
-    "[default: the dataset's]",
+    help="Render them by this engine: the dataset's own must give each pixel exactly, the other "
+    "one within a tolerance.  [default: the dataset's]",
 )
 @click.option(
     "--factors",
     type=click.Path(path_type=Path),
-    help="The CSV table that the dataset was rendered from.",
+    help="Compare the labels with this CSV table, from which the dataset was rendered.",
 )
 @click.option(
-    "--jobs", type=Jobs(), default="auto", show_default=True, help="Processes that read shards."
+    "--jobs", type=Jobs(), default="auto", show_default=True, help="Read shards in N processes."
 )
 @json_option
 @click.pass_context

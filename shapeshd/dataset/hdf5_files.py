@@ -328,6 +328,18 @@ def _fits(form: _Form, count: int, image_shape: tuple[int, ...]) -> bool:
     )
 
 
+def holds_dataset(path: Path) -> bool:
+    """Tell whether the file is a shard of ours, or like 3dshapes.h5: images with six labels."""
+    if shard_number(path) is not None:
+        return True  # even a damaged one, whose message then says so
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            check_form(file, path)
+    except (UsageError, *DAMAGE):
+        return False
+    return True
+
+
 def check_form(file: h5py.File, path: Path) -> tuple[int, tuple[int, int, int]]:
     """Return how many images a file like 3dshapes.h5 holds, and their shape (H, W, 3).
 

@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image as PILImage
 
 from shapeshd.engines import povray
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, named
 from shapeshd.factors import FACTORS, SHAPES, Factor, FloatArray, IntArray, check_seed
 from shapeshd.scene.render_options import Image, RenderOptions
 from shapeshd.scene.sampling import read_factor_table
@@ -46,7 +46,9 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.start < 0:
-            raise UsageError("--count must be at least 1, and --start not negative")
+            raise UsageError(
+                f"{named('count')} must be at least 1, and {named('start')} not negative"
+            )
         if self.seed is not None:
             check_seed(self.seed)
 
@@ -59,7 +61,7 @@ class Selection:
             raise UsageError(f"no image has the index {self.start} or more: {last}")
         count = min(self.count, beyond)
         if count > _MAX_IMAGES:
-            raise UsageError(f"{count:,} images are too many for a picture; give --count")
+            raise UsageError(f"{count:,} images are too many for a picture; give {named('count')}")
         places = np.arange(count)
         if self.seed is not None:
             drawn = np.random.default_rng(self.seed).choice(beyond, count, replace=False)
@@ -77,7 +79,7 @@ class SheetLayout:
 
     def __post_init__(self) -> None:
         if self.columns < 1 or (self.thumbnail is not None and self.thumbnail < 1):
-            raise UsageError("--columns and --thumbnail must be at least 1")
+            raise UsageError(f"{named('columns')} and {named('thumbnail')} must be at least 1")
 
 
 @dataclass(frozen=True)

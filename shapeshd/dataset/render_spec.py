@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from shapeshd.checks import whole_number
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, names_as_options
 from shapeshd.factors import MAX_IMAGE, check_seed
 from shapeshd.scene.render_options import RenderOptions
 
@@ -41,6 +41,10 @@ class RenderSpec:
     device: str = "cpu"
 
     def __post_init__(self) -> None:
+        with names_as_options(False):  # such as size=64, in a command, too
+            self._check()
+
+    def _check(self) -> None:
         whole = {
             "seed": check_seed(self.seed),
             "count": whole_number("count", self.count, 1),
@@ -50,7 +54,7 @@ class RenderSpec:
         for name, value in whole.items():
             object.__setattr__(self, name, value)
         if self.start + self.count > MAX_IMAGE:
-            raise UsageError(f"start and count together must be at most {MAX_IMAGE}")
+            raise UsageError(f"start and count together must be at most {MAX_IMAGE:,}")
 
     @property
     def indices(self) -> range:

@@ -21,7 +21,7 @@ from shapeshd.dataset.shards import (
     read_labels,
 )
 from shapeshd.engines.engine import ENGINES, engine_named
-from shapeshd.errors import DamagedShardError, ShapesHDError, UsageError, require_posix
+from shapeshd.errors import DamagedShardError, ShapesHDError, UsageError, named, require_posix
 from shapeshd.scene.render_options import RenderOptions
 from shapeshd.scene.sampling import Sampling
 from shapeshd.support.workspace import WORK_FOLDER
@@ -124,13 +124,16 @@ def plan_render(
     if count is None:
         count = DEFAULT_COUNT if sampling.length is None else sampling.length
     if not 1 <= count <= MAX_COUNT:
-        raise UsageError(f"--count must be between 1 and {MAX_COUNT:,}, not {count:,}")
+        raise UsageError(f"{named('count')} must be between 1 and {MAX_COUNT:,}, not {count:,}")
     if sampling.length is not None and count > sampling.length:
         raise UsageError(
-            f"--count {count:,} is more than the {sampling.length:,} images of the {sampling.name}"
+            f"{named('count')} {count:,} is more than the {sampling.length:,} images of the "
+            f"{sampling.name}"
         )
     if not 1 <= shard_size <= MAX_SHARD_SIZE:
-        raise UsageError(f"--shard-size must be between 1 and {MAX_SHARD_SIZE:,}, not {shard_size}")
+        raise UsageError(
+            f"{named('shard_size')} must be between 1 and {MAX_SHARD_SIZE:,}, not {shard_size:,}"
+        )
     compression_filter(compression)
     chosen = engine_named(engine)
     plan = RenderPlan(
@@ -161,7 +164,8 @@ def _shard_range(shards: tuple[int | None, int | None], total: int) -> range:
     stop = total if shards[1] is None else shards[1]
     if not 0 <= first < stop <= total:
         raise UsageError(
-            f"--shards {first}:{stop} must satisfy 0 <= A < B <= {total}, the number of shards"
+            f"{named('shards')} {first}:{stop} must satisfy 0 <= A < B <= {total:,}, the number of "
+            "shards"
         )
     return range(first, stop)
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from shapeshd.checks import whole_number
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, named
 
 Image = npt.NDArray[np.uint8]
 
@@ -35,8 +35,8 @@ class RenderOptions:
     antialias_depth: int = 3
 
     def __post_init__(self) -> None:
-        size = whole_number("size", self.size, MIN_SIZE, MAX_SIZE)
-        depth = whole_number("the antialiasing depth", self.antialias_depth, 1, 9)
+        size = whole_number(named("size"), self.size, MIN_SIZE, MAX_SIZE)
+        depth = whole_number(named("antialias_depth"), self.antialias_depth, 1, 9)
         object.__setattr__(self, "size", size)
         object.__setattr__(self, "antialias_depth", depth)
         threshold = self.antialias
@@ -45,7 +45,7 @@ class RenderOptions:
         number = isinstance(threshold, (int, float, np.number)) and not isinstance(threshold, bool)
         if not number or not 0 < threshold <= 3:
             raise UsageError(
-                f"the antialiasing threshold must be above 0 and at most 3, not {threshold!r}"
+                f"{named('antialias')} must be above 0 and at most 3, not {threshold!r}"
             )
 
     def ini(self, frames: int) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -120,7 +121,7 @@ def first_problem(error: ValidationError, schema: Any = None) -> str:
     problems = sorted(error.errors(include_url=False), key=lambda one: one["type"] == "missing")
     problem = problems[0]
     kind, path = problem["type"], [str(part) for part in problem["loc"]]
-    name = ".".join(part if part.isprintable() else repr(part) for part in path)
+    name = ".".join(part if part.isprintable() else repr(part) for part in path) or "it"
     value, context = problem["input"], problem.get("ctx", {})
     if kind in ("extra_forbidden", "unexpected_keyword_argument"):
         known = ", ".join(sorted(_fields(schema, path[:-1])))
@@ -129,17 +130,19 @@ def first_problem(error: ValidationError, schema: Any = None) -> str:
         return f"{name} is missing"
     if kind in _KINDS:
         return f"{name} must be {_KINDS[kind]}, not {_short(value)}"
+    if kind in _BOUNDS and isinstance(value, float) and not math.isfinite(value):
+        return f"{name} must be a finite number, not {value}"
     if kind in _BOUNDS:
         word, key = _BOUNDS[kind]
         bound = context[key]
-        limit = f"{bound:g}" if isinstance(bound, float) else f"{bound}"
+        limit = f"{bound:g}" if isinstance(bound, float) else f"{bound:,}"
         return f"{name} must be {word} {limit}, not {_short(value)}"
     if kind in ("literal_error", "enum"):
         return f"{name} must be {context['expected']}, not {_short(value)}"
     if kind == "value_error":
-        return " ".join(part for part in (name, str(context["error"])) if part)
+        return " ".join(part for part in (name if path else "", str(context["error"])) if part)
     message = problem["msg"][:1].lower() + problem["msg"][1:]
-    return f"{name}: {message}" if name else message
+    return f"{name}: {message}" if path else message
 
 
 def _fields(schema: Any, path: list[str]) -> Mapping[str, Any]:
@@ -151,5 +154,5 @@ def _fields(schema: Any, path: list[str]) -> Mapping[str, Any]:
 
 
 def _short(value: object) -> str:
-    text = repr(value)
+    text = f"{value:,}" if type(value) is int else repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -314,7 +314,7 @@ def _none() -> None:
         (Telling(), {"device": "meta"}, "device='meta' cannot be used"),
         (Telling(), {"device": "nonsense"}, "device='nonsense' cannot be used"),
         (Telling().to("meta"), {"device": "cpu"}, "on meta, not on cpu"),
-        (Telling(), {"samples": FEW - 1}, "5760 samples are too few"),
+        (Telling(), {"samples": FEW - 1}, "5,760 samples are too few"),
         (Telling(), {"samples": 9.5}, "samples must be an integer"),
         (Telling(), {"samples": 9000, "protocol": "chi2-20k"}, "samples or protocol"),
         (Telling(), {"recognizer": 3}, "recognizer must be lite, hd"),

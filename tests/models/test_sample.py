@@ -158,7 +158,7 @@ def test_torchscript_needs_trust(tmp_path: Path, run: Run) -> None:
         warnings.simplefilter("ignore")  # deprecated, and still what people have
         torch.jit.script(network).save(str(path))
     check_refusal(run("sample", path, out), 2, "add --trust", out)
-    check_refusal(run("sample", path, out, "--trust", "--truncation", 0.5), 2, "leave it out", out)
+    check_refusal(run("sample", path, out, "--trust", "--truncation", 0.5), 2, "leave out", out)
     assert run("sample", path, out, "--trust", "--count", 3, "--seed", 4)[0] == 0
     wanted = to_uint8(network(normal_latents(4, 0, 3, DIM)))
     assert (torch.from_numpy(stored(out)).int() - wanted.int()).abs().max() <= 1

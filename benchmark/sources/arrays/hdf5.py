@@ -18,8 +18,6 @@ from shapeshd.dataset.hdf5_arrays import (
     unwritten,
     with_chunk_cache,
 )
-from shapeshd.dataset.hdf5_files import check_form
-from shapeshd.dataset.shards import DAMAGE, shard_number
 from shapeshd.errors import ShapesHDError, UsageError, one_line
 
 from .numpy_files import ArrayImages, check_array, choose_key
@@ -45,18 +43,6 @@ def open_hdf5_images(request: OpenRequest) -> ArrayImages:
     except Exception as error:  # h5py raises anything on damaged bytes
         file.close()
         raise ShapesHDError(f"{name}: is damaged ({one_line(error)})") from None
-
-
-def holds_dataset(path: Path) -> bool:
-    """Tell whether the file is a shard of ours, or like 3dshapes.h5: images with six labels."""
-    if shard_number(path) is not None:
-        return True  # even a damaged one, whose message then says so
-    try:
-        with h5py.File(path, "r", locking=False) as file:
-            check_form(file, path)
-    except (UsageError, *DAMAGE):
-        return False
-    return True
 
 
 def _open_array(file: h5py.File, path: Path, options: SourceOptions, name: str) -> ArrayImages:

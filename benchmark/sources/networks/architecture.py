@@ -25,6 +25,7 @@ from shapeshd.support.device import usable_device
 from .checkpoint import network_source, require_known_form
 from .dcgan import build_dcgan
 from .generator import GeneratorSource
+from .styles import apply_sampling
 
 KIND = "safetensors"
 
@@ -66,6 +67,7 @@ def open_architecture(request: OpenRequest) -> GeneratorSource:
         network, facts = _built(build, _read_tensors(path, name), name)
     except (LayoutError, PickleError) as error:
         raise UsageError(f"{name}: {error}") from None
+    drawn = apply_sampling(network, options, name)
     if not facts["classes"]:
         refuse_labels(options, name, "is a network without classes")
     return network_source(
@@ -74,7 +76,7 @@ def open_architecture(request: OpenRequest) -> GeneratorSource:
         request,
         place,
         kind=KIND,
-        facts={"architecture": options.architecture, **facts},
+        facts={"architecture": options.architecture, **facts, **drawn},
         labels=choose_labels(facts["classes"], name, options, "onehot")
         if facts["classes"]
         else None,

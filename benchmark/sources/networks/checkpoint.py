@@ -19,6 +19,7 @@ from shapeshd.support.checkpoint import SUFFIX, has_card, read_card
 from shapeshd.support.device import usable_device
 
 from .generator import GeneratorSource, NetworkBatches, choose_latent_dim
+from .styles import apply_sampling
 
 KIND = "checkpoint"
 CARD_KIND = "generator"
@@ -37,7 +38,8 @@ def open_checkpoint(request: OpenRequest) -> GeneratorSource:
     require_known_form(request, "a checkpoint's")
     place = usable_device(request.device)
     network, latent_dim = load_generator(request.path, place)
-    return network_source(network, latent_dim, request, place)
+    facts = apply_sampling(network, request.options, request.name)
+    return network_source(network, latent_dim, request, place, facts=facts)
 
 
 def require_known_form(request: OpenRequest, whose: str) -> None:

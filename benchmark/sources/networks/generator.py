@@ -20,10 +20,9 @@ from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.labels import Labels
 from shapeshd.benchmark.sources.latents import (
     MAX_DIM,
-    MAX_SEEDS,
+    batch_seed,
     check_samples,
     normal_latents,
-    sample_seeds,
 )
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.checks import whole_number
@@ -240,9 +239,7 @@ def seeded_by_batch(seed: int, number: int, device: torch.device) -> Iterator[No
         device: where the network runs.
     """
     cuda = [device] if device.type == "cuda" else []
-    # A seed that is no sample's: they are counted from the other end.
-    last = MAX_SEEDS - 1 - number % MAX_SEEDS
-    chosen = int(sample_seeds(seed, last, last + 1)[0])
+    chosen = batch_seed(seed, number)
     with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(chosen)
         if cuda:

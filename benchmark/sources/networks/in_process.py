@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from shapeshd.benchmark.caller_state import seed_random_state
-from shapeshd.benchmark.sources.arguments import SEEDS, arguments_of
+from shapeshd.benchmark.sources.arguments import SEEDS, arguments_of, handed_on, set_options
 from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.latents import MAX_SEEDS, Seeds, normal_latents, sample_seeds
-from shapeshd.benchmark.sources.options import SourceOptions
+from shapeshd.benchmark.sources.options import HANDED_ON, SourceOptions
 from shapeshd.errors import ShapesHDError, UsageError, explain, named
 from shapeshd.factors import check_seed
 from shapeshd.support.device import usable_device
@@ -54,7 +55,7 @@ class CallableBatches:
         seed: of latents and seeds.
         device: where latents are put.
         dtype: of the latents.
-        options: of which `batch`, `range`, `layout` and `latent_shape` are used.
+        options: of which `batch`, `range`, `layout`, `latent_shape` and what is handed on are used.
     """
 
     def __init__(
@@ -75,6 +76,7 @@ class CallableBatches:
         self._function, self._takes, self._name = function, takes, name
         self._latent_dim, self._seed = latent_dim, check_seed(seed)
         self._device, self._dtype = device, dtype
+        self._handed = set_options(options)
         self._form = ImageFormat(options, name=name)
 
     def make(self, numbers: range) -> Iterator[Tensor]:
@@ -126,6 +128,7 @@ class CallableBatches:
             "seed": self._seed,
             "batch": self.batch,
             "device": str(self._device),
+            **self._handed,
             **self._form.describe(),
         }
 
@@ -162,10 +165,11 @@ def open_callable(
     generator = unwrapped(generator)
     name = name or callable_name(generator)
     options.allow(
-        "range", "layout", "latent_dim", "latent_shape", "depends",
+        "range", "layout", "latent_dim", "latent_shape", "depends", *HANDED_ON,
         source=name, what="a function of this process",
     )  # fmt: skip
     takes = _what_it_takes(generator, name, options)
+    handed = handed_on(generator, options, name)
     latent_dim = None
     if takes == "latents":
         stated = stated_dim(generator)
@@ -179,7 +183,7 @@ def open_callable(
         given = "latent_shape" if options.latent_dim is None else "latent_dim"
         raise UsageError(f"{name}: takes {_words(takes)}, no latents: leave out {named(given)}")
     batches = CallableBatches(
-        generator, takes,
+        partial(generator, **handed) if handed else generator, takes,
         name=name, latent_dim=latent_dim, seed=seed, device=place_of(generator, device, name),
         dtype=_dtype_of(generator), options=options,
     )  # fmt: skip
@@ -259,7 +263,7 @@ def _what_it_takes(generator: Any, name: str, options: SourceOptions) -> Takes:
         raise UsageError(f"{name}: is a class; {_EXPECTED}: give an instance of it")
     if not callable(generator):
         raise UsageError(f"{describe_type(generator)} cannot be scored; {_EXPECTED}")
-    first = _first_parameter(generator, name)
+    first = _first_parameter(generator, name, options)
     if first is not None and first.name == SEEDS:
         return "seeds"
     if first is not None and first.annotation in (int, "int"):
@@ -268,7 +272,7 @@ def _what_it_takes(generator: Any, name: str, options: SourceOptions) -> Takes:
     return "latents" if known or isinstance(generator, nn.Module) else "count"
 
 
-def _first_parameter(generator: Any, name: str) -> inspect.Parameter | None:
+def _first_parameter(generator: Any, name: str, options: SourceOptions) -> inspect.Parameter | None:
     """Return the first parameter; None if it cannot be known.
 
     Raises:
@@ -279,9 +283,10 @@ def _first_parameter(generator: Any, name: str) -> inspect.Parameter | None:
         return None
     if arguments.first is None:
         raise UsageError(f"{name}: takes no argument by position; {_EXPECTED}")
-    if arguments.needed:
+    handed = handed_on(generator, options, name)
+    if needed := [one for one in arguments.needed if one not in handed]:
         raise UsageError(
-            f"{name}: needs more arguments than one ({', '.join(arguments.needed)}): give a "
+            f"{name}: needs more arguments than one ({', '.join(needed)}): give a "
             "function of one that fills them in"
         )
     return arguments.first

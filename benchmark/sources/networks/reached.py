@@ -82,14 +82,14 @@ class Evaluated:
         self._function, self._first = function, True
         self.changed = self._evaluate()
 
-    def __call__(self, *given: Any) -> Any:
+    def __call__(self, *given: Any, **handed: Any) -> Any:
         """Return what the function returns."""
-        made = self._function(*given)
+        made = self._function(*given, **handed)
         if self._first:
             self._first = False
             if made_now := self._evaluate():
                 note(f"put into evaluation mode: {', '.join(made_now)}")
-                made = self._function(*given)
+                made = self._function(*given, **handed)
         return made
 
     def _evaluate(self) -> list[str]:

@@ -9,8 +9,9 @@ stylegan2-ada-pytorch and stylegan3 (``--cfg=stylegan2``).
 
 What is exact: the equalised learning rates (both store weights of unit variance), the clamping of
 activations (``conv_clamp``), the noise as ``noise_mode='const'`` has it: each layer's fixed noise
-times its strength, so that an image depends on z alone. What is not taken over: half precision
-(all is computed in float32, as their ``force_fp32``).
+times its strength, so that an image depends on z alone (``--noise`` chooses another mode), and the
+truncation of styles, w = w_avg + psi (w - w_avg) for the first ``truncation_cutoff`` of them. What
+is not taken over: half precision (all is computed in float32, as their ``force_fp32``).
 
 Compared once with the authors' code, run beside the project in float32 on a CPU
 (``noise_mode='const'``, the same 16 z; weights, biases, noise strengths drawn at random; values of
@@ -34,6 +35,7 @@ from torch import Tensor, nn
 from shapeshd.benchmark.sources.labels import choose_labels, refuse_labels
 from shapeshd.benchmark.sources.networks.checkpoint import network_source, require_known_form
 from shapeshd.benchmark.sources.networks.generator import GeneratorSource
+from shapeshd.benchmark.sources.networks.styles import apply_sampling
 from shapeshd.benchmark.sources.options import ENTRY_HINT
 from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import ShapesHDError, UsageError, named
@@ -69,6 +71,7 @@ def open_network_pickle(request: OpenRequest) -> GeneratorSource:
     require_known_form(request, "a StyleGAN2 network's")
     place = usable_device(request.device)
     network, facts = load_network(request.path, name)
+    facts |= apply_sampling(network, options, name)
     if not facts["classes"]:
         refuse_labels(options, name, "is a network without classes")
     labels = choose_labels(facts["classes"], name, options, "onehot") if facts["classes"] else None

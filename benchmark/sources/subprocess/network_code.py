@@ -40,16 +40,17 @@ def load_network(
 ) -> UserFunction:
     """Return the generator of a network pickle, as a function of latents and labels.
 
-    It is called as ``G_ema(z, c, truncation_psi=1, noise_mode="const")``; without classes, c is
-    (n, 0). Its images are cut to [-1, 1], as they are when they are saved. On a CPU it computes in
-    float32 throughout and compiles nothing.
+    It is called as ``G_ema(z, c, truncation_psi=1, noise_mode="const")``, or with the options'
+    truncation, its cutoff and noise; without classes, c is (n, 0). Its images are cut to [-1, 1],
+    as they are when they are saved. On a CPU it computes in float32 throughout and compiles
+    nothing.
 
     Args:
         place: path of the pickle.
         repository: path of the authors' code, which is on the search path.
         name: what the user called the pickle, for messages.
         device: where it runs.
-        options: `latent_dim`, `labels` and `classes`.
+        options: `latent_dim`, `labels`, `classes`, `truncation`, `truncation_cutoff` and `noise`.
 
     Raises:
         UserError: if the code raises.
@@ -73,15 +74,28 @@ def load_network(
         network.to(device)
     except BaseException as error:
         raise UserError(describe_failure(error, None)) from error
-    facts = {"network_class": type(network).__name__, "noise": "const", "code_dir": repository}
-    return UserFunction(partial(_images, network), False, latent_dim, None, labels, facts)
+    noise = options.noise or "const"
+    how: dict[str, Any] = {"truncation_psi": 1, "noise_mode": noise}
+    facts: dict[str, Any] = {
+        "network_class": type(network).__name__,
+        "noise": noise,
+        "code_dir": repository,
+    }
+    if options.truncation is not None:
+        how["truncation_psi"] = facts["truncation"] = options.truncation
+    if options.truncation_cutoff is not None:
+        how["truncation_cutoff"] = facts["truncation_cutoff"] = options.truncation_cutoff
+    call = partial(_images, network, how)
+    return UserFunction(call, False, latent_dim, None, labels, facts, draws=noise == "random")
 
 
-def _images(network: nn.Module, latents: Tensor, labels: Tensor | None = None) -> Any:
+def _images(
+    network: nn.Module, how: dict[str, Any], latents: Tensor, labels: Tensor | None = None
+) -> Any:
     if labels is None:
         labels = latents.new_zeros(len(latents), 0)
     with torch.inference_mode():
-        images = network(latents, labels, truncation_psi=1, noise_mode="const")
+        images = network(latents, labels, **how)
         return images.clamp(-1, 1) if isinstance(images, Tensor) else images
 
 

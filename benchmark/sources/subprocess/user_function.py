@@ -19,9 +19,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from shapeshd.benchmark.sources.arguments import SEEDS, arguments_of
+from shapeshd.benchmark.sources.arguments import (
+    PARAMETERS,
+    SEEDS,
+    arguments_of,
+    handed_on,
+    set_options,
+)
 from shapeshd.benchmark.sources.labels import Labels, choose_labels, refuse_labels, stated_classes
-from shapeshd.benchmark.sources.latents import Seeds, normal_latents, sample_seeds
+from shapeshd.benchmark.sources.latents import Seeds, batch_seed, normal_latents, sample_seeds
 from shapeshd.benchmark.sources.networks.generator import (
     check_batch,
     choose_latent_dim,
@@ -52,6 +58,8 @@ class UserFunction:
         file: where it was found, for messages; None if that has no file.
         labels: what is drawn for its second argument; None if it takes no labels.
         facts: what else a result must say of it, ready for JSON.
+        draws: whether it draws random numbers of its own, from PyTorch's global generator, which
+            is then seeded before each batch.
     """
 
     call: Callable[..., Any]
@@ -60,10 +68,13 @@ class UserFunction:
     file: str | None
     labels: Labels | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
+    draws: bool = False
 
     def run(self, seed: int, start: int, count: int, device: torch.device) -> Any:
         """Return what it makes of the samples `start` .. `start` + `count` - 1."""
         stop = start + count
+        if self.draws:
+            torch.manual_seed(batch_seed(seed, start // count))
         given: list[Any]
         if self.takes_seeds:
             given = [Seeds.of(sample_seeds(seed, start, stop))]
@@ -96,7 +107,7 @@ def load_function(
         attribute: a name in it, dots allowed.
         name: what the user called it, for messages.
         device: an nn.Module is moved there.
-        options: may state the latent dimension.
+        options: may state the latent dimension, labels, and what is handed on to it.
 
     Raises:
         UserError: if the user's code raises while it is imported.
@@ -109,13 +120,17 @@ def load_function(
             raise UsageError(f"{name}: there is no {part} in it{_names(module)}")
         found = getattr(found, part)
     takes_seeds, takes_labels = _check_signature(found, name, options)
-    call, facts = found, {}
+    handed = handed_on(found, options, name)
+    call, facts = found, set_options(options)
     if isinstance(found, nn.Module):
         found.eval().to(device)
         call = partial(_call_module, found)
     else:
         call = Evaluated(found)
-        facts = {"evaluation_mode": call.changed} if call.changed else {}
+        if call.changed:
+            facts["evaluation_mode"] = call.changed
+    if handed:
+        call = partial(call, **handed)
     for option in ("latent_dim", "latent_shape"):
         if takes_seeds and getattr(options, option) is not None:
             raise UsageError(f"{name}: takes seeds, no latents: leave {named(option)} away")
@@ -134,7 +149,8 @@ def load_function(
         labels = choose_labels(stated, name, options, "index")
     file = getattr(module, "__file__", None)
     shaped = call if takes_seeds else ShapedLatents(call, options.latent_shape)
-    return UserFunction(shaped, takes_seeds, latent_dim, file, labels, facts)
+    draws = options.noise == "random"
+    return UserFunction(shaped, takes_seeds, latent_dim, file, labels, facts, draws)
 
 
 def describe_failure(error: BaseException, file: str | None) -> str:
@@ -172,9 +188,9 @@ def to_images(made: Any, count: int, name: str) -> Any:
     return np.asarray(made)
 
 
-def _call_module(network: nn.Module, *given: Any) -> Any:
+def _call_module(network: nn.Module, *given: Any, **handed: Any) -> Any:
     with torch.inference_mode():
-        return network(*given)
+        return network(*given, **handed)
 
 
 def _import(target: str, name: str) -> ModuleType:
@@ -247,8 +263,15 @@ def _check_signature(found: Any, name: str, options: SourceOptions) -> tuple[boo
         )
     asked = options.labels is not None or options.classes is not None
     second, needed = arguments.second, arguments.needed
+    if second is not None and second.name in PARAMETERS:
+        second = None  # an option's, no label
     takes_labels = second is not None and (asked or second.name in needed)
-    rest = [key for key in needed if second is None or not takes_labels or key != second.name]
+    given = handed_on(found, options, name)
+    rest = [
+        key
+        for key in needed
+        if key not in given and (second is None or not takes_labels or key != second.name)
+    ]
     if rest:
         raise UsageError(
             f"{name}: needs more arguments than latents and labels ({', '.join(rest)}): write a "

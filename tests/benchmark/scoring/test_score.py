@@ -211,7 +211,7 @@ def test_what_stands_in_the_way(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("samples", "protocol", "count", "message"),
     [
-        (FEW - 1, None, None, "5760 samples are too few"),
+        (FEW - 1, None, None, "5,760 samples are too few"),
         (None, None, 5_000, "5,000 images, too few"),
         (9_000, None, 8_000, "8,000 images, fewer than 9,000"),
         (None, "chi2-20k", 8_000, "8,000 images, fewer than 3,317,760"),

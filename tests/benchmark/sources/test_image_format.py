@@ -173,7 +173,7 @@ def test_what_is_inferred(values, range):
 
 @pytest.mark.parametrize(
     "values",
-    [(0, 0), (0, 0.3), (0.3, 1), (1, 1), (-0.3, 0.9), (-0.01, 0.01), (0, 4), (0.5, 16), (-0.2, 1)],
+    [(0, 0), (0, 0.3), (0.3, 1), (1, 1), (-0.04, 0.3), (-0.01, 0.01), (0, 4), (0.5, 16)],
 )
 def test_what_is_ambiguous(values):
     batch = np.full((2, 3, 40, 40), sum(values) / 2)
@@ -181,6 +181,22 @@ def test_what_is_ambiguous(values):
     with pytest.raises(UsageError, match="give range: unit"):
         form()(batch)
     form(range="unit" if max(values) <= 1 else "uint8")(batch)  # saying it settles it
+
+
+@pytest.mark.parametrize("values", [(-0.3, 0.9), (-0.2, 0.2), (-0.06, 1.3), (-0.49, -0.1)])
+def test_negative_values_leave_one_range_which_is_taken_and_said(values, capsys):
+    batch = np.full((2, 3, 40, 40), sum(values) / 2)
+    batch[0, 0, 0, :2] = values
+    images = form()
+    images(batch)
+    assert images.describe()["range"] == "[-1, 1]"
+    told = capsys.readouterr().err
+    assert "x: values from" in told and "[-1, 1]" in told and "range" in told
+    assert len(told.splitlines()) == 1
+    images(batch)
+    form(range="symmetric")(batch)
+    form()(np.linspace(-1, 1, 192).reshape(1, 3, 8, 8))  # a range that nobody needs to be told
+    assert capsys.readouterr().err == ""
 
 
 def refused(batches, message, **options):

@@ -294,7 +294,7 @@ def test_min_samples() -> None:
 
 
 def test_too_few_samples_are_refused_saying_how_many_it_takes() -> None:
-    with pytest.raises(UsageError, match=r"400 samples are too few .* 5761"):
+    with pytest.raises(UsageError, match=r"400 samples are too few .* 5,761"):
         goodness_of_fit(draw(400, UNIFORM, 0))
     goodness_of_fit(draw(5_761, UNIFORM, 0))
 
@@ -304,14 +304,14 @@ def test_too_few_samples_are_refused_saying_how_many_it_takes() -> None:
     [
         ([1, -2, 3], [0.2, 0.3, 0.5], "bin 1 holds -2"),
         ([1, 2], [0.2, 0.3, 0.5], "2 bins, .* 3"),
-        ([1, 2, 3], None, "3 bins, .* 165888"),
+        ([1, 2, 3], None, "3 bins, .* 165,888"),
         ([0, 0, 0], [0.2, 0.3, 0.5], "holds no sample"),
         ([1.0, 2.0, 3.0], [0.2, 0.3, 0.5], "counts must be integers.* float64"),
         ([True, False, True], [0.2, 0.3, 0.5], "counts must be integers.* bool"),
         (["a", "b"], [0.5, 0.5], "counts must be integers"),
         ([[1], [2, 3]], [0.5, 0.5], "counts must be numbers"),
         ([], [], "counts are missing"),
-        ([2**62, 2**62, 2**62], [0.2, 0.3, 0.5], "more than 2147483648"),
+        ([2**62, 2**62, 2**62], [0.2, 0.3, 0.5], "more than 2,147,483,648"),
         ([5, 4, 3], [0.5, 0.0, 0.5], "bin 1 holds 4 .*probability"),
         ([5, 0, 0], [1.0, 0.0, 0.0], "everything into one bin"),
         ([5, 4, 3], [0.2, 0.3, 0.6], "sum up to 1.1"),

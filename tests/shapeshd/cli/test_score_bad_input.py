@@ -60,7 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 CASES = [
     ("score nothing.npy", 2, "nothing.npy"),
     ("score few.npy", 2, "at least 5,761"),
-    ("score good.npy --samples 100", 2, "at least 5761"),
+    ("score good.npy --samples 100", 2, "at least 5,761"),
     ("score good.npy --samples 7000", 2, "6,000 images, fewer than 7,000"),
     ("score good.npy --samples 6000 --protocol chi2-20k", 2, "not both"),
     ("score good.npy --protocol chi2-20k", 2, "fewer than 3,317,760"),

@@ -205,7 +205,7 @@ def test_batches_are_on_the_device(factors: Any) -> None:
         ({"start": -1}, "start"),
         ({"start": MAX_IMAGE - 2, "count": 3}, "at most"),
         ({"size": 7}, "size"),
-        ({"antialias": 0}, "threshold"),
+        ({"antialias": 0}, "antialias must"),
         ({"antialias_depth": 0}, "depth"),
     ],
 )

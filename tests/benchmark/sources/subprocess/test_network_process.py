@@ -53,12 +53,13 @@ from shades import SHADES
 
 assert parse_version("1.13") > parse_version("1.9.1")
 open({MARKER!r}, "a").close()
+EXPECTED = (1, None, "const")
 print("rubbish", flush=True)
 %s
 
 class Generator(torch.nn.Module):
     def forward(self, z, c, truncation_psi=0.5, truncation_cutoff=None, noise_mode="random"):
-        assert (truncation_psi, noise_mode) == (1, "const")
+        assert (truncation_psi, truncation_cutoff, noise_mode) == EXPECTED
         assert not self.training and not torch.is_grad_enabled() and not self.use_fp16
         ramp = torch.linspace(-2, 2, 48).reshape(3, 4, 4)
         images = torch.sin(z @ self.weight)[:, None, None, None] * ramp
@@ -157,6 +158,19 @@ def test_labels_are_one_hot(
         assert near(source.images(0, 20), levels(expected(20) + shades))
         said = source.describe()
     assert (said["classes"], said["labels"]) == (3, text or "uniform")
+
+
+def test_truncation_and_noise_are_the_network_s_own(here: None, pkl: Callable[..., Path]) -> None:
+    drawn = "images = images + torch.randn(len(z), 1, 1, 1)"
+    pkl(drawn, "EXPECTED = (0.5, 3, 'random')")
+    with opened(truncation=0.5, truncation_cutoff=3, noise="random") as source:
+        first, again, said = source.images(0, 20), source.images(0, 20), source.describe()
+    assert (said["truncation"], said["truncation_cutoff"], said["noise"]) == (0.5, 3, "random")
+    assert torch.equal(first, again)  # each batch has a seed of its own
+    assert not near(first, levels(expected(20)))
+    pkl("pass", "EXPECTED = (0.25, None, 'none')")
+    with opened(truncation=0.25, noise="none") as source:
+        assert near(source.images(0, 20), levels(expected(20)))
 
 
 def refuse(kind: type[ShapesHDError], message: str, **options: Any) -> str:

@@ -1,0 +1,130 @@
+"""Curves over the values of an option: divergence and fidelity, and one against the other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from matplotlib.figure import Figure
+
+from shapeshd.benchmark.result.sweep import SweepPointRecord, SweepRecord
+
+from .style import BLUE, FAINT, NARROW, ORANGE, bare, log_ticks, new_figure
+
+_LEAST_DECADES = 1.0  # that a logarithmic axis shows below the largest value
+_WIDE_RANGE = 20.0  # of values, from which on they stand on a logarithmic axis
+
+
+class _Value(NamedTuple):
+    value: float
+    low: float
+    high: float
+
+
+def sweep_figure(sweep: SweepRecord, width: float) -> Figure:
+    """Draw divergence and, where it was measured, fidelity against the option's values.
+
+    Args:
+        sweep: of two values or more.
+        width: inches.
+    """
+    curves = [("divergence D", _divergences(sweep), BLUE, True)]
+    entries = [point.fidelity for point in sweep.points]
+    known = [entry for entry in entries if entry is not None]
+    if len(known) == len(entries):
+        beyond = [
+            _Value(*(100 * part for part in (e.beyond.value, e.beyond.low, e.beyond.high)))
+            for e in known
+        ]
+        fid = [_Value(e.fid.value, e.fid.low, e.fid.high) for e in known]
+        curves += [
+            ("FID", fid, ORANGE, False),
+            ("images unlike re-render, %", beyond, ORANGE, False),
+        ]
+    figure = new_figure(width, 1.0 + 1.8 * len(curves))
+    rows: Any = figure.subplots(len(curves), 1, sharex=True, squeeze=False)[:, 0]
+    places, labels, logarithmic = _places(sweep.points)
+    for axes, (name, values, colour, log) in zip(rows, curves, strict=True):
+        _curve(axes, places, values, colour, log)
+        axes.set_ylabel(name)
+        axes.grid(axis="y")
+        bare(axes)
+    last = rows[-1]
+    if logarithmic:
+        last.set_xscale("log")
+        last.minorticks_off()
+    last.set_xticks(places, labels)
+    last.set_xlabel(sweep.option_text)
+    return figure
+
+
+def trade_figure(sweep: SweepRecord, width: float) -> Figure:
+    """Draw FID against divergence, one point for each value; fidelity must have been measured."""
+    figure = new_figure(width, 3.4)
+    axes = figure.add_subplot()
+    across = _drawn(_divergences(sweep))
+    upright = [
+        _Value(entry.fid.value, entry.fid.low, entry.fid.high)
+        for point in sweep.points
+        if (entry := point.fidelity) is not None
+    ]
+    axes.plot([x.value for x in across], [y.value for y in upright], color=FAINT, lw=1)
+    for point, x, y in zip(sweep.points, across, upright, strict=True):
+        axes.plot([x.low, x.high], [y.value] * 2, color=BLUE, lw=2.2, alpha=0.55)
+        axes.plot([x.value] * 2, [y.low, y.high], color=BLUE, lw=2.2, alpha=0.55)
+        axes.plot(x.value, y.value, "o", color=BLUE, ms=6, mec="white", mew=0.6)
+        axes.annotate(
+            point.text, (x.value, y.value), xytext=(5, 5), textcoords="offset points",
+            color=FAINT,
+        )  # fmt: skip
+    axes.set_xscale("log")
+    low, high = min(x.low for x in across), max(x.high for x in across)
+    axes.set_xlim(0.7 * low, 1.6 * high)
+    log_ticks(axes.xaxis, 0.7 * low, 1.6 * high)
+    axes.set_xlabel("divergence D")
+    axes.set_ylabel("FID" if width <= NARROW else "FID, distance of features from real images'")
+    axes.grid()
+    bare(axes)
+    return figure
+
+
+def _divergences(sweep: SweepRecord) -> list[_Value]:
+    return [
+        _Value(point.divergence.reported, point.divergence.low, point.divergence.high)
+        for point in sweep.points
+    ]
+
+
+def _drawn(values: Sequence[_Value]) -> list[_Value]:
+    """Return values for a logarithmic axis: what is not above its lower end is drawn there."""
+    highest = max(value.high for value in values)
+    seen = [part for value in values for part in (value.value, value.high) if part > 0]
+    floor = min(min(seen, default=1.0), highest / 10**_LEAST_DECADES) / 2
+    return [_Value(*(max(part, floor) for part in value)) for value in values]
+
+
+def _curve(
+    axes: Any, places: Sequence[float], values: Sequence[_Value], colour: str, log: bool
+) -> None:
+    drawn = _drawn(values) if log else list(values)
+    low, high = min(v.low for v in drawn), max(v.high for v in drawn)
+    axes.plot(places, [v.value for v in drawn], color=colour, lw=1.2, marker="o", ms=5)
+    for place, value in zip(places, drawn, strict=True):
+        axes.plot([place] * 2, [value.low, value.high], color=colour, lw=2.2, alpha=0.55)
+    if log:
+        axes.set_yscale("log")
+        axes.set_ylim(0.8 * low, 1.5 * high)
+        log_ticks(axes.yaxis, 0.8 * low, 1.5 * high)
+    else:
+        axes.set_ylim(bottom=0)
+
+
+def _places(points: Sequence[SweepPointRecord]) -> tuple[list[float], list[str], bool]:
+    """Return where values stand on the axis, their texts, and whether it is logarithmic."""
+    labels = [point.text for point in points]
+    values = [point.value for point in points]
+    numbers = [float(value) for value in values if isinstance(value, (int, float))]
+    if len(numbers) < len(values):
+        return [float(place) for place in range(len(values))], labels, False
+    wide = min(numbers) > 0 and max(numbers) / min(numbers) >= _WIDE_RANGE
+    return numbers, labels, wide
