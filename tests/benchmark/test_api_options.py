@@ -102,6 +102,6 @@ def test_options_reach_a_function() -> None:
 
     with pytest.raises(Exception, match="enough"):
         score(make, 6000, latent_dim=4, steps=7, recognizer=ReadsWritten())
-    assert seen == [7]
+    assert set(seen) == {7}  # also in the shape that convolutions take
     with pytest.raises(UsageError, match="leave out key"):
         score(lambda z: torch.zeros(len(z), 3, 64, 64), 6000, latent_dim=4, key="x")
