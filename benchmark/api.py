@@ -28,7 +28,6 @@ from .report.sweep import write_sweep_page
 from .report.terminal import describe
 from .result.fidelity import FidelityRecord
 from .result.files import HISTOGRAM
-from .result.fit import EstimateRecord
 from .result.formatting import with_interval
 from .result.image_check import CorrectedRecord, ImageCheckRecord
 from .result.schema import Result
@@ -51,6 +50,7 @@ from .sources.open import open_source
 from .sources.options import LabelForm, Layout, Noise, Range, SourceOptions
 from .sources.sweep import Sweep
 from .statistics.intervals import Estimate
+from .statistics.record import EstimateRecord
 
 
 class Score:

@@ -7,9 +7,9 @@ from pathlib import PurePath
 from typing import Any
 
 from shapeshd.benchmark.report.tables import distribution_name, share_text
-from shapeshd.benchmark.result.fit import EstimateRecord
 from shapeshd.benchmark.result.formatting import Interval, interval, number, percent
 from shapeshd.benchmark.result.schema import Entry, ScoreRecord
+from shapeshd.benchmark.statistics.record import EstimateRecord
 
 Row = dict[str, Any]
 

@@ -13,18 +13,20 @@ from typing import Any
 
 from pydantic import AliasChoices, ConfigDict, Field
 
-from shapeshd.support.schema import Record, validated
+from shapeshd.benchmark.statistics.record import (
+    ByFactor,
+    Count,
+    EstimateRecord,
+    Number,
+    Record,
+    Share,
+)
+from shapeshd.support.schema import validated
 
 _GROSS_ERRORS = AliasChoices("gross_errors", "blunders")  # the second in cards of earlier versions
 
 
-class _Part(Record):
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields that are known, ready for JSON."""
-        return self.model_dump(mode="json", exclude_unset=True)
-
-
-class Origin(_Part):
+class Origin(Record):
     """Where images come from, as far as that is known.
 
     Attributes:
@@ -48,7 +50,7 @@ class Origin(_Part):
     held_out_from: int | None = None
 
 
-class FactorAccuracy(_Part):
+class FactorAccuracy(Record):
     """How well one factor is read.
 
     Attributes:
@@ -65,27 +67,27 @@ class FactorAccuracy(_Part):
     """
 
     unit: str | None = None
-    accuracy: float
-    mean_absolute_error: float | None = None
-    median_absolute_error: float | None = None
-    p99_absolute_error: float | None = None
-    largest_error: float | None = None
-    bias: float | None = None
-    confusion: list[list[int]]
-    border_errors: int = 0
-    gross_errors: int = Field(0, validation_alias=_GROSS_ERRORS)
+    accuracy: Share
+    mean_absolute_error: Number | None = None
+    median_absolute_error: Number | None = None
+    p99_absolute_error: Number | None = None
+    largest_error: Number | None = None
+    bias: Number | None = None
+    confusion: tuple[tuple[Count, ...], ...]
+    border_errors: Count = 0
+    gross_errors: Count = Field(0, validation_alias=_GROSS_ERRORS)
 
 
-class GrossError(_Part):
+class GrossError(Record):
     """A gross error: number of the image, factor, true and recognised value."""
 
-    image: int
+    image: Count
     factor: str
-    true: float
-    recognised: float
+    true: Number
+    recognised: Number
 
 
-class GrossErrors(_Part):
+class GrossErrors(Record):
     """Images with a gross error in any factor.
 
     Attributes:
@@ -93,42 +95,31 @@ class GrossErrors(_Part):
         worst: some of these errors, worst first (wrong shapes, then by the error in bins).
     """
 
-    count: int
-    worst: list[GrossError]
+    count: Count
+    worst: tuple[GrossError, ...]
 
 
-class Accuracy(_Part):
-    """How well a recognizer reads.
+class Accuracy(Record):
+    """How well a recognizer reads; an entry of a leaderboard has the first two alone.
 
     Attributes:
         images: how many were read.
         joint_accuracy: share of images with all six bins right.
-        factors: by name.
+        factors: by name, all six.
         gross_errors: how many images, and the worst.
         border_errors: wrong bins with an error of half a bin or less, of all factors.
         data: the images that were read.
     """
 
-    images: int
-    joint_accuracy: float
-    factors: dict[str, FactorAccuracy]
-    gross_errors: GrossErrors = Field(validation_alias=_GROSS_ERRORS)
-    border_errors: int
+    images: Count
+    joint_accuracy: Share
+    factors: ByFactor[FactorAccuracy] | None = None
+    gross_errors: GrossErrors | None = Field(None, validation_alias=_GROSS_ERRORS)
+    border_errors: Count | None = None
     data: Origin | None = None
 
 
-class FloorEstimate(_Part):
-    """An estimate with its 95% interval, as `Estimate.to_json` writes it."""
-
-    value: float
-    standard_error: float
-    low: float
-    high: float
-    floor: float
-    reported: float
-
-
-class NoiseFloor(_Part):
+class NoiseFloor(Record):
     """What images of the true process score.
 
     Attributes:
@@ -139,14 +130,14 @@ class NoiseFloor(_Part):
         p_value: of the chi-square test.
     """
 
-    images: int
-    seed: int | None = None
-    divergence: FloorEstimate
-    reduced_chi_square: FloorEstimate
-    p_value: float | None = None
+    images: Count
+    seed: Count | None = None
+    divergence: EstimateRecord
+    reduced_chi_square: EstimateRecord
+    p_value: Share | None = None
 
 
-class TrainingRecord(_Part):
+class TrainingRecord(Record):
     """How a recognizer was trained; a training records more than these fields.
 
     Attributes:
@@ -158,7 +149,7 @@ class TrainingRecord(_Part):
     data: Origin | None = None
 
 
-class RecognizerCard(_Part):
+class RecognizerCard(Record):
     """What is known of a recognizer; each part may be missing, and a card may say more.
 
     Attributes:

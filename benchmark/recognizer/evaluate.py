@@ -16,6 +16,7 @@ from torch import Tensor
 
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.histogram import require_samples
+from shapeshd.benchmark.statistics.record import EstimateRecord
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset
 from shapeshd.errors import UsageError, named
@@ -30,7 +31,6 @@ from shapeshd.support.progress import note, progress_bar
 from .card import (
     Accuracy,
     FactorAccuracy,
-    FloorEstimate,
     GrossError,
     GrossErrors,
     NoiseFloor,
@@ -79,7 +79,7 @@ def accuracy(truth: FloatArray, found: FloatArray) -> Accuracy:
                 p99_absolute_error=None,
                 largest_error=None,
                 bias=None,
-                confusion=confusion.tolist(),
+                confusion=tuple(map(tuple, confusion.tolist())),
                 border_errors=0,
                 gross_errors=int(wrong.sum()),
             )
@@ -99,7 +99,7 @@ def accuracy(truth: FloatArray, found: FloatArray) -> Accuracy:
             p99_absolute_error=float(np.quantile(size, 0.99) * by),
             largest_error=float(size.max() * by),
             bias=float(signed.mean() * by),
-            confusion=confusion.tolist(),
+            confusion=tuple(map(tuple, confusion.tolist())),
             border_errors=int((wrong & ~gross[:, column]).sum()),
             gross_errors=int(gross[:, column].sum()),
         )
@@ -218,8 +218,8 @@ def measure_noise_floor(
     return NoiseFloor(
         images=images,
         seed=seed,
-        divergence=FloorEstimate(**fit.divergence.to_json()),
-        reduced_chi_square=FloorEstimate(**reduced.to_json()),
+        divergence=EstimateRecord.model_validate(fit.divergence),
+        reduced_chi_square=EstimateRecord.model_validate(reduced),
         p_value=fit.p_value,
     )
 
@@ -297,13 +297,14 @@ def evaluate_recognizer(
 
 def describe_accuracy(found: Accuracy, name: str, floor: NoiseFloor | None = None) -> str:
     """Return a table of an accuracy for people, with the noise floor if there is one."""
+    gross = found.gross_errors.count if found.gross_errors else 0
     lines = [
         f"{name}: {found.joint_accuracy:.2%} of {found.images:,} images in the right joint "
-        f"bin, {found.gross_errors.count} gross errors",
+        f"bin, {gross} gross errors",
         f"  {'factor':12} {'right bin':>9} {'mean error':>11} {'99% below':>10} "
         f"{'largest':>9} {'at borders':>10} {'gross':>8}",
     ]
-    for factor, row in found.factors.items():
+    for factor, row in (found.factors or {}).items():
         errors = (row.mean_absolute_error, row.p99_absolute_error, row.largest_error)
         sizes = ["-" if error is None else f"{error:.4f}" for error in errors]
         lines.append(
@@ -330,10 +331,10 @@ def _counted(
 
 def _worst(
     truth: FloatArray, found: FloatArray, gross: np.ndarray[Any, Any], in_bins: FloatArray
-) -> list[GrossError]:
+) -> tuple[GrossError, ...]:
     rows, columns = np.nonzero(gross)
     order = np.argsort(-in_bins[rows, columns], kind="stable")[:SHOWN_GROSS_ERRORS]
-    return [
+    return tuple(
         GrossError(
             image=int(row),
             factor=FACTORS[column].name,
@@ -341,4 +342,4 @@ def _worst(
             recognised=float(found[row, column]),
         )
         for row, column in zip(rows[order], columns[order], strict=True)
-    ]
+    )

@@ -47,7 +47,7 @@ from shapeshd.factors import BIN_SHAPE, NAMES, IntArray
 from shapeshd.support.schema import first_problem
 
 from .content import content_digest
-from .fidelity import FidelityRecord
+from .fidelity import FidelityRecord, ResidualRecord
 from .files import FORMAT, FORMAT_VERSION, HISTOGRAM
 from .fit import AttenuationRecord, ReferenceRecord
 from .image_check import CorrectedRecord, ImageCheckRecord
@@ -185,13 +185,20 @@ def with_fidelity(
         command: by which it was measured.
         pictures: the file of images beside their re-renders; None if there is none.
     """
-    entry = {**measured, "command": command, "examples": {"file": pictures}}
-    placeholder = {"distribution": True, "fidelity": True, "name": "", "text": ""}
     try:
-        fidelity = FidelityRecord.model_validate({**entry, "verdict": placeholder})
+        residual = ResidualRecord.model_validate(measured["residual"])
+        fidelity = FidelityRecord.model_validate(
+            {
+                **measured,
+                "residual": residual,
+                "verdict": joint_verdict(result.verdict.passed, result.fit.divergence, residual),
+                "command": command,
+                "examples": {"file": pictures},
+            }
+        )
     except ValidationError as error:
         raise ShapesHDError(f"image fidelity gives no result: {first_problem(error)}") from None
-    return with_joint_verdict(result.model_copy(update={"fidelity": fidelity}))
+    return result.model_copy(update={"fidelity": fidelity})
 
 
 def with_joint_verdict(result: Result) -> Result:
@@ -205,20 +212,15 @@ def with_joint_verdict(result: Result) -> Result:
 
 def _recognizer(reader: Reader, card: RecognizerCard) -> RecognizerRecord:
     try:
-        return RecognizerRecord.model_validate(
-            {
-                "name": reader.name,
-                "digest": reader.digest,
-                "size": reader.size,
-                "accuracy": card.accuracy and card.accuracy.to_json(),
-                "noise_floor": card.noise_floor and card.noise_floor.to_json(),
-            }
+        return RecognizerRecord(
+            name=reader.name,
+            digest=reader.digest,
+            size=reader.size,
+            accuracy=card.accuracy,
+            noise_floor=card.noise_floor,
         )
     except ValidationError as error:
-        raise ShapesHDError(
-            f"{reader.name}: the recognizer's card is damaged: {first_problem(error)}; train it "
-            "anew or take the one that is shipped"
-        ) from None
+        raise ShapesHDError(f"{reader.name}: the recognizer's {first_problem(error)}") from None
 
 
 def _confusions(recognizer: RecognizerRecord) -> dict[str, Any] | None:

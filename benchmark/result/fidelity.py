@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
-from .record import Count, Flag, Number, Record, Share, Text
+from shapeshd.benchmark.statistics.record import Count, Flag, Number, Record, Share, Text
 
 
 class IntervalRecord(Record):

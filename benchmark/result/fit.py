@@ -9,9 +9,16 @@ from typing import Annotated
 
 from pydantic import AfterValidator, model_validator
 
+from shapeshd.benchmark.statistics.record import (
+    Count,
+    EstimateRecord,
+    Flag,
+    Number,
+    Record,
+    Share,
+    Text,
+)
 from shapeshd.factors import NAMES
-
-from .record import Count, Flag, Number, Positive, Record, Share, Text
 
 
 def _known_factor(name: str) -> str:
@@ -21,17 +28,6 @@ def _known_factor(name: str) -> str:
 
 
 FactorName = Annotated[Text, AfterValidator(_known_factor)]
-
-
-class EstimateRecord(Record):
-    """An estimate with standard error and 95% interval; `reported` is not below `floor`."""
-
-    value: Number
-    standard_error: Positive
-    low: Number
-    high: Number
-    floor: Number
-    reported: Number
 
 
 class PredictionRecord(Record):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pydantic import field_validator
 
+from shapeshd.benchmark.statistics.record import Count, Flag, Number, Positive, Record, Share, Text
 from shapeshd.factors import NAMES
 
 from .fidelity import IntervalRecord, ShareRecord
-from .record import Count, Flag, Number, Positive, Record, Share, Text
 
 
 class ShareLeftRecord(Record):

@@ -2,18 +2,28 @@
 
 `Result` is what ``result.json`` holds, `Entry` what a leaderboard keeps of it; their common fields
 are those of `ScoreRecord`. The arrays' meaning is that of the statistics' objects of the same
-name (`EstimateRecord` is an `Estimate` in a file).
+name.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import ConfigDict, field_validator, model_validator
 
+from shapeshd.benchmark.recognizer.card import Accuracy, NoiseFloor
+from shapeshd.benchmark.statistics.record import (
+    ByFactor,
+    Count,
+    Flag,
+    Number,
+    Positive,
+    Record,
+    Share,
+    Text,
+)
 from shapeshd.distribution import Distribution
 from shapeshd.factors import BIN_SHAPE, NAMES
 
@@ -23,14 +33,12 @@ from .fit import (
     BinCountsRecord,
     DecompositionRecord,
     DetectionLimitRecord,
-    EstimateRecord,
     FactorName,
     FitRecord,
     OutsideRecord,
     ReferenceRecord,
 )
 from .image_check import CorrectedRecord, ImageCheckRecord
-from .record import Count, Flag, Number, Positive, Record, Share, Text
 from .source_checks import RepeatsRecord, ReproducibilityRecord
 
 
@@ -56,60 +64,17 @@ class DistributionRecord(Record):
         return Distribution.from_json(self.probabilities)
 
 
-class FactorAccuracyRecord(Record):
-    """How well a factor is read; see `FactorAccuracy`. Recognizers may record more."""
-
-    model_config = ConfigDict(extra="allow")
-
-    accuracy: Share
-    mean_absolute_error: Number | None
-    confusion: tuple[tuple[Count, ...], ...]
-
-
-class GrossErrorsRecord(Record):
-    """Images with a gross error, and some of the worst."""
-
-    count: Count
-    worst: tuple[dict[str, Any], ...] = ()
-
-
-class AccuracyRecord(Record):
-    """A recognizer's accuracy on images that it was not trained on; an entry has totals alone."""
-
-    model_config = ConfigDict(extra="allow")
-
-    images: Count
-    joint_accuracy: Share
-    factors: dict[str, FactorAccuracyRecord] | None = None
-    gross_errors: GrossErrorsRecord | None = None
-    border_errors: Count | None = None
-
-    @field_validator("factors")
-    @classmethod
-    def _of_all_factors(cls, factors: Any) -> Any:
-        if factors is not None:
-            _check_names(factors)
-        return factors
-
-
-class NoiseFloorRecord(Record):
-    """The score of real images through the recognizer."""
-
-    model_config = ConfigDict(extra="allow")
-
-    images: Count
-    divergence: EstimateRecord
-    reduced_chi_square: EstimateRecord
-
-
 class RecognizerRecord(Record):
-    """What read the images, and how well it reads; None where its card does not say."""
+    """What read the images, and what its card says of it; None where it does not say.
+
+    An entry has the totals of its accuracy alone.
+    """
 
     name: Text
     digest: Text | None
     size: Count
-    accuracy: AccuracyRecord | None
-    noise_floor: NoiseFloorRecord | None
+    accuracy: Accuracy | None
+    noise_floor: NoiseFloor | None
 
 
 class SourceRecord(Record):
@@ -272,7 +237,7 @@ class Result(ScoreRecord):
     run: RunRecord
     bin_counts: BinCountsRecord
     attenuation: AttenuationRecord | None
-    marginals: dict[str, tuple[Count, ...]]
+    marginals: ByFactor[tuple[Count, ...]]
     pairs: tuple[PairRecord, ...]
     histogram: HistogramRecord
     examples: FileRecord
@@ -280,13 +245,7 @@ class Result(ScoreRecord):
     @field_validator("marginals")
     @classmethod
     def _of_all_bins(cls, marginals: Any) -> Any:
-        _check_names(marginals)
         for name, bins in zip(NAMES, BIN_SHAPE, strict=True):
             if len(marginals[name]) != bins:
                 raise ValueError(f"{name} must be a list of {bins} numbers")
         return marginals
-
-
-def _check_names(table: Mapping[str, Any]) -> None:
-    if set(table) != set(NAMES):
-        raise ValueError(f"must have the keys {', '.join(NAMES)}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .record import Count, Flag, Number, Record, Share, Text
+from shapeshd.benchmark.statistics.record import Count, Flag, Number, Record, Share, Text
 
 
 class ReproducibilityRecord(Record):

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from shapeshd.benchmark.recognizer.card import Accuracy, FactorAccuracy
 from shapeshd.benchmark.statistics.chi_square import GoodnessOfFit
 from shapeshd.benchmark.statistics.decomposition import Decomposition, Part
 from shapeshd.benchmark.statistics.measurement_error import MeasurementError, Outside
@@ -22,7 +23,7 @@ from .formatting import (
     with_interval,
 )
 from .image_check import CorrectedRecord, ImageCheckRecord
-from .schema import AccuracyRecord, FactorAccuracyRecord, VerdictRecord
+from .schema import VerdictRecord
 from .source_checks import RepeatsRecord
 
 _LISTED = 3  # parts in a sentence
@@ -76,7 +77,7 @@ def find(
     counts: IntArray,
     fit: GoodnessOfFit,
     parts: Decomposition,
-    accuracy: AccuracyRecord | None,
+    accuracy: Accuracy | None,
     *,
     measurement_error: MeasurementError | None = None,
     outside: Outside | None = None,
@@ -119,7 +120,7 @@ def find(
 
 def _explained(
     part: Part,
-    by_factor: Mapping[str, FactorAccuracyRecord],
+    by_factor: Mapping[str, FactorAccuracy],
     measurement_error: MeasurementError | None,
 ) -> float:
     if not by_factor:

@@ -100,8 +100,9 @@ def choose_limit(residuals: FloatArray, own: FloatArray) -> float:
 def _card_errors(accuracy: Accuracy | None) -> FloatArray:
     """Return the largest errors in a card, in the factors' own units; 0 where there is none."""
     errors = np.zeros(len(FACTORS))
+    by_name = (accuracy.factors if accuracy else None) or {}
     for column, factor in enumerate(FACTORS):
-        found = accuracy.factors.get(factor.name) if accuracy else None
+        found = by_name.get(factor.name)
         if found is not None and (value := found.largest_error) is not None:
             errors[column] = value / (_DEGREES if factor.unit == "turn" else 1.0)
     return errors

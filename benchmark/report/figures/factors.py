@@ -13,8 +13,9 @@ from matplotlib.colors import LinearSegmentedColormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullLocator
 
+from shapeshd.benchmark.recognizer.card import FactorAccuracy
 from shapeshd.benchmark.result.formatting import MINUS, bin_name, factor_name, percent
-from shapeshd.benchmark.result.schema import FactorAccuracyRecord, PairRecord
+from shapeshd.benchmark.result.schema import PairRecord
 from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 from shapeshd.distribution import Distribution
 from shapeshd.factors import FACTORS, NAMES, SHAPES, Factor, FloatArray
@@ -271,7 +272,7 @@ def _scale_bar(figure: Figure, axes: Any, scale: Normalize, ticks: list[float]) 
     bar.outline.set_visible(False)
 
 
-def confusion_figure(factors: Mapping[str, FactorAccuracyRecord], width: float) -> Figure:
+def confusion_figure(factors: Mapping[str, FactorAccuracy], width: float) -> Figure:
     """Draw for each factor which share of the images of a bin is read as another one."""
     columns = 3 if width > NARROW else 2
     rows = len(FACTORS) // columns

@@ -109,7 +109,7 @@ def test_a_perfect_reading() -> None:
     truth = uniform_factors(3, 0, 200)
     result = accuracy(truth, truth.copy())
     gross = result.gross_errors
-    assert (result.joint_accuracy, gross.count, gross.worst) == (1.0, 0, [])
+    assert (result.joint_accuracy, gross.count, gross.worst) == (1.0, 0, ())
     assert all(factor.accuracy == 1 for factor in result.factors.values())
     assert all(not factor.largest_error for factor in result.factors.values())
     assert sum(factor.border_errors for factor in result.factors.values()) == 0
@@ -202,7 +202,7 @@ def test_the_json_is_json_and_says_the_same() -> None:
     for name, factor in result.factors.items():
         row = values["factors"][name]
         assert row["accuracy"] == factor.accuracy
-        assert row["confusion"] == factor.confusion
+        assert row["confusion"] == [list(counts) for counts in factor.confusion]
         assert "name" not in row
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from shapeshd.benchmark.result.schema import AccuracyRecord
+from shapeshd.benchmark.recognizer.card import Accuracy
 from shapeshd.benchmark.result.verdict import find, joint_case, verdict
 from shapeshd.benchmark.statistics.chi_square import divergence_statistic, goodness_of_fit
 from shapeshd.benchmark.statistics.decomposition import decompose
@@ -27,7 +27,7 @@ def drawn(density: object, n: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).multinomial(n, p / p.sum())
 
 
-def judged(counts: np.ndarray, accuracy: AccuracyRecord | None = None) -> tuple[bool, str]:
+def judged(counts: np.ndarray, accuracy: Accuracy | None = None) -> tuple[bool, str]:
     fit = goodness_of_fit(counts)
     findings = find(counts, fit, decompose(counts), accuracy)
     found = verdict(findings, fit)
@@ -37,9 +37,9 @@ def judged(counts: np.ndarray, accuracy: AccuracyRecord | None = None) -> tuple[
 
 
 @functools.cache
-def accuracy() -> AccuracyRecord:
+def accuracy() -> Accuracy:
     """A recognizer that misreads 0.5% of the images in scale, and 2% in something."""
-    return AccuracyRecord.model_validate({**card_accuracy(), "joint_accuracy": 0.98})
+    return Accuracy.model_validate({**card_accuracy(), "joint_accuracy": 0.98})
 
 
 @pytest.mark.parametrize("n", [5_761, 20_000, PROTOCOL])
@@ -135,7 +135,7 @@ def test_three_factors_are_named_by_their_names() -> None:
 
 
 @pytest.mark.parametrize("known", [None, accuracy()])
-def test_the_promised_limit_is_that_of_the_verdict(known: AccuracyRecord | None) -> None:
+def test_the_promised_limit_is_that_of_the_verdict(known: Accuracy | None) -> None:
     """At the limit that the text quotes, 80% of runs fail (30 runs: 24 are expected)."""
     n = PROTOCOL if known else 20_000
     even = drawn(np.ones(BIN_SHAPE), n, 3)

@@ -25,12 +25,12 @@ from typing import Any
 import numpy as np
 
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
-from shapeshd.benchmark.result.fit import EstimateRecord
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.sources import open_source
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.decomposition import HIGHER_ORDER
+from shapeshd.benchmark.statistics.record import EstimateRecord
 from shapeshd.dataset.manifest import load_manifest
 from shapeshd.factors import NAMES, NUM_BINS, FloatArray, joint_bins
 from shapeshd.render.plan import plan_render

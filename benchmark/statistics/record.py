@@ -1,11 +1,13 @@
-"""The base of all records that a result holds, and the types of their fields."""
+"""Records of measurements in files: their base, the types of their fields, and an estimate."""
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field
 
+from shapeshd.factors import NAMES
 from shapeshd.support import schema
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
@@ -17,6 +19,18 @@ Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 Count = Annotated[int, Field(strict=True, ge=0)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(strict=True)]
+
+T = TypeVar("T")
+
+
+def _of_every_factor(table: Mapping[str, T]) -> Mapping[str, T]:
+    if set(table) != set(NAMES):
+        raise ValueError(f"must have the keys {', '.join(NAMES)}")
+    return table
+
+
+ByFactor = Annotated[dict[str, T], AfterValidator(_of_every_factor)]
+"""Something of each factor, by name."""
 
 
 class Record(schema.Record):
@@ -31,3 +45,14 @@ class Record(schema.Record):
     def to_json(self) -> dict[str, Any]:
         """Return the fields as a new dict, ready for JSON; what was not given is left out."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+
+class EstimateRecord(Record):
+    """An `Estimate` in a file; `reported` is its value, but not below `floor`."""
+
+    value: Number
+    standard_error: Positive
+    low: Number
+    high: Number
+    floor: Number
+    reported: Number
