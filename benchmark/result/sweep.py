@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
+from shapeshd.benchmark.statistics.record import Count, Flag, Record, Text
 from shapeshd.errors import UsageError, named
 from shapeshd.support.atomic_files import replace_file
 
 from .fidelity import FidelityRecord, IntervalRecord, ShareRecord
 from .files import REPORT
 from .fit import EstimateRecord
-from .record import Count, Flag, Record, Text
 from .schema import Result
 
 FORMAT: Final = "shapeshd-sweep"

@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
 import pickle
-import subprocess
 import sys
 import warnings
 from pathlib import Path
@@ -28,11 +26,10 @@ from shapeshd.distribution import Distribution
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
 from shapeshd.factors import NUM_BINS, joint_bins, uniform_factors
 from shapeshd.raytracer.tracer import trace_images
-from tests import ROOT
 from tests.support.fake_scores import ReadsWritten, Written
 from tests.support.known_generators import random_states
 from tests.support.metric_ranks import MORE, PARTS, bins, score_of
-from tests.support.ports import free_port
+from tests.support.torchrun import torchrun
 
 FEW = 5_761
 ENDS = ("", "_low", "_high")
@@ -270,19 +267,7 @@ def test_without_torchmetrics(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += [
-        "--master-port",
-        str(free_port()),
-        "-m",
-        "tests.support.metric_ranks",
-        str(tmp_path),
-    ]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=280, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    torchrun("tests.support.metric_ranks", tmp_path)
     one, longer = score_of(*PARTS), score_of(*PARTS, *MORE)
     expected = {name: float(value) for name, value in one.compute_all().items()}
     for rank, (start, stop) in enumerate(PARTS):

@@ -74,6 +74,7 @@ def test_the_dataset_imports_neither_the_measurement_nor_the_models() -> None:
         for found in ALL
         if not found.importer.startswith((*outside, "shapeshd.cli"))
         and found.target.startswith(outside)
+        and (found.importer, found.kind) != ("shapeshd", "lazy")  # the face of all three packages
     ]
     assert not wrong, told(wrong)
 
@@ -136,7 +137,7 @@ def test_imports_by_a_string_stand_where_they_may() -> None:
     for name, file in MODULES.items():
         for function, argument, line in strings(name):
             where = f"{name}:{line}: {function}({argument})"
-            if function == "attach":
+            if function == "attach_stub":
                 assert file.name == "__init__.py", where
                 continue
             literal = re.fullmatch(r"'([^']*)'", argument)

@@ -29,9 +29,14 @@ def expected_files() -> set[str]:
         name.replace(".", "/") + ("/__init__.py" if file.name == "__init__.py" else ".py")
         for name, file in MODULES.items()
     }
+    stubs = {
+        name.replace(".", "/") + "/__init__.pyi"
+        for name, file in MODULES.items()
+        if file.with_suffix(".pyi").exists()
+    }
     data = {f"shapeshd/{file.relative_to(ROOT)}" for file in [*WEIGHTS, *CONFIGS, *PAGES]}
     templates = {f"shapeshd/povray_templates/{name}" for name in TEMPLATES}
-    return modules | data | templates | {"shapeshd/py.typed"}
+    return modules | stubs | data | templates | {"shapeshd/py.typed"}
 
 
 @pytest.fixture(scope="module")

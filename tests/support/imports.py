@@ -24,8 +24,8 @@ class Import:
     Attributes:
         importer: name of the module that imports.
         target: name of the module that is imported.
-        kind: "runtime", also inside a function; "typing", for type checkers alone; "lazy", by the
-            strings of `lazy_loader.attach`; or "string", by `import_module` and its like.
+        kind: "runtime", also inside a function; "typing", for type checkers alone; "lazy", in the
+            stub that `lazy_loader` reads; or "string", by `import_module` and its like.
         line: in the importer's file.
     """
 
@@ -74,7 +74,7 @@ def imports(name: str) -> list[Import]:
     for node in ast.walk(tree):
         kind = "typing" if id(node) in typing else "runtime"
         if isinstance(node, ast.Call):
-            kind = "lazy" if _called(node).endswith("attach") else "string"
+            kind = "lazy" if _called(node) == "attach_stub" else "string"
         for target in _targets(name, node):
             if target != name:
                 found.append(Import(name, target, kind, getattr(node, "lineno", 0)))
@@ -88,7 +88,7 @@ def strings(name: str) -> list[tuple[str, str, int]]:
         (_called(node), ast.unparse(node.args[0]) if node.args else "", node.lineno)
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
-        and _called(node) in ("import_module", "__import__", "attach", "load", "load_module")
+        and _called(node) in ("import_module", "__import__", "attach_stub", "load", "load_module")
         and (_called(node) != "load" or ast.unparse(node.func).startswith("lazy"))
     ]
 
@@ -112,11 +112,10 @@ def _targets(name: str, node: ast.AST) -> Iterator[str]:
     elif isinstance(node, ast.Call) and _called(node) in ("import_module", "__import__"):
         if node.args and isinstance(node.args[0], ast.Constant):
             yield from _known(str(node.args[0].value))
-    elif isinstance(node, ast.Call) and _called(node) == "attach":
-        for keyword in node.keywords:
-            if keyword.arg == "submod_attrs" and isinstance(keyword.value, ast.Dict):
-                for key in keyword.value.keys:
-                    yield from _known(f"{package}.{ast.literal_eval(key)}" if key else "")
+    elif isinstance(node, ast.Call) and _called(node) == "attach_stub":
+        stub = MODULES[name].with_suffix(".pyi").read_text(encoding="utf-8")
+        for statement in ast.parse(stub).body:
+            yield from _targets(name, statement)
 
 
 def _known(*names: str) -> Iterator[str]:

@@ -9,8 +9,6 @@ import os
 import random
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,9 +22,9 @@ from shapeshd.benchmark.recognizer.network import NetworkConfig, RecognitionNetw
 from shapeshd.benchmark.recognizer.recognizer import KIND
 from shapeshd.benchmark.scoring.tally import Tally
 from shapeshd.support.checkpoint import save_checkpoint
-from tests import ROOT
 from tests.support.fake_scores import Written, check_tally, run_in_process
 from tests.support.ports import free_port
+from tests.support.torchrun import torchrun
 
 Run = Callable[..., tuple[int, str, str]]
 Process = multiprocessing.process.BaseProcess
@@ -213,15 +211,7 @@ def test_started_by_torchrun(whole: Path, tmp_path: Path) -> None:
     """One process begins, torchrun's two go on, and one adds the last sample."""
     out = tmp_path / "out"
     assert ended(begin(out, 6_000, pause=0)) == 0
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += ["--master-port", str(free_port()), "-m", "tests.support.fake_scores"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    root = ROOT
-    done = subprocess.run(
-        [*command, str(out), str(SAMPLES - 1)], cwd=root, env=environment, timeout=200,
-        capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    torchrun("tests.support.fake_scores", out, SAMPLES - 1)
     assert check_result(out, SAMPLES - 1)["run"]["world_size"] == 2
     assert ended(begin(out, pause=0)) == 0
     check_result(out)

@@ -28,10 +28,10 @@ from tests.support.projections import (
 def errors_of(**largest: float | None) -> Accuracy:
     """Return what a card says of a recognizer whose largest errors are these."""
     factors = {
-        name: FactorAccuracy(accuracy=1.0, largest_error=error, confusion=[])
-        for name, error in largest.items()
+        name: FactorAccuracy(accuracy=1.0, largest_error=largest.get(name), confusion=())
+        for name in NAMES
     }
-    none = GrossErrors(count=0, worst=[])
+    none = GrossErrors(count=0, worst=())
     return Accuracy(
         images=1, joint_accuracy=1.0, factors=factors, gross_errors=none, border_errors=0
     )

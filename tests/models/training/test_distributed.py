@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,9 +24,8 @@ from shapeshd.models.training.distributed import Draws, Group, joined_group
 from shapeshd.models.training.files import ENCODER, FEATURES, GENERATOR, RESULT
 from shapeshd.models.training.trainer import Trainer
 from shapeshd.support.training_loop import LOG
-from tests import ROOT
-from tests.support.ports import free_port
 from tests.support.tiny_models import tiny_run
+from tests.support.torchrun import torchrun
 
 CPU = torch.device("cpu")
 PHASES = ("vae", "aae", "gan")
@@ -145,19 +143,7 @@ def speak(group: Group) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
-    command += [
-        "--master-port",
-        str(free_port()),
-        "-m",
-        "tests.models.training.test_distributed",
-        str(out),
-    ]
-    done = subprocess.run(
-        command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"},
-        timeout=280, capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    torchrun("tests.models.training.test_distributed", out)
     return out
 
 

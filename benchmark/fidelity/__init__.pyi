@@ -1,0 +1,10 @@
+from .compare_features import compare_features as compare_features
+from .compare_features import theoretical as theoretical
+from .features import FeatureNetwork as FeatureNetwork
+from .features import load_features as load_features
+from .measure import Fidelity as Fidelity
+from .measure import FidelitySettings as FidelitySettings
+from .measure import open_fidelity as open_fidelity
+from .rerender import Renderer as Renderer
+from .residual import residuals as residuals
+from .residual import summarize as summarize

@@ -1,0 +1,12 @@
+from .card import Accuracy as Accuracy
+from .card import RecognizerCard as RecognizerCard
+from .evaluate import evaluate_recognizer as evaluate_recognizer
+from .network import NetworkConfig as NetworkConfig
+from .network import RecognitionNetwork as RecognitionNetwork
+from .reader import Reader as Reader
+from .reader import count_bins as count_bins
+from .reader import read_factors as read_factors
+from .reader import read_pieces as read_pieces
+from .recognizer import Recognizer as Recognizer
+from .recognizer import load_recognizer as load_recognizer
+from .train import train_recognizer as train_recognizer

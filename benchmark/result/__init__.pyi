@@ -1,0 +1,9 @@
+from .build import build_result as build_result
+from .formatting import number as number
+from .formatting import percent as percent
+from .formatting import with_interval as with_interval
+from .read import read_result as read_result
+from .read import save_result as save_result
+from .schema import Entry as Entry
+from .schema import Result as Result
+from .schema import ScoreRecord as ScoreRecord

@@ -1,0 +1,10 @@
+from .base import Source as Source
+from .image_format import ImageFormat as ImageFormat
+from .networks.generator import GeneratorSource as GeneratorSource
+from .open import open_source as open_source
+from .options import SourceOptions as SourceOptions
+from .registry import register as register
+from .registry import source_kinds as source_kinds
+from .source_kind import Candidate as Candidate
+from .source_kind import OpenRequest as OpenRequest
+from .source_kind import SourceKind as SourceKind

@@ -1,0 +1,12 @@
+from .checkpoints import load_generator as load_generator
+from .checkpoints import read_generator as read_generator
+from .checkpoints import save_generator as save_generator
+from .code_discriminator import CodeDiscriminator as CodeDiscriminator
+from .code_discriminator import LinearCodeDiscriminator as LinearCodeDiscriminator
+from .discriminator import Discriminator as Discriminator
+from .discriminator import DiscriminatorConfig as DiscriminatorConfig
+from .encoder import Encoder as Encoder
+from .encoder import EncoderConfig as EncoderConfig
+from .encoder import build_encoder as build_encoder
+from .generator import Generator as Generator
+from .generator import GeneratorConfig as GeneratorConfig
