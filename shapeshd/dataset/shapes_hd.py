@@ -9,12 +9,13 @@ from collections.abc import Callable, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, cast, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
+from typing_extensions import TypeVar
 
 from shapeshd.factors import FloatArray, IntArray
 from shapeshd.scene.render_options import Image
@@ -22,6 +23,9 @@ from shapeshd.scene.render_options import Image
 from .hdf5_files import DatasetPart, OpenFiles, find_files
 from .render_spec import RenderSpec, parse_rendered
 from .rendered import RenderedImages
+
+ImageT = TypeVar("ImageT", default=Tensor)
+LabelT = TypeVar("LabelT", default=Tensor)
 
 
 @runtime_checkable
@@ -42,11 +46,12 @@ class RenderedPart(Protocol):
         """Return the images `rows`, uint8 (n, 3, H, W), and their labels, float64 (n, 6)."""
 
 
-class ShapesHD(Dataset[tuple[Any, Any]]):
+class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
     """Images and their factors, read one by one or made as they are read: map-style.
 
     An item is ``(image, label)``: a uint8 tensor of shape (3, H, W), sRGB, and a float64
-    tensor of shape (6,), columns as in `shapeshd.FACTORS`. As torchvision's decoders do, it
+    tensor of shape (6,), columns as in `shapeshd.FACTORS`; type checkers know that, and what
+    transforms return in their place. As torchvision's decoders do, it
     leaves the channels last in memory if it was read; a batch of a ``DataLoader`` is contiguous.
 
     Nothing but the labels is held in memory. Workers of a ``DataLoader``, forked or spawned,
@@ -69,8 +74,8 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
     def __init__(
         self,
         path: str | os.PathLike[str],
-        transform: Callable[[Tensor], Any] | None = None,
-        target_transform: Callable[[Tensor], Any] | None = None,
+        transform: Callable[[Tensor], ImageT] | None = None,
+        target_transform: Callable[[Tensor], LabelT] | None = None,
         *,
         allow_incomplete: bool = False,
     ) -> None:
@@ -81,8 +86,8 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
         self,
         name: str,
         parts: Sequence[DatasetPart],
-        transform: Callable[[Tensor], Any] | None,
-        target_transform: Callable[[Tensor], Any] | None,
+        transform: Callable[[Tensor], ImageT] | None,
+        target_transform: Callable[[Tensor], LabelT] | None,
     ) -> None:
         self.name = name
         self.transform = transform
@@ -102,9 +107,9 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
         dtype: torch.dtype = torch.float32,
         antialias: float | None = 0.3,
         antialias_depth: int = 3,
-        transform: Callable[[Tensor], Any] | None = None,
-        target_transform: Callable[[Tensor], Any] | None = None,
-    ) -> ShapesHD:
+        transform: Callable[[Tensor], ImageT] | None = None,
+        target_transform: Callable[[Tensor], LabelT] | None = None,
+    ) -> ShapesHD[ImageT, LabelT]:
         """Return the images of a seed, traced by the PyTorch ray tracer as they are read.
 
         Item i is the image `start` + i of the seed, the one that ``shapeshd render`` draws,
@@ -139,7 +144,7 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
     def __len__(self) -> int:
         return self._starts[-1]
 
-    def __getitem__(self, index: int) -> tuple[Any, Any]:
+    def __getitem__(self, index: int) -> tuple[ImageT, LabelT]:
         """Return image and label `index`; negative ones count from the end.
 
         Raises:
@@ -148,7 +153,7 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
         """
         return self.__getitems__([index])[0]
 
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Any, Any]]:
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[ImageT, LabelT]]:
         """Return several items in the order asked for, reading each file in its own order."""
         positions = [self._position(index) for index in indices]
         if (part := self._rendered_part) is not None:
@@ -236,15 +241,16 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
         number = bisect_right(self._starts, position) - 1
         return self._parts[number], position - self._starts[number]
 
-    def _item(self, position: int, pixels: Image) -> tuple[Any, Any]:
+    def _item(self, position: int, pixels: Image) -> tuple[ImageT, LabelT]:
         part, row = self._find(position)
         image = torch.from_numpy(pixels.copy()).permute(2, 0, 1)  # a copy can be written to
         return self._transformed(image, torch.tensor(part.labels[row]))
 
-    def _transformed(self, image: Tensor, label: Tensor) -> tuple[Any, Any]:
+    def _transformed(self, image: Tensor, label: Tensor) -> tuple[ImageT, LabelT]:
+        # Without a transform, the types are the defaults of theirs: tensors.
         return (
-            image if self.transform is None else self.transform(image),
-            label if self.target_transform is None else self.target_transform(label),
+            cast(ImageT, image) if self.transform is None else self.transform(image),
+            cast(LabelT, label) if self.target_transform is None else self.target_transform(label),
         )
 
     def __getstate__(self) -> dict[str, Any]:
@@ -258,11 +264,11 @@ class ShapesHD(Dataset[tuple[Any, Any]]):
 
 def open_dataset(
     dataset: str | os.PathLike[str] | RenderSpec,
-    transform: Callable[[Tensor], Any] | None = None,
-    target_transform: Callable[[Tensor], Any] | None = None,
+    transform: Callable[[Tensor], ImageT] | None = None,
+    target_transform: Callable[[Tensor], LabelT] | None = None,
     *,
     allow_incomplete: bool = False,
-) -> ShapesHD:
+) -> ShapesHD[ImageT, LabelT]:
     """Open what a command takes as its DATASET.
 
     Args:

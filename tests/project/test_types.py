@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from torch import Tensor
+from typing_extensions import assert_type
 
 from shapeshd import ShapesHD
 from shapeshd.benchmark import Score
@@ -23,12 +25,22 @@ from shapeshd.models import Generator, GeneratorConfig
 
 def look(data: ShapesHD, generator: Generator, estimate: Estimate, config: GeneratorConfig) -> None:
     reveal_type(data)
+    reveal_type(data[0])
+    reveal_type(ShapesHD("set", len)[0])
     reveal_type(score("samples.zip"))
     reveal_type(score("samples.zip").divergence)
     reveal_type(generator)
     reveal_type(estimate.low)
     reveal_type(config)
 """
+
+
+# Of the wheel's environment, which has no PyTorch: a tensor is `Any` there.
+DATASET = [
+    f"{ShapesHD.__module__}.ShapesHD[Any, Any]",
+    "tuple[Any, Any]",
+    "tuple[int, Any]",
+]
 
 
 def full_name(kind: type) -> str:
@@ -53,13 +65,22 @@ def test_a_user_of_the_wheel_sees_every_class(tmp_path: Path) -> None:
     wheel = build("wheel", project, tmp_path / "wheel")
     python = install(wheel, tmp_path / "environment", dependencies=False)  # torch takes a minute
     assert revealed(tmp_path, "--python-executable", str(python)) == [
-        full_name(ShapesHD),
+        *DATASET,
         full_name(Score),
         full_name(Estimate),
         full_name(Generator),
         "float",
         full_name(GeneratorConfig),
     ]
+
+
+def test_items_of_a_dataset_have_types() -> None:
+    """`make lint` checks the types, the test that the types are true."""
+    data = ShapesHD.rendered(0, count=2, size=8)
+    image, label = assert_type(data[0], tuple[Tensor, Tensor])
+    assert type(image) is type(label) is Tensor
+    listed = ShapesHD.rendered(0, count=2, size=8, transform=len)
+    assert assert_type(listed[0], tuple[int, Tensor])[0] == 3
 
 
 def test_nothing_of_ours_is_hidden_from_mypy() -> None:
