@@ -1,9 +1,9 @@
-from .api import Score as Score
 from .api import score as score
 from .api import sweep as sweep
 from .metric import DistributionScore as DistributionScore
 from .recognizer.recognizer import Recognizer as Recognizer
 from .recognizer.recognizer import load_recognizer as load_recognizer
+from .score_object import Score as Score
 from .sources.open import open_source as open_source
 from .sources.options import SourceOptions as SourceOptions
 from .statistics.chi_square import goodness_of_fit as goodness_of_fit

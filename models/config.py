@@ -13,11 +13,19 @@ from typing import Annotated, Any, Final, Literal
 from pydantic import AfterValidator, Field, ValidationInfo, field_validator
 
 from shapeshd.benchmark.statistics.histogram import min_samples
-from shapeshd.models.networks.config import Depth, PyramidConfig, Width
+from shapeshd.models.networks.config import (
+    Depth,
+    PyramidConfig,
+    Solver,
+    SolverSteps,
+    UNetConfig,
+    Width,
+)
 from shapeshd.support.schema import PowerOfTwo, configuration
 
 IMAGES: Final = "images"
 FACTORS: Final = "factors"
+UNET: Final = "unet"
 
 RING = 16
 """Number of codes in a ring, in which each code is compared with those before it."""
@@ -91,7 +99,7 @@ class Factors:
 
     Attributes:
         images: how many there are to train on; drawn from the run's seed.
-        width: width of the hidden layers of G, G' and D.
+        width: width of the hidden layers of G, G', D and the flow's velocity.
         layers: how many of them there are.
     """
 
@@ -242,6 +250,20 @@ class GAN(Schedule):
 
 
 @configuration
+class Flow(Schedule):
+    """Settings of rectified flow matching; its network of images is the table `unet`.
+
+    Attributes:
+        solver: "euler", "heun" or "midpoint": makes samples, here and where the saved flow is
+            used and nothing else is said.
+        solver_steps: that it takes from noise to data.
+    """
+
+    solver: Solver = "midpoint"
+    solver_steps: SolverSteps = 16
+
+
+@configuration
 class Checks:
     """Settings of what is measured during a phase and at its end.
 
@@ -277,10 +299,13 @@ class RunConfig:
     vae: VAE = field(default_factory=VAE)
     aae: AAE = field(default_factory=AAE)
     gan: GAN = field(default_factory=GAN)
+    flow: Flow = field(default_factory=Flow)
+    unet: UNetConfig = field(default_factory=UNetConfig)
     checks: Checks = field(default_factory=Checks)
 
     def to_json(self) -> dict[str, Any]:
         """Return all tables but that of the other domain, ready for JSON and TOML."""
-        values = asdict(self)
-        del values[FACTORS if self.domain == IMAGES else IMAGES]
+        values = {**asdict(self), UNET: self.unet.to_json()}
+        for table in (FACTORS,) if self.domain == IMAGES else (IMAGES, UNET):
+            del values[table]
         return values

@@ -11,7 +11,7 @@ from shapeshd.errors import UsageError
 from shapeshd.support.schema import validated
 from shapeshd.support.toml_file import read_toml, tomllib
 
-from .config import FACTORS, IMAGES, RunConfig
+from .config import FACTORS, IMAGES, UNET, RunConfig
 
 FOLDER = Path(__file__).parent / "configs"
 
@@ -77,7 +77,7 @@ def config_from(values: Mapping[str, Any]) -> RunConfig:
         UsageError: naming the key that is unknown or whose value is not possible.
     """
     domain = values.get("domain", IMAGES)
-    for own, other in ((IMAGES, FACTORS), (FACTORS, IMAGES)):
+    for own, other in ((IMAGES, FACTORS), (FACTORS, IMAGES), (FACTORS, UNET)):
         if domain == own and other in values:
             raise UsageError(f"[{other}] means nothing with domain = {domain!r}")
     return validated(RunConfig, values)

@@ -285,6 +285,36 @@ def moved_average(average: Number, mean_length: Number, decay: float) -> Number:
     return average + decay * (mean_length - average)
 
 
+def flow_point(x: Tensor, noise: Tensor, t: Tensor) -> Tensor:
+    """Return (1 - t) noise + t x: where the straight path from noise to data is at the time t.
+
+    It is equation 1 of Liu et al. 2023 (arXiv:2209.03003), and the conditional flow of optimal
+    transport of Lipman et al. 2023 (arXiv:2210.02747), equation 22, with sigma_min = 0.
+
+    Args:
+        x: (n, ...), data.
+        noise: as `x`, standard normal numbers.
+        t: (n,), in [0, 1].
+    """
+    t = t.view(-1, *(1 for _ in _axes(x)))
+    return torch.lerp(noise, x, t.expand_as(x))
+
+
+def flow_matching(velocity: Tensor, x: Tensor, noise: Tensor) -> Tensor:
+    """Return the mean over components of (v - (x - noise))^2.
+
+    The conditional flow matching loss (Lipman et al. 2023, equation 23, sigma_min = 0), divided by
+    the number of components. The v that makes it least is E[x - noise | point, t], whose
+    differential equation has the paths' own distribution at each time (their theorem 2).
+
+    Args:
+        velocity: (n, ...), v at `flow_point`.
+        x: data, of the same shape.
+        noise: likewise.
+    """
+    return (full_precision(velocity) - (x - noise)).square().mean()
+
+
 def _axes(x: Tensor) -> tuple[int, ...]:
     """Return all axes but the first; to flatten them would copy images in channels-last."""
     return tuple(range(1, x.ndim))

@@ -1,4 +1,4 @@
-"""The methods that the program trains: those of Table 1, one more, and ablations."""
+"""The methods that the program trains: those of Table 1, two more, and ablations."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ METHODS = {
     "aae": Method("A plain adversarial autoencoder (equations 2 and 3) in phase 2.", PHASES),
     "stylegan2": Method("A plain StyleGAN2: phase 3 alone, without an autoencoder.", ("gan",)),
     "vae": Method("A variational autoencoder: phase 1 alone.", ("vae",)),
+    "flow": Method(
+        "A rectified flow: one network learns the velocity from noise to images.", ("flow",)
+    ),
     "no-difference": Method(
         "As ours, but C1 sees single codes instead of differences of two.", PHASES
     ),

@@ -1,5 +1,5 @@
-from .benchmark.api import Score as Score
 from .benchmark.api import score as score
+from .benchmark.score_object import Score as Score
 from .dataset.shapes_hd import ShapesHD as ShapesHD
 from .dataset.shapes_hd import open_dataset as open_dataset
 from .distribution import Distribution as Distribution

@@ -19,7 +19,7 @@ from shapeshd.checks import whole_number
 from shapeshd.errors import UsageError
 from shapeshd.factors import MAX_IMAGE, check_seed
 
-MAX_DIM = 2**20
+MAX_DIM = 2**22
 """More components than any generator's latent has; it keeps the counters within 256 bits."""
 
 MAX_SEEDS = 2**32

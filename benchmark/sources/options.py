@@ -19,9 +19,11 @@ Layout = Literal["auto", "nchw", "nhwc"]
 LabelForm = Literal["onehot", "index"]
 Noise = Literal["const", "random", "none"]
 Section = Literal["images", "generator", "process"]
+SolverName = Literal["euler", "heun", "midpoint"]
 
 RANGES: tuple[Range, ...] = get_args(Range)
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
+SOLVERS: tuple[SolverName, ...] = get_args(SolverName)
 LABEL_FORMS: tuple[LabelForm, ...] = get_args(LabelForm)
 NOISES: tuple[Noise, ...] = get_args(Noise)
 UNIFORM = "uniform"
@@ -182,10 +184,21 @@ class SourceOptions:
         metadata=_about(
             "generator",
             int,
-            "Denoise in N steps.  [default: a diffusers pipeline's own]",
+            "Go from noise to image in N steps.  [default: the pipeline's or the flow's own]",
             shown="N",
             draws=True,
-            lacking="which takes no steps of denoising",
+            lacking="which takes no steps from noise to image",
+        ),
+    )
+    solver: SolverName | None = field(
+        default=None,
+        metadata=_about(
+            "generator",
+            str,
+            "Solve a flow's equation by this method.  [default: the checkpoint's own]",
+            choices=SOLVERS,
+            draws=True,
+            lacking="which solves no equation",
         ),
     )
     truncation: float | None = field(

@@ -153,7 +153,7 @@ KINDS = (
         opener="networks.checkpoint:open_checkpoint",
         suffixes=(".safetensors",),
         matches=lambda candidate: candidate.options.architecture is None,
-        options=(*_LATENTS, *_STYLES),
+        options=(*_LATENTS, "steps", "solver", *_STYLES),
         generates=True,
     ),
     SourceKind(

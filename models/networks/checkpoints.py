@@ -20,11 +20,14 @@ from shapeshd.support.checkpoint import (
 )
 from shapeshd.support.schema import validated
 
+from .flow import ImageFlow
 from .generator import Generator
 
 KIND = "generator"
-# What a network needs: `architecture`, `config.to_json`, `from_config`, `latent_dim`.
-ARCHITECTURES = {network.architecture: network for network in (Generator,)}
+ImageGenerator = Generator | ImageFlow
+ARCHITECTURES: dict[str, type[ImageGenerator]] = {
+    network.architecture: network for network in (Generator, ImageFlow)
+}
 
 
 class GeneratorCard(CheckpointCard):
@@ -61,15 +64,17 @@ class ClampedGenerator(nn.Module):
 
     Args:
         network: any of `ARCHITECTURES`.
-        sampling: how it draws; random noise comes from PyTorch's global generator.
+        sampling: how one with styles draws; random noise comes from PyTorch's global generator.
     """
 
-    def __init__(self, network: Generator, sampling: StyleSampling | None = None) -> None:
+    def __init__(self, network: ImageGenerator, sampling: StyleSampling | None = None) -> None:
         super().__init__()
         self.network, self.sampling = network, sampling or StyleSampling()
 
     def forward(self, z: Tensor) -> Tensor:
         """Map latents (n, latent_dim) to float images (n, 3, height, width) in [-1, 1]."""
+        if not isinstance(self.network, Generator):
+            return self.network(z).clamp(-1, 1)
         how, rng = self.sampling, None
         if how.noise == "random" and self.network.config.noise:
             seed = int(
@@ -105,7 +110,7 @@ def load_generator(path: Path, device: str | torch.device = "cpu") -> tuple[Clam
     return ClampedGenerator(network).to(device).eval(), network.latent_dim
 
 
-def read_generator(path: Path) -> Generator:
+def read_generator(path: Path) -> ImageGenerator:
     """Return the network of a checkpoint, on the CPU, as it was saved; its range is not cut.
 
     PyTorch's global random numbers are left as they are.
@@ -113,6 +118,7 @@ def read_generator(path: Path) -> Generator:
     Raises:
         UsageError: if there is none at `path`, it is no generator, of an unknown architecture or
             configuration, or its tensors are not those of its configuration.
+        MissingPackageError: if it is a flow and diffusers is not installed.
         ShapesHDError: if a file is damaged.
     """
     checkpoint = load_checkpoint(path, KIND)
@@ -131,7 +137,7 @@ def read_generator(path: Path) -> Generator:
     return network
 
 
-def save_generator(path: Path, generator: Generator, card: Mapping[str, Any]) -> str:
+def save_generator(path: Path, generator: ImageGenerator, card: Mapping[str, Any]) -> str:
     """Save a generator for `load_generator`.
 
     Args:

@@ -21,6 +21,7 @@ from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.factors import NAMES, FloatArray
 from shapeshd.models.data.images import ImageData, open_training_images, rendered_at
 from shapeshd.models.networks.checkpoints import read_generator
+from shapeshd.models.networks.generator import Generator
 from shapeshd.support.batching import NO_MEMORY, says_no_memory
 from shapeshd.support.checkpoint import SUFFIX, read_card
 from shapeshd.support.progress import progress_bar
@@ -236,7 +237,14 @@ def _encoder_path(generator: Path, wanted: str) -> Path | None:
 def _load(
     generator: Path, encoder: Path | None, config: ProjectionConfig, device: torch.device
 ) -> Projector:
-    networks: list[Any] = [read_generator(generator)]
+    network = read_generator(generator)
+    if not isinstance(network, Generator):
+        raise UsageError(
+            f"{generator}: is a flow, whose latents have as many components as its images "
+            f"({network.latent_dim:,}) and which can be inverted: almost every image has a latent, "
+            "so that none to be found would say nothing; project takes a StyleGAN2"
+        )
+    networks: list[Any] = [network]
     if encoder is not None:
         networks.append(read_encoder(encoder))
     placed = [net.to(device).to(memory_format=torch.channels_last) for net in networks]

@@ -134,6 +134,17 @@ class Draws:
         whole = torch.randn(batch, *shape, generator=generator, device=self._device)
         return whole[self._group.part(batch)]
 
+    def times(self, step: int, what: str, batch: int) -> Tensor:
+        """Return this process's part of `batch` times, float32 in [0, 1], spread evenly over it.
+
+        They are u, u + 1 / batch, u + 2 / batch ... modulo 1 with one u uniform in [0, 1): each
+        is uniform, and a mean over all of them varies less than one over independent times
+        (Kingma et al. 2021, arXiv:2107.00630, appendix I.1).
+        """
+        u = torch.rand((), generator=self.generator(step, what), device=self._device)
+        whole = (u + torch.arange(batch, device=self._device) / batch) % 1
+        return whole[self._group.part(batch)]
+
     def rows(self, step: int, what: str, batch: int, count: int) -> Tensor:
         """Return this process's part of `batch` rows out of `count`, drawn with replacement."""
         generator = self.generator(step, what, "cpu")

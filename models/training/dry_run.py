@@ -21,6 +21,7 @@ from shapeshd.support.progress import human_bytes
 
 from .aae import AAEPhase
 from .distributed import Draws, Group
+from .flow import FlowPhase
 from .gan import GANPhase
 from .phase import Phase
 from .run import TrainingRun
@@ -124,8 +125,8 @@ def _phase_of_shapes(run: TrainingRun, name: str) -> Phase:
     reduced = replace(config, **{name: replace(schedule, **part)})
     shared = (reduced, domain, Group(), run.device)
     phase: Phase
-    if name == "vae":
-        phase = VAEPhase(*shared)
+    if name in ("vae", "flow"):
+        phase = (VAEPhase if name == "vae" else FlowPhase)(*shared)
     elif name == "aae":
         features = torch.empty(domain.count, domain.feature_dim, device=run.device)
         phase = AAEPhase(*shared, domain.encoder(), domain.generator(), features)
@@ -163,6 +164,9 @@ class _Shapes(Draws):
     def normal(self, step: int, what: str, batch: int, *shape: int) -> Tensor:
         return torch.empty(batch, *shape, device=self._device)
 
+    def times(self, step: int, what: str, batch: int) -> Tensor:
+        return torch.empty(batch, device=self._device)
+
     def rows(self, step: int, what: str, batch: int, count: int) -> Tensor:
         return torch.empty(batch, dtype=torch.int64)
 
@@ -171,6 +175,7 @@ def _step_kinds(config: RunConfig, phase: str) -> list[tuple[int, Fraction]]:
     """Return a step of each kind, by which lazy penalties it has, and the share of such steps."""
     lazy = {
         "vae": (),
+        "flow": (),
         "aae": ((config.aae.penalty, config.aae.penalty_every),),
         "gan": (
             (config.gan.penalty, config.gan.penalty_every),

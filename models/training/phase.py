@@ -36,6 +36,7 @@ class Phase:
         device: where.
 
     Attributes:
+        tables: of the configuration, that it is made from beside its own and the domain's.
         networks: what is trained, by name.
         averages: moving averages of some of them, by the same name.
         fixed: what is used as it is.
@@ -49,6 +50,7 @@ class Phase:
         self, config: RunConfig, domain: Domain, group: Group, device: torch.device
     ) -> None:
         self.config, self.domain, self.group, self.device = config, domain, group, device
+        self.tables: tuple[str, ...] = ("codes",)
         self.draws = Draws(config.seed, device, group)
         # Modules; their parts (`trunk`, `mapping`) have no types that all domains share.
         self.networks: dict[str, Any] = {}

@@ -23,6 +23,7 @@ from .aae import AAEPhase
 from .distributed import Group
 from .domains.domain import Domain
 from .files import CONFIG, ENCODER, ENCODER_KIND, FEATURES, GENERATOR
+from .flow import FlowPhase
 from .gan import GANPhase
 from .phase import Phase
 from .trainer import Trainer
@@ -88,7 +89,7 @@ class TrainingRun:
         """Train a phase, or go on with it; of one that is done, return the result.
 
         Args:
-            name: "vae", "aae" or "gan".
+            name: "vae", "aae", "gan" or "flow".
             progress: show a bar and notes on stderr.
             tensorboard: write the log for TensorBoard, too.
 
@@ -148,6 +149,8 @@ class TrainingRun:
         shared = (config, domain, self.group, self.device)
         if name == "vae":
             return VAEPhase(*shared), {}
+        if name == "flow":
+            return FlowPhase(*shared), {}
         if name == "aae":
             encoder, generator, origin = self._autoencoder("vae")
             cache = self.out / "aae" / FEATURES if self.group.first else None

@@ -45,7 +45,7 @@ class Trainer(ResumableTraining):
             "data": phase.domain.describe(),
             "held_out": config["checks"]["held_out"],
             "origin": origin,
-            **{key: config[key] for key in ("domain", "codes", config["domain"], phase.name)},
+            **{key: config[key] for key in ("domain", *phase.tables, config["domain"], phase.name)},
         }
         schedule, group = phase.schedule, phase.group
         super().__init__(

@@ -1,4 +1,4 @@
-"""``shapeshd train vae | aae | gan | baseline``."""
+"""``shapeshd train vae | aae | gan | flow | baseline``."""
 
 from __future__ import annotations
 
@@ -181,6 +181,17 @@ def gan(dataset: Path | RenderSpec | None, **options: Any) -> None:
     _train(dataset, ("gan",), **options)
 
 
+@_phase("flow", "It needs no other phase.")
+@_shared
+def flow(dataset: Path | RenderSpec | None, **options: Any) -> None:
+    """Train a rectified flow, which needs no other phase; of images it takes the extra diffusers.
+
+    A network learns the velocity that carries noise into data along straight paths (Lipman et al.
+    2023, Liu et al. 2023); samples solve its equation, by flow.solver in flow.solver_steps.
+    """
+    _train(dataset, ("flow",), **options)
+
+
 class _BaselineCommand(Command):
     """A command whose help says what each method is."""
 
@@ -211,4 +222,4 @@ def baseline(method: str, dataset: Path | RenderSpec | None, **options: Any) -> 
     _train(dataset, METHODS[method].phases, method, **options)
 
 
-COMMANDS = (vae, aae, gan, baseline)
+COMMANDS = (vae, aae, gan, flow, baseline)

@@ -42,6 +42,12 @@ LIMITS: dict[str, dict[str, tuple[float, float]]] = {
         "mapping_rate": (1e-6, 1.0),
     },
     "factors": {"images": (1, 2**31), "width": (1, WIDE), "layers": (1, DEEP)},
+    "flow": {**SCHEDULE, "solver_steps": (1, 2**20)},
+    "unet": {
+        "layers": (1, DEEP),
+        "attention": (0, 4096),
+        **dict.fromkeys(("groups", "head"), (1, WIDE)),
+    },
     "vae": {
         **SCHEDULE,
         "sigma": (1e-6, 1e6),
@@ -86,6 +92,8 @@ CHOICES: dict[str, dict[str, list[Any]]] = {
         "from_autoencoder": [False, True],
         "augment": ["none", "safe", "paper", "all"],
     },
+    "flow": {"solver": ["euler", "heun", "midpoint"]},
+    "unet": {"channels": [(1,), (64, 128, 256), (16384,) * 8]},
 }
 NUMBERS = [(table, key) for table, keys in LIMITS.items() for key in keys]
 KEYS = NUMBERS + [(table, key) for table, keys in CHOICES.items() for key in keys]
@@ -141,7 +149,10 @@ def test_a_value_of_another_type_is_refused(table: str, key: str) -> None:
     default = flat(RunConfig())[name]
     others: list[Any] = ["3", 3, 2.5, True, [1], {"a": 1}]
     for value in others:
-        fits = type(value) is type(default) or (type(value), type(default)) == (int, float)
+        fits = type(value) is type(default) or (type(value), type(default)) in (
+            (int, float),
+            (list, tuple),
+        )
         if not fits:
             message = refused(values_of(table, key, value))
             assert message.startswith(f"{name} must be ")
@@ -191,6 +202,9 @@ def test_a_key_that_does_not_exist_is_refused(table: str) -> None:
         ({"vae": 3}, "vae must be a table"),
         ({"factors": {"width": 3}}, "[factors] means nothing"),
         ({"domain": "factors", "images": {}}, "[images] means nothing"),
+        ({"domain": "factors", "unet": {}}, "[unet] means nothing"),
+        ({"unet": {"channels": []}}, "unet.channels"),
+        ({"unet": {"channels": [64, 0]}}, "unet.channels.1 must be at least 1"),
         ({"domain": "nonsense", "images": {}}, "domain must be"),
         ({"domain": ["images"], "images": {}}, "domain must be"),
         ({"a\nb": 1}, r"'a\nb': there is no such key"),
@@ -306,7 +320,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     domain = draw(st.sampled_from(["images", "factors"]))
     values: dict[str, Any] = {"domain": domain, "seed": draw(numbers(0, 2**63 - 1))}
     for table in LIMITS:
-        if table in ("", {"images": "factors", "factors": "images"}[domain]):
+        if table in {"images": ("", "factors"), "factors": ("", "images", "unet")}[domain]:
             continue
         chosen = {key: numbers(*limits) for key, limits in LIMITS[table].items()}
         chosen |= {key: st.sampled_from(few) for key, few in CHOICES.get(table, {}).items()}

@@ -21,6 +21,7 @@ from shapeshd.models import Generator, GeneratorConfig, load_generator, save_gen
 from shapeshd.models.data.images import to_uint8
 from shapeshd.models.sample import SampleRange, draw_samples, open_generator
 from shapeshd.support.atomic_files import publish
+from tests.support.projections import save_small_flow
 from tests.support.refusals import check_refusal
 
 SIZE, DIM, BATCH = 16, 5, 8
@@ -262,3 +263,27 @@ def test_zip_bytes_are_reproducible(checkpoint: Path, tmp_path: Path, run: Run) 
     assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
     with zipfile.ZipFile(tmp_path / "a.zip") as archive:
         assert archive.namelist() == [f"00000/img0000000{i}.png" for i in range(3)]
+
+
+def test_a_flow_is_sampled_by_the_solver_that_is_asked_for(tmp_path: Path, run: Run) -> None:
+    path = save_small_flow(tmp_path / "flow.safetensors")
+    names = {"stored": (), "same": ("--steps", 2, "--solver", "heun"), "other": ("--steps", 1)}
+    for name, options in names.items():
+        status, words, errors = run(
+            "sample", path, tmp_path / name, "--count", 5, "--batch", BATCH, "--json", *options
+        )
+        assert status == 0, errors
+        said = json.loads(words)
+        assert said["latent_dim"] == 3 * 8 * 8
+        assert (said["solver"], said["steps"]) == ("heun", 1 if name == "other" else 2)
+    np.testing.assert_array_equal(stored(tmp_path / "stored"), counted(path, 0, 5))
+    np.testing.assert_array_equal(stored(tmp_path / "stored"), stored(tmp_path / "same"))
+    assert not np.array_equal(stored(tmp_path / "stored"), stored(tmp_path / "other"))
+    result = run("sample", path, tmp_path / "out", "--truncation", 0.5)
+    check_refusal(result, 2, "leave out --truncation", tmp_path / "out")
+
+
+def test_project_says_why_it_takes_no_flow(tmp_path: Path, run: Run) -> None:
+    path = save_small_flow(tmp_path / "flow.safetensors")
+    result = run("project", path, "render:0:8", "--count", 2, "--out", tmp_path / "out")
+    check_refusal(result, 2, "flow.safetensors: is a flow", tmp_path / "out")

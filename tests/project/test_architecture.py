@@ -36,6 +36,7 @@ ORDER = (
     "shapeshd.benchmark.image_check",
     "shapeshd.benchmark.scoring",
     "shapeshd.benchmark.leaderboard",
+    "shapeshd.benchmark.score_object",
     "shapeshd.benchmark.api shapeshd.benchmark.metric",
     "shapeshd.models.config shapeshd.models.augment shapeshd.models.data",
     "shapeshd.models.config_file",

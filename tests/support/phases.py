@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from shapeshd.models.config import RunConfig
 from shapeshd.models.training.aae import AAEPhase
 from shapeshd.models.training.distributed import Group
+from shapeshd.models.training.flow import FlowPhase
 from shapeshd.models.training.gan import GANPhase
 from shapeshd.models.training.phase import Phase
 from shapeshd.models.training.run import open_domain
@@ -51,8 +52,8 @@ def new_phase(name: str, domain: str = "factors", seed: int = 0, **changes: Any)
     data = domain_of(config)
     torch.manual_seed(seed)
     shared = (config, data, Group(), CPU)
-    if name == "vae":
-        return VAEPhase(*shared)
+    if name in ("vae", "flow"):
+        return (VAEPhase if name == "vae" else FlowPhase)(*shared)
     pair = (data.encoder(), data.generator())
     stir(*pair)
     if name == "aae":

@@ -11,7 +11,9 @@ import torch
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.models import Generator, GeneratorConfig, save_generator
 from shapeshd.models.config import Codes, Images
+from shapeshd.models.networks.config import FlowConfig
 from shapeshd.models.networks.encoder import EncoderConfig, build_encoder
+from shapeshd.models.networks.flow import ImageFlow
 from shapeshd.support.checkpoint import save_checkpoint
 
 SIZE, DIM = 32, 6
@@ -28,6 +30,15 @@ def save_small(path: Path, card: dict[str, Any] | None = None, size: int = SIZE)
         normalize_latent=False, channel_base=128, channel_max=8,
     )  # fmt: skip
     save_generator(path, Generator(config), card or {})
+    return path
+
+
+def save_small_flow(path: Path) -> Path:
+    torch.manual_seed(2)
+    config = FlowConfig(
+        channels=(4, 8), layers=1, groups=2, attention=0, head=4, size=8, solver="heun", steps=2
+    )
+    save_generator(path, ImageFlow(config), {})
     return path
 
 

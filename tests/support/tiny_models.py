@@ -31,6 +31,7 @@ _FACTORS: dict[str, Any] = {
     "vae": {**_SCHEDULE, "learning_rate": 1e-2},
     "aae": {**_SCHEDULE, "codes": 32, "control": 0.5, "divergence": 0.1},
     "gan": {**_SCHEDULE, "augment": "none", "penalty_every": 4},
+    "flow": {**_SCHEDULE, "solver_steps": 2},
     "checks": {"every": 6, "samples": 6000, "final_samples": 7000, "codes": 20, "held_out": 24},
 }  # fmt: skip
 _IMAGES: dict[str, Any] = {
@@ -40,6 +41,7 @@ _IMAGES: dict[str, Any] = {
         "size": 16, "channel_base": 64, "channel_max": 4, "feature_dim": 6, "style_dim": 6,
         "mapping_layers": 1, "mapping_rate": 0.1, "group": 4,
     },
+    "unet": {"channels": [4, 8], "layers": 1, "groups": 2, "attention": 8, "head": 4},
     # An augmentation that sets in within these few steps.
     "gan": {**_SCHEDULE, "augment": "safe", "augment_kimg": 0.05, "target": -1.0,
             "penalty_every": 4},

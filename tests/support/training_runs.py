@@ -18,6 +18,7 @@ from shapeshd.support.checkpoint import read_card
 from shapeshd.support.training_loop import LOG
 
 PHASES = ("vae", "aae", "gan")
+TRAINED = (*PHASES, "flow")  # the last one needs no other
 STATE = Trainer.state_file
 
 
@@ -59,6 +60,6 @@ def contents(folder: Path) -> dict[str, bytes]:
 def begun(out: Path, whole: Path, domain: str, phase: str) -> Path:
     """Copy what `phase` begins with."""
     out.mkdir()
-    for earlier in PHASES[: PHASES.index(phase)]:
+    for earlier in PHASES[: PHASES.index(phase)] if phase in PHASES else ():
         shutil.copytree(whole / domain / earlier, out / earlier)
     return out

@@ -15,6 +15,7 @@ from shapeshd.benchmark.sources.labels import Labels
 from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import UsageError, named
 from shapeshd.models.networks.checkpoints import load_generator
+from shapeshd.models.networks.flow import Flow, ImageFlow
 from shapeshd.support.checkpoint import SUFFIX, has_card, read_card
 from shapeshd.support.device import usable_device
 
@@ -39,7 +40,23 @@ def open_checkpoint(request: OpenRequest) -> GeneratorSource:
     place = usable_device(request.device)
     network, latent_dim = load_generator(request.path, place)
     facts = apply_sampling(network, request.options, request.name)
+    facts |= _solved(network, request)
     return network_source(network, latent_dim, request, place, facts=facts)
+
+
+def _solved(network: nn.Module, request: OpenRequest) -> dict[str, Any]:
+    """Let a flow take the solver and the steps of the options; return what it takes."""
+    flow, options = getattr(network, "network", None), request.options
+    if not isinstance(flow, Flow):
+        for name in ("steps", "solver"):
+            if getattr(options, name) is not None:
+                raise UsageError(
+                    f"{request.name}: makes an image at once, not step by step as a flow: leave "
+                    f"out {named(name)}"
+                )
+        return {}
+    flow.steps, flow.solver = options.steps or flow.steps, options.solver or flow.solver
+    return {"architecture": ImageFlow.architecture, "steps": flow.steps, "solver": flow.solver}
 
 
 def require_known_form(request: OpenRequest, whose: str) -> None:

@@ -16,7 +16,8 @@ def apply_sampling(network: nn.Module, options: SourceOptions, name: str) -> dic
     """Let a network draw as the user's options say, and return what a result must say of it.
 
     Args:
-        network: a `ClampedGenerator`, or what holds one; any other takes none of the options.
+        network: a `ClampedGenerator` of a `Generator`, or what holds one; any other takes none of
+            the options.
         options: `truncation`, `truncation_cutoff` and `noise`.
         name: what the user called it.
 
@@ -25,15 +26,14 @@ def apply_sampling(network: nn.Module, options: SourceOptions, name: str) -> dic
             truncated, or no noise.
     """
     clamped = next((part for part in network.modules() if isinstance(part, ClampedGenerator)), None)
-    if clamped is None:
-        for option in ("truncation", "noise"):
+    generator = None if clamped is None else clamped.network
+    if clamped is None or not isinstance(generator, Generator):
+        for option in ("truncation", "truncation_cutoff", "noise"):
             if getattr(options, option) is not None:
                 raise UsageError(f"{name}: is a network without styles: leave out {named(option)}")
         return {}
-    clamped.sampling = _choose(clamped.network, options, name)
-    facts: dict[str, Any] = {
-        "noise": clamped.sampling.noise if clamped.network.config.noise else "none"
-    }
+    clamped.sampling = _choose(generator, options, name)
+    facts: dict[str, Any] = {"noise": clamped.sampling.noise if generator.config.noise else "none"}
     if options.truncation is not None:
         facts |= {
             "truncation": options.truncation,

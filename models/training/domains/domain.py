@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from shapeshd.models.augment.transforms import AugmentConfig
 from shapeshd.models.networks.encoder import Encoder
+from shapeshd.models.networks.flow import Flow
 
 
 class Domain(Protocol):
@@ -56,6 +57,10 @@ class Domain(Protocol):
 
     def discriminator(self, pairs: bool) -> nn.Module:
         """Return a new discriminator of single samples, or of pairs."""
+        ...
+
+    def flow(self) -> Flow:
+        """Return a new flow."""
         ...
 
     def features(self, trunk: nn.Module, cache: Path | None, digest: str) -> Tensor:

@@ -24,15 +24,17 @@ from shapeshd.models.augment.transforms import AugmentConfig
 from shapeshd.models.config import RunConfig
 from shapeshd.models.networks.blocks import Perceptron
 from shapeshd.models.networks.encoder import Encoder, Head
+from shapeshd.models.networks.flow import PerceptronFlow
 from shapeshd.support.checkpoint import save_checkpoint
 
-from .score_samples import score_samples
+from .score_samples import latent_dim_of, score_samples
 
 WIDTH = 12
 """Components of an embedding."""
 
 KIND = "factor-generator"
 _BATCH = 16384
+_PIECE = 4096  # samples whose hidden layers stay in a core's cache
 
 
 def embed(factors: FloatArray) -> Tensor:
@@ -142,6 +144,12 @@ class FactorDomain:
         inputs = 2 * WIDTH if pairs else WIDTH
         return FactorDiscriminator(inputs, factors.width, factors.layers).to(self._device)
 
+    def flow(self) -> PerceptronFlow:
+        """Return a flow of embeddings."""
+        factors, flow = self._config.factors, self._config.flow
+        sizes = (WIDTH, factors.width, factors.layers)
+        return PerceptronFlow(*sizes, flow.solver, flow.solver_steps).to(self._device)
+
     def features(self, trunk: nn.Module, cache: Path | None, digest: str) -> Tensor:
         """Return the embeddings themselves."""
         return self._table
@@ -169,14 +177,18 @@ class FactorDomain:
         for data: how sharp samples are, which their factors do not tell.
         """
         rng = torch.Generator(self._device).manual_seed(seed)
-        latent = self._config.codes.latent_dim
-        found = score_samples(lambda z: decode(generator(z)), samples, latent, rng, _BATCH)
-        made = generator(torch.randn(_BATCH, latent, generator=rng, device=self._device)).cpu()
+        latent = latent_dim_of(generator, self._config.codes)
+
+        def made_of(z: Tensor) -> Tensor:
+            return torch.cat([generator(some) for some in z.split(_PIECE)])
+
+        found = score_samples(lambda z: decode(made_of(z)), samples, latent, rng, _BATCH)
+        made = made_of(torch.randn(_BATCH, latent, generator=rng, device=self._device)).cpu()
         distances = torch.linalg.vector_norm(made - embed(decode(made)), dim=1)
         return {**found, "residual": float(distances.mean())}
 
     def save_generator(self, path: Path, generator: nn.Module, card: Mapping[str, Any]) -> None:
         """Save it as a checkpoint of its own kind: its samples are no images."""
-        assert isinstance(generator, FactorGenerator)
+        assert isinstance(generator, (FactorGenerator, PerceptronFlow))
         built = {"architecture": generator.architecture, "config": generator.settings}
         save_checkpoint(path, KIND, generator.state_dict(), {**card, **built})

@@ -27,13 +27,16 @@ from shapeshd.models.data.images import (
     to_uint8,
 )
 from shapeshd.models.networks.checkpoints import save_generator
+from shapeshd.models.networks.config import FlowConfig
 from shapeshd.models.networks.discriminator import Discriminator, DiscriminatorConfig
 from shapeshd.models.networks.encoder import Encoder, EncoderConfig, build_encoder
+from shapeshd.models.networks.flow import ImageFlow
 from shapeshd.models.networks.generator import Generator, GeneratorConfig
-from shapeshd.models.training.features import stored_features
 from shapeshd.support.progress import note
+from shapeshd.support.schema import validated
 
-from .score_samples import score_samples
+from .features import stored_features
+from .score_samples import latent_dim_of, score_samples
 
 _Network = TypeVar("_Network", bound=nn.Module)
 
@@ -120,11 +123,18 @@ class ImageDomain:
         )
         return self._placed(Discriminator(config))
 
+    def flow(self) -> ImageFlow:
+        """Return a new flow."""
+        flow, size = self._config.flow, self._settings.size
+        solved = {"solver": flow.solver, "steps": flow.solver_steps}
+        values = {**self._config.unet.to_json(), "size": size, **solved}
+        return self._placed(ImageFlow(validated(FlowConfig, values, "unet.")))
+
     def _placed(self, network: _Network) -> _Network:
         network = network.to(self._device)
         network.to(memory_format=torch.channels_last)
-        if self._settings.compile:  # of an encoder the trunk, which is called by itself
-            (network.trunk if isinstance(network, Encoder) else network).compile()
+        if self._settings.compile:  # the part that is called by itself, if there is one
+            _called(network).compile()
         return network
 
     def features(self, trunk: nn.Module, cache: Path | None, digest: str) -> Tensor:
@@ -154,11 +164,12 @@ class ImageDomain:
     def write_sheets(
         self, folder: Path, step: int, generator: nn.Module, encoder: Encoder | None
     ) -> None:
-        """Write samples of fixed codes, and held-out images above their reconstructions."""
+        """Write samples of fixed latents, and held-out images above their reconstructions."""
         folder.mkdir(parents=True, exist_ok=True)
         rows, columns = _SHEET
         rng = torch.Generator().manual_seed(_SHEET_SEED)
-        latent, noise_dim = self._config.codes.latent_dim, self._config.codes.noise_dim
+        codes = self._config.codes
+        latent, noise_dim = latent_dim_of(generator, codes), codes.noise_dim
         z = torch.randn(rows * columns, latent, generator=rng).to(self._device)
         _draw(self._images(generator, z), rows, folder / f"samples-{step:07d}.png")
         if encoder is None:
@@ -185,13 +196,13 @@ class ImageDomain:
             return reader(resized(self._images(generator, z), reader.size))
 
         rng = torch.Generator(self._device).manual_seed(seed)
-        latent = self._config.codes.latent_dim
+        latent = latent_dim_of(generator, self._config.codes)
         found = score_samples(factors_of, samples, latent, rng, _SCORED)
         return {**found, "recognizer": reader.name}
 
     def save_generator(self, path: Path, generator: nn.Module, card: Mapping[str, Any]) -> None:
         """Save it for `shapeshd score`."""
-        assert isinstance(generator, Generator)
+        assert isinstance(generator, (Generator, ImageFlow))
         save_generator(path, generator, card)
 
     @torch.no_grad()
@@ -218,6 +229,12 @@ class ImageDomain:
             if how is not None:
                 note(f"scored after resizing to {self._recognizer.size} pixels ({how})")
         return self._recognizer
+
+
+def _called(network: nn.Module) -> nn.Module:
+    if isinstance(network, ImageFlow):
+        return network.unet
+    return network.trunk if isinstance(network, Encoder) else network
 
 
 def encoder_config(images: Images, codes: Codes) -> EncoderConfig:

@@ -6,12 +6,19 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shapeshd.benchmark.recognizer.reader import count_bins
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
 from shapeshd.benchmark.statistics.decomposition import decompose
 from shapeshd.factors import FloatArray, joint_bins
+from shapeshd.models.config import Codes
+from shapeshd.models.networks.flow import Flow
+
+
+def latent_dim_of(generator: nn.Module, codes: Codes) -> int:
+    """Return the components of a latent: a flow has as many as a sample, others as a code."""
+    return generator.latent_dim if isinstance(generator, Flow) else codes.latent_dim
 
 
 @torch.no_grad()
@@ -25,10 +32,10 @@ def score_samples(
     """Return the goodness of fit of samples, ``fit``, and its decomposition, ``parts``.
 
     Args:
-        factors_of: gives the factors, float64 (n, 6), of what is made of codes (n, latent_dim).
+        factors_of: gives the factors, float64 (n, 6), of what is made of latents (n, latent_dim).
         samples: how many to draw.
-        latent_dim: components of a code.
-        rng: draws the codes, on its own device.
+        latent_dim: components of a latent.
+        rng: draws the latents, on its own device.
         batch: samples at a time.
     """
     sizes = (min(batch, samples - start) for start in range(0, samples, batch))

@@ -294,7 +294,7 @@ def test_bad_checkpoints(tmp_path: Path) -> None:
 
     assert "no such file" in refusal(path)
     assert "not a generator" in refusal(saved({}, kind="recognizer"))
-    assert "knows stylegan2" in refusal(saved({"architecture": "dcgan", "config": {}}))
+    assert "knows stylegan2, flow" in refusal(saved({"architecture": "dcgan", "config": {}}))
     assert "architecture" in refusal(saved({"architecture": ["a"], "config": {}}))
     card = {"architecture": "stylegan2", "config": config}
     assert "config" in refusal(saved({**card, "config": None}))

@@ -9,7 +9,7 @@ import torch
 
 from shapeshd.models.training.trainer import Trainer
 from tests.support.tiny_models import tiny_run
-from tests.support.training_runs import PHASES
+from tests.support.training_runs import TRAINED
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +26,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(Trainer, "log_steps", 1)
         for domain in ("factors", "images"):
             run = tiny_run(domain, top / domain)
-            for phase in PHASES:
+            for phase in TRAINED:
                 torch.manual_seed(99)  # what happened in the process before must not matter
                 run.train(phase)
     torch.set_num_threads(threads)

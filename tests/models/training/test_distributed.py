@@ -26,9 +26,9 @@ from shapeshd.models.training.trainer import Trainer
 from shapeshd.support.training_loop import LOG
 from tests.support.tiny_models import tiny_run
 from tests.support.torchrun import torchrun
+from tests.support.training_runs import TRAINED
 
 CPU = torch.device("cpu")
-PHASES = ("vae", "aae", "gan")
 SPEAKS, ENDS = "speaks.json", "ends.json"
 
 
@@ -43,10 +43,16 @@ def test_the_parts_of_a_draw_are_the_whole(count: int, share: int, seed: int, st
     drawn = torch.cat([part.normal(step, "x", batch, 3, 2) for part in parts])
     assert torch.equal(drawn, whole.normal(step, "x", batch, 3, 2))
     assert drawn.shape == (batch, 3, 2)
+    times = torch.cat([part.times(step, "x", batch) for part in parts])
+    assert torch.equal(times, whole.times(step, "x", batch))
+    # A time in each of `batch` equal parts of [0, 1].
+    places = (times.sort().values - times.min()) * batch
+    torch.testing.assert_close(places, torch.arange(batch).float(), rtol=0, atol=1e-4)
+    assert 0 <= float(times.min()) <= float(times.max()) <= 1
     rows = torch.cat([part.rows(step, "x", batch, 7) for part in parts])
     assert torch.equal(rows, whole.rows(step, "x", batch, 7))
-    places = [range(batch)[Group(rank, count).part(batch)] for rank in range(count)]
-    assert [place for part in places for place in part] == list(range(batch))
+    shares = [range(batch)[Group(rank, count).part(batch)] for rank in range(count)]
+    assert [place for part in shares for place in part] == list(range(batch))
 
 
 def test_draws_differ_by_seed_step_and_purpose() -> None:
@@ -102,7 +108,7 @@ def main(out: Path) -> None:
         (out / f"{group.rank}-{SPEAKS}").write_text(json.dumps(said))
         for domain in ("factors", "images"):
             run = tiny_run(domain, out / domain, group=group)
-            for phase in PHASES:
+            for phase in TRAINED:
                 result = run.train(phase)
                 assert bool(result) == group.first
         if not group.first:
@@ -155,7 +161,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         patch.setattr(Trainer, "log_steps", 1)
         for domain in ("factors", "images"):
             run = tiny_run(domain, out / domain)
-            for phase in PHASES:
+            for phase in TRAINED:
                 run.train(phase)
     yield out
     torch.set_num_threads(threads)
@@ -172,14 +178,15 @@ def test_means_and_gradients_of_two_processes(two: Path) -> None:
         assert said["through"] == [3 * 1.5, 3 * 3.0]
 
 
-@pytest.mark.parametrize("phase", PHASES)
+@pytest.mark.parametrize("phase", TRAINED)
 @pytest.mark.parametrize("domain", ["factors", "images"])
 def test_two_processes_train_as_one(one: Path, two: Path, domain: str, phase: str) -> None:
     ours, theirs = (
         [json.loads(line) for line in (top / domain / phase / LOG).read_text().splitlines()]
         for top in (two, one)
     )
-    assert len(ours) == len(theirs) == 14  # each step, and two checks
+    # Each step, and two checks; a check of a flow of images, which has no codes, says nothing.
+    assert len(ours) == len(theirs) == 12 + {"flow": domain == "factors"}.get(phase, 2)
     for a, b in zip(ours, theirs, strict=True):
         assert a.keys() == b.keys()
         for key in a.keys() - {"seconds", "posterior", "score"}:
@@ -190,9 +197,10 @@ def test_two_processes_train_as_one(one: Path, two: Path, domain: str, phase: st
     if "score" in results[1]:
         fits = [result["score"]["fit"] for result in results]
         assert fits[0]["samples"] == fits[1]["samples"]
-    assert results[0]["posterior"]["sliced"] == pytest.approx(
-        results[1]["posterior"]["sliced"], rel=1e-3
-    )
+    assert all(("posterior" in result) == (phase != "flow") for result in results)
+    if phase != "flow":
+        sliced = [result["posterior"]["sliced"] for result in results]
+        assert sliced[0] == pytest.approx(sliced[1], rel=1e-3)
 
 
 def test_the_first_process_alone_writes(one: Path, two: Path) -> None:

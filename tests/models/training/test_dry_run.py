@@ -31,11 +31,13 @@ from shapeshd.models.training.dry_run import (
     describe_plan,
     plan_of,
 )
+from shapeshd.models.training.flow import FlowPhase
 from shapeshd.models.training.gan import GANPhase
 from shapeshd.models.training.phase import Phase
 from shapeshd.models.training.run import TrainingRun
 from shapeshd.models.training.vae import VAEPhase
 from tests.support.tiny_models import tiny_run
+from tests.support.training_runs import TRAINED
 
 every = st.integers(1, 12)
 
@@ -146,7 +148,7 @@ def test_twice_the_batch_is_twice_the_work_and_memory_but_for_the_weights(tmp_pa
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("name", ["vae", "aae", "gan"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_shapes_take_what_a_real_step_takes(name: str, precision: str, tmp_path: Path) -> None:
     """The step of the configuration `smoke`, once on shapes and once computed."""
     changes = [f"images.precision={precision}", "gan.path=1", "gan.path_every=1",
@@ -159,8 +161,8 @@ def test_shapes_take_what_a_real_step_takes(name: str, precision: str, tmp_path:
     autoencoder = run.domain.encoder(), run.domain.generator()
     shared = (config, run.domain, Group(), run.device)
     phase: Phase
-    if name == "vae":
-        phase = VAEPhase(*shared)
+    if name in ("vae", "flow"):
+        phase = (VAEPhase if name == "vae" else FlowPhase)(*shared)
     elif name == "aae":
         phase = AAEPhase(*shared, *autoencoder, torch.randn(100, run.domain.feature_dim))
     else:
@@ -176,7 +178,7 @@ def test_shapes_take_what_a_real_step_takes(name: str, precision: str, tmp_path:
 @pytest.mark.parametrize(
     ("tier", "method"),
     [
-        *((tier, "ours") for tier in ("hd", "lite", "smoke")),
+        *((tier, method) for tier in ("hd", "lite", "smoke") for method in ("ours", "flow")),
         *(("factors", name) for name in METHODS),
     ],
 )
@@ -184,12 +186,12 @@ def test_a_plan_takes_seconds_and_next_to_no_memory(tier: str, method: str, tmp_
     config, phases = load_config(tier, method=method), METHODS[method].phases
     source = None if tier == "factors" else RenderSpec(0, 500_000, config.images.size)
     run = TrainingRun(config, source, tmp_path / "run", compiled=False)
-    plan_of(run, ("vae",))  # imports what shapes need
+    plan_of(run, phases)  # imports what shapes need
     seconds, memory = process_time(), getrusage(RUSAGE_SELF).ru_maxrss
     plan = plan_of(run, phases)
     assert process_time() - seconds < 60  # of a slow, busy core
     assert getrusage(RUSAGE_SELF).ru_maxrss - memory < 300_000  # KiB; networks have gigabytes
     assert list(plan) == list(phases)
-    if tier == "hd":  # As counted when a step was computed.
+    if (tier, method) == ("hd", "ours"):  # As counted when a step was computed.
         work = sum(values["flops"] * values["steps"] for values in plan.values())
         assert work == pytest.approx(14_871e15, rel=1e-4)

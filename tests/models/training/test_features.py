@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from shapeshd.models.training.features import stored_features
+from shapeshd.models.training.domains.features import stored_features
 from shapeshd.models.training.files import (
     ENCODER,
     FEATURES,

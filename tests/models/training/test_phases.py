@@ -23,6 +23,7 @@ from tests.support.phases import (
     take,
 )
 from tests.support.tiny_models import tiny
+from tests.support.training_runs import TRAINED
 
 # The VAE
 
@@ -71,18 +72,20 @@ def test_the_centre_is_left_in_the_head() -> None:
 # Optimizers, rates, averages
 
 
-@pytest.mark.parametrize("name", ["vae", "aae", "gan"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_adam_as_it_is_printed(name: str) -> None:
     """Kingma & Ba 2015, algorithm 1, from the gradients, with each network's own rate."""
     rates = {"encoder_rate": 0.3, "generator_rate": 0.5, "second_rate": 2.0}
-    changes = {"vae": {"head_rate": 0.25}, "aae": rates, "gan": {"generator_rate": 0.4}}
+    changes = {"vae": {"head_rate": 0.25}, "aae": rates, "gan": {"generator_rate": 0.4},
+               "flow": {"solver": "heun"}}  # fmt: skip
     phase = new_phase(name, **{name: changes[name]})
     shares = {
         "vae": {"encoder": 0.25, "generator": 1.0},
         "aae": {"encoder": 0.3, "generator": 0.5, "c1": 1.0, "c2": 2.0},
         "gan": {"generator": 0.4, "discriminator": 1.0},
+        "flow": {"generator": 1.0},
     }[name]
-    betas = {"vae": (0.9, 0.99), "aae": (0.5, 0.99), "gan": (0.0, 0.99)}[name]
+    betas = {"aae": (0.5, 0.99), "gan": (0.0, 0.99)}.get(name, (0.9, 0.99))
     moments: dict[Tensor, tuple[Tensor, Tensor]] = {}
     for step in range(3):
         recorded, _, _, _ = take(phase, step)
@@ -153,7 +156,7 @@ def test_the_average_in_closed_form(half_life: float) -> None:
 
 
 @pytest.mark.parametrize("domain", ["factors", "images"])
-@pytest.mark.parametrize("name", ["vae", "aae", "gan"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_what_is_trained_changes_and_what_is_fixed_stays(name: str, domain: str) -> None:
     phase = new_phase(name, domain)
     before = {key: value.clone() for key, value in phase.tensors().items()}
@@ -181,10 +184,10 @@ def test_what_is_trained_changes_and_what_is_fixed_stays(name: str, domain: str)
                for value in net.parameters())  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ["vae", "aae", "gan"])
+@pytest.mark.parametrize("name", TRAINED)
 def test_what_is_saved_is_all_there_is(name: str) -> None:
     """A phase with other weights takes over the state, and goes on as the first one does."""
-    domain = "images" if name == "gan" else "factors"
+    domain = "images" if name in ("gan", "flow") else "factors"
     phase, other = new_phase(name, domain), new_phase(name, domain, seed=1)
     for step in range(5):
         take(phase, step)

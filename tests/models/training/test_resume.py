@@ -28,8 +28,8 @@ from shapeshd.support.checkpoint import load_checkpoint, read_card
 from shapeshd.support.training_loop import LOG
 from tests.support.tiny_models import STEPS, tiny_run, train_in_process
 from tests.support.training_runs import (
-    PHASES,
     STATE,
+    TRAINED,
     begun,
     contents,
     log_of,
@@ -49,7 +49,7 @@ processes.set_forkserver_preload(
 def test_a_finished_phase_says_its_result_again(whole: Path, tmp_path: Path) -> None:
     out = shutil.copytree(whole / "factors", tmp_path / "run")
     run = tiny_run("factors", out)
-    for phase in PHASES:
+    for phase in TRAINED:
         before = log_of(out / phase)
         result = run.train(phase)
         assert log_of(out / phase) == before
@@ -66,6 +66,8 @@ def test_a_finished_phase_says_its_result_again(whole: Path, tmp_path: Path) -> 
         ("images", "aae", signal.SIGTERM),
         ("images", "gan", signal.SIGTERM),
         ("factors", "gan", signal.SIGKILL),
+        ("factors", "flow", signal.SIGKILL),
+        ("images", "flow", signal.SIGTERM),
     ],
 )
 def test_a_run_that_was_ended_goes_on_bit_for_bit(

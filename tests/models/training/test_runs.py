@@ -213,7 +213,12 @@ def test_every_method_trains(method: str, whole: Path, tmp_path: Path, run: Run)
     assert status == 0, errors
     results = json.loads(words)
     anew = {"contrast", "aae", "no-difference", "no-c2"}
-    expected = {"vae": ["vae"], "stylegan2": ["gan"], **{key: ["aae", "gan"] for key in anew}}
+    expected = {
+        "vae": ["vae"],
+        "stylegan2": ["gan"],
+        "flow": ["flow"],
+        **{key: ["aae", "gan"] for key in anew},
+    }
     assert list(results) == expected.get(method, ["gan"])
     assert ("trained anew" in errors) == (method in anew)
     config = load_config(str(tmp_path / "tiny.toml"), method=method, changes=options[1::2])
@@ -261,11 +266,12 @@ def test_compiled_networks_train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "images": {"size": 8, "channel_base": 16, "compile": True},
         "vae": {"steps": 2},
         "gan": {"steps": 2, "paired": False, "from_autoencoder": False},
+        "flow": {"steps": 2},
     }
     run = tiny_run("images", tmp_path / "run", **changes)
-    for phase in ("vae", "gan"):
+    for phase in ("vae", "gan", "flow"):
         assert run.train(phase)["steps"] == 2
-    assert set(compiled) == {"Trunk", "Generator", "Discriminator"}
+    assert set(compiled) == {"Trunk", "Generator", "Discriminator", "UNet2DModel"}
 
 
 def test_memory_of_the_activations_by_hand(tmp_path: Path) -> None:

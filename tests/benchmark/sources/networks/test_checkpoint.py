@@ -5,10 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import save_file
 
+from shapeshd.benchmark.sources import SourceOptions, open_source
+from shapeshd.benchmark.sources.latents import normal_latents
 from shapeshd.benchmark.sources.networks import checkpoint
 from shapeshd.errors import UsageError
+from shapeshd.models import Generator, GeneratorConfig, load_generator, save_generator
+from shapeshd.models.data.images import to_uint8
+from shapeshd.models.networks.config import FlowConfig
+from shapeshd.models.networks.flow import ImageFlow
 from shapeshd.support.checkpoint import save_checkpoint
 from tests.support.tanh_generator import (
     DIM,
@@ -38,3 +45,58 @@ def test_checkpoint_of_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     save_file(network.state_dict(), path)
     with pytest.raises(UsageError, match=r"G: .*no card"):
         opened(path, "G")
+
+
+SMALL = FlowConfig(
+    channels=(4, 8), layers=1, groups=2, attention=0, head=4, size=16, solver="heun", steps=3
+)
+
+
+@pytest.fixture
+def flow(tmp_path: Path) -> Path:
+    torch.manual_seed(0)
+    save_generator(tmp_path / "flow.safetensors", ImageFlow(SMALL), {})
+    return tmp_path / "flow.safetensors"
+
+
+@pytest.mark.parametrize(
+    ("options", "solver", "steps"),
+    [
+        ({}, "heun", 3),
+        ({"steps": 5}, "heun", 5),
+        ({"solver": "euler"}, "euler", 3),
+        ({"solver": "midpoint", "steps": 1}, "midpoint", 1),
+    ],
+)
+def test_a_flow_takes_the_solver_and_steps_of_the_options(
+    flow: Path, options: dict[str, object], solver: str, steps: int
+) -> None:
+    chosen = SourceOptions(batch=4, **options)  # type: ignore[arg-type]
+    with open_source(str(flow), seed=9, options=chosen) as source:
+        found, said = source.images(2, 7), source.describe()
+    assert (said["architecture"], said["solver"], said["steps"]) == ("flow", solver, steps)
+    assert said["latent_dim"] == 3 * 16 * 16
+    loaded, dim = load_generator(flow)
+    network = loaded.network
+    assert isinstance(network, ImageFlow)
+    network.solver, network.steps = solver, steps  # type: ignore[assignment]
+    with torch.no_grad():
+        wanted = to_uint8(loaded(normal_latents(9, 0, 8, dim)))[2:7]
+    assert (found.int() - wanted.int()).abs().max() <= 1
+    assert len({image.numpy().tobytes() for image in found}) == 5
+
+
+@pytest.mark.parametrize(("name", "value"), [("steps", 3), ("solver", "euler")])
+def test_a_generator_that_takes_no_steps_says_so(tmp_path: Path, name: str, value: object) -> None:
+    path = tmp_path / "g.safetensors"
+    config = GeneratorConfig(
+        size=8, latent_dim=3, style_dim=4, mapping_layers=1, channel_base=16, channel_max=4
+    )
+    save_generator(path, Generator(config), {})
+    with pytest.raises(UsageError, match=rf"g\.safetensors: .*leave out {name}"):
+        open_source(str(path), options=SourceOptions(**{name: value}))  # type: ignore[arg-type]
+
+
+def test_a_solver_that_does_not_exist(flow: Path) -> None:
+    with pytest.raises(UsageError, match=r"^solver must be one of .*not 'rk4'"):
+        open_source(str(flow), options=SourceOptions(solver="rk4"))  # type: ignore[arg-type]
