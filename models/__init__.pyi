@@ -3,6 +3,8 @@ from .config_file import load_config as load_config
 from .networks.checkpoints import load_generator as load_generator
 from .networks.checkpoints import read_generator as read_generator
 from .networks.checkpoints import save_generator as save_generator
+from .networks.config import FlowConfig as FlowConfig
+from .networks.flow import ImageFlow as ImageFlow
 from .networks.generator import Generator as Generator
 from .networks.generator import GeneratorConfig as GeneratorConfig
 from .training.run import TrainingRun as TrainingRun

@@ -1,4 +1,4 @@
-"""StyleGAN2's generator and discriminator, the encoder, and the discriminators of codes.
+"""StyleGAN2's generator and discriminator, the encoder, discriminators of codes, and flows.
 
 The names below load on first use, so that importing the package does not import torch.
 """

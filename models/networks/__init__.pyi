@@ -3,10 +3,13 @@ from .checkpoints import read_generator as read_generator
 from .checkpoints import save_generator as save_generator
 from .code_discriminator import CodeDiscriminator as CodeDiscriminator
 from .code_discriminator import LinearCodeDiscriminator as LinearCodeDiscriminator
+from .config import FlowConfig as FlowConfig
 from .discriminator import Discriminator as Discriminator
 from .discriminator import DiscriminatorConfig as DiscriminatorConfig
 from .encoder import Encoder as Encoder
 from .encoder import EncoderConfig as EncoderConfig
 from .encoder import build_encoder as build_encoder
+from .flow import ImageFlow as ImageFlow
+from .flow import PerceptronFlow as PerceptronFlow
 from .generator import Generator as Generator
 from .generator import GeneratorConfig as GeneratorConfig
