@@ -201,7 +201,7 @@ def test_a_narrow_distribution_takes_fewer_samples(tmp_path: Path) -> None:
     )
     assert result is not None
     assert "shape" not in {part.name for part in result.decomposition.parts}
-    with pytest.raises(UsageError, match=rf"{needed - 1} samples .* {distribution.bins} bins"):
+    with pytest.raises(UsageError, match=rf"{needed - 1:,} samples .* {distribution.bins:,} bins"):
         score_source(
             Drawn(distribution),
             ReadsWritten(),
