@@ -52,7 +52,7 @@ from .decomposition import (
     p_value_of_term,
 )
 from .histogram import check_counts, require_samples
-from .independence import ENOUGH, independence_p_value, pearson, pooled
+from .independence import DIGITS, ENOUGH, independence_p_value, pearson, pooled
 from .interactions import ORDER, Interactions
 from .intervals import UStatistic, u_statistic
 
@@ -312,7 +312,7 @@ def dependence_p_value(counts: IntArray, fitted: FloatArray, block: Block) -> fl
         return 1.0
     found, expected = pooled(found, expected, ENOUGH)
     possible = np.argwhere(expected > 0)
-    if expected[expected > 0].min() < ENOUGH:
+    if expected[expected > 0].min().round(DIGITS) < ENOUGH:
         return 1.0
     columns = [np.equal.outer(place, np.arange(place.max() + 1)) for place in possible.T]
     design = np.concatenate(columns, axis=1).astype(np.float64)

@@ -19,6 +19,7 @@ from shapeshd.factors import FloatArray, IntArray
 
 ENOUGH = 5.0
 ENOUGH_OF_THREE = 1.0
+DIGITS = 6  # of expected counts that decide; rounding errors lie far below
 _FITS, _FITTED = 200, 1e-3  # rounds of scaling; counts that a margin may be off
 
 
@@ -33,7 +34,7 @@ def independence_p_value(table: IntArray) -> float:
     if min(counts.shape) < 2:
         return 1.0
     counts, expected = pooled(counts, _independent(counts), ENOUGH)
-    if expected.min() < ENOUGH:
+    if expected.min().round(DIGITS) < ENOUGH:
         return float(scipy.stats.fisher_exact(counts).pvalue)
     freedom = math.prod(size - 1 for size in counts.shape)
     return float(scipy.stats.chi2.sf(pearson(counts, expected), freedom))
@@ -53,7 +54,7 @@ def three_way_p_value(table: IntArray) -> float:
     if min(counts.shape) < 2:
         return 1.0
     counts, expected = pooled(counts, _without_three_way(counts), ENOUGH_OF_THREE)
-    if expected[expected > 0].min() < ENOUGH_OF_THREE:
+    if expected[expected > 0].min().round(DIGITS) < ENOUGH_OF_THREE:
         return 1.0
     freedom = math.prod(size - 1 for size in counts.shape)
     return float(scipy.stats.chi2.sf(pearson(counts, expected), freedom))
@@ -69,7 +70,8 @@ def pooled(counts: IntArray, expected: FloatArray, enough: float) -> tuple[IntAr
     """Put rare values together until `enough` is expected in every cell, or two values are left.
 
     The cell of the smallest expected count, not 0, joins its rarest line (of those along which
-    more than two are left) with the next rarest one.
+    more than two are left) with the next rarest one. Sums that are equal but for rounding count as
+    equal, and the first one is taken: else the last bit of a sum would decide.
 
     Args:
         counts: int64, any number of axes of length 2 at least.
@@ -78,12 +80,12 @@ def pooled(counts: IntArray, expected: FloatArray, enough: float) -> tuple[IntAr
     """
     while True:
         cell = np.unravel_index(
-            int(np.argmin(np.where(expected > 0, expected, np.inf))), expected.shape
+            int(np.argmin(np.where(expected > 0, expected, np.inf).round(DIGITS))), expected.shape
         )
         axes = [axis for axis in range(expected.ndim) if expected.shape[axis] > 2]
-        if expected[cell] >= enough or not axes:
+        if expected[cell].round(DIGITS) >= enough or not axes:
             return counts, expected
-        sums = {axis: _line_sums(expected, axis) for axis in axes}
+        sums = {axis: _line_sums(expected, axis).round(DIGITS) for axis in axes}
         axis = min(axes, key=lambda one: float(sums[one][cell[one]]))
         order = np.argsort(sums[axis], kind="stable")
         other = next(int(line) for line in order if line != cell[axis])
