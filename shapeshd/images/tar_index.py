@@ -85,6 +85,7 @@ def tar_members(file: BinaryIO, length: int) -> Iterator[Member]:
             if size > _MOST_EXTENDED:
                 raise TarError(f"has an extended header of {size / 2**20:,.0f} MiB ({name})")
             content = _read(file, data, size, f"is cut off in an extended header ({name})")
+            _check_long_name(file, kind, content, data + size)
             _extend(extended, kind, content)
         else:
             name = extended.get("path") or _header_name(header)
@@ -112,6 +113,13 @@ def _read(file: BinaryIO, place: int, count: int, otherwise: str) -> bytes:
     if len(content) < count:
         raise TarError(otherwise)
     return content
+
+
+def _check_long_name(file: BinaryIO, kind: bytes, content: bytes, end: int) -> None:
+    """Refuse a long name that has no end within its size: programs read on, or do not."""
+    ended = b"\0" in content or not len(content) % BLOCK
+    if kind in (b"L", b"K") and not ended and _read(file, end, 1, "is cut off") != b"\0":
+        raise TarError("is damaged: a long name goes on behind its end")
 
 
 def _check_sum(header: bytes, place: int) -> None:

@@ -385,6 +385,7 @@ def test_options_that_mean_nothing(tmp_path: Path) -> None:
 @settings(max_examples=300, deadline=None)
 @example([(1132, b"\x13M")], tarfile.USTAR_FORMAT)  # a user's number, with the same sum
 @example([(108, b"\x13M")], tarfile.USTAR_FORMAT)
+@example([(1659, b"\1" * 4)], tarfile.GNU_FORMAT)  # a long name whose end is overwritten
 @given(
     st.lists(st.tuples(st.integers(0, 8000), st.binary(min_size=1, max_size=12)), max_size=4),
     st.sampled_from([tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT]),
