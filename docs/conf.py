@@ -8,10 +8,18 @@ from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
 
 import shapeshd
+import shapeshd.benchmark
+import shapeshd.models
 
 if TYPE_CHECKING:
     from sphinx.application import Sphinx
     from sphinx.writers.html5 import HTML5Translator
+
+# Public names load on first use. Loaded by autodoc, which sets TYPE_CHECKING, they find pydantic
+# without the names that its models need; so they are loaded before.
+for _package in (shapeshd, shapeshd.benchmark, shapeshd.models):
+    for _name in _package.__all__:
+        getattr(_package, _name)
 
 project = "shapeshd"
 author = "the shapeshd developers"

@@ -1,0 +1,47 @@
+"""Trained phases in the repository are what the present program trains, reads and goes on from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from shapeshd.benchmark.recognizer.recognizer import load_recognizer
+from shapeshd.images.resize import resized
+from shapeshd.models.config_file import load_config
+from shapeshd.models.data.images import to_uint8
+from shapeshd.models.networks.checkpoints import load_generator
+from shapeshd.support.checkpoint import read_card
+from tests import ROOT
+
+WEIGHTS = ROOT / "models" / "weights"
+FILES = sorted(WEIGHTS.rglob("*.safetensors"))
+MOST_BYTES = 2 * 2**20
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.parent.name + path.stem for path in FILES])
+def test_it_is_small_and_of_the_present_configuration(path: Path) -> None:
+    card = read_card(path)
+    config = load_config(path.parts[len(WEIGHTS.parts)]).to_json()
+    assert path.stat().st_size <= MOST_BYTES
+    for table in ("codes", "images", card["phase"]):  # else --from would not take it
+        assert card[table] == config[table]
+
+
+def test_phase_1_of_mini_draws_every_shape() -> None:
+    generator, latent_dim = load_generator(WEIGHTS / "mini" / "vae" / "generator.safetensors")
+    z = torch.randn(256, latent_dim, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        images = to_uint8(generator(z))
+    reader = load_recognizer("lite", "cpu")
+    shapes = reader(resized(images, reader.size))[:, 4].round().astype(int)
+    counts = [(shapes == shape).sum() for shape in range(4)]
+    assert min(counts) >= 30  # of 64 that are expected
+
+
+def test_both_networks_of_a_phase_are_there() -> None:
+    assert FILES
+    for folder in {path.parent for path in FILES}:
+        assert (folder / "encoder.safetensors").exists()
+        assert (folder / "generator.safetensors").exists()
