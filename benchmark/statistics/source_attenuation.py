@@ -127,7 +127,8 @@ def corrected_divergence(parts: Decomposition, left: Share) -> Corrected:
     The higher-order interactions are divided by their attenuation, since what they hold is as
     fine as the bins. Parts of up to three factors stay as they are seen: what is coarse loses
     little, and they would be corrected too far. The interval takes the errors of D and of its
-    higher-order part to go together, and that of the attenuation as independent.
+    higher-order part to go together, and that of the attenuation as independent. Errors of
+    reading only take away: what D is surely seen to be, it is at least.
 
     Args:
         parts: the decomposition of D as it is seen.
@@ -136,12 +137,12 @@ def corrected_divergence(parts: Decomposition, left: Share) -> Corrected:
     higher = parts.part(HIGHER_ORDER).delta
     share = max(left.value, _LEAST)
     more = 1 / share - 1
-    value = parts.total.value + more * higher.value
+    value = parts.total.value + more * max(higher.value, 0.0)  # below 0 it is noise
     factor = scipy.special.ndtri((1 + CONFIDENCE) / 2)
     of_share = factor * left.standard_error / share**2 * max(higher.value, 0.0)
     below = parts.total.value - parts.total.low + more * (higher.value - higher.low)
     above = parts.total.high - parts.total.value + more * (higher.high - higher.value)
-    low = max(0.0, value - math.hypot(below, of_share))
+    low = max(parts.total.low, value - math.hypot(below, of_share))
     return Corrected(value, low, max(low, value + math.hypot(above, of_share)))
 
 
