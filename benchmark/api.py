@@ -42,7 +42,7 @@ from .sources.networks.in_process import (
 )
 from .sources.networks.reached import networks_of
 from .sources.open import open_source
-from .sources.options import LabelForm, Layout, Noise, Range, SourceOptions
+from .sources.options import LabelForm, Layout, Noise, Range, SolverName, SourceOptions
 from .sources.sweep import Sweep
 
 Generator = nn.Module | Callable[[Any], Any] | Source | str | Path
@@ -69,6 +69,7 @@ def score(
     timeout: float = 600.0,
     frame_size: str | None = None,
     steps: int | None = None,
+    solver: SolverName | None = None,
     truncation: float | None = None,
     truncation_cutoff: int | None = None,
     noise: Noise | None = None,
@@ -131,7 +132,8 @@ def score(
         key: of an array in an npz or HDF5 file, or of the images in a tar file, with several.
         timeout: seconds for code in a process of its own to load, or to make a batch.
         frame_size: of the images that a command writes, such as "64x64", pixels.
-        steps: of denoising; by default a pipeline's own.
+        steps: from noise to image, of a diffusers pipeline or a flow; by default its own.
+        solver: of a flow's equation: "euler", "heun" or "midpoint"; by default the checkpoint's.
         truncation: psi in [0, 1]: each style w becomes average + psi (w - average).
         truncation_cutoff: how many styles are truncated, the coarse ones first; by default all.
         noise: of a StyleGAN's layers: "const" for their own, "random", or "none".
@@ -162,7 +164,7 @@ def score(
     """
     options = SourceOptions(
         range=range, layout=layout, latent_dim=latent_dim, batch=batch, key=key, timeout=timeout,
-        frame_size=frame_size, steps=steps, truncation=truncation, noise=noise,
+        frame_size=frame_size, steps=steps, solver=solver, truncation=truncation, noise=noise,
         truncation_cutoff=truncation_cutoff, architecture=architecture, labels=labels,
         classes=classes, label_form=label_form, code_dir=code_dir, depends=_paths(depends),
     )  # fmt: skip

@@ -113,7 +113,7 @@ def test_straight_paths_take_one_step(solver: Any) -> None:
 def test_a_flow_of_images_against_scipys_solver(solver: Any) -> None:
     """DOP853 on diffusers' network itself, whose times are 0 to 1000."""
     flow = small()
-    flow.solver, flow.steps = solver, 4
+    flow.solver, flow.steps = solver, 32  # fewer are too coarse for so fast a function of time
     z = torch.randn(2, flow.latent_dim, generator=torch.Generator().manual_seed(3))
 
     @torch.no_grad()
@@ -125,11 +125,11 @@ def test_a_flow_of_images_against_scipys_solver(solver: Any) -> None:
     end = solve_ivp(slope, (0, 1), start, method="DOP853", rtol=1e-6, atol=1e-6).y[:, -1]
     with torch.no_grad():
         coarse, fine = flow(z), None
-        flow.steps = 32
+        flow.steps = 256
         fine = flow(z)
     moved = float(np.linalg.norm(end - start))
     far = [float(np.linalg.norm(x.flatten().double().numpy() - end)) for x in (coarse, fine)]
-    assert far[1] < (0.05 if solver == "euler" else 0.002) * moved
+    assert far[1] < 0.002 * moved
     # Eight times the steps: an eighth of the error, or less.
     assert far[1] < far[0] / 4
 
@@ -201,12 +201,12 @@ def test_saved_and_loaded_images_are_identical(tmp_path: Path) -> None:
     z = torch.randn(3, latent_dim)
     with torch.no_grad():
         assert torch.equal(loaded(z), flow(z).clamp(-1, 1))
-        again = read_generator(path)
+        again = read_generator(path).eval()
         assert torch.equal(again(z), flow(z))
         # What is set now, not at first, is what is saved.
         again.steps, again.solver = 5, "euler"
         save_generator(path, again, {})
-        other = read_generator(path)
+        other = read_generator(path).eval()
         assert (other.steps, other.solver) == (5, "euler")
         assert torch.equal(other(z), again(z))
         assert not torch.equal(other(z), flow(z))

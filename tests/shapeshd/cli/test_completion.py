@@ -31,7 +31,7 @@ def offers_files(*words: str) -> bool:
 
 def test_commands() -> None:
     assert values("re") == ["render", "recognizer"]
-    assert values("train", "") == ["recognizer", "vae", "aae", "gan", "baseline"]
+    assert values("train", "") == ["recognizer", "vae", "aae", "gan", "flow", "baseline"]
     assert values("nosuch") == []
 
 
