@@ -50,11 +50,8 @@ def seed_random_state(seed: int) -> None:
 
 
 @contextmanager
-def evaluation_mode(module: nn.Module | None) -> Iterator[None]:
+def evaluation_mode(module: nn.Module) -> Iterator[None]:
     """Put a network into evaluation mode, and every part of it back into its own at the end."""
-    if module is None:
-        yield
-        return
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

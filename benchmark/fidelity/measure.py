@@ -24,6 +24,7 @@ from shapeshd.distribution import Distribution
 from shapeshd.errors import InterruptedRunError, UsageError, named
 from shapeshd.factors import FloatArray
 from shapeshd.scene.sampling import make_sampling
+from shapeshd.support.atomic_files import remove_hidden_files
 from shapeshd.support.distributed import Ranks
 from shapeshd.support.progress import progress_bar
 
@@ -160,9 +161,7 @@ class Fidelity:
         folder = work / f"fidelity-{key}"
         if ranks.first:
             folder.mkdir(exist_ok=True)
-            for path in folder.glob(".*"):  # of a run of version 0.1.0 that was killed
-                if path.is_file():
-                    path.unlink()
+            remove_hidden_files(folder)
         ranks.wait()
         self.sample = MeasurementFiles(folder, "sample", self.images, self._length)
         self.real = MeasurementFiles(folder, "real", _REAL_PER_IMAGE * self.images, self._length)

@@ -22,9 +22,7 @@ from shapeshd.benchmark.fidelity.intervals import mean_interval, share_interval
 from shapeshd.benchmark.fidelity.residual import JUDGED, MEASURES, farther, limits, residuals
 from shapeshd.benchmark.recognizer.reader import Reader
 from shapeshd.benchmark.result.image_check import ImageCheckRecord
-from shapeshd.benchmark.statistics.source_attenuation import (
-    source_attenuation,
-)
+from shapeshd.benchmark.statistics.source_attenuation import source_attenuation
 from shapeshd.distribution import Distribution
 from shapeshd.factors import FloatArray, joint_bins
 

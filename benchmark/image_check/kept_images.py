@@ -18,8 +18,9 @@ from torch import Tensor
 
 from shapeshd.factors import FloatArray, IntArray
 from shapeshd.images.resize import resized
-from shapeshd.support.atomic_files import replace_file
+from shapeshd.support.atomic_files import remove_hidden_files, replace_file
 from shapeshd.support.distributed import Ranks
+from shapeshd.support.random_numbers import mixed_bits
 
 MOST, FEWEST = 256, 64
 """Images that are kept of a source: more of small ones, fewer of large ones."""
@@ -48,11 +49,8 @@ def images_to_keep(side: int) -> int:
 
 
 def hashes(numbers: IntArray) -> npt.NDArray[np.uint64]:
-    """Return a hash of each number: the finalizer of SplitMix64 (Steele et al. 2014)."""
-    mixed = numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
-    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return mixed ^ (mixed >> np.uint64(31))
+    """Return a hash of each number: the first that SplitMix64 draws with it as its seed."""
+    return mixed_bits(numbers.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15))
 
 
 def chosen_numbers(samples: int, count: int) -> IntArray:
@@ -96,8 +94,7 @@ class KeptImages:
         if self._folder is not None:
             if ranks.first:
                 self._folder.mkdir(exist_ok=True)
-                for path in self._folder.glob(".*"):  # of a run that was killed while it wrote
-                    path.unlink()
+                remove_hidden_files(self._folder)
             ranks.wait()
 
     def collect(self, first: int, images: Tensor, factors: FloatArray) -> None:

@@ -27,16 +27,12 @@ class RealImages(NamedTuple):
     Attributes:
         factors: float64 (n, 6), the true ones.
         images: uint8 (n, 3, S, S).
-        read: float64 (n, 6), as recognised.
         residuals: float64 (n, 4), see `residuals`.
-        explained: float64 (n,), see `explained_share`.
     """
 
     factors: FloatArray
     images: Tensor
-    read: FloatArray
     residuals: FloatArray
-    explained: FloatArray
 
     def __len__(self) -> int:
         return len(self.factors)
@@ -102,11 +98,8 @@ def real_images(
         return _cached[key]
     factors = paired_factors(count, distribution)
     images = rerender(factors)
-    read = np.asarray(reader(images), dtype=np.float64)
-    again = rerender(read)
-    found = RealImages(
-        factors, images, read, residuals(images, again), explained_share(images, again)
-    )
+    again = rerender(np.asarray(reader(images), dtype=np.float64))
+    found = RealImages(factors, images, residuals(images, again))
     if reader.digest:
         _cached.clear()  # one is enough: scores of one kind follow each other
         _cached[key] = found

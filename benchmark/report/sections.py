@@ -275,7 +275,6 @@ def image_check_section(result: Result) -> Context | None:
         "ok": found.ok,
         "text": image_check_text(found),
         "fine_structure": fine_structure_text(result),
-        "change": found.change,
         "tried": [
             (one.name or "nothing: the images as they are", number(one.error))
             for one in sorted(found.tried, key=lambda one: one.error)

@@ -10,9 +10,9 @@ from shapeshd.benchmark.result.sweep import SweepPointRecord, SweepRecord
 from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 from shapeshd.support.atomic_files import replace_file
 
+from .tables import INFINITE
 from .terminal import table
 
-INFINITE = "infinite"
 HEADS = ("reduced chi-square", "divergence D")
 FIDELITY_HEADS = ("images unlike their re-render", "FID", "precision", "recall")
 

@@ -18,6 +18,9 @@ from shapeshd.benchmark.result.image_check import ImageCheckRecord
 from shapeshd.benchmark.result.schema import ImagesRecord, Result, ScoreRecord
 from shapeshd.benchmark.result.verdict import corrected_text, share_left
 
+INFINITE = "infinite"
+"""Stands for a divergence from a distribution that has no place for what was seen."""
+
 REAL = "real images"
 """How the name of the row of real images through the recognizer begins."""
 
@@ -69,7 +72,7 @@ class ScoreRow:
 def source_row(result: ScoreRecord, name: str | None = None) -> ScoreRow:
     """Return the row of a result's own source."""
     predicted = result.fit.prediction.reduced_chi_square
-    infinite = "infinite" if result.is_infinite else None
+    infinite = INFINITE if result.is_infinite else None
     return ScoreRow(
         name=name or result.source.title,
         own=True,

@@ -29,24 +29,26 @@ FilesDigest = dict[str, Any]
 """Of several files: their number and digests of their names, sizes, times and contents."""
 
 
-def content_digest(source: Source) -> str | None:
+def content_digest(source: Source, files: FilesDigest | None = None) -> str | None:
     """Return the SHA-256 of the file that a source is, so that another of its name is noticed.
 
     Of a diffusers pipeline, or of several tar files, it is that of the names and digests of its
     files. In place of the digest of a file above 256 MiB stand its size and the time of its last
     change. Of a folder of images, or a dataset, it is that of its files' names and sizes and of a
     sample of their contents. What is no file has None.
+
+    Args:
+        source: of which it is.
+        files: what `files_digest` gave of it just now, so that a folder is not read twice.
     """
     path = _path_of(source)
     try:
-        if path.is_file():
-            return _file_digest(path)
-        if (path / _PIPELINE).is_file():
-            return _joined(f"{name} {_file_digest(path / name)}" for name in _below(path))
+        if path.is_file() or (path / _PIPELINE).is_file():
+            return _digest_of(path)
         if shards := expand_shards(source.name):
             return _joined(f"{file.name} {_file_digest(file)}" for file in shards)
         if path.is_dir():
-            found = _files_digest(path, _belongs(source))
+            found = files or _files_digest(path, _belongs(source))
             return _joined(str(found[key]) for key in ("names", "sizes", "contents"))
     except (OSError, RuntimeError, UsageError):
         pass

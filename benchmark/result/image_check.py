@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-from pydantic import field_validator
-
-from shapeshd.benchmark.statistics.record import Count, Flag, Number, Positive, Record, Share, Text
-from shapeshd.factors import NAMES
+from shapeshd.benchmark.statistics.record import (
+    ByFactor,
+    Count,
+    Flag,
+    Number,
+    Positive,
+    Record,
+    Share,
+    Text,
+)
 
 from .fidelity import IntervalRecord, ShareRecord
 
@@ -27,16 +33,9 @@ class SourceAttenuationRecord(Record):
     """
 
     pairs: Count
-    factors: dict[str, ShareLeftRecord]
+    factors: ByFactor[ShareLeftRecord]
     joint: ShareLeftRecord
     higher_order: ShareLeftRecord
-
-    @field_validator("factors")
-    @classmethod
-    def _of_all_factors(cls, factors: dict[str, ShareLeftRecord]) -> dict[str, ShareLeftRecord]:
-        if set(factors) != set(NAMES):
-            raise ValueError(f"must have the keys {', '.join(NAMES)}")
-        return factors
 
 
 class ResponseRecord(Record):

@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from shapeshd.benchmark.statistics.record import Record
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.schema import first_problem
@@ -134,7 +135,7 @@ def parse_result(content: dict[str, Any]) -> Result | Entry:
         raise ShapesHDError("is nested too deeply") from None
 
 
-def save_result(result: Result | Entry, path: Path) -> None:
-    """Write a result as JSON; a reader finds the old file or the new one."""
+def save_result(result: Record, path: Path) -> None:
+    """Write a result, an entry or a sweep as JSON; a reader finds the old file or the new one."""
     text = json.dumps(result.to_json(), indent=1) + "\n"
     replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
 from shapeshd.benchmark.statistics.record import Count, Flag, Record, Text
 from shapeshd.errors import UsageError, named
-from shapeshd.support.atomic_files import replace_file
 
 from .fidelity import FidelityRecord, IntervalRecord, ShareRecord
 from .files import REPORT
 from .fit import EstimateRecord
+from .read import save_result
 from .schema import Result
 
 FORMAT: Final = "shapeshd-sweep"
@@ -127,8 +126,7 @@ def build_sweep(
 
 def save_sweep(sweep: SweepRecord, out: Path) -> None:
     """Write ``sweep.json`` into a folder; a reader finds the old file or the new one."""
-    text = json.dumps(sweep.to_json(), indent=1) + "\n"
-    replace_file(out / SWEEP, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    save_result(sweep, out / SWEEP)
 
 
 def check_sweep_folder(out: Path) -> None:

@@ -14,7 +14,6 @@ from .settings import Task
 DRAWN = "drawn by the seed"
 """The order of images of which a part was drawn, in the settings of a run."""
 
-_AGAIN = "give {} to begin anew, or choose another {}"
 _PARTS = {
     "names": "their names",
     "sizes": "their sizes",
@@ -33,11 +32,12 @@ def identity_of(task: Task, options: SourceOptions) -> dict[str, Any]:
         code = code_digests(task.source, options)
     except OSError as error:
         raise UsageError(f"{error.filename}: cannot be read ({error.strerror or error})") from None
+    files = files_digest(task.source)
     identity = {
         "source": task.source.name,
         "kind": task.source.kind,
-        "files": files_digest(task.source),
-        "content": content_digest(task.source),
+        "files": files,
+        "content": content_digest(task.source, files),
         "code": code,
         "images": task.source.count,
         "order": None if task.drawn_from is None else DRAWN,
@@ -67,11 +67,11 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
         if old == value:
             continue
         if name == "files" and isinstance(old, dict) and isinstance(value, dict):
-            return f"was counted of other files: {_files(old, value)}; {_advice()}"
+            return f"was counted of other files: {_files(old, value)}; {begin_anew()}"
         if name == "code" and isinstance(old, dict):
-            return f"was counted with {_code(old, value)}; {_advice()}"
+            return f"was counted with {_code(old, value)}; {begin_anew()}"
         if name == "content":
-            return f"was counted of other content: {now.get('source')} has changed; {_advice()}"
+            return f"was counted of other content: {now.get('source')} has changed; {begin_anew()}"
         return (
             f"holds another score, with {name} {_shown(old)}, not {_shown(value)}; choose "
             f"another {named('out')}, or give {named('again')} to begin anew"
@@ -102,8 +102,9 @@ def _code(before: dict[str, str], now: dict[str, str]) -> str:
     return f"{next(name for name in before if name not in now)}, which is not given now"
 
 
-def _advice() -> str:
-    return _AGAIN.format(named("again"), named("out"))
+def begin_anew() -> str:
+    """Say what to do with a folder whose score cannot be gone on with."""
+    return f"give {named('again')} to begin anew, or choose another {named('out')}"
 
 
 def _shown(value: Any) -> str:

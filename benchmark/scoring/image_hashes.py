@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from shapeshd.factors import IntArray
+from shapeshd.support.random_numbers import mixed_bits
 
 Hashes = npt.NDArray[np.uint64]
 Pixels = npt.NDArray[np.uint8]
@@ -32,8 +33,8 @@ def hash_images(images: Tensor) -> Hashes:
     """Return a 64-bit hash of each image: the same for equal images, whatever device they are on.
 
     It is a sum of the pixels' 16-bit words times random odd numbers modulo 2^64 (multilinear
-    hashing, Carter and Wegman 1979), its bits then mixed by the finalizer of SplitMix64 (Steele
-    et al. 2014). Two different images share one with a probability below 2^-47.
+    hashing, Carter and Wegman 1979), its bits then mixed by `mixed_bits`. Two different images
+    share one with a probability below 2^-47.
 
     Args:
         images: uint8 (n, 3, H, W).
@@ -45,19 +46,13 @@ def hash_images(images: Tensor) -> Hashes:
     weights = _weights(words.shape[1], str(words.device))
     rows = max(1, _CHUNK_BYTES // flat.shape[1])
     sums = [(part.to(torch.int64) * weights).sum(1) for part in words.split(rows)]
-    return _mixed(torch.cat(sums).cpu().numpy().view(np.uint64))
+    return mixed_bits(torch.cat(sums).cpu().numpy().view(np.uint64))
 
 
 @lru_cache(maxsize=4)
 def _weights(length: int, device: str) -> Tensor:
     words = np.random.Philox(key=_KEY).random_raw(length) | np.uint64(1)
     return torch.from_numpy(words.view(np.int64)).to(device)
-
-
-def _mixed(values: Hashes) -> Hashes:
-    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
-        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
-    return np.asarray(values ^ (values >> np.uint64(31)), dtype=np.uint64)
 
 
 def pixels_of_witnesses(images: Tensor) -> Pixels:

@@ -19,6 +19,7 @@ from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPOR
 from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.errors import ShapesHDError, UsageError, named
+from shapeshd.support.atomic_files import remove_hidden_files
 from shapeshd.support.distributed import Ranks
 from shapeshd.support.workspace import NO_LOCKS
 
@@ -108,9 +109,7 @@ class RunFolder:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-        for path in self._work.glob(".tally-*"):  # of a run of version 0.1.0 that was killed
-            if path.is_file():
-                path.unlink()
+        remove_hidden_files(self._work, ".tally-*")
         if self._again:
             self._delete_all()
 
@@ -118,8 +117,9 @@ class RunFolder:
         """Delete an earlier score; the tallies last, so that a run that is killed can go on."""
         for name in _OURS - {_WORK}:
             (self.out / name).unlink(missing_ok=True)
-        for folder in self._work.glob("fidelity-*"):
-            shutil.rmtree(folder)
+        for folder in self._work.iterdir():  # of fidelity, and of the look at images
+            if folder.is_dir():
+                shutil.rmtree(folder)
         for path in self._work.glob("tally-*.npz"):
             path.unlink()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,11 @@ from shapeshd.benchmark.report.html import write_report
 from shapeshd.benchmark.result.build import build_result, with_fidelity, with_joint_verdict
 from shapeshd.benchmark.result.fidelity import FileRecord
 from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPORT, RESULT
-from shapeshd.benchmark.result.image_check import ImageCheckRecord
 from shapeshd.benchmark.result.read import save_result
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.result.source_checks import ReproducibilityRecord
 from shapeshd.benchmark.sources.base import Source, conversions
+from shapeshd.benchmark.statistics.decomposition import Decomposition
 from shapeshd.errors import ShapesHDError, UsageError, named, one_line
 from shapeshd.factors import FloatArray, IntArray
 from shapeshd.support.atomic_files import replace_file
@@ -135,14 +136,9 @@ def score_in_memory(
                 bar.update(len(piece.bins))
 
         counts = count_bins(parts())
-    result, _ = build_result(
-        counts, task.source, task.reader,
-        seed=task.seed, side=task.side, resized=task.resized, distribution=task.distribution,
-        converted=conversions(task.source, 0, task.samples), drawn_from=task.drawn_from,
-        run=_run_facts(task, task.samples, started),
-        repeats=describe_repeats(task.source, seen), reproducibility=found,
-        image_check=_image_check(task, kept),
-    )  # fmt: skip
+    converted = conversions(task.source, 0, task.samples)
+    run = _run_facts(task, task.samples, started)
+    result, _ = _build(task, counts, seen, kept, converted, reproducibility=found, run=run)
     histogram = result.histogram.model_copy(update={"file": None})
     return result.model_copy(update={"histogram": histogram}), counts
 
@@ -222,14 +218,10 @@ def _count(
     if not ranks.first:
         return None
     run = _run_facts(task, task.samples - before, started)
-    result, parts = build_result(
-        total.counts, task.source, task.reader,
-        seed=task.seed, side=task.side, resized=task.resized, distribution=task.distribution,
-        converted=total.converted, drawn_from=task.drawn_from,
-        run={**run, "world_size": ranks.count, "resumed": bool(before), "command": command},
-        repeats=describe_repeats(task.source, total.seen),
-        reproducibility=_reproducibility(folder),
-        image_check=_image_check(task, kept),
+    run |= {"world_size": ranks.count, "resumed": bool(before), "command": command}
+    result, parts = _build(
+        task, total.counts, total.seen, kept, total.converted,
+        reproducibility=_reproducibility(folder), run=run,
     )  # fmt: skip
     out = folder.out
     replace_file(out / HISTOGRAM, lambda path: _save_array(path, total.counts))
@@ -250,11 +242,27 @@ def _count(
     return result
 
 
-def _image_check(task: Task, kept: KeptImages | None) -> ImageCheckRecord | None:
-    """Look at the samples that were kept; None if that is not wanted or not possible."""
-    if kept is None:
-        return None
-    return check_images(kept.load(), task.reader, task.side, task.distribution)
+def _build(
+    task: Task,
+    counts: IntArray,
+    seen: SeenImages,
+    kept: KeptImages | None,
+    converted: Mapping[str, int],
+    *,
+    reproducibility: ReproducibilityRecord | None,
+    run: dict[str, Any],
+) -> tuple[Result, Decomposition]:
+    """Return the result of what was counted, seen and kept; see `build_result`."""
+    looked_at = None
+    if kept is not None:
+        looked_at = check_images(kept.load(), task.reader, task.side, task.distribution)
+    return build_result(
+        counts, task.source, task.reader,
+        seed=task.seed, side=task.side, resized=task.resized, distribution=task.distribution,
+        converted=converted, drawn_from=task.drawn_from, run=run,
+        repeats=describe_repeats(task.source, seen), reproducibility=reproducibility,
+        image_check=looked_at,
+    )  # fmt: skip
 
 
 def _measure(

@@ -10,6 +10,7 @@ from shapeshd.benchmark.sources.base import Source
 from shapeshd.errors import UsageError, named
 from shapeshd.support.progress import note
 
+from .identity import begin_anew
 from .image_hashes import FIRST, SeenImages, hash_images, pixels_of_witnesses
 
 MOST_APART = 1.0
@@ -55,8 +56,9 @@ def check_witnesses(source: Source, seen: SeenImages, out: object, *, allowed: b
                     differs = f"sample {number:,} is another image now, {apart:.1f} levels apart"
     if differs and not allowed:
         raise UsageError(
-            f"{out}: was counted of other images: {differs}; {_advice()}; if {source.name} never "
-            f"gives the same again, {named('allow_irreproducible')} goes on all the same"
+            f"{out}: was counted of other images: {differs}; {begin_anew()}; if "
+            f"{source.name} never gives the same again, {named('allow_irreproducible')} goes on "
+            "all the same"
         )
     if differs:
         note(f"{out}: goes on with other images than were counted: {differs}")
@@ -84,7 +86,3 @@ def _spans(numbers: list[int], count: int | None) -> Iterator[tuple[int, int]]:
         others = [others[len(others) // 2], others[-1]]
     for number in others:
         yield number, number + 1
-
-
-def _advice() -> str:
-    return f"give {named('again')} to begin anew, or choose another {named('out')}"

@@ -79,6 +79,15 @@ class Device(click.ParamType):
         return [CompletionItem(name) for name in usual if name.startswith(incomplete)]
 
 
+def seed_option(what: str) -> Callable[[Any], Any]:
+    """Return the option ``--seed``; the command checks its range.
+
+    Args:
+        what: the sentence of the help: what is drawn from it.
+    """
+    return click.option("--seed", type=int, default=0, show_default=True, metavar="N", help=what)
+
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Write the result to standard output as JSON."
 )

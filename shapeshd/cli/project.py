@@ -18,6 +18,7 @@ from .options import (
     device_option,
     json_option,
     pick_device,
+    seed_option,
 )
 
 if TYPE_CHECKING:
@@ -64,14 +65,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Draw N samples, and begin the search for an image at those most like it.",
 )
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Draw these samples from this seed.",
-)
+@seed_option("Draw these samples from this seed.")
 @click.option(
     "--batch",
     type=int,

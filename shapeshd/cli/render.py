@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .command import Command
-from .options import Jobs, NewPath, ShardRange, Threshold, engines, json_option
+from .options import Jobs, NewPath, ShardRange, Threshold, engines, json_option, seed_option
 
 if TYPE_CHECKING:
     from shapeshd.render.plan import Estimate, RenderPlan
@@ -54,14 +54,7 @@ if TYPE_CHECKING:
     metavar="PX",
     help="Make images PX pixels wide and high.",
 )
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Draw the factors from this seed.",
-)
+@seed_option("Draw the factors from this seed.")
 @click.option(
     "--shard-size",
     type=int,

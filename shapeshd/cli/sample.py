@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import NewPath, Source, device_option, json_option, pick_device
+from .options import NewPath, Source, device_option, json_option, pick_device, seed_option
 from .source_options import GeneratorCommand, generator_options, options_of, source_options
 
 _OPTIONS = generator_options()
@@ -42,14 +42,7 @@ _OPTIONS = generator_options()
     metavar="N",
     help="Begin with the sample of this number.",
 )
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Draw the latents from this seed.",
-)
+@seed_option("Draw the latents from this seed.")
 @click.option(
     "--columns", type=int, metavar="N", help="Put N images in a row of the sheet.  [default: 8]"
 )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import NewPath, Source, device_option, json_option, recognizer_type
+from .options import NewPath, Source, device_option, json_option, recognizer_type, seed_option
 from .source_options import SourceCommand, options_of, source_options
 
 if TYPE_CHECKING:
@@ -62,13 +62,8 @@ if TYPE_CHECKING:
     help="Count as many samples as the paper: 20 per bin, 3,317,760 in all, or fewer where "
     "--distribution has none.",
 )
-@click.option(
-    "--seed",
-    type=int,
-    default=0,
-    show_default=True,
-    metavar="N",
-    help="Draw a generator's latents, or --samples of the images that are there, from this seed.",
+@seed_option(
+    "Draw a generator's latents, or --samples of the images that are there, from this seed."
 )
 @click.option(
     "--sweep",

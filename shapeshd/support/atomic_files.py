@@ -85,6 +85,16 @@ def sweep(folder: Path) -> None:
             _sweep(path)
 
 
+def remove_hidden_files(folder: Path, pattern: str = ".*") -> None:
+    """Remove hidden files that killed processes of version 0.1.0 left in a folder of theirs.
+
+    Hidden folders are left: what `replace_file` and `publish` write now lies in them.
+    """
+    for path in folder.glob(pattern):
+        if path.is_file():
+            path.unlink()
+
+
 def _sweep(path: Path) -> None:
     found = _ASIDE.fullmatch(path.name)
     assert found is not None

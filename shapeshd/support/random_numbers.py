@@ -48,6 +48,19 @@ def seeded_order(seed: int, count: int) -> npt.NDArray[np.int64]:
     return np.argsort(keys, kind="stable").astype(np.int64, copy=False)
 
 
+def mixed_bits(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
+    """Return well-mixed numbers, one for each: the finalizer of SplitMix64 (Steele et al. 2014).
+
+    Different numbers give different ones.
+
+    Args:
+        values: uint64, of any shape.
+    """
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        values = (values ^ (values >> np.uint64(shift))) * np.uint64(factor)
+    return np.asarray(values ^ (values >> np.uint64(31)), dtype=np.uint64)
+
+
 def mixed_seed(*numbers: int) -> int:
     """Return a seed for PyTorch that depends on all of several numbers."""
     return int(np.random.SeedSequence(list(numbers)).generate_state(1, "uint64")[0] >> 1)

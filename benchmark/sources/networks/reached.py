@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import sys
+from collections import deque
 from collections.abc import Callable, Iterator
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
@@ -35,10 +36,10 @@ def networks_of(function: Any) -> list[nn.Module]:
     """
     found: dict[int, nn.Module] = {}
     seen: set[int] = set()
-    waiting: list[tuple[Any, int]] = [(function, 0)]
+    waiting: deque[tuple[Any, int]] = deque([(function, 0)])
     kept: list[Any] = []  # so that no other object gets the number of one that was looked at
     while waiting and len(seen) < _MOST:
-        value, depth = waiting.pop(0)
+        value, depth = waiting.popleft()
         if id(value) in seen or isinstance(value, _PLAIN):
             continue
         seen.add(id(value))
@@ -47,22 +48,11 @@ def networks_of(function: Any) -> list[nn.Module]:
             found[id(value)] = value
             seen.update(map(id, value.modules()))
         elif depth < _DEEPEST:
-            waiting += [(inner, depth + 1) for inner in _inside(value)]
+            waiting.extend((inner, depth + 1) for inner in _inside(value))
     parts = {
         id(part) for network in found.values() for part in network.modules() if part is not network
     }
     return [network for key, network in found.items() if key not in parts]
-
-
-def in_training(function: Any) -> list[str]:
-    """Return the names of the classes of reached networks that are in training mode, sorted."""
-    return sorted(
-        {
-            type(n).__name__
-            for n in networks_of(function)
-            if any(part.training for part in n.modules())
-        }
-    )
 
 
 class Evaluated:
@@ -93,10 +83,12 @@ class Evaluated:
         return made
 
     def _evaluate(self) -> list[str]:
-        changed = in_training(self._function)
+        changed = set()
         for network in networks_of(self._function):
+            if any(part.training for part in network.modules()):
+                changed.add(type(network).__name__)
             network.eval()
-        return changed
+        return sorted(changed)
 
 
 def _inside(value: Any) -> Iterator[Any]:

@@ -69,6 +69,17 @@ def test_stopped_shared_out_and_extended_is_the_same(tmp_path: Path) -> None:
     check(more, 2 * SAMPLES)
 
 
+def test_what_a_killed_run_was_writing_does_not_stop_the_next(tmp_path: Path) -> None:
+    kept = KeptImages(SAMPLES, 64, 8, tmp_path)
+    # In the form in which a piece is written aside, in a folder of its own.
+    half = tmp_path / "image-check" / f".0.npz-aside-{'0' * 8}-{'a' * 12}"
+    half.mkdir()
+    (half / "0.npz").write_bytes(b"half a file")
+    kept = KeptImages(SAMPLES, 64, 8, tmp_path)
+    collect(kept, range(0, SAMPLES, LENGTH))
+    check(kept, SAMPLES)
+
+
 def test_a_damaged_piece_is_left_out(tmp_path: Path) -> None:
     kept = KeptImages(SAMPLES, 64, 8, tmp_path)
     collect(kept, range(0, SAMPLES, LENGTH))

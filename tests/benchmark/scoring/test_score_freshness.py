@@ -75,7 +75,11 @@ def test_rounding_is_no_other_image(out: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_again_begins_anew_whatever_lies_there(out: Path) -> None:
+    earlier = out / ".work" / "image-check" / "earlier"
+    earlier.parent.mkdir(exist_ok=True)
+    earlier.touch()
     result = scored(out, Written(seed=1, name="another"), 6_000, again=True)
+    assert not earlier.exists()  # nor is what was kept of the other source's images
     assert result.source.name == "another"
     assert not result.run.resumed
     counts = np.bincount(Written(seed=1).bins(0, 6_000), minlength=result.fit.bins)
