@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shapeshd.errors import ShapesHDError, UsageError, named
-from shapeshd.images.decode import MAX_PIXELS
+from shapeshd.images.names import MAX_PIXELS
 from shapeshd.support.progress import note
 
 from .options import Layout, Range, SourceOptions

@@ -18,7 +18,8 @@ from shapeshd.checks import whole_number
 from shapeshd.errors import UsageError, named
 
 from .latents import MAX_CHOICES, sample_choices
-from .options import UNIFORM, LabelForm, SourceOptions, parse_labels
+from .option_values import UNIFORM, parse_labels
+from .options import LabelForm, SourceOptions
 
 _STATED = ("num_classes", "c_dim")
 

@@ -6,13 +6,14 @@ that mean nothing to a source, and the table in the documentation are made from 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 
 from shapeshd.checks import whole_number
 from shapeshd.errors import UsageError, named
+
+from .option_values import parse_frame_size, parse_labels, parse_shape
 
 Range = Literal["auto", "uint8", "unit", "symmetric"]
 Layout = Literal["auto", "nchw", "nhwc"]
@@ -26,7 +27,6 @@ LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 SOLVERS: tuple[SolverName, ...] = get_args(SolverName)
 LABEL_FORMS: tuple[LabelForm, ...] = get_args(LabelForm)
 NOISES: tuple[Noise, ...] = get_args(Noise)
-UNIFORM = "uniform"
 
 ENTRY_HINT = "write a function that loads it and makes images, and give file.py:function"
 """What to do with a network that is not read."""
@@ -38,9 +38,6 @@ HANDED_ON: dict[str, tuple[str, ...]] = {
     "noise": ("noise", "noise_mode"),
 }
 """Options that a function of the user's gets, if it has a parameter of one of these names."""
-
-_MOST_PIXELS = 2**24  # those of `shapeshd.images.decode`, which imports PyTorch
-_LABELS = re.compile(r"([0-9]{1,9})(?:-([0-9]{1,9}))?")
 
 
 @dataclass(frozen=True)
@@ -362,67 +359,3 @@ OPTIONS: dict[str, Option] = {
     one.name: Option(one.name, default=one.default, **one.metadata) for one in fields(SourceOptions)
 }
 """All options by their names, in the order of the commands' help."""
-
-
-def parse_frame_size(text: str) -> tuple[int, int]:
-    """Return (width, height) in pixels of a text such as "64x48".
-
-    Raises:
-        UsageError: if it is no size, or one too large.
-    """
-    match = re.fullmatch(r"([1-9][0-9]{0,7})x([1-9][0-9]{0,7})", text)
-    if match is None:
-        raise UsageError(f"{named('frame_size')} must be WIDTHxHEIGHT, such as 64x64, not {text!r}")
-    width, height = int(match[1]), int(match[2])
-    if width * height > _MOST_PIXELS:
-        raise UsageError(
-            f"{named('frame_size', text)} is too large: at most {_MOST_PIXELS:,} pixels"
-        )
-    return width, height
-
-
-def parse_shape(given: str | Sequence[int]) -> tuple[int, ...]:
-    """Return the shape of a latent, given as numbers or as a text such as "100,1,1".
-
-    Raises:
-        UsageError: if it is no shape.
-    """
-    parts = given.split(",") if isinstance(given, str) else list(given)
-    try:
-        shape = tuple(int(part) for part in parts)
-    except (TypeError, ValueError):
-        shape = ()
-    if not shape or min(shape) < 1:
-        raise UsageError(
-            f"{named('latent_shape')} must be numbers from 1 on, such as 100,1,1, not {given!r}"
-        )
-    return shape
-
-
-def parse_labels(text: str) -> list[tuple[int, int]] | None:
-    """Return the ranges (first, last) of a text such as "3", "3,5,9" or "0-9".
-
-    Returns:
-        The ranges in the order of the text; None for "uniform", all classes.
-
-    Raises:
-        UsageError: if it is no such text, or names a class twice.
-    """
-    if text == UNIFORM:
-        return None
-    option = named("labels")
-    ranges = []
-    for part in text.split(","):
-        match = _LABELS.fullmatch(part.strip())
-        if match is None:
-            raise UsageError(f"{option} must be uniform, 3, 3,5,9 or 0-9, not {text!r}")
-        first, last = int(match[1]), int(match[2] or match[1])
-        if last < first:
-            raise UsageError(f"{option}: the range {part.strip()} ends before it begins")
-        ranges.append((first, last))
-    end = -1
-    for first, last in sorted(ranges):
-        if first <= end:
-            raise UsageError(f"{option}: names the class {first} twice, but all are as likely")
-        end = last
-    return ranges

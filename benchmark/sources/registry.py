@@ -115,6 +115,7 @@ KINDS = (
         suffixes=(".npy",),
         magic=(b"\x93NUMPY",),
         options=_FORM,
+        examine="arrays.headers:examine_npy",
     ),
     SourceKind(
         name="npz",
@@ -124,6 +125,7 @@ KINDS = (
         opener="arrays.numpy_files:open_npz",
         suffixes=(".npz",),
         options=(*_FORM, "key"),
+        examine="arrays.headers:examine_npz",
     ),
     SourceKind(
         name="hdf5",
@@ -134,6 +136,7 @@ KINDS = (
         suffixes=_HDF5_SUFFIXES,
         magic=_HDF5_MAGIC,
         options=(*_FORM, "key"),
+        examine="arrays.headers:examine_hdf5",
     ),
     SourceKind(
         name="onnx",

@@ -26,10 +26,7 @@ from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.support.distributed import core_count
 
 from .colour import applied_profile, rounded_to_8_bits
-from .names import FORMATS, SUFFIXES
-
-MAX_PIXELS = 2**24
-"""The largest image that is read: 4096 x 4096."""
+from .names import FORMATS, MAX_PIXELS, SUFFIXES
 
 MAX_FILE_BYTES = 96 * 2**20
 """The largest encoded image that is read; 4096 x 4096 pixels without compression are 50 MB."""

@@ -18,6 +18,9 @@ FORMATS = {
 """The formats of images that are read, by Pillow's names, and their files' suffixes."""
 
 SUFFIXES = tuple(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+MAX_PIXELS = 2**24
+"""The largest image that is read: 4096 x 4096."""
+
 TAR_SUFFIXES = (".tar", ".tar.gz", ".tgz")
 _MOST = 100_000  # archives
 _DIGITS = re.compile("([0-9]+)")

@@ -10,7 +10,7 @@ import struct
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,18 +19,17 @@ from torch import Tensor
 from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.sources.source_kind import OpenRequest
-from shapeshd.errors import ShapesHDError, UsageError, named, one_line
+from shapeshd.errors import ShapesHDError, UsageError, one_line
 from shapeshd.factors import IntArray
-from shapeshd.images.decode import MAX_PIXELS
 from shapeshd.images.names import shown
 from shapeshd.images.numbered import NumberedImages
+
+from .headers import choose_member, examine_npy, open_archive
 
 LEARN_FROM = 64
 """How many images of a file the range and the layout are inferred from: its first ones."""
 
 _LOCAL_HEADER = struct.Struct("<4s22xHH")  # signature, lengths of the name and the extra field
-_ENCRYPTED = 0x1
-_NUMBERS = "fiu"
 _T = TypeVar("_T")
 
 
@@ -121,31 +120,6 @@ class ArrayImages(NumberedImages):
         self._close()
 
 
-def check_array(name: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-    """Refuse an array that holds no images, before any of it is read.
-
-    Raises:
-        UsageError: saying what it is instead.
-    """
-    what = f"{dtype} {shape}"
-    if dtype.hasobject:
-        raise UsageError(
-            f"{name}: holds Python objects (pickled), which can run code and are not read: save "
-            "one array of numbers"
-        )
-    if dtype.kind not in _NUMBERS:
-        raise UsageError(f"{name}: holds {what}, not images: uint8 or floats are")
-    if len(shape) != 4:
-        hint = " (one image? the number of images comes first)" * (len(shape) == 3)
-        raise UsageError(f"{name}: holds {what}, not (n, 3, H, W) or (n, H, W, 3){hint}")
-    if 0 in shape:
-        raise UsageError(f"{name}: holds no images: its shape is {shape}")
-    if np.prod(shape[1:], dtype=float) > 4 * MAX_PIXELS:
-        raise UsageError(
-            f"{name}: holds {what}: images too large: at most {MAX_PIXELS:,} pixels each"
-        )
-
-
 def open_npy(request: OpenRequest) -> ArrayImages:
     """Open an npy file of images.
 
@@ -153,9 +127,7 @@ def open_npy(request: OpenRequest) -> ArrayImages:
         UsageError: if it is none, or holds no images.
     """
     path, name = request.path, request.name
-    with path.open("rb") as file:
-        shape, fortran, dtype, offset = _read_header(file, name)
-    check_array(name, shape, dtype)
+    shape, fortran, dtype, offset = examine_npy(request)
     read = _plain_reader(path, name, offset, shape, fortran, dtype, path.stat().st_size)
     return ArrayImages(name, "npy", shape, read, _nothing, request.options, {})
 
@@ -167,10 +139,7 @@ def open_npz(request: OpenRequest) -> ArrayImages:
         UsageError: if it is none, the array is not to be found, or holds no images.
     """
     path, name = request.path, request.name
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise UsageError(f"{name}: is no whole npz file ({one_line(error)})") from None
+    archive = open_archive(request)
     try:
         return _open_member(archive, path, request.options, name)
     except ShapesHDError:
@@ -184,19 +153,8 @@ def open_npz(request: OpenRequest) -> ArrayImages:
 def _open_member(
     archive: zipfile.ZipFile, path: Path, options: SourceOptions, name: str
 ) -> ArrayImages:
-    headers = {}
-    for member in archive.infolist():
-        key = member.filename.removesuffix(".npy")
-        if key == member.filename:
-            continue
-        if member.flag_bits & _ENCRYPTED:
-            raise UsageError(f"{name}: {shown(key)} is encrypted: save it anew")
-        with archive.open(member) as file:
-            headers[key] = (member, *_read_header(file, name))
-    key = choose_key({key: (head[1], head[3]) for key, head in headers.items()}, options.key, name)
-    member, shape, fortran, dtype, offset = headers[key]
+    key, member, (shape, fortran, dtype, offset) = choose_member(archive, options.key, name)
     label, said = f"{name}: {shown(key)}", {"key": shown(key)}
-    check_array(label, shape, dtype)
     if member.compress_type == zipfile.ZIP_STORED:
         first = _data_offset(path, member.header_offset)
         end = first + member.file_size
@@ -225,42 +183,6 @@ def _open_member(
         archive.close()
 
     return ArrayImages(name, "npz", shape, read, close, options, said, costly=True)
-
-
-def choose_key(
-    arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]], key: str | None, name: str
-) -> str:
-    """Return the name of the array to read: `key`, or the only one that looks like images.
-
-    Args:
-        arrays: shape and type of each array of the file, by name.
-        key: what the user said.
-        name: what the user called the file.
-
-    Raises:
-        UsageError: if there is none or several; lists what there is.
-    """
-    listed = ", ".join(f"{shown(k)} {dtype} {shape}" for k, (shape, dtype) in arrays.items())
-    listed = listed if len(listed) < 300 else f"{listed[:300]}..."
-    if not arrays:
-        raise UsageError(f"{name}: holds no array")
-    if key is not None:
-        if key not in arrays:
-            raise UsageError(f"{name}: holds no array {key!r}; it holds {listed}")
-        return key
-    if len(arrays) == 1:
-        return next(iter(arrays))
-    images = [k for k, (shape, dtype) in arrays.items() if _looks_like_images(shape, dtype)]
-    if not images:
-        raise UsageError(f"{name}: no array is of images, (n, 3, H, W) or (n, H, W, 3): {listed}")
-    if len(images) > 1:
-        keys = [named("key", key) for key in images[:4]]
-        raise UsageError(f"{name}: holds several arrays of images: give {' or '.join(keys)}")
-    return images[0]
-
-
-def _looks_like_images(shape: tuple[int, ...], dtype: np.dtype[Any]) -> bool:
-    return len(shape) == 4 and 3 in (shape[1], shape[3]) and dtype.kind in _NUMBERS
 
 
 def _plain_reader(
@@ -305,21 +227,6 @@ def _bytes(shape: tuple[int, ...], dtype: np.dtype[Any]) -> int:
     for length in shape:
         count *= int(length)
     return count
-
-
-def _read_header(file: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Return shape, Fortran order, type, and where the numbers begin."""
-    try:
-        version = np.lib.format.read_magic(file)
-        if version == (1, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_1_0(file)
-        elif version == (2, 0):
-            shape, fortran, dtype = np.lib.format.read_array_header_2_0(file)
-        else:
-            raise ValueError(f"format version {version[0]}.{version[1]}")
-    except (ValueError, EOFError, OSError, SyntaxError) as error:
-        raise UsageError(f"{name}: holds no NumPy array ({one_line(error)})") from None
-    return shape, fortran, dtype, file.tell()
 
 
 def _data_offset(path: Path, header_offset: int) -> int:

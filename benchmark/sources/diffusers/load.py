@@ -30,7 +30,7 @@ import torch
 from shapeshd.benchmark.sources.options import ENTRY_HINT
 from shapeshd.benchmark.sources.source_kind import require_trust
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError, explain
-from shapeshd.images.decode import MAX_PIXELS
+from shapeshd.images.names import MAX_PIXELS
 
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model"

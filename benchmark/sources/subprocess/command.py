@@ -29,7 +29,8 @@ from torch import Tensor
 
 from shapeshd.benchmark.sources.examine import split_command
 from shapeshd.benchmark.sources.latents import check_samples
-from shapeshd.benchmark.sources.options import SourceOptions, parse_frame_size
+from shapeshd.benchmark.sources.option_values import parse_frame_size
+from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import ShapesHDError, UsageError, named
 from shapeshd.factors import MAX_IMAGE, check_seed

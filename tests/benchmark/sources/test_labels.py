@@ -14,7 +14,7 @@ from scipy import stats
 from shapeshd.benchmark.sources import SourceOptions
 from shapeshd.benchmark.sources.labels import choose_labels, stated_classes
 from shapeshd.benchmark.sources.latents import normal_latents, sample_choices, sample_seeds
-from shapeshd.benchmark.sources.options import parse_labels
+from shapeshd.benchmark.sources.option_values import parse_labels
 from shapeshd.errors import UsageError
 
 

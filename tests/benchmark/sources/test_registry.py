@@ -185,7 +185,7 @@ def test_a_package_adds_a_kind(tmp_path: Path) -> None:
 
 def test_openers_that_records_name_exist() -> None:
     for kind in KINDS:
-        for place in (kind.opener, kind.examine):
+        for place in (kind.opener, kind.examine, kind.lacks):
             if isinstance(place, str):
                 module, _, name = place.partition(":")
                 found = importlib.import_module(f"shapeshd.benchmark.sources.{module}")

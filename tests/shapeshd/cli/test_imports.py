@@ -9,6 +9,8 @@ import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
+import h5py
+import numpy as np
 import pytest
 
 from shapeshd.benchmark.sources.open import check_source
@@ -90,6 +92,29 @@ def test_a_refusal_does_not_wait_for_torch(line: str, message: str, tmp_path: Pa
     assert status == 2, stderr
     assert message in stderr
     assert found == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "needed"),
+    [
+        ("score two.h5", "--key a or --key b", ["h5py"]),
+        ("score two.h5 --key c", "no array 'c'", ["h5py"]),
+        ("score two.npz", "--key a or --key b", []),
+        ("score one.npy", "one.npy: holds uint8 (8, 8, 3)", []),
+    ],
+)
+def test_arrays_are_chosen_before_torch_is_imported(
+    line: str, message: str, needed: list[str], tmp_path: Path
+) -> None:
+    images = np.zeros((10, 8, 8, 3), np.uint8)
+    with h5py.File(tmp_path / "two.h5", "w") as file:
+        file["a"], file["b"] = images, images
+    np.savez(tmp_path / "two.npz", a=images, b=images)
+    np.save(tmp_path / "one.npy", images[0])
+    status, stderr, found = run_and_list(line.split(), tmp_path)
+    assert status == 2, stderr
+    assert message in stderr
+    assert found == needed
 
 
 def test_all_that_is_missing_is_asked_for_at_once(tmp_path: Path) -> None:
