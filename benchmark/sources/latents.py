@@ -117,12 +117,16 @@ class Seeds(np.ndarray[Any, np.dtype[np.int64]]):
         return iter(self.tolist())
 
 
-def batch_seed(seed: int, number: int) -> int:
-    """Return a seed for what batch `number` draws beside its latents, in [0, 2^32 - 1].
+def batch_seed(seed: int, start: int) -> int:
+    """Return a seed for what a batch draws beside its latents, in [0, 2^32 - 1].
 
     It is no sample's `sample_seeds`: those are counted from the other end.
+
+    Args:
+        seed: of the samples.
+        start: the batch's first sample, >= 0.
     """
-    last = MAX_SEEDS - 1 - number % MAX_SEEDS
+    last = MAX_SEEDS - 1 - start % MAX_SEEDS
     return int(sample_seeds(seed, last, last + 1)[0])
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.labels import Labels, choose_labels, refuse_labels
-from shapeshd.benchmark.sources.latents import MAX_SEEDS, sample_seeds
+from shapeshd.benchmark.sources.latents import sample_seeds
 from shapeshd.benchmark.sources.networks.generator import (
     GeneratorSource,
     check_batch,
@@ -101,18 +101,18 @@ class PipelineBatches:
 
     def alone(self, start: int, stop: int) -> Tensor | None:
         """Return the images `start` .. `stop` - 1 as a batch of their own."""
-        return self._form.aside()(self._make(start, stop, MAX_SEEDS // 2 + start))
+        return self._form.aside()(self._make(start, stop))
 
     def _run(self, number: int) -> Any:
-        return self._make(number * self.batch, (number + 1) * self.batch, number)
+        return self._make(number * self.batch, (number + 1) * self.batch)
 
-    def _make(self, start: int, stop: int, number: int) -> Any:
+    def _make(self, start: int, stop: int) -> Any:
         seeds = sample_seeds(self._seed, start, stop)
         more: dict[str, Any] = dict(self._more)
         if self._labels is not None:
             more[_CLASSES] = torch.from_numpy(self._labels.numbers(self._seed, start, stop))
         own = [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-        with seeded_by_batch(self._seed, number, self._device):
+        with seeded_by_batch(self._seed, start, self._device):
             try:
                 said = self._pipeline(batch_size=len(own), generator=own, output_type="np", **more)
             except Exception as error:

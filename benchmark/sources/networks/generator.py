@@ -228,18 +228,18 @@ class NetworkBatches:
 
 
 @contextmanager
-def seeded_by_batch(seed: int, number: int, device: torch.device) -> Iterator[None]:
+def seeded_by_batch(seed: int, start: int, device: torch.device) -> Iterator[None]:
     """Let PyTorch's own generators begin anew for a batch, and go on afterwards as before.
 
     What a network draws inside is then the same whenever the batch is made again.
 
     Args:
         seed: of the samples.
-        number: of the batch, or another number that tells it from others.
+        start: the batch's first sample.
         device: where the network runs.
     """
     cuda = [device] if device.type == "cuda" else []
-    chosen = batch_seed(seed, number)
+    chosen = batch_seed(seed, start)
     with torch.random.fork_rng(devices=cuda):
         torch.default_generator.manual_seed(chosen)
         if cuda:

@@ -16,7 +16,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 from shapeshd.benchmark.caller_state import seed_random_state
 from shapeshd.benchmark.sources.arguments import SEEDS, arguments_of, handed_on, set_options
 from shapeshd.benchmark.sources.image_format import ImageFormat
-from shapeshd.benchmark.sources.latents import MAX_SEEDS, Seeds, normal_latents, sample_seeds
+from shapeshd.benchmark.sources.latents import Seeds, batch_seed, normal_latents, sample_seeds
 from shapeshd.benchmark.sources.options import HANDED_ON, SourceOptions
 from shapeshd.errors import ShapesHDError, UsageError, explain, named
 from shapeshd.factors import check_seed
@@ -91,13 +91,13 @@ class CallableBatches:
         """
         if self._takes == "count":
             return None
-        return self._form.aside()(self._make(start, stop, MAX_SEEDS - 1 - start))
+        return self._form.aside()(self._make(start, stop))
 
     def _run(self, number: int) -> Any:
-        return self._make(number * self.batch, (number + 1) * self.batch, number)
+        return self._make(number * self.batch, (number + 1) * self.batch)
 
-    def _make(self, start: int, stop: int, number: int) -> Any:
-        seed_random_state(int(sample_seeds(self._seed, number, number + 1)[0]))
+    def _make(self, start: int, stop: int) -> Any:
+        seed_random_state(batch_seed(self._seed, start))
         given, said = self._input(start, stop)
         try:
             with torch.no_grad():

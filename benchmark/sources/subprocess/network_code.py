@@ -86,7 +86,7 @@ def load_network(
     if options.truncation_cutoff is not None:
         how["truncation_cutoff"] = facts["truncation_cutoff"] = options.truncation_cutoff
     call = partial(_images, network, how)
-    return UserFunction(call, False, latent_dim, None, labels, facts, draws=noise == "random")
+    return UserFunction(call, False, latent_dim, None, labels, facts)
 
 
 def _images(

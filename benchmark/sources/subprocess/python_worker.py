@@ -25,7 +25,7 @@ import torch
 
 from shapeshd.benchmark.caller_state import seed_random_state
 from shapeshd.benchmark.sources.image_format import ImageFormat
-from shapeshd.benchmark.sources.latents import MAX_SEEDS, sample_seeds
+from shapeshd.benchmark.sources.latents import batch_seed
 from shapeshd.benchmark.sources.options import SourceOptions
 from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import ShapesHDError, UsageError, names_as_options
@@ -141,7 +141,7 @@ class _Worker:
         """Put some samples, made as a batch of their own, into the slot and return the reply."""
         if self._slots is None:  # which are as long as a batch
             self.make(0, slot)
-        self._put(self._form.aside()(self._make(start, stop, MAX_SEEDS - 1 - start)), slot)
+        self._put(self._form.aside()(self._make(start, stop)), slot)
         return self._reply(slot)
 
     def _put(self, images: torch.Tensor, slot: int) -> None:
@@ -161,12 +161,12 @@ class _Worker:
         }
 
     def _call(self, number: int) -> Any:
-        return self._make(number * self._batch, (number + 1) * self._batch, number)
+        return self._make(number * self._batch, (number + 1) * self._batch)
 
-    def _make(self, start: int, stop: int, number: int) -> Any:
+    def _make(self, start: int, stop: int) -> Any:
         count = stop - start
         # What the code draws from generators that all share is the same when a batch is made again.
-        seed_random_state(int(sample_seeds(self._seed, number, number + 1)[0]))
+        seed_random_state(batch_seed(self._seed, start))
         try:
             with torch.no_grad():
                 made = self._function.run(self._seed, start, count, self._device)

@@ -27,7 +27,7 @@ from shapeshd.benchmark.sources.arguments import (
     set_options,
 )
 from shapeshd.benchmark.sources.labels import Labels, choose_labels, refuse_labels, stated_classes
-from shapeshd.benchmark.sources.latents import Seeds, batch_seed, normal_latents, sample_seeds
+from shapeshd.benchmark.sources.latents import Seeds, normal_latents, sample_seeds
 from shapeshd.benchmark.sources.networks.generator import (
     check_batch,
     choose_latent_dim,
@@ -58,8 +58,6 @@ class UserFunction:
         file: where it was found, for messages; None if that has no file.
         labels: what is drawn for its second argument; None if it takes no labels.
         facts: what else a result must say of it, ready for JSON.
-        draws: whether it draws random numbers of its own, from PyTorch's global generator, which
-            is then seeded before each batch.
     """
 
     call: Callable[..., Any]
@@ -68,13 +66,10 @@ class UserFunction:
     file: str | None
     labels: Labels | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
-    draws: bool = False
 
     def run(self, seed: int, start: int, count: int, device: torch.device) -> Any:
         """Return what it makes of the samples `start` .. `start` + `count` - 1."""
         stop = start + count
-        if self.draws:
-            torch.manual_seed(batch_seed(seed, start // count))
         given: list[Any]
         if self.takes_seeds:
             given = [Seeds.of(sample_seeds(seed, start, stop))]
@@ -149,8 +144,7 @@ def load_function(
         labels = choose_labels(stated, name, options, "index")
     file = getattr(module, "__file__", None)
     shaped = call if takes_seeds else ShapedLatents(call, options.latent_shape)
-    draws = options.noise == "random"
-    return UserFunction(shaped, takes_seeds, latent_dim, file, labels, facts, draws)
+    return UserFunction(shaped, takes_seeds, latent_dim, file, labels, facts)
 
 
 def describe_failure(error: BaseException, file: str | None) -> str:
