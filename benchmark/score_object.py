@@ -8,6 +8,7 @@ from shapeshd.factors import IntArray
 
 from .report.terminal import describe
 from .result.fidelity import FidelityRecord
+from .result.fit import CollapseRecord
 from .result.formatting import with_interval
 from .result.image_check import CorrectedRecord, ImageCheckRecord
 from .result.schema import Result
@@ -66,6 +67,14 @@ class Score:
     def passed(self) -> bool:
         """Whether no deviation is seen that the recognizer's errors cannot explain."""
         return self.result.verdict.passed
+
+    @property
+    def collapse(self) -> CollapseRecord | None:
+        """How many bins are occupied, if the source has collapsed to a few kinds of images.
+
+        That are fewer than a tenth of the bins that as many samples of the distribution occupy.
+        """
+        return self.result.collapse
 
     @property
     def verdict(self) -> str:

@@ -26,6 +26,7 @@ from .sections import (
     recognizer_section,
 )
 
+_HOME = "https://github.com/shapeshd/shapeshd"  # that of pyproject.toml
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -87,5 +88,5 @@ def render_page(template: str, context: dict[str, Any]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    environment.globals["confidence"] = f"{CONFIDENCE:.0%}"
+    environment.globals |= {"confidence": f"{CONFIDENCE:.0%}", "home": _HOME}
     return environment.get_template(template).render(context)

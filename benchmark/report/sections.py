@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from shapeshd.benchmark.result.fidelity import JointVerdictRecord
 from shapeshd.benchmark.result.fit import AttenuationRecord
 from shapeshd.benchmark.result.formatting import (
     bin_name,
@@ -102,6 +103,7 @@ def _largest(pair: PairRecord, distribution: Distribution | None) -> Context:
 def headline(result: Result) -> Context:
     """Return title, verdict, the three numbers that matter most, and the table of scores."""
     fit, limit, rows = result.fit, result.detection_limit, score_rows(result)
+    fidelity = result.fidelity
     _, low, high = estimate(fit.prediction.reduced_chi_square)
     per_bin = fit.prediction.samples / fit.bins
     if result.samples == fit.prediction.samples:
@@ -122,6 +124,8 @@ def headline(result: Result) -> Context:
         "freedom": f"{fit.degrees_of_freedom:,}",
         "per_bin": f"{per_bin:g}",
         "passed": result.verdict.passed,
+        "conclusion": _conclusion(result),
+        "fidelity_text": None if fidelity is None else _without_name(fidelity.verdict),
         "verdict": result.verdict.text,
         "own": source_row(result),
         "interval": f"{low} to {high}",
@@ -139,6 +143,21 @@ def headline(result: Result) -> Context:
     }
 
 
+def _conclusion(result: Result) -> str:
+    """Return the few words above the verdict."""
+    if result.fidelity:
+        return result.fidelity.verdict.name.capitalize()
+    if result.image_check and not result.image_check.ok:
+        return "These images do not look like the dataset"
+    return "No difference found" if result.verdict.passed else "Differs from the distribution"
+
+
+def _without_name(verdict: JointVerdictRecord) -> str:
+    """Return a verdict's text without its name, which stands above it."""
+    text = verdict.text.removeprefix(f"{verdict.name.capitalize()}: ")
+    return text[:1].upper() + text[1:]
+
+
 def decomposition_section(result: Result) -> Context:
     """Return the parts of the divergence, and a sentence on the significant ones."""
     parts = [
@@ -151,10 +170,12 @@ def decomposition_section(result: Result) -> Context:
         }
         for part in result.decomposition.parts
     ]
-    return {"summary": _summary([part for part in parts if part["significant"]]), "parts": parts}
+    together = [part_name(part.factors) for part in result.decomposition.together]
+    summary = _summary([part for part in parts if part["significant"]], together)
+    return {"summary": summary, "parts": parts}
 
 
-def _summary(significant: list[Context]) -> str:
+def _summary(significant: list[Context], together: list[str]) -> str:
     """Say in one sentence which parts are significant; figure and table have all of them."""
     if not significant:
         return (
@@ -162,8 +183,10 @@ def _summary(significant: list[Context]) -> str:
         )
     listed = [f"{part['name']} ({part['delta']}; {part['share']})" for part in significant[:_NAMED]]
     more = f"; and {len(significant) - _NAMED} more" if len(significant) > _NAMED else ""
+    made = f" Together these make what is large of {', '.join(together)}." if together else ""
     return (
         f"Differs significantly from the distribution, by its part of D: {'; '.join(listed)}{more}."
+        f"{made}"
     )
 
 

@@ -64,19 +64,18 @@ def describe(result: Result) -> str:
 
 
 def _heading(result: Result) -> list[str]:
-    text = " ".join(result.verdict.text.split())
+    texts = [result.verdict.text]
     mark = "ok" if result.verdict.passed else "DIFFERS"
-    if result.image_check and not result.image_check.ok:
-        mark = "WRONG IMAGES"
-    rest = f" ({result.source.kind}), {result.samples:,} samples"
-    both = []
+    bad = result.image_check is not None and not result.image_check.ok
     if result.fidelity:
-        joint = result.fidelity.verdict
-        fine = result.verdict.passed and joint.fidelity
-        both = textwrap.wrap(f"{'ok' if fine else 'WRONG'}: {joint.text}", WIDTH)
+        texts.insert(0, result.fidelity.verdict.text)
+        bad |= not result.fidelity.verdict.fidelity
+    if bad:
+        mark = "WRONG IMAGES"
+    text = " ".join(" ".join(texts).split())
+    rest = f" ({result.source.kind}), {result.samples:,} samples"
     return [
         shortened(result.source.title, WIDTH - len(rest)) + rest,
-        *both,
         *textwrap.wrap(f"{mark}: {text}", WIDTH),
     ]
 
@@ -101,6 +100,10 @@ def _parts(result: Result) -> list[str]:
     rows = [
         (part_name(part.factors), with_interval(part.delta), percent(part.share, 0))
         for part in significant[:_MOST_SIGNIFICANT]
+    ]
+    rows += [
+        (f"together: {part_name(part.factors)}", with_interval(part.delta), percent(part.share, 0))
+        for part in result.decomposition.together
     ]
     lines = table(("what is wrong", "its part of D", "share"), rows)
     if len(significant) > _MOST_SIGNIFICANT:

@@ -47,7 +47,7 @@ from shapeshd.factors import BIN_SHAPE, NAMES, IntArray
 from shapeshd.support.schema import first_problem
 
 from .content import content_digest
-from .fidelity import FidelityRecord, ResidualRecord
+from .fidelity import FidelityRecord, JointVerdictRecord, ResidualRecord
 from .files import FORMAT, FORMAT_VERSION, HISTOGRAM
 from .fit import AttenuationRecord, ReferenceRecord
 from .image_check import CorrectedRecord, ImageCheckRecord
@@ -144,6 +144,7 @@ def build_result(
         "distribution": _distribution(distribution, measurement_error),
         "outside": outside,
         "fit": fit,
+        "collapse": findings.collapse,
         "decomposition": {
             "total": parts.total,
             "parts": parts.parts,
@@ -191,7 +192,7 @@ def with_fidelity(
             {
                 **measured,
                 "residual": residual,
-                "verdict": joint_verdict(result.verdict.passed, result.fit.divergence, residual),
+                "verdict": _joint(result, residual),
                 "command": command,
                 "examples": {"file": pictures},
             }
@@ -205,9 +206,13 @@ def with_joint_verdict(result: Result) -> Result:
     """Return a result whose verdict on distribution and image fidelity is that of its numbers."""
     if result.fidelity is None:
         return result
-    found = joint_verdict(result.verdict.passed, result.fit.divergence, result.fidelity.residual)
+    found = _joint(result, result.fidelity.residual)
     fidelity = result.fidelity.model_copy(update={"verdict": found})
     return result.model_copy(update={"fidelity": fidelity})
+
+
+def _joint(result: Result, residual: ResidualRecord) -> JointVerdictRecord:
+    return joint_verdict(result.verdict.passed, residual, result.collapse)
 
 
 def _recognizer(reader: Reader, card: RecognizerCard) -> RecognizerRecord:

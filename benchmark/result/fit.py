@@ -9,6 +9,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, model_validator
 
+from shapeshd.benchmark.statistics.decomposition import made_together
 from shapeshd.benchmark.statistics.record import (
     Count,
     EstimateRecord,
@@ -100,6 +101,23 @@ class DecompositionRecord(Record):
     def significant(self) -> tuple[PartRecord, ...]:
         """The parts that differ significantly from 0, the largest first."""
         return tuple(part for part in self.parts if part.significant)
+
+    @property
+    def together(self) -> tuple[PartRecord, ...]:
+        """The large parts that significant ones make together; see `made_together`."""
+        return made_together(self.parts) if self.significant else ()
+
+
+class CollapseRecord(Record):
+    """So few bins are occupied that the source has collapsed to a few kinds of images.
+
+    Attributes:
+        occupied: bins that hold a sample.
+        expected: how many as many samples of the distribution occupy on average.
+    """
+
+    occupied: Count
+    expected: Number
 
 
 class BinCountsRecord(Record):

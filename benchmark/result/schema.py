@@ -31,6 +31,7 @@ from .fidelity import FidelityRecord, FileRecord
 from .fit import (
     AttenuationRecord,
     BinCountsRecord,
+    CollapseRecord,
     DecompositionRecord,
     DetectionLimitRecord,
     FactorName,
@@ -190,6 +191,7 @@ class ScoreRecord(Record):
     distribution: DistributionRecord | None = None
     outside: OutsideRecord | None = None
     fit: FitRecord
+    collapse: CollapseRecord | None = None
     decomposition: DecompositionRecord
     references: tuple[ReferenceRecord, ...]
     detection_limit: DetectionLimitRecord

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from shapeshd.benchmark.recognizer.card import Accuracy, FactorAccuracy
+from shapeshd.benchmark.statistics.bin_counts import is_collapsed
 from shapeshd.benchmark.statistics.chi_square import GoodnessOfFit
-from shapeshd.benchmark.statistics.decomposition import Decomposition, Part
+from shapeshd.benchmark.statistics.decomposition import Decomposition, Part, made_together
 from shapeshd.benchmark.statistics.measurement_error import MeasurementError, Outside
 from shapeshd.benchmark.statistics.references import TRAINING_SET, detection_limit, memorizer
 from shapeshd.factors import NAMES, IntArray
 
 from .fidelity import JointVerdictRecord, ResidualRecord
+from .fit import CollapseRecord
 from .formatting import (
-    Reported,
     factor_name,
     interval,
     number,
@@ -27,12 +28,7 @@ from .schema import VerdictRecord
 from .source_checks import RepeatsRecord
 
 _LISTED = 3  # parts in a sentence
-_FEW_BINS = 0.01
-"""A source has collapsed that occupies fewer bins than this share of what samples of the
-distribution would occupy."""
-
-_COLLAPSED = 1.0
-"""D from which fewer than half of the bins are as good as used: 1 / (1 + D) of them."""
+_MOST = 0.5  # share of D that the named parts must hold by themselves
 
 ATTENUATED = 0.9
 """Share of fine structure below which the verdict says how much of it survives."""
@@ -46,13 +42,13 @@ class Findings:
 
     Attributes:
         one_cell: whether all samples lie in one bin.
-        collapsed: how many bins are occupied, if they are fewer than 1% of those that as many
-            samples of the distribution would occupy; else None.
         margin: D that the recognizer's errors explain.
         differs: whether D lies surely above the margin.
         parts: the significant parts of D above what the recognizer's errors explain, the largest
             first.
         outside: the samples where the distribution has none, unless it is the uniform one.
+        collapse: the bins that are occupied, if they are few; see `is_collapsed`.
+        together: large parts that `parts` make together, if most of D lies there.
     """
 
     one_cell: bool
@@ -60,7 +56,8 @@ class Findings:
     differs: bool
     parts: tuple[Part, ...]
     outside: Outside | None
-    collapsed: int | None = None
+    collapse: CollapseRecord | None = None
+    together: tuple[Part, ...] = ()
 
     @property
     def infinite(self) -> bool:
@@ -103,19 +100,28 @@ def find(
     by_factor = (accuracy.factors if accuracy else None) or {}
     joint = 2 * (1 - accuracy.joint_accuracy) if accuracy else 0.0
     explained = max(joint**2, 4 * measurement_error.divergence() if measurement_error else 0.0)
-    occupied, usual = fit.bins - fit.empty_bins.observed, fit.bins - fit.empty_bins.expected
+    above = tuple(
+        part
+        for part in parts.significant
+        if part.delta.low > _explained(part, by_factor, measurement_error)
+    )
+    most = sum(part.share or 0 for part in above) >= _MOST
     return Findings(
-        collapsed=occupied if occupied < _FEW_BINS * usual else None,
+        collapse=_collapse(fit),
+        together=() if most or not above else made_together(parts.parts),
         one_cell=int((counts > 0).sum()) == 1,
         margin=explained,
         differs=fit.divergence.low > explained,
-        parts=tuple(
-            part
-            for part in parts.significant
-            if part.delta.low > _explained(part, by_factor, measurement_error)
-        ),
+        parts=above,
         outside=outside,
     )
+
+
+def _collapse(fit: GoodnessOfFit) -> CollapseRecord | None:
+    occupied, expected = fit.bins - fit.empty_bins.observed, fit.bins - fit.empty_bins.expected
+    if not is_collapsed(occupied, expected):
+        return None
+    return CollapseRecord(occupied=occupied, expected=expected)
 
 
 def _explained(
@@ -145,14 +151,11 @@ def verdict(
         corrected: D corrected for the errors of reading these images.
     """
     if findings.one_cell:
-        text = (
-            "All images were recognised as one and the same cell: the source gives a single kind "
-            "of image, or images that have nothing to do with the dataset."
-        )
+        text = f"{_collapsed(findings, fit, image_check)} All images were read as one and the same."
     elif findings.passed:
         text = _nothing_found(findings, fit)
     else:
-        text = _what_is_wrong(findings, fit)
+        text = _what_is_wrong(findings, fit, image_check)
     if image_check is not None:
         named = bool(findings.parts) and not findings.one_cell
         said = (
@@ -196,13 +199,31 @@ def _nothing_found(findings: Findings, fit: GoodnessOfFit) -> str:
     return text
 
 
-def _what_is_wrong(findings: Findings, fit: GoodnessOfFit) -> str:
+def _collapsed(findings: Findings, fit: GoodnessOfFit, image_check: ImageCheckRecord | None) -> str:
+    """Say how few combinations occur, and whether the images look like scenes; "" if not few."""
+    if findings.collapse is None:
+        return ""
+    occupied, expected = findings.collapse.occupied, findings.collapse.expected
+    text = (
+        f"Collapsed: {occupied:,} of {fit.bins:,} combinations of the factors "
+        f"{'occurs' if occupied == 1 else 'occur'}, where an ideal source shows {expected:,.0f} in "
+        "as many samples"
+    )
+    if image_check is None:
+        return f"{text}."
+    if image_check.ok:
+        return f"{text}; the images look like scenes of the dataset."
+    look = "like damaged scenes" if image_check.alike else "like no scene"
+    return f"{text}; the images look {look} of the dataset."
+
+
+def _what_is_wrong(
+    findings: Findings, fit: GoodnessOfFit, image_check: ImageCheckRecord | None
+) -> str:
     predicted, parts = fit.prediction.reduced_chi_square, findings.parts
     sentences = []
-    if findings.collapsed is not None:
-        sentences.append(
-            f"Collapsed: {findings.collapsed:,} of {fit.bins:,} combinations of the factors occur."
-        )
+    if findings.collapse is not None:
+        sentences.append(_collapsed(findings, fit, image_check))
     if findings.outside is not None and findings.infinite:
         outside = findings.outside
         sentences.append(
@@ -224,7 +245,11 @@ def _what_is_wrong(findings: Findings, fit: GoodnessOfFit) -> str:
     if parts:
         listed = ", ".join(map(_named, parts[:_LISTED]))
         more = f" and {len(parts) - _LISTED} more" if len(parts) > _LISTED else ""
-        sentences.append(f"What is wrong: {listed}{more}.")
+        together = ""
+        if findings.together:
+            named = ", ".join(map(_named, findings.together[:_LISTED]))
+            together = f", each by itself; together they make {named}"
+        sentences.append(f"What is wrong: {listed}{more}{together}.")
     memory = memorizer(TRAINING_SET, fit.bins)
     if predicted.low > memory.reduced_chi_square:
         sentences.append(
@@ -250,64 +275,47 @@ Case = Literal[
 ]  # fmt: skip
 
 
-def joint_case(passed: bool, real: bool, divergence_low: float) -> Case:
+def joint_case(passed: bool, real: bool, collapsed: bool) -> Case:
     """Return what distribution and image fidelity are together.
 
     Args:
         passed: whether the distribution is right.
         real: whether no more images than tolerated are far from their re-render.
-        divergence_low: lower end of the interval of D.
+        collapsed: whether few combinations of the factors occur.
     """
     if passed:
         return "right and real" if real else "diverse but bad"
     if not real:
         return "bad and wrong"
-    return "pretty but collapsed" if divergence_low > _COLLAPSED else "pretty but biased"
+    return "pretty but collapsed" if collapsed else "pretty but biased"
 
 
 def joint_verdict(
-    passed: bool, divergence: Reported, residual: ResidualRecord
+    passed: bool, residual: ResidualRecord, collapse: CollapseRecord | None = None
 ) -> JointVerdictRecord:
-    """Say in one sentence what distribution and image fidelity are together.
+    """Name what distribution and image fidelity are together, and say how good the images are.
+
+    What is known of the distribution stands in the score's own verdict.
 
     Args:
         passed: whether the score passed.
-        divergence: D.
         residual: what `summarize` says.
+        collapse: the bins that are occupied, if they are few.
     """
-    case = joint_case(passed, residual.ok, divergence.low)
-    text = _joint_text(case, divergence, residual)
+    case = joint_case(passed, residual.ok, collapse is not None)
+    text = f"{case.capitalize()}: {_fidelity_text(residual)}."
     return JointVerdictRecord(distribution=passed, fidelity=residual.ok, name=case, text=text)
 
 
-def _joint_text(case: Case, divergence: Reported, residual: ResidualRecord) -> str:
+def _fidelity_text(residual: ResidualRecord) -> str:
     mean = f"{residual.psnr.mean.value:.1f} dB on average"
     real = f"real images {residual.psnr.floor.mean.value:.1f} dB"
+    if residual.ok:
+        return f"the images are as close to their re-render as real ones ({mean}, {real})"
     share, limit = percent(residual.beyond.value), percent(residual.quantile, 1)
-    wrong = f"D = {with_interval(divergence)}"
-    far = (
-        f"{share} of its images differ more from their re-render than {limit} of real ones do "
-        f"({mean}, {real})"
-    )
-    if case == "right and real":
-        return (
-            "Distribution and image fidelity are both right: no deviation from the distribution is "
-            f"seen, and the images are as close to their re-render as real ones ({mean}, {real})."
-        )
-    if case == "diverse but bad":
-        return (
-            f"Diverse but bad: the distribution is right, the images are not: {far}; of real "
-            f"images {percent(residual.real_beyond.value)} do."
-        )
-    if case == "bad and wrong":
-        return (
-            f"Neither is right: the distribution is wrong, {wrong}, and the images are bad: {far}."
-        )
-    used = percent(1 / (1 + max(divergence.reported, 0.0)))
-    how = f", as if {used} of the bins were used" if case == "pretty but collapsed" else ""
     return (
-        f"{case.capitalize()}: each image is as close to its re-render as real ones ({mean}, "
-        f"{real}), but the distribution is wrong: {wrong}{how}."
+        f"{share} of the images differ more from their re-render than {limit} of real ones do "
+        f"({mean}, {real}; of real images {percent(residual.real_beyond.value)} differ so much)"
     )
 
 

@@ -17,6 +17,8 @@ from .histogram import Histogram, read_histogram
 
 _CELLS_AT_A_TIME = 2**22
 _DEVIATIONS = 6
+_FEW = 0.1
+_NEGLIGIBLE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,25 @@ def empty_bins(histogram: Histogram) -> EmptyBins:
         expected=float(empty.sum()),
         deviation=math.sqrt(max(0.0, variance)),
     )
+
+
+def is_collapsed(occupied: int, expected: float) -> bool:
+    """Tell whether so few bins hold a sample that a source has collapsed to a few kinds of images.
+
+    They must be fewer than a tenth of those that as many samples of the distribution occupy on
+    average, mu, and this must have a probability below 1e-9 for such samples. Whether bins are
+    occupied is negatively associated (Dubhashi and Ranjan 1998, "Balls and bins"), so Chernoff's
+    bound holds as for independent ones: P(occupied <= x) <= exp(x - mu + x ln(mu / x)) for x < mu.
+    At a tenth that is exp(-0.67 mu): only a distribution on some thirty bins has to care.
+
+    Args:
+        occupied: bins that hold a sample, >= 1.
+        expected: mu, the bins less `EmptyBins.expected`.
+    """
+    if occupied >= _FEW * expected:
+        return False
+    bound = occupied - expected + occupied * math.log(expected / occupied)
+    return bound < math.log(_NEGLIGIBLE)
 
 
 def bin_counts(

@@ -34,9 +34,9 @@ from __future__ import annotations
 import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -56,6 +56,7 @@ LEVEL = 0.05
 """Probability, at most, that a source without any fault fails: by D or by a part."""
 PARTS_LEVEL = LEVEL - (1 - CONFIDENCE) / 2
 """What the test of D leaves of it to all parts together."""
+_LARGE = 0.1  # share of D
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,36 @@ class Part:
             "p_holm": self.p_holm,
             "significant": self.significant,
         }
+
+
+class _Term(Protocol):
+    """A part of the divergence: a `Part`, or what is kept of it in a file."""
+
+    @property
+    def share(self) -> float | None: ...
+    @property
+    def significant(self) -> bool: ...
+    @property
+    def delta(self) -> Any: ...
+
+
+_Some = TypeVar("_Some", bound=_Term)
+
+
+def made_together(parts: Iterable[_Some]) -> tuple[_Some, ...]:
+    """Return the parts that lie surely above 0, as others alone make them, and are a tenth of D.
+
+    They are not significant: two biased factors have a term of their pair, D_a D_b, though they are
+    independent of each other. But most of D can lie there.
+
+    Args:
+        parts: in any order, which is kept.
+    """
+    return tuple(
+        part
+        for part in parts
+        if not part.significant and (part.share or 0) >= _LARGE and part.delta.low > 0
+    )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -15,13 +16,17 @@ from shapeshd.benchmark.result.formatting import brief, number, part_name, perce
 from .style import BLUE, FAINT, GREY, INK, LINES, NARROW, ORANGE, bare, log_ticks, new_figure
 
 _ROW = 0.27  # inches
+_ROWS = {1: _ROW, 2: 0.4}  # by the lines of the longest name
 LARGEST_PARTS = 22
 _SHOWN_TAIL = 0.5  # bins: an expectation below this is none
 
 
 def score_figure(rows: Sequence[ScoreRow], width: float) -> Figure:
     """Draw reduced chi-square with intervals on a log axis, one row a source or reference."""
-    figure = new_figure(width, 0.85 + _ROW * len(rows))
+    short = width <= NARROW
+    names = [_on_lines(row.name, 20, 2) if short else _short(row.name, 38) for row in rows]
+    lines = 1 + any("\n" in name for name in names)
+    figure = new_figure(width, 0.85 + _ROWS[lines] * len(rows))
     axes = figure.add_subplot()
     places = np.arange(len(rows))[::-1]
     values = [row.high or row.value for row in rows]
@@ -36,8 +41,7 @@ def score_figure(rows: Sequence[ScoreRow], width: float) -> Figure:
     axes.set_xlim(low, high)
     log_ticks(axes.xaxis, low, high)
     axes.set_ylim(-0.6, len(rows) - 0.4)
-    short = width <= NARROW
-    axes.set_yticks(places, [_short(row.name, 18 if short else 38) for row in rows])
+    axes.set_yticks(places, names)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
         label.set_fontweight("bold" if row.own else "normal")
     axes.set_xlabel("reduced chi-square" + ("" if short else " at 20 samples per bin (1 is ideal)"))
@@ -157,6 +161,14 @@ def _amount(part: PartRecord) -> str:
     value = brief(part.delta)
     share = part.share
     return f"{value} ({percent(max(share, 0.0), 0)})" if part.significant and share else value
+
+
+def _on_lines(text: str, length: int, lines: int) -> str:
+    """Break a text between words; what does not fit is cut in the middle, on one line."""
+    broken = textwrap.wrap(text, length, break_long_words=False)
+    if len(broken) > lines or max(map(len, broken), default=0) > length:
+        return _short(text, length)
+    return "\n".join(broken).replace("$", r"\$")  # which would begin a formula
 
 
 def _short(text: str, length: int) -> str:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tomllib
 from PIL import Image
 
 from shapeshd.benchmark.fidelity import residual
 from shapeshd.benchmark.report import pictures
 from shapeshd.benchmark.report.figures.factors import band, dependence
+from shapeshd.benchmark.report.figures.score import score_figure
+from shapeshd.benchmark.report.figures.style import NARROW
 from shapeshd.benchmark.report.html import report_page, write_report
+from shapeshd.benchmark.report.tables import score_rows
 from shapeshd.benchmark.report.terminal import describe
 from shapeshd.benchmark.result import formatting
 from shapeshd.errors import ShapesHDError
@@ -62,6 +67,25 @@ def test_its_numbers_are_those_of_the_result(pages: dict[str, Path], kind: str) 
         "7.64",
     ]
     assert [words for words in wanted if " ".join(words.split()) not in text] == []
+
+
+def test_it_says_what_3dshapeshd_is_and_links_to_it(pages: dict[str, Path]) -> None:
+    text = pages["full"].read_text()
+    with (Path(__file__).parents[3] / "pyproject.toml").open("rb") as file:
+        home = tomllib.load(file)["project"]["urls"]["Source"]
+    assert f'<a href="{home}">3DShapesHD</a> is images of a room' in text
+
+
+def test_names_in_a_narrow_figure_are_whole() -> None:
+    rows = score_rows(simulated_result("full"))
+    (axes,) = score_figure(rows, NARROW).axes
+    names = [label.get_text().replace("\n", " ") for label in axes.get_yticklabels()]
+    assert names == [row.name for row in rows]
+    assert "memorizer of 500,000 images" in names
+    cut = [replace(row, name="a" * 30) for row in rows]
+    assert (
+        score_figure(cut, NARROW).axes[0].get_yticklabels()[0].get_text() == f"{10 * 'a'}…{9 * 'a'}"
+    )
 
 
 def test_sheets_tell_samples_from_what_is_missing(pages: dict[str, Path]) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from shapeshd.benchmark.recognizer.card import Accuracy
+from shapeshd.benchmark.result.image_check import ImageCheckRecord
 from shapeshd.benchmark.result.verdict import find, joint_case, verdict
 from shapeshd.benchmark.statistics.chi_square import divergence_statistic, goodness_of_fit
 from shapeshd.benchmark.statistics.decomposition import decompose
@@ -160,7 +161,8 @@ def test_constant_images_are_called_that() -> None:
     for known in (None, accuracy()):
         passed, text = judged(counts, known)
         assert not passed
-        assert "one and the same cell" in text
+        assert text.startswith("Collapsed: 1 of 165,888 combinations of the factors occurs")
+        assert "one and the same" in text
 
 
 def test_two_kinds_of_images_are_not_called_one() -> None:
@@ -191,28 +193,98 @@ def test_what_is_decided_is_known_apart_from_its_sentences() -> None:
 
 
 @pytest.mark.parametrize(
-    ("passed", "real", "low", "case"),
+    ("passed", "real", "collapsed", "case"),
     [
-        (True, True, 0.0, "right and real"),
-        (True, False, 0.0, "diverse but bad"),
-        (False, True, 0.5, "pretty but biased"),
-        (False, True, 1.5, "pretty but collapsed"),
-        (False, False, 9.0, "bad and wrong"),
+        (True, True, False, "right and real"),
+        (True, False, False, "diverse but bad"),
+        (False, True, False, "pretty but biased"),
+        (False, True, True, "pretty but collapsed"),
+        (False, False, True, "bad and wrong"),
     ],
 )
 def test_the_five_cases_of_distribution_and_fidelity(
-    passed: bool, real: bool, low: float, case: str
+    passed: bool, real: bool, collapsed: bool, case: str
 ) -> None:
-    assert joint_case(passed, real, low) == case
+    assert joint_case(passed, real, collapsed) == case
 
 
-@pytest.mark.parametrize(("bins", "collapsed"), [(10, True), (40, True), (3_000, False)])
+@pytest.mark.parametrize(("bins", "collapsed"), [(10, True), (1_800, True), (2_500, False)])
 def test_few_combinations_are_called_a_collapse(bins: int, collapsed: bool) -> None:
-    """20,000 samples of the uniform distribution occupy 18,800 bins: 1% are 188."""
+    """20,000 samples of the uniform distribution occupy 18,800 bins: a tenth are 1,880."""
     counts = np.zeros(NUM_BINS, np.int64)
     counts[np.random.default_rng(0).choice(NUM_BINS, bins, replace=False)] = 20_000 // bins
     fit, parts = goodness_of_fit(counts), decompose(counts)
     findings = find(counts, fit, parts, None)
-    assert findings.collapsed == (bins if collapsed else None)
+    assert (findings.collapse is not None) == collapsed
     text = verdict(findings, fit).text
     assert text.startswith(f"Collapsed: {bins:,} of 165,888 combinations") == collapsed
+    if findings.collapse is not None:
+        assert findings.collapse.occupied == bins
+        expected = NUM_BINS * (1 - (1 - 1 / NUM_BINS) ** counts.sum())
+        assert findings.collapse.expected == pytest.approx(expected)
+        assert f"{expected:,.0f} in as many samples" in text
+
+
+def test_a_source_without_some_combinations_has_not_collapsed() -> None:
+    """Capsules are never made: three quarters of the combinations are as good as all of them."""
+    counts = drawn(on_axes([1, 1, 1, 0], 4), 100_000)
+    fit = goodness_of_fit(counts)
+    findings = find(counts, fit, decompose(counts), None)
+    assert findings.collapse is None
+    text = verdict(findings, fit).text
+    assert "Collapsed" not in text
+    assert "What is wrong: shape" in text
+    assert "together" not in text
+
+
+@pytest.mark.parametrize("kept", [1, 2])
+def test_what_collapsed_factors_make_together_is_named(kept: int) -> None:
+    """Each factor has few values, independently: nearly all of D are terms of their products."""
+    density = np.ones(BIN_SHAPE)
+    for axis, bins in enumerate(BIN_SHAPE):
+        density = density * on_axes([1.0] * kept + [0.001] * (bins - kept), axis)
+    counts = drawn(density, 20_000)
+    fit = goodness_of_fit(counts)
+    findings = find(counts, fit, decompose(counts), None)
+    assert findings.collapse is not None
+    assert all(part.factors for part in findings.parts)  # these, but not what they make, are wrong
+    assert [part.name for part in findings.together] == ["higher_order"]
+    text = verdict(findings, fit).text
+    assert "What is wrong: " in text
+    share = findings.together[0].share
+    assert share is not None and share > 0.5
+    assert "each by itself; together they make higher-order interactions of four" in text
+
+
+def test_images_of_a_collapsed_source_are_said_to_be_scenes_or_not() -> None:
+    counts = np.zeros(NUM_BINS, np.int64)
+    counts[:10] = 1_000
+    fit = goodness_of_fit(counts)
+    findings = find(counts, fit, decompose(counts), None)
+    for ok, alike, look in (
+        (True, True, "look like scenes of"),
+        (False, True, "look like damaged scenes of"),
+        (False, False, "look like no scene of"),
+    ):
+        text = verdict(findings, fit, looked(ok=ok, alike=alike)).text
+        assert "Collapsed: 10 of 165,888 combinations" in text
+        assert look in text
+        assert ("These images do not look like the dataset" in text) is not ok
+
+
+def looked(*, ok: bool, alike: bool) -> ImageCheckRecord:
+    mean = {"value": 9.0, "low": 7.0, "high": 11.0}
+    share = {"count": 128, "value": 0.5, "low": 0.4, "high": 0.6}
+    return ImageCheckRecord.model_validate(
+        {
+            "images": 256, "real_images": 256, "quantile": 0.99, "tolerated": 0.05,
+            "beyond": share, "real_beyond": share, "rmse": mean, "real_rmse": mean,
+            "explained": 0.5, "ok": ok, "alike": alike,
+        }
+    )  # fmt: skip
+
+
+def test_an_ideal_source_is_never_called_collapsed() -> None:
+    for n in (5_761, 20_000, PROTOCOL):
+        counts = drawn(np.ones(BIN_SHAPE), n, 3)
+        assert find(counts, goodness_of_fit(counts), decompose(counts), None).collapse is None

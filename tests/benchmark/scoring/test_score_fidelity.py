@@ -318,7 +318,7 @@ def test_the_command_line_asks_for_it(
         "score", "render:0:9", "--samples", SAMPLES, "--out", out, "--device", "cpu", *options
     )
     assert status == 0, err
-    assert "Neither is right" in text
+    assert "Bad and wrong: " in text
     assert "residual" in text
     assert asked == ["vgg:my.pt"]
     assert entry(out)["command"] == "shapeshd score written"

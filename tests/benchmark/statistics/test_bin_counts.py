@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import math
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from shapeshd.benchmark.statistics.bin_counts import bin_counts, empty_bins
+from shapeshd.benchmark.statistics.bin_counts import bin_counts, empty_bins, is_collapsed
 from shapeshd.benchmark.statistics.histogram import (
     read_histogram,
 )
 from shapeshd.factors import NUM_BINS
 from tests.support.histograms import UNIFORM, draw
+
+
+def test_the_bound_of_a_collapse_holds_for_few_bins() -> None:
+    """Chernoff's bound is compared with the exact probability, by inclusion and exclusion."""
+    for bins, n in ((20, 40), (60, 60), (400, 300)):
+        expected = bins * (1 - (1 - 1 / bins) ** n)
+        few = max(1, math.ceil(0.1 * expected) - 1)
+        exact = sum(
+            math.comb(bins, m) * _surjections(n, m) / Fraction(bins) ** n for m in range(1, few + 1)
+        )
+        assert not is_collapsed(few, expected) or exact < 1e-9
+        assert is_collapsed(few, expected) == (bins > 20)
+        assert not is_collapsed(math.ceil(0.1 * expected), expected)
+
+
+def _surjections(n: int, m: int) -> int:
+    return sum((-1) ** j * math.comb(m, j) * (m - j) ** n for j in range(m + 1))
 
 
 def test_empty_bins() -> None:
