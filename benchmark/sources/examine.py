@@ -11,11 +11,17 @@ import zipfile
 from pathlib import Path
 
 from shapeshd.errors import UsageError, named
+from shapeshd.models.networks.shipped import find_shipped
 
 from .source_kind import OpenRequest
 
 INSTEAD = "write a Python file with a function that loads it (SOURCE file.py:function)"
 _STATES_LATENT_DIM = re.compile(rb"\b(?:latent_dim|z_dim)\s*:")  # an attribute of TorchScript's
+
+
+def examine_model(request: OpenRequest) -> None:
+    """Raise `UsageError` if no trained generator of this name comes with the program."""
+    find_shipped(request.text)
 
 
 def is_torchscript(path: Path) -> bool:

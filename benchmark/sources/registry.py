@@ -160,6 +160,18 @@ KINDS = (
         generates=True,
     ),
     SourceKind(
+        name="model",
+        what="a trained generator that comes with the program",
+        shown="model:NAME",
+        summary="A trained generator that comes along; `shapeshd info model:` lists them.",
+        opener="networks.checkpoint:open_model",
+        prefix="model:",
+        options=(*_LATENTS, "steps", "solver", *_STYLES),
+        generates=True,
+        examine="examine:examine_model",
+        whole_name=True,
+    ),
+    SourceKind(
         name="safetensors",
         what="a .safetensors file",
         shown=".safetensors of a known architecture",

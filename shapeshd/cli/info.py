@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .command import Command
-from .options import Dataset, json_option
+from .options import MODEL, DatasetOrModel, json_option
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec
@@ -22,19 +22,28 @@ _SHOWN_GAPS = 5
     examples={
         "shapeshd info data": "What a folder of shards holds.",
         "shapeshd info 3dshapes.h5 --json": "The same of the original file, as JSON.",
+        "shapeshd info model:": "The trained generators that come with the program.",
+        "shapeshd info model:mini/contrast": "How one of them was trained, and its score.",
     },
 )
-@click.argument("dataset", type=Dataset())
+@click.argument("dataset", type=DatasetOrModel())
 @json_option
-def command(dataset: Path | RenderSpec, as_json: bool) -> None:
+def command(dataset: Path | RenderSpec | str, as_json: bool) -> None:
     """Say what DATASET holds and how it was made.
 
     DATASET is a folder that `shapeshd render` wrote, finished or not, one HDF5 file in the
     form of the original 3dshapes.h5, or render:SEED:COUNT[,size=PX][,start=N][,device=NAME]:
-    images that are made as they are read.
+    images that are made as they are read. Or it is model:NAME, a trained generator that comes with
+    the program; model: alone lists these.
     """
-    from shapeshd.dataset.info import describe_dataset
     from shapeshd.support.progress import emit
+
+    if isinstance(dataset, str):
+        from .info_model import describe_shipped
+
+        emit(*describe_shipped(dataset.removeprefix(MODEL)), as_json=as_json)
+        return
+    from shapeshd.dataset.info import describe_dataset
 
     found = describe_dataset(dataset)
     emit(found, _describe(found), as_json=as_json)

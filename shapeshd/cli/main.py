@@ -23,7 +23,7 @@ _VARIABLES = "SHAPESHD"  # that environment variables of options begin with
 _COMMANDS = {
     "render": "Render 3DShapesHD, or go on where a stopped run ended.",
     "verify": "Check a dataset: digests, labels, gaps, uniformity, pixels.",
-    "info": "Say what a dataset holds and how it was made.",
+    "info": "Say what a dataset, or a trained generator, is and how it was made.",
     "preview": "Draw a contact sheet of a dataset or of given factors.",
     "export": "Write a dataset in the form that another trainer reads.",
     "train": "Train the recognizer of the factors, or a reference model.",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 engines = click.Choice(["povray", "torch"])  # `ENGINES`, which would import NumPy
 RECOGNIZERS = ("lite", "hd")
+MODEL = "model:"  # `shipped.PREFIX`
 _DEVICES = re.compile(r"auto|(cpu|cuda|mps|xpu|hpu|mtia|ipu|xla|privateuseone)(:[0-9]{1,3})?")
 
 
@@ -190,6 +191,44 @@ class Dataset(click.ParamType):
         if self._not_stored is not None:
             raise UsageError(f"{spec}: {self._not_stored}")
         return spec
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """Complete files."""
+        return files_named(incomplete)
+
+
+class DatasetOrModel(Dataset):
+    """A dataset, or ``model:NAME``, which stays text."""
+
+    name = "dataset or model"
+
+    def convert(  # type: ignore[override]
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path | RenderSpec | str:
+        """Return the text of a model, else what `Dataset` does."""
+        if isinstance(value, str) and value.startswith(MODEL):
+            return value
+        return super().convert(value, param, ctx)
+
+
+class Checkpoint(click.ParamType):
+    """The file of a generator: a path, or ``model:NAME`` for one that comes with the program."""
+
+    name = "checkpoint"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Return the file's path.
+
+        Raises:
+            UsageError: if it begins with ``model:`` and there is no such generator.
+        """
+        if isinstance(value, str) and value.startswith(MODEL):
+            from shapeshd.models.networks.shipped import find_shipped
+
+            return find_shipped(value).path
+        return Path(value)
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str

@@ -12,6 +12,7 @@ from shapeshd.errors import UsageError, with_argument_named
 from .command import Command
 from .options import (
     RECOGNIZERS,
+    Checkpoint,
     Dataset,
     NameOrPath,
     NewPath,
@@ -37,11 +38,12 @@ if TYPE_CHECKING:
     },
     examples={
         "shapeshd project run/gan/generator.safetensors data": "The last 64 images of a dataset.",
+        "shapeshd project model:mini/contrast render:1:64": "By a generator that comes along.",
         "shapeshd project generator.safetensors photos.zip --recognizer none": "Images of your "
         "own, without factors.",
     },
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("checkpoint", type=Checkpoint())
 @click.argument("dataset", type=Dataset())
 @click.option(
     "--count", type=int, default=64, show_default=True, metavar="N", help="Project N images."
@@ -122,6 +124,7 @@ def command(
     it. Told are residuals, and how many images cannot be generated: a factor of the projection is
     in another bin by more than the recognizer errs, or the residual is above the limit. DATASET is
     a dataset, render:SEED:COUNT, or a folder or .zip of images, whose residuals alone are told.
+    CHECKPOINT is a .safetensors file or model:NAME; `shapeshd info model:` lists these.
     """
     folder = out or _default_folder(checkpoint)
     _check_early(checkpoint, options, folder)

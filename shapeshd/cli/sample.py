@@ -25,6 +25,7 @@ _OPTIONS = generator_options()
     },
     examples={
         "shapeshd sample run/gan/generator.safetensors sheet.png": "A sheet of 64 images.",
+        "shapeshd sample model:mini/contrast sheet.png": "Of a generator that comes along.",
         "shapeshd sample generator.onnx images.zip --count 50000": "As files.",
         "shapeshd sample network.pkl sheet.png --truncation 0.5": "Closer to the average.",
     },

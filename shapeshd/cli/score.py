@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     },
     examples={
         "shapeshd score samples.zip": "Images that you have made already.",
+        "shapeshd score model:mini/contrast": "A trained generator that comes along.",
         "shapeshd score generator.onnx": "A network that is data: 100,000 samples.",
         "shapeshd score generator.pt --trust --latent-dim 512": "TorchScript, which is code.",
         "shapeshd score sampler.py:generate --trust": "A Python function of yours.",

@@ -12,6 +12,8 @@ from shapeshd.images.resize import resized
 from shapeshd.models.config_file import load_config
 from shapeshd.models.data.images import to_uint8
 from shapeshd.models.networks.checkpoints import load_generator
+from shapeshd.models.networks.model_card import read_model_card
+from shapeshd.models.networks.shipped import ShippedModel, shipped_models
 from shapeshd.support.checkpoint import read_card
 from tests import ROOT
 
@@ -41,8 +43,20 @@ def test_phase_1_of_mini_draws_every_shape() -> None:
     assert min(counts) >= 30  # of 64 that are expected
 
 
-def test_both_networks_of_a_phase_are_there() -> None:
+def test_encoders_are_there() -> None:
     assert FILES
     for folder in {path.parent for path in FILES}:
-        assert (folder / "encoder.safetensors").exists()
         assert (folder / "generator.safetensors").exists()
+        assert (folder / "encoder.safetensors").exists() == (folder.name in ("vae", "aae"))
+
+
+@pytest.mark.parametrize("model", shipped_models(), ids=lambda model: model.name)
+def test_a_card_says_how_it_was_made(model: ShippedModel) -> None:
+    card, raw = read_model_card(model.path), read_card(model.path)
+    last = card.training[-1]
+    assert (card.phase, last.phase) == (model.path.parent.name, model.path.parent.name)
+    assert last.images == raw["steps"] * raw[card.phase]["batch"]
+    assert last.seconds == raw["seconds"]
+    for phase in card.training:
+        assert f" {phase.phase} " in phase.command or " baseline " in phase.command
+    assert f"--count {card.data.images}" in card.data.command

@@ -19,6 +19,7 @@ TEMPLATES = sorted(
     path.name for path in (ROOT / "povray_templates").iterdir() if path.suffix in (".pov", ".inc")
 )
 WEIGHTS = sorted((ROOT / "benchmark" / "recognizer" / "weights").iterdir())
+MODELS = sorted((ROOT / "models" / "weights").rglob("*.safetensors"))
 CONFIGS = sorted((ROOT / "models" / "configs").rglob("*.toml"))
 PAGES = sorted((ROOT / "benchmark" / "report" / "templates").iterdir())
 
@@ -34,7 +35,7 @@ def expected_files() -> set[str]:
         for name, file in MODULES.items()
         if file.with_suffix(".pyi").exists()
     }
-    data = {f"shapeshd/{file.relative_to(ROOT)}" for file in [*WEIGHTS, *CONFIGS, *PAGES]}
+    data = {f"shapeshd/{file.relative_to(ROOT)}" for file in [*WEIGHTS, *MODELS, *CONFIGS, *PAGES]}
     templates = {f"shapeshd/povray_templates/{name}" for name in TEMPLATES}
     return modules | stubs | data | templates | {"shapeshd/py.typed"}
 
@@ -76,6 +77,7 @@ def test_what_must_be_packed_is_there() -> None:
     assert len(CONFIGS) >= 13
     assert {file.suffix for file in WEIGHTS} >= {".safetensors"}
     assert len(PAGES) >= 3
+    assert len(MODELS) >= 4
 
 
 def test_a_wheel_holds_every_file_once_and_no_other_module(built: Path) -> None:
@@ -112,6 +114,8 @@ def test_a_wheel_renders_outside_of_the_checkout(built: Path, tmp_path: Path) ->
         f"    assert module.__file__.startswith({str(tmp_path)!r}), module.__file__\n"
         "assert find_spec('benchmark') is None and find_spec('models') is None\n"
         "assert load_recognizer('lite', 'cpu').size == 64\n"
+        "with shapeshd.benchmark.open_source('model:mini/vae') as source:\n"
+        "    assert source.images(0, 2).shape == (2, 3, 32, 32)\n"
         "print(shapeshd.render_images([[0, 0.3, 0.6, 1.5, 2, 10]], 8).mean())\n"
     )
     assert 20 < float(run_outside(python, code, tmp_path)) < 235

@@ -16,6 +16,7 @@ from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import UsageError, named
 from shapeshd.models.networks.checkpoints import load_generator
 from shapeshd.models.networks.flow import Flow, ImageFlow
+from shapeshd.models.networks.shipped import find_shipped
 from shapeshd.support.checkpoint import SUFFIX, has_card, read_card
 from shapeshd.support.device import usable_device
 
@@ -23,6 +24,7 @@ from .generator import GeneratorSource, NetworkBatches, choose_latent_dim
 from .styles import apply_sampling
 
 KIND = "checkpoint"
+MODEL_KIND = "model"
 CARD_KIND = "generator"
 
 
@@ -42,6 +44,22 @@ def open_checkpoint(request: OpenRequest) -> GeneratorSource:
     facts = apply_sampling(network, request.options, request.name)
     facts |= _solved(network, request)
     return network_source(network, latent_dim, request, place, facts=facts)
+
+
+def open_model(request: OpenRequest) -> GeneratorSource:
+    """Open a trained generator that comes with the program, as `open_checkpoint` does.
+
+    It is called by its whole name, with the phase, and knows its own digest: that of its tensors.
+
+    Raises:
+        UsageError: if there is none of this name, or it does not fit the options.
+    """
+    model = find_shipped(request.text)
+    digest = str(read_card(model.path)["sha256"])
+    request = replace(request, text=str(model.path), name=model.text)
+    source = open_checkpoint(request)
+    source.kind, source.digest = MODEL_KIND, digest
+    return source
 
 
 def _solved(network: nn.Module, request: OpenRequest) -> dict[str, Any]:

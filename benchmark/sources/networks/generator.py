@@ -74,9 +74,11 @@ class GeneratorSource(Closing):
         name: what the user called it.
         kind: such as "torchscript".
         count: None, as many as are asked for.
+        digest: SHA-256 of what makes the images, where the name is not the path of a file.
     """
 
     count: int | None = None
+    digest: str | None = None
 
     def __init__(self, name: str, kind: str, batches: Batches) -> None:
         self.name = name

@@ -150,7 +150,6 @@ def summary(method: str, phase: str, results: list[dict[str, Any]]) -> dict[str,
     values = [fit["divergence"]["value"] for fit in fits]
     return {
         "method": method,
-        "title": METHODS[method].title,
         "phase": phase,
         "seeds": len(results),
         "divergence": values,
@@ -183,7 +182,7 @@ def line(found: dict[str, Any]) -> str:
         skewed = f", {statistics.fmean(one['skewness'] for one in found['asymmetry']):.3f}"
     return " | ".join(
         [
-            f"| {found['title']}",
+            f"| `{found['method']}`",
             found["phase"],
             f"{found['mean']:.4f}" + (f" ± {error:.4f}" if error is not None else ""),
             ", ".join(f"{value:.3f}" for value in found["divergence"]),
@@ -206,7 +205,7 @@ def draw(runs: Path, seed: int, path: Path) -> None:
             checks = [one for one in lines if "score" in one]
             left.plot(
                 [one["step"] for one in checks], [one["score"]["divergence"] for one in checks],
-                color=colour, label=METHODS[method].title,
+                color=colour, label=method,
             )  # fmt: skip
             means = [one for one in lines if "code_mean" in one]
             right.plot(
