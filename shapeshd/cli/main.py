@@ -32,6 +32,7 @@ _COMMANDS = {
     "compare": "Set several scores side by side.",
     "sample": "Draw images from a generator.",
     "project": "Look for images of a dataset in a generator's latent space.",
+    "disentangle": "Measure how well an encoder keeps the six factors apart.",
 }
 
 

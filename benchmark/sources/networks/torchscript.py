@@ -40,7 +40,7 @@ def open_torchscript(request: OpenRequest) -> GeneratorSource:
     """
     name, options = request.name, request.options
     place = usable_device(request.device)
-    module = _load(request.path, place, name)
+    module = load_torchscript(request.path, place, name)
     module.eval()
     network = NetworkBatches(
         ShapedLatents(module, options.latent_shape),
@@ -70,7 +70,8 @@ def _labels(module: Any, options: SourceOptions, name: str) -> Labels | None:
     return choose_labels(stated_classes(module), name, options, options.label_form)
 
 
-def _load(path: Path, device: torch.device, name: str) -> Any:
+def load_torchscript(path: Path, device: torch.device, name: str) -> Any:
+    """Load a TorchScript module; raise `ShapesHDError`, which calls it `name`, if it cannot be."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # "use torch.export": the user's choice
         try:

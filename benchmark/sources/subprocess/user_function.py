@@ -108,7 +108,7 @@ def load_function(
         UserError: if the user's code raises while it is imported.
         UsageError: if there is no such function, or it is of another kind.
     """
-    module = _import(target, name)
+    module = import_user_code(target, name)
     found: Any = module
     for part in attribute.split("."):
         if not hasattr(found, part):
@@ -187,7 +187,17 @@ def _call_module(network: nn.Module, *given: Any, **handed: Any) -> Any:
         return network(*given, **handed)
 
 
-def _import(target: str, name: str) -> ModuleType:
+def import_user_code(target: str, name: str) -> ModuleType:
+    """Import a module of the user's.
+
+    Args:
+        target: the absolute path of a ``.py`` file, or the name of a module.
+        name: what the user called it, for messages.
+
+    Raises:
+        UserError: if the code raises.
+        UsageError: if there is no such module.
+    """
     file = target if target.endswith(".py") else None
     try:
         if file is None:

@@ -1,0 +1,99 @@
+"""Opens an encoder of any kind, to be measured: ours, TorchScript, or a function in Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from shapeshd.benchmark.sources.networks.torchscript import load_torchscript
+from shapeshd.benchmark.sources.subprocess.user_function import UserError, import_user_code
+from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.models.networks.encoder import Encoder, Trunk
+from shapeshd.models.training.files import ENCODER
+
+from .encoder_file import read_encoder
+
+_NOISES = 8
+KINDS = (
+    "an encoder.safetensors of ours or the folder of its phase, a TorchScript module (.pt, .ts, "
+    ".pth), or file.py:function"
+)
+
+
+class OpenEncoder(NamedTuple):
+    """An encoder that is ready to be called.
+
+    Attributes:
+        encode: float32 images (n, 3, size, size) on its device to codes (n, d).
+        size: of the images that it takes, pixels; None if it does not say.
+        value_range: what it takes as black and full, of those in `RANGES`; None if it does not say.
+    """
+
+    encode: Callable[[Tensor], Any]
+    size: int | None
+    value_range: str | None
+
+
+def open_encoder(source: str, device: torch.device) -> OpenEncoder:
+    """Open an encoder.
+
+    The codes of an encoder of ours are the means of q(z | x, noise), averaged over 8 draws of the
+    noise, the same for all images. Code in a Python file runs in this process.
+
+    Args:
+        source: see `KINDS`.
+        device: where it is put.
+
+    Raises:
+        UsageError: if there is none, or it is of another kind.
+        ShapesHDError: if it cannot be loaded.
+    """
+    target, colon, attribute = source.rpartition(":")
+    if colon and target.endswith(".py"):
+        return OpenEncoder(_function(target, attribute, source, device), None, None)
+    path = Path(source).expanduser()
+    path = path / ENCODER if path.is_dir() and (path / ENCODER).is_file() else path
+    if not path.is_file():
+        raise UsageError(f"{source}: no such file; an encoder is {KINDS}")
+    if path.suffix == ".safetensors":
+        encoder = read_encoder(path).to(device).eval()
+        assert isinstance(encoder.trunk, Trunk)
+        return OpenEncoder(_mean_codes(encoder, device), encoder.trunk.pyramid.shape[-1], "-1,1")
+    if path.suffix.lower() in (".pt", ".ts", ".pth"):
+        return OpenEncoder(load_torchscript(path, device, source).eval(), None, None)
+    raise UsageError(f"{source}: is no encoder: that is {KINDS}")
+
+
+def _mean_codes(encoder: Encoder, device: torch.device) -> Callable[[Tensor], Tensor]:
+    rng = torch.Generator().manual_seed(0)
+    noises = torch.randn(_NOISES, encoder.head.noise_dim, generator=rng).to(device)
+
+    def encode(images: Tensor) -> Tensor:
+        features = encoder.trunk(images)
+        means = [encoder.head(features, noise.expand(len(images), -1))[0] for noise in noises]
+        return torch.stack(means).mean(0)
+
+    return encode
+
+
+def _function(target: str, attribute: str, name: str, device: torch.device) -> Any:
+    file = Path(target).expanduser().absolute()
+    if not file.is_file():
+        raise UsageError(f"{name}: there is no file {target}")
+    try:
+        found: Any = import_user_code(str(file), name)
+    except UserError as error:
+        raise ShapesHDError(f"{name}: {error}") from error
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UsageError(f"{name}: there is no {part} in it")
+        found = getattr(found, part)
+    if isinstance(found, nn.Module):
+        return found.to(device).eval()
+    if not callable(found):
+        raise UsageError(f"{name}: is no function, but of type {type(found).__name__}")
+    return found
