@@ -16,7 +16,7 @@ from pathlib import Path
 from shapeshd.errors import UsageError, explain
 from shapeshd.images.names import SUFFIXES as IMAGE_SUFFIXES
 from shapeshd.images.names import TAR_SUFFIXES, expand_shards
-from shapeshd.support.progress import note
+from shapeshd.support.progress import warn
 
 from .options import ENTRY_HINT, HANDED_ON, OPTIONS
 from .source_kind import Candidate, SourceKind
@@ -48,6 +48,12 @@ def _is_dataset(candidate: Candidate) -> bool:
     return holds_dataset(candidate.path)
 
 
+def _is_run(candidate: Candidate) -> bool:
+    from shapeshd.models.networks.run_folder import is_run_folder
+
+    return is_run_folder(candidate.path)
+
+
 def _is_tar(candidate: Candidate) -> bool:
     return candidate.place == "file" or bool(expand_shards(candidate.text))
 
@@ -77,6 +83,18 @@ KINDS = (
         places=("file", "folder"),
         matches=_is_dataset,
         whole_name=True,
+    ),
+    SourceKind(
+        name="run",
+        what="the folder of a training",
+        shown="the folder of a training run",
+        summary="The generator of its last finished phase; or the folder of a phase.",
+        opener="networks.checkpoint:open_run",
+        places=("folder",),
+        matches=_is_run,
+        options=(*_LATENTS, "steps", "solver", *_STYLES),
+        generates=True,
+        examine="examine:examine_run",
     ),
     SourceKind(
         name="folder",
@@ -336,7 +354,7 @@ def _kinds_of_packages() -> tuple[SourceKind, ...]:
             _check(kind, (*KINDS, *kinds))
         except Exception as error:
             package = entry.dist.name if entry.dist else entry.value
-            note(f"the package {package} adds no kind of source {entry.name!r}: {explain(error)}")
+            warn(f"the package {package} adds no kind of source {entry.name!r}: {explain(error)}")
         else:
             kinds.append(kind)
     return tuple(kinds)
