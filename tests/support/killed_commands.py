@@ -53,8 +53,8 @@ ENTRIES = tuple(
 )
 COMMANDS = {
     "render": Command(
-        ("render", "out/set", *["--count", "12", "--size", "16", "--shard-size", "4", "--jobs", "1"],
-         *["--engine", "torch", "--backend", "threading"]), (".h5", "manifest.json"),
+        ("render", "out/set", *["--count", "12", "--size", "16", "--shard-size", "4"],
+         *["--jobs", "1", "--engine", "torch", "--backend", "threading"]), (".h5", "manifest.json"),
     ),
     "export folder": Command(("export", DATA, "out/images", "--format", "folder")),
     "export zip": Command(("export", DATA, "out/set.zip", "--format", "stylegan-zip")),

@@ -47,7 +47,7 @@ def test_another_scene_is_named(tmp_path: Path) -> None:
     assert said is not None
     assert "scene 000000000000" in said
     assert engine_named("povray").scene_sha256()[:12] in said
-    assert other_scene(open_source("render:0:6:64")) is None
+    assert other_scene(open_source("render:0:6,size=64")) is None
 
 
 @pytest.mark.parametrize("engine", ENGINES)
