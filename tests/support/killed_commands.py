@@ -14,6 +14,7 @@ import random
 import shutil
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,7 @@ import torch
 from shapeshd.benchmark.recognizer.train import RecognizerTraining
 from shapeshd.benchmark.scoring import counting
 from shapeshd.cli.main import main as shapeshd
+from shapeshd.factors import BIN_SHAPE, NAMES
 from shapeshd.models.training.trainer import Trainer
 from tests import ROOT
 from tests.support.projections import save_small
@@ -70,14 +72,14 @@ COMMANDS = {
     "sample a folder": Command(("sample", "small.safetensors", "out/images", "--count", "4")),
     "sample a zip": Command(("sample", "small.safetensors", "out/images.zip", "--count", "4")),
     "score": Command(
-        ("score", "render:3:64", "--distribution", "two.toml", "--samples", "64",
+        ("score", "few", "--distribution", "few.toml",
          "--out", "out/score"), (".json", ".html", ".npz", "lock"),
     ),
     "compare": Command(("compare", *ENTRIES, "--out", "out/page.html"), (".html",)),
     "compare markdown": Command(("compare", *ENTRIES, "--out", "out/page.md")),
-    "compare entries": Command(("compare", *ENTRIES, "--entry", "out/entries")),
+    "compare entries": Command(("compare", *ENTRIES, "--entry", "out")),
     "project": Command(
-        ("project", "small.safetensors", "render:5:40", "--count", "2", "--steps", "2",
+        ("project", "small.safetensors", "render:5:40", "--count", "2", "--steps", "3",
          "--pool", "8", "--reference", "2", "--out", "out/found"), (".json", ".html"),
     ),
     "train vae": Command(
@@ -85,8 +87,8 @@ COMMANDS = {
          "--out", "out/run"), (".json", ".jsonl", ".safetensors", ".log"),
     ),
     "train recognizer": Command(
-        ("train", "recognizer", "render:5:80", "out/net", "--images", "32", "--batch", "16",
-         "--held-out", "16", "--workers", "0"), (".json", ".jsonl", ".safetensors", ".log"),
+        ("train", "recognizer", "render:5:30,size=64", "out/net", "--images", "8", "--batch", "4",
+         "--held-out", "8", "--workers", "0"), (".json", ".jsonl", ".safetensors", ".log"),
     ),
 }  # fmt: skip
 
@@ -94,9 +96,11 @@ COMMANDS = {
 def prepare(folder: Path) -> None:
     """Write what the commands read."""
     save_small(folder / "small.safetensors")
-    (folder / "two.toml").write_text(
-        "[scale]\nweights = [1, 0, 0, 0]\n[orientation]\nweights = [1, 0, 0, 0, 0, 0]\n"
-    )
+    one = {name: [1.0] + [0.0] * (bins - 1) for name, bins in zip(NAMES, BIN_SHAPE, strict=True)}
+    few = {name: {"weights": weights} for name, weights in one.items() if name != "shape"}
+    (folder / "few.toml").write_text(toml(few))
+    render = "render few --count 64 --size 64 --jobs 1 --backend threading --engine torch"
+    assert run((*render.split(), "--distribution", "few.toml"), folder) == 0
     tiny = {**TABLES["images"], "checks": {**TABLES["images"]["checks"], "held_out": 24}}
     (folder / "tiny.toml").write_text(toml(tiny))
 
@@ -213,7 +217,12 @@ def main() -> None:
     folder = Path(sys.argv[1]).resolve()
     prepare(folder)
     names = sys.argv[2:] or list(COMMANDS)
-    print(json.dumps({name: problems(name, COMMANDS[name], folder) for name in names}), flush=True)
+    found = {}
+    for name in names:
+        started = time.monotonic()
+        found[name] = problems(name, COMMANDS[name], folder)
+        print(f"{name}: {time.monotonic() - started:.1f} s", file=sys.stderr)
+    print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":
