@@ -7,18 +7,24 @@ import warnings
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from shapeshd.checks import whole_number
 from shapeshd.distribution import Distribution
 from shapeshd.errors import MissingPackageError, UsageError
-from shapeshd.factors import NUM_BINS, IntArray, joint_bins
-from shapeshd.images.resize import check_image_size
+from shapeshd.factors import NUM_BINS, FloatArray, IntArray, joint_bins
+from shapeshd.images.resize import check_image_size, resized
 
 from .caller_state import restoring_random_state
+from .image_check.check import check_images
+from .image_check.kept_images import FEWEST, MOST, Kept
 from .recognizer.find import shipped_for
 from .recognizer.reader import Reader, count_bins, read_factors
 from .recognizer.recognizer import Recognizer, load_recognizer
+from .result.image_check import ImageCheckRecord
+from .result.verdict import images_text
 from .sources.image_format import ImageFormat
 from .sources.options import RANGES, Layout, Range, SourceOptions
 from .statistics.chi_square import GoodnessOfFit, goodness_of_fit
@@ -52,10 +58,14 @@ class DistributionScore(Metric):
             default hd for images of 128 pixels and more, else lite. One that is named works where
             the metric is; none is part of its state.
         distribution: that the samples should follow, or its TOML file; by default the uniform one.
+        image_check: how many of the first images are looked at beside their re-renders, of each
+            rank its own, as every `score` does: 32 to 256, or 0 for none. `compute` warns once if
+            they do not look like the dataset.
         kwargs: those of `torchmetrics.Metric`.
 
     Attributes:
         histogram: samples in each joint bin, int64 (k,), of this rank until they are synced.
+        looked_at: what the look at this rank's images found; None if there was none.
 
     Raises:
         UsageError: if an argument is impossible.
@@ -76,6 +86,7 @@ class DistributionScore(Metric):
         layout: Layout = "nchw",
         recognizer: str | Path | Reader | None = None,
         distribution: Distribution | str | Path | None = None,
+        image_check: int = 64,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -91,6 +102,11 @@ class DistributionScore(Metric):
         self.distribution = None if distribution is None or distribution.uniform else distribution
         if self.distribution is not None:
             check_testable(self.distribution)
+        if image_check:
+            whole_number("image_check", image_check, FEWEST // 2, MOST)
+        self._to_keep, self._kept, self._side = image_check, list[Kept](), 0
+        self.looked_at: ImageCheckRecord | None = None
+        self._inside_forward = False
         self._form = ImageFormat(SourceOptions(range=range, layout=layout), name=_NAME)
         self._ours = recognizer is None or isinstance(recognizer, (str, Path))
         if isinstance(recognizer, (str, Path)):
@@ -98,7 +114,7 @@ class DistributionScore(Metric):
         self._reader: Reader | None = recognizer
         self._fit: GoodnessOfFit | None = None
         self._outside: float | None = None
-        self._warned = False
+        self._warned = self._warned_of_images = False
         self.add_state("histogram", torch.zeros(NUM_BINS, dtype=torch.int64), dist_reduce_fx="sum")
 
     @property
@@ -121,7 +137,9 @@ class DistributionScore(Metric):
         height, side = levels.shape[-2:]
         reader = self._chosen(side)
         check_image_size(height, side, reader.size, _NAME)
-        counted = torch.from_numpy(count_bins([joint_bins(read_factors(levels, reader))]))
+        factors = read_factors(levels, reader)
+        self._keep(levels, factors, reader)
+        counted = torch.from_numpy(count_bins([joint_bins(factors)]))
         # A new tensor: one made in inference mode cannot be changed outside of it.
         self.histogram = self.histogram + counted.to(self.histogram.device)
 
@@ -142,6 +160,7 @@ class DistributionScore(Metric):
             self._warn(needed)
         else:
             self._fit = goodness_of_fit(counts, probabilities)
+            self._look()
         return self._tensors()["reduced_chi_square"]
 
     def compute_all(self) -> dict[str, Tensor]:
@@ -149,8 +168,10 @@ class DistributionScore(Metric):
 
         Returns:
             ``reduced_chi_square`` and ``divergence``, each also with ``_low`` and ``_high``, the
-            ends of the 95% interval; ``p_value`` of the chi-square test; and, of a distribution
-            that is not uniform, ``outside``, the share of the samples where it has none.
+            ends of the 95% interval; ``p_value`` of the chi-square test; ``unlike_dataset``, the
+            share of this rank's images that were looked at and are farther from their re-render
+            than 99% of real images are (NaN if none were); and, of a distribution that is not
+            uniform, ``outside``, the share of the samples where it has none.
         """
         self.compute()
         return self._tensors()
@@ -159,6 +180,40 @@ class DistributionScore(Metric):
         """Begin again; the recognizer and the images' type and size stay."""
         super().reset()
         self._fit = self._outside = None
+        if not self._inside_forward:  # which resets for the batch alone
+            self._kept, self.looked_at = [], None
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Count images, and return `compute` of this batch alone."""
+        self._inside_forward = True
+        try:
+            return super().forward(*args, **kwargs)
+        finally:
+            self._inside_forward = False
+
+    def _keep(self, levels: Tensor, factors: FloatArray, reader: Reader) -> None:
+        """Keep the first images as the reader sees them."""
+        before = sum(len(one.numbers) for one in self._kept)
+        more = min(self._to_keep - before, len(levels))
+        if more <= 0:
+            return
+        numbers, images = np.arange(before, before + more), resized(levels[:more], reader.size)
+        self._kept.append(Kept(numbers, images.cpu(), np.asarray(factors)[:more]))
+        self._side, self.looked_at = levels.shape[-1], None
+
+    def _look(self) -> None:
+        """Look at the images that were kept, and warn once if they are none of the dataset's."""
+        if self._inside_forward or self.looked_at is not None or not self._kept:
+            return
+        numbers, images, factors = zip(*self._kept, strict=True)
+        kept = Kept(np.concatenate(numbers), torch.cat(images), np.concatenate(factors))
+        with restoring_random_state(self.device):
+            reader = self._chosen(self._side)
+            found = check_images(kept, reader, self._side, self.distribution)
+        self.looked_at = found
+        if found is not None and not found.ok and not self._warned_of_images:
+            warnings.warn(f"{_NAME}: {images_text(found, parts=True)}", stacklevel=4)
+            self._warned_of_images = True
 
     def _tensors(self) -> dict[str, Tensor]:
         fit, values = self._fit, {}
@@ -168,6 +223,8 @@ class DistributionScore(Metric):
             for suffix, attribute in (("", "reported"), ("_low", "low"), ("_high", "high")):
                 values[name + suffix] = getattr(estimate, attribute, math.nan)
         values["p_value"] = math.nan if fit is None else fit.p_value
+        look = self.looked_at
+        values["unlike_dataset"] = math.nan if look is None else look.beyond.value
         if self.distribution is not None:
             values["outside"] = math.nan if self._outside is None else self._outside
         place = self.histogram.device

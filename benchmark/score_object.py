@@ -12,7 +12,7 @@ from .result.fit import CollapseRecord
 from .result.formatting import with_interval
 from .result.image_check import CorrectedRecord, ImageCheckRecord
 from .result.schema import Result
-from .result.source_checks import RepeatsRecord
+from .result.source_checks import NearCopiesRecord, RepeatsRecord
 from .statistics.intervals import Estimate
 from .statistics.record import EstimateRecord
 
@@ -104,6 +104,11 @@ class Score:
     def repeats(self) -> RepeatsRecord | None:
         """Equal images among the samples; ``copies`` is 0 if there are none."""
         return self.result.repeats
+
+    @property
+    def near_copies(self) -> NearCopiesRecord | None:
+        """Images that nearly equal another one; ``copies`` is 0 if there are none."""
+        return self.result.near_copies
 
     @property
     def reproducible(self) -> bool | None:

@@ -13,11 +13,10 @@ from dataclasses import asdict, dataclass
 import numpy as np
 import scipy
 
-from shapeshd.benchmark.statistics.intervals import CONFIDENCE
+from shapeshd.benchmark.statistics.intervals import CONFIDENCE, student
 from shapeshd.factors import FloatArray, IntArray
 
 GROUPS = 20
-_TAIL = (1 - CONFIDENCE) / 2
 
 
 @dataclass(frozen=True)
@@ -60,11 +59,6 @@ def jackknife(value: float, left_out: Sequence[float] | FloatArray) -> Interval:
     error = math.sqrt((groups - 1) / groups * float(spread @ spread))
     reach = student(groups - 1) * error
     return Interval(value, value - reach, value + reach)
-
-
-def student(freedom: float) -> float:
-    """Return the factor of a standard error of so many degrees of freedom in a 95% interval."""
-    return float(scipy.special.stdtrit(freedom, 1 - _TAIL))
 
 
 def mean_interval(values: FloatArray) -> dict[str, float]:

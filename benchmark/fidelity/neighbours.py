@@ -29,9 +29,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from shapeshd.benchmark.statistics.intervals import student
 from shapeshd.factors import FloatArray
 
-from .intervals import Interval, groups_of, student
+from .intervals import Interval, groups_of
 
 NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}
 """k of each statistic, as published."""

@@ -7,7 +7,8 @@ Three questions, in this order.
    if more than 5% of a source's images surely are, they do not look like the dataset.
 2. *What was done to them?* Known changes, such as exchanged channels, are undone on some of them.
 3. *How well can they be read?* Their differences from the re-renders are put on images of known
-   factors, which are read: see `response` and `source_attenuation`.
+   factors, each on the image of a scene that is like its own, which are read: see `response` and
+   `source_attenuation`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import scipy
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ from shapeshd.benchmark.recognizer.reader import Reader
 from shapeshd.benchmark.result.image_check import ImageCheckRecord
 from shapeshd.benchmark.statistics.source_attenuation import source_attenuation
 from shapeshd.distribution import Distribution
-from shapeshd.factors import FloatArray, joint_bins
+from shapeshd.factors import FACTORS, FloatArray, IntArray, joint_bins
 
 from .kept_images import FEWEST, Kept
 from .known_changes import find_change
@@ -40,6 +42,7 @@ ALIKE = 0.9
 """Share of an image's variance that its re-render must explain, of the median image, to be taken
 for a damaged scene that can still be read. As JPEG of quality 50 images keep 0.96, in BGR order
 0.78."""
+_OTHER_SHAPE = 4.0
 _FEWEST, _PROBES = FEWEST // 2, 8
 
 
@@ -91,35 +94,64 @@ def check_images(
     }
     if alike:
         response = fit_response(kept.images, again)
-        values |= {"response": _response(response, kept.images, again)}
-        if distribution is None:
-            known, read = read_known_images(response, kept.images, again, real, reader)
-            values |= {
-                "attenuation": source_attenuation(known, read),
-                "right_bins": float((joint_bins(known) == joint_bins(read)).mean()),
-            }
+        known, read = read_known_images(response, kept, again, real, reader)
+        values |= {
+            "response": _response(response, kept.images, again),
+            "right_bins": float((joint_bins(known) == joint_bins(read)).mean()),
+            # Its formula holds for bins of equal probability alone.
+            "attenuation": source_attenuation(known, read) if distribution is None else None,
+        }
     return ImageCheckRecord.model_validate(values)
 
 
 def read_known_images(
-    response: Response, images: Tensor, rerenders: Tensor, real: RealImages, reader: Reader
+    response: Response, kept: Kept, rerenders: Tensor, real: RealImages, reader: Reader
 ) -> tuple[FloatArray, FloatArray]:
     """Put a source's differences on images of known factors, and read them.
 
     Args:
         response: of the source.
-        images: of the source, uint8 (n, 3, S, S).
-        rerenders: of their factors.
-        real: images of known factors, as many or one more.
+        kept: samples of the source, n.
+        rerenders: of their factors, uint8 (n, 3, S, S).
+        real: images of known factors, m >= n.
         reader: reads factors.
 
     Returns:
         The known factors (m, 6), and what was read.
     """
-    remainder = images.float() - response(rerenders)
-    rows = torch.arange(len(real)) % len(images)
+    remainder = kept.images.float() - response(rerenders)
+    rows = torch.from_numpy(like_scenes(kept.factors, real.factors))
     known = (response(real.images) + remainder[rows]).round().clamp(0, 255).byte()
     return real.factors, np.asarray(reader(known), dtype=np.float64)
+
+
+def like_scenes(factors: FloatArray, known: FloatArray) -> IntArray:
+    """Return for each known scene the row of a scene that is like it: int64 (m,).
+
+    Each row is taken as often as any other, or once more, such that all scenes together are as
+    near as can be. What is left by JPEG lies along edges, and stands out where there are none.
+
+    Args:
+        factors: of the scenes to choose from, (n, 6).
+        known: (m, 6), m >= n.
+    """
+    rows = np.arange(len(known)) % len(factors)
+    apart = scipy.spatial.distance.cdist(_places(known), _places(factors)[rows], "sqeuclidean")
+    return np.asarray(rows[scipy.optimize.linear_sum_assignment(apart)[1]], dtype=np.int64)
+
+
+def _places(factors: FloatArray) -> FloatArray:
+    """Return factors (n, 6) as points: each spans 2, and other shapes are farther than that."""
+    columns = []
+    for column, factor in zip(factors.T, FACTORS, strict=True):
+        share = (column - factor.low) / factor.period
+        if factor.topology == "circle":
+            columns += [np.cos(2 * np.pi * share), np.sin(2 * np.pi * share)]
+        elif factor.topology == "discrete":
+            columns += [_OTHER_SHAPE * (np.rint(column) == value) for value in range(factor.bins)]
+        else:
+            columns.append(2 * share)
+    return np.stack(columns, axis=1)
 
 
 def limit_of(real: FloatArray, measure: str) -> float:

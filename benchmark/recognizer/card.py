@@ -14,10 +14,12 @@ from typing import Any
 from pydantic import AliasChoices, ConfigDict, Field
 
 from shapeshd.benchmark.statistics.record import (
+    AtLeastOne,
     ByFactor,
     Count,
     EstimateRecord,
     Number,
+    Positive,
     Record,
     Share,
 )
@@ -41,13 +43,13 @@ class Origin(Record):
     """
 
     dataset: str | None = None
-    images: int
-    size: int | None = None
+    images: AtLeastOne
+    size: AtLeastOne | None = None
     renderer: str | None = None
-    seed: int | None = None
-    start: int = 0
+    seed: Count | None = None
+    start: Count = 0
     scene_sha256: str | None = None
-    held_out_from: int | None = None
+    held_out_from: Count | None = None
 
 
 class FactorAccuracy(Record):
@@ -68,10 +70,10 @@ class FactorAccuracy(Record):
 
     unit: str | None = None
     accuracy: Share
-    mean_absolute_error: Number | None = None
-    median_absolute_error: Number | None = None
-    p99_absolute_error: Number | None = None
-    largest_error: Number | None = None
+    mean_absolute_error: Positive | None = None
+    median_absolute_error: Positive | None = None
+    p99_absolute_error: Positive | None = None
+    largest_error: Positive | None = None
     bias: Number | None = None
     confusion: tuple[tuple[Count, ...], ...]
     border_errors: Count = 0
@@ -111,7 +113,7 @@ class Accuracy(Record):
         data: the images that were read.
     """
 
-    images: Count
+    images: AtLeastOne
     joint_accuracy: Share
     factors: ByFactor[FactorAccuracy] | None = None
     gross_errors: GrossErrors | None = Field(None, validation_alias=_GROSS_ERRORS)
@@ -130,7 +132,7 @@ class NoiseFloor(Record):
         p_value: of the chi-square test.
     """
 
-    images: Count
+    images: AtLeastOne
     seed: Count | None = None
     divergence: EstimateRecord
     reduced_chi_square: EstimateRecord

@@ -80,6 +80,12 @@ class Piece(NamedTuple):
         begin = self.start - self.first
         return self.images[begin : begin + len(self.bins)]
 
+    @property
+    def counted_factors(self) -> FloatArray:
+        """The factors of these: float64 (m, 6)."""
+        begin = self.start - self.first
+        return self.factors[begin : begin + len(self.bins)]
+
 
 def read_factors(images: Tensor, reader: Reader) -> FloatArray:
     """Return the factors (n, 6) of images uint8 (n, 3, H, W), resized for the reader."""

@@ -67,9 +67,11 @@ def _fidelity(entry: FidelityRecord) -> Iterator[Fact]:
 
 
 def _source_checks(result: Result) -> Iterator[Fact]:
-    """Yield which images are equal, and whether the source makes the same ones again."""
+    """Yield which images are equal or nearly so, and whether the source makes them again."""
     if result.repeats:
         yield "Equal images", result.repeats.text, False
+    if result.near_copies:
+        yield "Nearly equal images", result.near_copies.text, False
     if result.reproducibility:
         yield "Reproducible", result.reproducibility.text, False
 

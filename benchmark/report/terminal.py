@@ -172,8 +172,12 @@ def _facts(result: Result) -> list[tuple[str, str]]:
 
 
 def _source(result: Result) -> list[tuple[str, str]]:
-    """Say which images are equal, and whether the source makes the same ones again."""
-    found = (("equal images", result.repeats), ("reproducible", result.reproducibility))
+    """Say which images are equal or nearly so, and whether the source makes the same ones again."""
+    found = (
+        ("equal images", result.repeats),
+        ("near copies", result.near_copies),
+        ("reproducible", result.reproducibility),
+    )
     return [(name, record.text) for name, record in found if record is not None]
 
 

@@ -51,9 +51,9 @@ from .fidelity import FidelityRecord, JointVerdictRecord, ResidualRecord
 from .files import FORMAT, FORMAT_VERSION, HISTOGRAM
 from .fit import AttenuationRecord, ReferenceRecord
 from .image_check import CorrectedRecord, ImageCheckRecord
-from .provenance import scene_of
+from .provenance import other_scene, scene_of
 from .schema import DistributionRecord, RecognizerRecord, Result
-from .source_checks import RepeatsRecord, ReproducibilityRecord
+from .source_checks import NearCopiesRecord, RepeatsRecord, ReproducibilityRecord
 from .verdict import find, joint_verdict, verdict, with_repeats
 
 
@@ -70,6 +70,7 @@ def build_result(
     converted: Mapping[str, int] | None = None,
     drawn_from: int | None = None,
     repeats: RepeatsRecord | None = None,
+    near_copies: NearCopiesRecord | None = None,
     reproducibility: ReproducibilityRecord | None = None,
     image_check: ImageCheckRecord | None = None,
 ) -> tuple[Result, Decomposition]:
@@ -87,6 +88,7 @@ def build_result(
         converted: how many of their images were made 8-bit sRGB, by what was done to them.
         drawn_from: how many images there are, if the samples were drawn from them.
         repeats: equal images among the samples, which the verdict names first.
+        near_copies: nearly equal ones, which it names next.
         reproducibility: whether the source makes the same images again.
         image_check: what a look at the images found; None if there was none.
 
@@ -163,8 +165,13 @@ def build_result(
         },
         "examples": {"file": None},
         "repeats": repeats,
+        "near_copies": near_copies,
         "reproducibility": reproducibility,
-        "verdict": with_repeats(verdict(findings, fit, image_check, corrected), repeats),
+        "verdict": with_repeats(
+            verdict(findings, fit, image_check, corrected, other_scene(source)),
+            repeats,
+            near_copies,
+        ),
         "image_check": image_check,
         "corrected": corrected,
         "run": dict(run),

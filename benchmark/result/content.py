@@ -24,6 +24,7 @@ _BLOCKS, _BLOCK_BYTES = 16, 2**16
 _DEEPEST = 40  # folders one in the other
 _COMMAND = "command"
 _SKIPPED = "__pycache__"
+_OF_TIME = " bytes of "
 
 FilesDigest = dict[str, Any]
 """Of several files: their number and digests of their names, sizes, times and contents."""
@@ -165,8 +166,14 @@ def _files_digest(folder: Path, belongs: Callable[[str], bool]) -> FilesDigest:
 def _file_digest(path: Path) -> str:
     status = path.stat()
     if status.st_size > _DIGESTED_BYTES:
-        return f"{status.st_size} bytes of {status.st_mtime_ns}"
+        return f"{status.st_size}{_OF_TIME}{status.st_mtime_ns}"
     return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def size_of_large_file(digest: object) -> str | None:
+    """Return the size that stands, with a time, in place of a large file's digest; else None."""
+    size, found, _ = str(digest).partition(_OF_TIME)
+    return size if found else None
 
 
 def _sampled(path: Path) -> str:

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from shapeshd.benchmark.statistics.record import Count, Flag, Number, Record, Share, Text
+from shapeshd.benchmark.statistics.record import (
+    AtLeastOne,
+    Count,
+    Flag,
+    Number,
+    Record,
+    Share,
+    Text,
+    require_ends,
+)
 
 
 class IntervalRecord(Record):
@@ -14,10 +23,18 @@ class IntervalRecord(Record):
     low: Number
     high: Number
 
+    @model_validator(mode="after")
+    def _in_order(self) -> IntervalRecord:
+        require_ends(self)
+        return self
+
 
 class ShareRecord(IntervalRecord):
     """A share of images with its 95% interval, and how many images it is."""
 
+    value: Share
+    low: Share
+    high: Share
     count: Count
 
 
@@ -44,8 +61,8 @@ class MeasureRecord(Record):
 class ResidualRecord(Record):
     """How far images are from their re-render; see `shapeshd.benchmark.fidelity.summary`."""
 
-    images: Count
-    real_images: Count
+    images: AtLeastOne
+    real_images: AtLeastOne
     rmse: MeasureRecord
     psnr: MeasureRecord
     ssim: MeasureRecord
@@ -61,8 +78,8 @@ class ResidualRecord(Record):
 class FeatureStatisticsRecord(Record):
     """Distances of the features of images from those of real ones; see `compare_features`."""
 
-    generated: Count
-    real: Count
+    generated: AtLeastOne
+    real: AtLeastOne
     fid: IntervalRecord
     fid_infinity: IntervalRecord | None
     kid: IntervalRecord
@@ -77,7 +94,7 @@ class FeaturesRecord(Record):
 
     name: Text
     digest: Text | None
-    dimension: Count
+    dimension: AtLeastOne
 
 
 class EngineRecord(Record):
@@ -90,9 +107,9 @@ class EngineRecord(Record):
 class FidelitySettingsRecord(Record):
     """What decides the numbers of image fidelity."""
 
-    images: Count
+    images: AtLeastOne
     seed: Count
-    side: Count
+    side: AtLeastOne
     features: FeaturesRecord
     engine: EngineRecord
     distribution: Text | None

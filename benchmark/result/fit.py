@@ -7,14 +7,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from shapeshd.benchmark.statistics.decomposition import made_together
 from shapeshd.benchmark.statistics.record import (
+    AtLeastOne,
     Count,
     EstimateRecord,
     Flag,
+    NearShare,
     Number,
+    Positive,
     Record,
     Share,
     Text,
@@ -31,45 +34,64 @@ def _known_factor(name: str) -> str:
 FactorName = Annotated[Text, AfterValidator(_known_factor)]
 
 
+class DivergenceRecord(EstimateRecord):
+    """An estimate of a divergence, which is at least 0: unbiased, its value can be below."""
+
+    @model_validator(mode="after")
+    def _of_a_divergence(self) -> DivergenceRecord:
+        if self.floor != 0:
+            raise ValueError(f"floor must be 0, not {self.floor:g}")
+        return self
+
+
 class PredictionRecord(Record):
     """The reduced chi-square that the protocol is expected to give."""
 
     protocol: Text
-    samples: Count
+    samples: AtLeastOne
     reduced_chi_square: EstimateRecord
-    run_deviation: Number
+    run_deviation: Positive
 
 
 class DistancesRecord(Record):
     """Kullback-Leibler divergence, nats, and total variation, beside an ideal sampler's."""
 
     kullback_leibler: Number
-    total_variation: Number
-    total_variation_ideal: Number
+    total_variation: NearShare
+    total_variation_ideal: NearShare
 
 
 class EmptyBinsRecord(Record):
     """Number of empty bins, and its expectation and deviation under the distribution."""
 
     observed: Count
-    expected: Number
-    deviation: Number
+    expected: Positive
+    deviation: Positive
 
 
 class FitRecord(Record):
     """The test of all bins."""
 
-    samples: Count
-    bins: Count
-    expected_per_bin: Number
-    chi_square: Number
-    degrees_of_freedom: Count
-    reduced_chi_square: Number
+    samples: Annotated[AtLeastOne, Field(ge=2)]
+    bins: Annotated[AtLeastOne, Field(ge=2)]
+    expected_per_bin: Positive
+    chi_square: Positive
+    degrees_of_freedom: AtLeastOne
+    reduced_chi_square: Positive
     p_value: Share
-    divergence: EstimateRecord
+    divergence: DivergenceRecord
     prediction: PredictionRecord
     distances: DistancesRecord
     empty_bins: EmptyBinsRecord
+
+    @model_validator(mode="after")
+    def _of_its_bins(self) -> FitRecord:
+        if self.empty_bins.observed >= self.bins:
+            raise ValueError(
+                f"empty_bins.observed must be below bins, {self.bins:,}, not "
+                f"{self.empty_bins.observed:,}"
+            )
+        return self
 
 
 class PartRecord(Record):
@@ -77,8 +99,8 @@ class PartRecord(Record):
 
     name: Text
     factors: tuple[FactorName, ...]
-    delta: EstimateRecord
-    divergence: EstimateRecord | None
+    delta: DivergenceRecord
+    divergence: DivergenceRecord | None
     share: Number | None
     explained: Number
     p_value: Share
@@ -92,7 +114,7 @@ class DecompositionRecord(Record):
     `total` (D) and `summary` (a sentence) stand in results, `number_of_parts` in entries.
     """
 
-    total: EstimateRecord | None = None
+    total: DivergenceRecord | None = None
     parts: tuple[PartRecord, ...]
     summary: Text | None = None
     number_of_parts: Count | None = None
@@ -124,9 +146,9 @@ class BinCountsRecord(Record):
     """How many bins hold exactly j samples, beside the binomial expectation."""
 
     observed: tuple[Count, ...]
-    expected: tuple[Number, ...]
+    expected: tuple[Positive, ...]
     observed_beyond: Count
-    expected_beyond: Number
+    expected_beyond: Positive
 
     @model_validator(mode="after")
     def _of_one_length(self) -> BinCountsRecord:
@@ -140,17 +162,17 @@ class ReferenceRecord(Record):
 
     name: Text
     divergence: Number
-    reduced_chi_square: Number
-    deviation: Number
+    reduced_chi_square: Positive
+    deviation: Positive
 
 
 class DetectionLimitRecord(Record):
     """The divergence that the test of D finds with the probability `power`, above `margin`."""
 
-    samples: Count
-    divergence: Number
-    reduced_chi_square: Number
-    margin: Number = 0.0
+    samples: AtLeastOne
+    divergence: Positive
+    reduced_chi_square: Positive
+    margin: Positive = 0.0
     level: Share
     power: Share
 
@@ -173,10 +195,10 @@ class AttenuationRecord(Record):
     On average over noise, and, `least_`, of the pattern that loses most.
     """
 
-    factors: dict[str, Number]
-    joint: Number
-    of_this_source: Number | None
-    least_factors: dict[str, Number] | None = None
-    least_joint: Number | None = None
-    least_of_this_source: Number | None = None
+    factors: dict[str, NearShare]
+    joint: NearShare
+    of_this_source: NearShare | None
+    least_factors: dict[str, NearShare] | None = None
+    least_joint: NearShare | None = None
+    least_of_this_source: NearShare | None = None
     meaning: Text

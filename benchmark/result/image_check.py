@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from pydantic import model_validator
+
 from shapeshd.benchmark.statistics.record import (
+    AtLeastOne,
     ByFactor,
-    Count,
     Flag,
     Number,
     Positive,
     Record,
     Share,
     Text,
+    require_ends,
 )
 
 from .fidelity import IntervalRecord, ShareRecord
@@ -24,6 +27,11 @@ class ShareLeftRecord(Record):
     low: Share
     high: Share
 
+    @model_validator(mode="after")
+    def _in_order(self) -> ShareLeftRecord:
+        require_ends(self)
+        return self
+
 
 class SourceAttenuationRecord(Record):
     """What the errors of reading this source's images leave of a divergence.
@@ -32,7 +40,7 @@ class SourceAttenuationRecord(Record):
     and more; see `shapeshd.benchmark.statistics.source_attenuation`.
     """
 
-    pairs: Count
+    pairs: AtLeastOne
     factors: ByFactor[ShareLeftRecord]
     joint: ShareLeftRecord
     higher_order: ShareLeftRecord
@@ -65,14 +73,15 @@ class ImageCheckRecord(Record):
     `beyond` is the share that is farther than `quantile` of real images in RMSE, SSIM or hue;
     `ok` says whether that may be no more than `tolerated`. `explained` is the share of an image's
     variance that its re-render explains (of the median image), `alike` whether that is enough to
-    read them as scenes of the dataset, if damaged ones: only then there are `response` and
-    `attenuation`. `change` names what was done to them, if undoing it brings them there, and
-    `tried` all changes that were undone. `right_bins` is the share of known images with the
-    differences of this source that are read in the right joint bin.
+    read them as scenes of the dataset, if damaged ones: only then there are `response`,
+    `right_bins` and, under the uniform distribution, `attenuation`. `change` names what was done to
+    them, if undoing it brings them there, and `tried` all changes that were undone. `right_bins` is
+    the share of known images with the differences of this source that are read in the right joint
+    bin.
     """
 
-    images: Count
-    real_images: Count
+    images: AtLeastOne
+    real_images: AtLeastOne
     quantile: Share
     tolerated: Share
     beyond: ShareRecord

@@ -5,9 +5,28 @@ from __future__ import annotations
 from typing import Any
 
 from shapeshd.benchmark.recognizer.card import RecognizerCard
+from shapeshd.benchmark.sources.base import Source
 from shapeshd.engines.engine import ENGINES, engine_named, is_scene_installed
 
 _TWIN = "torch"
+
+
+def other_scene(source: Source) -> str | None:
+    """Say that a source records another scene than the installed one; None if it does not.
+
+    Its images then differ from their re-renders by that, and are read by a network that was trained
+    on the installed one.
+    """
+    made = getattr(source, "provenance", None)  # of a dataset, see `DatasetImages`
+    if made is None or is_scene_installed(made.engine, made.scene_sha256):
+        return None
+    return (
+        f"Another version of the scene: the images were rendered by {made.renderer} from the scene "
+        f"{made.scene_sha256[:12]}, and the installed one is "
+        f"{engine_named(made.engine).scene_sha256()[:12]}."
+        if made.engine in ENGINES
+        else f"Another scene: the images were rendered by {made.renderer}, which is not installed."
+    )
 
 
 def scene_of(card: RecognizerCard) -> dict[str, Any]:

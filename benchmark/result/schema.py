@@ -15,6 +15,7 @@ from pydantic import ConfigDict, field_validator, model_validator
 
 from shapeshd.benchmark.recognizer.card import Accuracy, NoiseFloor
 from shapeshd.benchmark.statistics.record import (
+    AtLeastOne,
     ByFactor,
     Count,
     Flag,
@@ -40,7 +41,9 @@ from .fit import (
     ReferenceRecord,
 )
 from .image_check import CorrectedRecord, ImageCheckRecord
-from .source_checks import RepeatsRecord, ReproducibilityRecord
+from .source_checks import NearCopiesRecord, RepeatsRecord, ReproducibilityRecord
+
+_ROUNDING = 1e-6
 
 
 class MeasurementErrorRecord(Record):
@@ -55,7 +58,7 @@ class DistributionRecord(Record):
 
     text: Text
     digest: Text
-    bins: Count
+    bins: AtLeastOne
     probabilities: dict[str, Any]
     measurement_error: MeasurementErrorRecord | None
 
@@ -73,7 +76,7 @@ class RecognizerRecord(Record):
 
     name: Text
     digest: Text | None
-    size: Count
+    size: AtLeastOne
     accuracy: Accuracy | None
     noise_floor: NoiseFloor | None
 
@@ -88,7 +91,7 @@ class SourceRecord(Record):
 
     name: Text
     kind: Text
-    count: Count | None
+    count: AtLeastOne | None
     content: Text | None = None
 
     @property
@@ -110,11 +113,11 @@ class ImagesRecord(Record):
     "EXIF orientation applied"; None in older results.
     """
 
-    height: Count
-    width: Count
-    resized_to: Count | None
+    height: AtLeastOne
+    width: AtLeastOne
+    resized_to: AtLeastOne | None
     resized_by: Text | None = None
-    drawn_from: Count | None = None
+    drawn_from: AtLeastOne | None = None
     converted: dict[str, Count] | None = None
 
 
@@ -140,7 +143,7 @@ class RunRecord(Record):
     seconds: Positive
     images_per_second: Positive
     device: Text
-    world_size: Count
+    world_size: AtLeastOne
     resumed: Flag
     command: Text | None = None
 
@@ -186,7 +189,7 @@ class ScoreRecord(Record):
     recognizer: RecognizerRecord
     scene: SceneRecord | None = None
     protocol: Text | None
-    samples: Count
+    samples: AtLeastOne
     seed: Count
     distribution: DistributionRecord | None = None
     outside: OutsideRecord | None = None
@@ -198,10 +201,26 @@ class ScoreRecord(Record):
     verdict: VerdictRecord
     fidelity: FidelityRecord | None = None
     repeats: RepeatsRecord | None = None
+    near_copies: NearCopiesRecord | None = None
     reproducibility: ReproducibilityRecord | None = None
     image_check: ImageCheckRecord | None = None
     corrected: CorrectedRecord | None = None
     run: RunRecord | EntryRunRecord
+
+    @model_validator(mode="after")
+    def _of_one_count(self) -> ScoreRecord:
+        fit = self.fit
+        if fit.samples > self.samples or (self.outside is None and fit.samples < self.samples):
+            raise ValueError(f"fit.samples must be samples, {self.samples:,}, not {fit.samples:,}")
+        if self.distribution is None:  # X^2 = (n - 1) D + (k - 1) holds exactly
+            expected = (fit.chi_square - fit.degrees_of_freedom) / (fit.samples - 1)
+            found = fit.divergence.value
+            if abs(found - expected) > _ROUNDING * (1 + abs(expected)):
+                raise ValueError(
+                    f"fit.divergence.value must be (chi_square - degrees_of_freedom) / (samples "
+                    f"- 1), {expected:.6g}, not {found:.6g}"
+                )
+        return self
 
     @property
     def expected_distribution(self) -> Distribution | None:
@@ -243,6 +262,13 @@ class Result(ScoreRecord):
     pairs: tuple[PairRecord, ...]
     histogram: HistogramRecord
     examples: FileRecord
+
+    @model_validator(mode="after")
+    def _of_all_samples(self) -> Result:
+        for name, counts in self.marginals.items():
+            if sum(counts) != self.samples:
+                raise ValueError(f"marginals.{name} must add up to samples, {self.samples:,}")
+        return self
 
     @field_validator("marginals")
     @classmethod

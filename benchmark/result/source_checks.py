@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from shapeshd.benchmark.statistics.record import Count, Flag, Number, Record, Share, Text
+from shapeshd.benchmark.statistics.record import (
+    AtLeastOne,
+    Count,
+    Flag,
+    Positive,
+    Record,
+    Share,
+    Text,
+)
 
 
 class ReproducibilityRecord(Record):
@@ -13,8 +21,8 @@ class ReproducibilityRecord(Record):
     """
 
     same: Flag
-    again: Number | None
-    other_batch: Number | None = None
+    again: Positive | None
+    other_batch: Positive | None = None
     text: Text
 
 
@@ -32,4 +40,26 @@ class RepeatsRecord(Record):
     share: Share
     example: tuple[Count, Count] | None = None
     set_size: Count | None = None
+    text: Text
+
+
+class NearCopiesRecord(Record):
+    """Images that nearly equal another one of the same score, told by their recognised factors.
+
+    Of `compared` images, `copies` have a near copy that is not equal pixel by pixel; `share` is
+    their share. In `pairs` pairs all factors differ by at most `width` bins, where `expected` would
+    by chance; `p_value` is that of so many or more at 20 times chance; `example` are the numbers of
+    two such images. `set_size` is the number of images from which a source that draws at random,
+    with small changes, would give so many pairs.
+    """
+
+    compared: Count
+    copies: Count
+    share: Share
+    pairs: Count | None = None
+    expected: Positive | None = None
+    width: Positive | None = None
+    p_value: Share | None = None
+    example: tuple[Count, Count] | None = None
+    set_size: AtLeastOne | None = None
     text: Text

@@ -25,7 +25,7 @@ from .formatting import (
 )
 from .image_check import CorrectedRecord, ImageCheckRecord
 from .schema import VerdictRecord
-from .source_checks import RepeatsRecord
+from .source_checks import NearCopiesRecord, RepeatsRecord
 
 _LISTED = 3  # parts in a sentence
 _MOST = 0.5  # share of D that the named parts must hold by themselves
@@ -33,6 +33,7 @@ _MOST = 0.5  # share of D that the named parts must hold by themselves
 ATTENUATED = 0.9
 """Share of fine structure below which the verdict says how much of it survives."""
 _BLURRED = 0.5  # pixels from which a blur is named
+_READ_WELL = 0.95  # share of images in the right joint bin: about 90% of fine structure is left
 _FILTERED = 0.5  # the filter is named if it leaves less than so much of the error
 
 
@@ -141,6 +142,7 @@ def verdict(
     fit: GoodnessOfFit,
     image_check: ImageCheckRecord | None = None,
     corrected: CorrectedRecord | None = None,
+    scene: str | None = None,
 ) -> VerdictRecord:
     """Say what was found in sentences: of the images if they are wrong, then of the distribution.
 
@@ -149,6 +151,7 @@ def verdict(
         fit: the test of all bins.
         image_check: what a look at the images found.
         corrected: D corrected for the errors of reading these images.
+        scene: that the source's images are of another scene; None if they are not.
     """
     if findings.one_cell:
         text = f"{_collapsed(findings, fit, image_check)} All images were read as one and the same."
@@ -164,14 +167,21 @@ def verdict(
             attenuation_text(image_check, corrected),
         )
         text = " ".join(filter(None, said))
+    if scene is not None:
+        text = f"{scene} {text}"
     return VerdictRecord(passed=findings.passed, text=text)
 
 
-def with_repeats(said: VerdictRecord, repeats: RepeatsRecord | None) -> VerdictRecord:
-    """Return a verdict that begins with the equal images among the samples, if there are any."""
-    if repeats is None or not repeats.copies:
-        return said
-    return said.model_copy(update={"text": f"Equal images: {repeats.text}. {said.text}"})
+def with_repeats(
+    said: VerdictRecord, repeats: RepeatsRecord | None, near: NearCopiesRecord | None = None
+) -> VerdictRecord:
+    """Return a verdict that begins with equal and nearly equal images, if there are any."""
+    text = said.text
+    if near is not None and near.copies:
+        text = f"Nearly equal images: {near.text}. {text}"
+    if repeats is not None and repeats.copies:
+        text = f"Equal images: {repeats.text}. {text}"
+    return said.model_copy(update={"text": text})
 
 
 def _nothing_found(findings: Findings, fit: GoodnessOfFit) -> str:
@@ -368,7 +378,7 @@ def _kind(found: ImageCheckRecord) -> str | None:
 def attenuation_text(found: ImageCheckRecord, corrected: CorrectedRecord | None) -> str:
     """Say what the errors of reading these images leave of a fine divergence; "" of most of it."""
     if found.attenuation is None or corrected is None:
-        return ""
+        return _uncorrected(found)
     left = found.attenuation.higher_order
     if left.value >= ATTENUATED:
         return ""
@@ -376,6 +386,17 @@ def attenuation_text(found: ImageCheckRecord, corrected: CorrectedRecord | None)
         f"The recognizer reads these images with errors that leave {share_left(found)} of fine "
         "structure (interactions of four factors and more): corrected for that, D = "
         f"{corrected_text(corrected)}."
+    )
+
+
+def _uncorrected(found: ImageCheckRecord) -> str:
+    """Say that a D is not corrected, which only that of bins of equal probability can be."""
+    if found.attenuation is not None or found.right_bins is None or found.right_bins >= _READ_WELL:
+        return ""
+    return (
+        f"The recognizer reads {percent(found.right_bins, 0)} of such images in the right joint "
+        "bin, so that fine structure is seen too small; D is not corrected for that, which is "
+        "done for the uniform distribution alone."
     )
 
 

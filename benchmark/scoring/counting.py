@@ -66,7 +66,9 @@ def count_samples(
                     with held_back():
                         end = piece.start + len(piece.bins)
                         done = conversions(task.source, piece.start, end)
-                        folder.own.add(piece.start, piece.bins, done, piece.counted)
+                        folder.own.add(
+                            piece.start, piece.bins, done, piece.counted, piece.counted_factors
+                        )
                         counted += len(piece.bins)
                     bar.update(len(piece.bins))
                     now = time.monotonic()

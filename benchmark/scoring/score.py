@@ -34,9 +34,11 @@ from .counting import count_samples
 from .examples import choose_examples, choose_fidelity_examples
 from .identity import DRAWN, identity_of
 from .image_hashes import SeenImages
+from .near_copies import describe_near_copies
 from .repeats import describe_repeats
 from .reproducibility import look_again, require_reproducible
 from .run_folder import RunFolder, recorded_settings
+from .seen_factors import SeenFactors
 from .settings import ReaderChoice, ScoreSettings, Task, distribution_remark, prepare
 from .witnesses import check_witnesses
 
@@ -122,7 +124,8 @@ def score_in_memory(
     task = prepare(source, reader, settings)
     if remark := distribution_remark(source, task.distribution):
         note(remark)
-    started, seen, found = time.monotonic(), SeenImages(), look_again(task.source)
+    started, found = time.monotonic(), look_again(task.source)
+    seen, factors = SeenImages(), SeenFactors()
     kept = KeptImages(task.samples, task.side, task.reader.size) if task.check_images else None
     task.gather(progress=progress)
     with task, progress_bar(task.samples, "score", shown=progress) as bar:
@@ -130,6 +133,7 @@ def score_in_memory(
         def parts() -> Any:
             for piece in read_pieces(task.source, task.reader, task.side, 0, task.samples):
                 seen.add(piece.start, piece.counted)
+                factors.add(piece.start, piece.counted_factors)
                 if kept is not None:
                     kept.collect(piece.first, piece.images, piece.factors)
                 yield piece.bins
@@ -138,7 +142,7 @@ def score_in_memory(
         counts = count_bins(parts())
     converted = conversions(task.source, 0, task.samples)
     run = _run_facts(task, task.samples, started)
-    result, _ = _build(task, counts, seen, kept, converted, reproducibility=found, run=run)
+    result, _ = _build(task, counts, seen, factors, kept, converted, reproducibility=found, run=run)
     histogram = result.histogram.model_copy(update={"file": None})
     return result.model_copy(update={"histogram": histogram}), counts
 
@@ -220,7 +224,7 @@ def _count(
     run = _run_facts(task, task.samples - before, started)
     run |= {"world_size": ranks.count, "resumed": bool(before), "command": command}
     result, parts = _build(
-        task, total.counts, total.seen, kept, total.converted,
+        task, total.counts, total.seen, total.read, kept, total.converted,
         reproducibility=_reproducibility(folder), run=run,
     )  # fmt: skip
     out = folder.out
@@ -246,6 +250,7 @@ def _build(
     task: Task,
     counts: IntArray,
     seen: SeenImages,
+    factors: SeenFactors,
     kept: KeptImages | None,
     converted: Mapping[str, int],
     *,
@@ -260,7 +265,8 @@ def _build(
         counts, task.source, task.reader,
         seed=task.seed, side=task.side, resized=task.resized, distribution=task.distribution,
         converted=converted, drawn_from=task.drawn_from, run=run,
-        repeats=describe_repeats(task.source, seen), reproducibility=reproducibility,
+        repeats=describe_repeats(task.source, seen), near_copies=describe_near_copies(factors),
+        reproducibility=reproducibility,
         image_check=looked_at,
     )  # fmt: skip
 

@@ -18,11 +18,12 @@ import numpy as np
 from torch import Tensor
 
 from shapeshd.errors import ShapesHDError
-from shapeshd.factors import NUM_BINS, IntArray
+from shapeshd.factors import NUM_BINS, FloatArray, IntArray
 from shapeshd.support.atomic_files import replace_file
 
 from .image_hashes import BLOCK as BLOCK
 from .image_hashes import SeenImages
+from .seen_factors import SeenFactors
 
 FIRST_SEEN = 4
 _CONVERTED = "converted"
@@ -38,6 +39,7 @@ class Tally:
         filled: int64 (blocks,), samples counted of each block; grows as needed.
         converted: how many of their images were made 8-bit sRGB, by what was done to them.
         seen: hashes of the images.
+        read: recognised factors of the images.
     """
 
     def __init__(self) -> None:
@@ -46,6 +48,7 @@ class Tally:
         self.filled: IntArray = np.zeros(0, np.int64)
         self.converted: Counter[str] = Counter()
         self.seen = SeenImages()
+        self.read = SeenFactors()
 
     @property
     def samples(self) -> int:
@@ -58,6 +61,7 @@ class Tally:
         bins: IntArray,
         converted: Mapping[str, int] | None = None,
         images: Tensor | None = None,
+        factors: FloatArray | None = None,
     ) -> None:
         """Count the samples `start` .. `start` + m - 1 of one block.
 
@@ -66,11 +70,14 @@ class Tally:
             bins: int64 (m,), their joint bins.
             converted: how many of their images were converted, by what was done to them.
             images: uint8 (m, 3, H, W), of which hashes are kept.
+            factors: (m, 6), as recognised, some of which are kept.
         """
         if not len(bins):
             return
         if images is not None:
             self.seen.add(start, images)
+        if factors is not None:
+            self.read.add(start, factors)
         order = np.argsort(bins, kind="stable")
         held, places, numbers = np.unique(bins[order], return_index=True, return_counts=True)
         new = np.full((len(held), FIRST_SEEN), -1, np.int64)
@@ -91,6 +98,7 @@ class Tally:
         self.filled[: len(other.filled)] += other.filled
         self.converted.update(other.converted)
         self.seen.merge(other.seen)
+        self.read.merge(other.read)
 
     def save(self, path: Path, card: dict[str, Any]) -> None:
         """Write the tally and `card` (fit for JSON); a reader finds the old file or the new.
@@ -107,6 +115,7 @@ class Tally:
                     first_seen=self.first_seen,
                     filled=self.filled,
                     **self.seen.arrays(),
+                    **self.read.arrays(),
                     card=np.frombuffer(
                         json.dumps({**card, _CONVERTED: self.converted}).encode(), np.uint8
                     ),
@@ -129,6 +138,7 @@ class Tally:
                 tally.first_seen = file["first_seen"]
                 tally.filled = file["filled"]
                 tally.seen = SeenImages.from_arrays(file)
+                tally.read = SeenFactors.from_arrays(file)
                 card: dict[str, Any] = json.loads(file["card"].tobytes())
                 tally.converted = Counter(card.pop(_CONVERTED, {}))
         except (ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile):

@@ -123,7 +123,7 @@ class Estimate:
             if not extra:
                 return offset + slope * value
             distance = slope * (value - self.reported)
-            wide = math.hypot(distance, extra * _QUANTILE)
+            wide = math.hypot(distance, extra * NORMAL)
             return offset + slope * self.reported + sign * wide
 
         if floor is None:
@@ -139,7 +139,13 @@ class Estimate:
         return {**asdict(self), "reported": self.reported}
 
 
-_QUANTILE = float(scipy.special.ndtri(1 - _TAIL))
+NORMAL = float(scipy.special.ndtri(1 - _TAIL))
+"""Half of a 95% interval, in standard errors that are known."""
+
+
+def student(freedom: float) -> float:
+    """Return half of a 95% interval in standard errors that so many degrees of freedom tell."""
+    return float(scipy.special.stdtrit(freedom, 1 - _TAIL))
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, ConfigDict, Field, model_validator
 
 from shapeshd.factors import NAMES
 from shapeshd.support import schema
@@ -16,7 +16,11 @@ Positive = Annotated[float, Field(strict=True, allow_inf_nan=False, ge=0)]
 """A finite number, not below 0."""
 Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 """A share or a probability, in [0, 1]."""
-Count = Annotated[int, Field(strict=True, ge=0)]
+Count = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
+"""A whole number from 0 on that a 64-bit integer holds."""
+NearShare = Annotated[float, Field(strict=True, ge=0, le=1 + 1e-9)]
+"""A share that is a sum of many, whose rounding can bring it above 1."""
+AtLeastOne = Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]
 Flag = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(strict=True)]
 
@@ -47,6 +51,17 @@ class Record(schema.Record):
         return self.model_dump(mode="json", exclude_unset=True)
 
 
+class _Ends(Protocol):
+    low: float
+    high: float
+
+
+def require_ends(found: _Ends) -> None:
+    """Raise `ValueError` if an interval is reversed."""
+    if found.low > found.high:
+        raise ValueError(f"low must be at most high, not {found.low:g} and {found.high:g}")
+
+
 class EstimateRecord(Record):
     """An `Estimate` in a file; `reported` is its value, but not below `floor`."""
 
@@ -56,3 +71,13 @@ class EstimateRecord(Record):
     high: Number
     floor: Number
     reported: Number
+
+    @model_validator(mode="after")
+    def _possible(self) -> EstimateRecord:
+        require_ends(self)
+        for name in ("low", "reported"):
+            if getattr(self, name) < self.floor:
+                raise ValueError(
+                    f"{name} must be at least floor, {self.floor:g}, not {getattr(self, name):g}"
+                )
+        return self

@@ -20,14 +20,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-import scipy
 
 from shapeshd.errors import UsageError
 from shapeshd.factors import FACTORS, Factor, FloatArray, bin_indices
 
 from .decomposition import HIGHER_ORDER, Decomposition
 from .interactions import ORDER
-from .intervals import CONFIDENCE
+from .intervals import NORMAL, student
 
 METHOD_ERROR = 0.2
 """Standard error of the share that is lost, relative to it, which more images do not lower: known
@@ -134,16 +133,17 @@ def corrected_divergence(parts: Decomposition, left: Share) -> Corrected:
         parts: the decomposition of D as it is seen.
         left: of the higher-order interactions of the same source.
     """
-    higher = parts.part(HIGHER_ORDER).delta
+    total, higher = parts.total, parts.part(HIGHER_ORDER).delta
     share = max(left.value, _LEAST)
     more = 1 / share - 1
-    value = parts.total.value + more * max(higher.value, 0.0)  # below 0 it is noise
-    factor = scipy.special.ndtri((1 + CONFIDENCE) / 2)
-    of_share = factor * left.standard_error / share**2 * max(higher.value, 0.0)
-    below = parts.total.value - parts.total.low + more * (higher.value - higher.low)
-    above = parts.total.high - parts.total.value + more * (higher.high - higher.value)
-    low = max(parts.total.low, value - math.hypot(below, of_share))
-    return Corrected(value, low, max(low, value + math.hypot(above, of_share)))
+    # What is estimated below 0 is noise, about which an interval lies as if it were 0.
+    added, about = more * higher.reported, total.reported + more * higher.reported
+    of_share = NORMAL * left.standard_error / share**2 * higher.reported
+    below = total.reported - total.low + more * (higher.reported - higher.low)
+    above = total.high - total.reported + more * (higher.high - higher.reported)
+    low = max(total.low, about - math.hypot(below, of_share))
+    high = max(low, about + math.hypot(above, of_share))
+    return Corrected(total.value + added, low, high)
 
 
 def _read_bins(factor: Factor, bins: np.ndarray, truth: FloatArray, read: FloatArray) -> FloatArray:
@@ -174,5 +174,5 @@ def _share(values: FloatArray, method_error: float) -> Share:
     value = float(np.clip(values.mean(), 0, 1))
     of_sample = float(values.std(ddof=1)) / math.sqrt(len(values))
     error = math.hypot(of_sample, method_error * (1 - value))
-    reach = float(scipy.special.stdtrit(len(values) - 1, (1 + CONFIDENCE) / 2)) * error
+    reach = student(len(values) - 1) * error
     return Share(value, error, max(0.0, value - reach), min(1.0, value + reach))

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from shapeshd.engines.engine import is_scene_installed
-from shapeshd.errors import DamagedShardError
+from shapeshd.errors import DamagedShardError, UsageError
 from shapeshd.factors import FACTORS, SHAPES, FloatArray, uniform_factors
 from shapeshd.scene.render_options import RenderOptions
 
@@ -103,6 +103,11 @@ def _describe_folder(path: Path) -> dict[str, Any]:
     for shard in manifest.shards:
         with open_shard(path / shard.file) as file:
             parts.append(read_labels(file, path / shard.file))
+        if len(parts[-1]) != shard.count:
+            raise UsageError(
+                f"{path / MANIFEST_NAME}: says that {shard.file} holds {shard.count:,} images, but "
+                f"it holds {len(parts[-1]):,}; delete it, and it is derived from the shards again"
+            )
     recorded = (path / MANIFEST_NAME).exists()
     return {
         "kind": "dataset",

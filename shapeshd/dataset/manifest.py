@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
 import h5py
-from pydantic import BeforeValidator, TypeAdapter, ValidationError
+from pydantic import BeforeValidator, Field, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from shapeshd.errors import DamagedShardError, UsageError
@@ -48,7 +48,7 @@ MANIFEST_VERSION: Final = 1
 class ShardEntry:
     """One shard as the manifest lists it; `file` is relative to the dataset folder."""
 
-    file: str
+    file: Annotated[str, Field(pattern=rf"^{SHARD_FOLDER}/shard-[0-9]{{6,}}\.h5$")]
     first_index: NotNegative
     count: NotNegative
     bytes: NotNegative

@@ -33,7 +33,7 @@ from pydantic_core import ArgsKwargs
 from shapeshd.distribution import Distribution
 from shapeshd.errors import DamagedShardError, MissingPackageError, UsageError, one_line
 from shapeshd.factors import FACTORS, FloatArray
-from shapeshd.scene.render_options import Image
+from shapeshd.scene.render_options import MAX_SIZE, MIN_SIZE, Image
 from shapeshd.support.hdf5_file import SafeFile
 from shapeshd.support.schema import first_problem
 
@@ -49,8 +49,9 @@ DAMAGE = (OSError, RuntimeError, KeyError, ValueError, TypeError, IndexError, At
 """What h5py raises on damaged bytes."""
 
 
-NotNegative = Annotated[int, Field(ge=0)]
-AtLeastOne = Annotated[int, Field(ge=1)]
+NotNegative = Annotated[int, Field(ge=0, le=2**63 - 1)]
+AtLeastOne = Annotated[int, Field(ge=1, le=2**63 - 1)]
+Side = Annotated[int, Field(ge=MIN_SIZE, le=MAX_SIZE)]
 
 RECORD = ConfigDict(strict=True)
 """Values of a dataset's records must have the types stated; none is converted."""
@@ -66,9 +67,9 @@ class Provenance:
 
     sampling: str
     seed: NotNegative
-    size: AtLeastOne
-    antialias: float | None
-    antialias_depth: AtLeastOne
+    size: Side
+    antialias: Annotated[float, Field(gt=0, le=3)] | None
+    antialias_depth: Annotated[int, Field(ge=1, le=9)]
     engine: str
     renderer: str
     scene_sha256: str

@@ -116,7 +116,11 @@ def _umask() -> int:
 
 
 def refuse_existing(out: Path) -> None:
-    """Raise `UsageError` if there is something at `out`, be it a broken link."""
+    """Raise `UsageError` if there is something at `out`, be it a broken link.
+
+    What a process left that was killed right after it had made `out` is removed.
+    """
+    sweep(out.parent)
     if os.path.lexists(out):
         raise UsageError(f"{out}: exists already; remove it or choose another name")
 

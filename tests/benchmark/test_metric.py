@@ -81,7 +81,8 @@ def test_the_value_is_that_of_the_histogram() -> None:
         assert numbers == pytest.approx([estimate.reported, estimate.low, estimate.high], rel=1e-6)
     assert float(said["p_value"]) == pytest.approx(fit.p_value, abs=1e-12)
     assert set(said) == {"reduced_chi_square", "reduced_chi_square_low", "reduced_chi_square_high",
-                         "divergence", "divergence_low", "divergence_high", "p_value"}  # fmt: skip
+                         "divergence", "divergence_low", "divergence_high", "p_value",
+                         "unlike_dataset"}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -276,3 +277,55 @@ def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
         assert own == stop - start
         np.testing.assert_array_equal(together, np.bincount(bins(0, 7_000), minlength=NUM_BINS))
         assert more == float(longer.compute())
+
+
+# The look at images
+
+
+def looking(shown: Tensor, **options: Any) -> DistributionScore:
+    """Return a metric that has seen some images, and counts enough of others."""
+    found = DistributionScore(recognizer="lite", **options)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found(shown)  # as a training loop does: what it keeps outlives the batch
+    found.histogram = torch.from_numpy(truth())
+    return found
+
+
+def test_images_of_the_dataset_are_not_warned_of() -> None:
+    found = looking(trace_images(uniform_factors(3, 0, 40), 64), image_check=32)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        said = found.compute_all()
+    assert found.looked_at is not None
+    assert found.looked_at.images == 32
+    assert found.looked_at.ok
+    assert float(said["unlike_dataset"]) < 0.2
+    found.reset()
+    assert found.looked_at is None
+    assert math.isnan(float(found._tensors()["unlike_dataset"]))
+
+
+def test_images_that_are_none_of_the_dataset_are_warned_of_once() -> None:
+    noise = torch.randint(0, 256, (32, 3, 64, 64), generator=torch.Generator().manual_seed(0))
+    found = looking(noise.byte())
+    with pytest.warns(UserWarning, match="do not look like the dataset"):
+        found.compute()
+    assert found.looked_at is not None
+    assert not found.looked_at.alike
+    assert float(found.compute_all()["unlike_dataset"]) > 0.9
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found.update(noise.byte())
+        found.compute()
+
+
+def test_the_look_can_be_left_out() -> None:
+    found = filled()
+    found.compute()
+    assert found.looked_at is None  # this recognizer reads no real images
+    found = looking(trace_images(uniform_factors(3, 0, 40), 64), image_check=0)
+    found.compute()
+    assert found.looked_at is None
+    with pytest.raises(UsageError, match="image_check"):
+        metric(image_check=20)

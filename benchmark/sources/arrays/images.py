@@ -15,6 +15,7 @@ from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.dataset.manifest import provenance_of
 from shapeshd.dataset.render_spec import parse_rendered
 from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset
+from shapeshd.dataset.shards import Provenance
 from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
 from shapeshd.factors import IntArray
@@ -33,15 +34,20 @@ class DatasetImages(NumberedImages):
         dataset: without a transform.
         name: what the user called it.
         distribution: from which its factors were drawn; None if it is not known.
+        provenance: how its images were rendered; None if it is not known, or now.
     """
 
     kind = "dataset"
 
     def __init__(
-        self, dataset: ShapesHD, name: str, distribution: Distribution | None = None
+        self,
+        dataset: ShapesHD,
+        name: str,
+        distribution: Distribution | None = None,
+        provenance: Provenance | None = None,
     ) -> None:
         super().__init__(name, len(dataset))
-        self.distribution = distribution
+        self.distribution, self.provenance = distribution, provenance
         self.ordered = parse_rendered(name) is None  # rendered images are drawn by their numbers
         self._dataset = dataset
         self._pool: ThreadPoolExecutor | None = None
@@ -125,14 +131,13 @@ def open_own_dataset(request: OpenRequest) -> DatasetImages:
     """
     rendered = parse_rendered(request.name) is not None
     place = request.name if rendered else request.path
-    return DatasetImages(open_dataset(place), request.name, _distribution_of(place))
+    dataset, provenance = open_dataset(place), None if rendered else provenance_of(Path(place))
+    distribution = Distribution.from_text("") if rendered else _distribution_of(provenance)
+    return DatasetImages(dataset, request.name, distribution, provenance)
 
 
-def _distribution_of(text: str | Path) -> Distribution | None:
+def _distribution_of(provenance: Provenance | None) -> Distribution | None:
     """Return the distribution that a dataset records; None where it records none."""
-    if isinstance(text, str) and parse_rendered(text) is not None:
-        return Distribution.from_text("")
-    provenance = provenance_of(Path(text))
     if provenance is None or provenance.sampling not in ("uniform", "distribution"):
         return None
     return Distribution.from_text(provenance.distribution)

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
 
 from shapeshd.benchmark.recognizer.card import RecognizerCard
 from shapeshd.benchmark.recognizer.data import origin_of
 from shapeshd.benchmark.recognizer.find import SHIPPED
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
-from shapeshd.benchmark.result.provenance import scene_of
+from shapeshd.benchmark.result.provenance import other_scene, scene_of
+from shapeshd.benchmark.sources import open_source
+from shapeshd.benchmark.sources.base import Source
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import open_dataset
+from shapeshd.dataset.shards import Provenance
 from shapeshd.engines.engine import ENGINES, engine_named
+from tests.support.noise_dataset import write_noise_dataset
 
 
 def test_the_scene_of_a_recognizer(tmp_path: Path) -> None:
@@ -30,3 +39,23 @@ def test_the_scene_of_a_recognizer(tmp_path: Path) -> None:
     assert scene_of(RecognizerCard())["trained_on"] is None
     for name in SHIPPED:
         assert scene_of(load_recognizer(name).card)["renderer"] == "shapeshd twin 1"
+
+
+def test_another_scene_is_named(tmp_path: Path) -> None:
+    write_noise_dataset(tmp_path / "old", 6)  # of a scene whose digest is 0000...
+    said = other_scene(open_source(str(tmp_path / "old")))
+    assert said is not None
+    assert "scene 000000000000" in said
+    assert engine_named("povray").scene_sha256()[:12] in said
+    assert other_scene(open_source("render:0:6,size=64")) is None
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_installed_scene_is_not_named(engine: str) -> None:
+    scene = engine_named(engine).scene_sha256()
+    provenance = Provenance("uniform", 0, 64, 0.3, 3, engine, "a renderer", scene, 10, "gzip")
+    assert other_scene(cast(Source, SimpleNamespace(provenance=provenance))) is None
+    other = replace(provenance, engine="another one")
+    said = other_scene(cast(Source, SimpleNamespace(provenance=other)))
+    assert said is not None
+    assert "a renderer" in said

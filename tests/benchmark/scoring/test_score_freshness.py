@@ -189,7 +189,7 @@ SAME: dict[str, Any] = {
         ({"files": {**SAME["files"], "files": 8, "names": "z"}}, "8 before, 9 now"),
         ({"files": {**SAME["files"], "names": "z"}}, "names"),
         ({"files": {**SAME["files"], "sizes": "z"}}, "sizes"),
-        ({"files": {**SAME["files"], "times": "z"}}, "times"),
+        ({"files": {**SAME["files"], "times": "z", "contents": "z"}}, "contents"),
         ({"files": {**SAME["files"], "contents": "z"}}, "contents"),
         ({"content": "z"}, "images has changed"),
         ({"code": {"net.py": "z"}}, "net.py"),
@@ -205,6 +205,16 @@ def test_the_difference_is_named(change: dict[str, Any], named: str) -> None:
     assert found is not None
     assert named in found
     assert "again" in found
+
+
+def test_times_of_files_alone_are_no_difference() -> None:
+    touched = {**SAME["files"], "times": "z"}
+    assert difference({**SAME, "files": touched}, SAME) is None
+    large = {"files": 1, "contents": "d"}
+    before, now = ({**SAME, "files": large, "content": f"300 bytes of {time}"} for time in (1, 2))
+    assert difference(before, now) is None
+    assert difference({**before, "content": "301 bytes of 1"}, now) is not None
+    assert difference({**before, "files": {**large, "contents": "z"}}, now) is not None
 
 
 def test_what_was_not_recorded_differs_in_nothing() -> None:

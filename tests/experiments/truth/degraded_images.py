@@ -1,17 +1,19 @@
 """What degraded images leave of a known divergence, and what the score says of it.
 
-    python -m tests.experiments.truth.degraded_images [--images 4000] [--check 256]
+    python -m tests.experiments.truth.degraded_images [--images 6000] [--minutes 4]
 
-Factors are drawn from distributions that are wrong on purpose: noise over all joint bins with D =
-0.5, a pair, and a factor. Images of them are traced at 64 pixels, degraded, read by `lite`, and
-looked at as a score does it (`check_images`). Recorded, for each degradation:
+Factors are drawn from distributions that are wrong on purpose: noise over all joint bins (D = 0.5;
+D = 2, where one bin of three occurs, and D = 5, one of six), a pair, and a factor. Images of them
+are traced at 64 pixels, degraded, read by `lite`, and looked at as a score does it
+(`check_images`). Recorded, for each degradation:
 
 - the attenuation of noise over joint bins in truth, of pairs of images with known factors, beside
   what the score estimates without knowing them, with its interval;
 - for each distribution the true D, D as it is seen, and D corrected, each with its interval, and
   whether these hold the truth.
 
-Everything is in benchmark/results/degraded-images.json.
+Everything is in benchmark/results/degraded-images.json. What stands there of the same settings is
+kept: a run that was stopped, or ended after `--minutes`, goes on.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import argparse
 import io
 import json
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +34,7 @@ from torch import Tensor
 from shapeshd.benchmark.image_check.check import check_images
 from shapeshd.benchmark.image_check.kept_images import Kept
 from shapeshd.benchmark.image_check.real_images import paired_factors
-from shapeshd.benchmark.recognizer.recognizer import load_recognizer
+from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
 from shapeshd.benchmark.statistics.decomposition import decompose
 from shapeshd.benchmark.statistics.source_attenuation import (
     Share,
@@ -88,14 +91,17 @@ DAMAGES: dict[str, Damage] = {
 
 
 def distributions() -> Iterator[Distribution]:
-    """Yield noise over joint bins with D = 0.5, a pair and a factor."""
+    """Yield noise over joint bins with D = 0.5, 2 and 5, a pair and a factor."""
     rng = np.random.default_rng(SEED)
     fine = 1 + np.sqrt(0.5) * np.where(rng.random(NUM_BINS) < 0.5, -1.0, 1.0)
     pair = np.ones(BIN_SHAPE)
     signs = np.outer(np.repeat([1, -1], 6), [1, 1, -1, -1])
     pair *= (1 + 0.9 * signs)[None, None, :, None, :, None]
     factor = np.ones(BIN_SHAPE) * np.array([1.9, 1.3, 0.6, 0.2])[:, None, None]
+    place = rng.permutation(NUM_BINS)
     named = (
+        ("sixth", "one joint bin of six", 1.0 * (place < NUM_BINS // 6)),
+        ("third", "one joint bin of three", 1.0 * (place < NUM_BINS // 3)),
         ("fine", "noise over all joint bins", fine),
         ("pair", "object hue with shape", pair),
         ("factor", "scale", factor),
@@ -105,7 +111,7 @@ def distributions() -> Iterator[Distribution]:
         yield Distribution(name, text, p, ())
 
 
-def true_attenuation(damage: Damage, reader: Any, count: int) -> dict[str, Any]:
+def true_attenuation(damage: Damage, reader: Recognizer, count: int) -> dict[str, Any]:
     """Return the attenuation from degraded images whose factors are known."""
     factors = paired_factors(count)
     read = reader(damage(trace_images(factors, SIDE)).contiguous())
@@ -114,9 +120,12 @@ def true_attenuation(damage: Damage, reader: Any, count: int) -> dict[str, Any]:
     return {"right_bins": right, "higher_order": vars(found.higher_order)}
 
 
-def measure(images: Tensor, true: float, damage: Damage, reader: Any, check: int) -> dict[str, Any]:
+def measure(
+    distribution: Distribution, damage: Damage, reader: Recognizer, images: int, check: int
+) -> dict[str, Any]:
     """Score degraded images of a distribution."""
-    shown = damage(images).contiguous()
+    true = distribution.divergence
+    shown = damage(trace_images(distribution.draw(SEED, 0, images), SIDE)).contiguous()
     read: FloatArray = reader(shown)
     parts = decompose(np.bincount(joint_bins(read), minlength=NUM_BINS))
     look = check_images(Kept(np.arange(check), shown[:check], read[:check]), reader, SIDE)
@@ -142,29 +151,38 @@ def measure(images: Tensor, true: float, damage: Damage, reader: Any, check: int
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=4_000)
+    parser.add_argument("--images", type=int, default=6_000)
     parser.add_argument("--truth", type=int, default=2_000)
     parser.add_argument("--check", type=int, default=256)
+    parser.add_argument("--minutes", type=float, default=None)
     parser.add_argument("--out", type=Path, default=RESULTS / "degraded-images.json")
     options = parser.parse_args()
-    reader = load_recognizer("lite")
-    real = {}
-    for distribution in distributions():
-        factors = distribution.draw(SEED, 0, options.images)
-        real[distribution.name] = (distribution.divergence, trace_images(factors, SIDE))
-        note(f"{distribution.name}: traced, D = {distribution.divergence:.3f}")
-    found: dict[str, Any] = {
+    started, reader = time.monotonic(), load_recognizer("lite")
+    settings = {
         "images": options.images, "check": options.check, "truth": options.truth, "seed": SEED,
-        "damages": {},
+        "recognizer": reader.digest,
     }  # fmt: skip
-    for name, damage in DAMAGES.items():
-        row: dict[str, Any] = {"truth": true_attenuation(damage, reader, options.truth)}
-        for kind, (true, images) in real.items():
-            row[kind] = measure(images, true, damage, reader, options.check)
-            note(f"{name}, {kind}: {json.dumps(row[kind])}")
-        note(f"{name}: true share {row['truth']['higher_order']['value']:.3f}")
-        found["damages"][name] = row
-        options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    found: dict[str, Any] = {**settings, "damages": {}}
+    if options.out.exists():
+        earlier = json.loads(options.out.read_text(encoding="utf-8"))
+        if settings.items() <= earlier.items():
+            found = earlier
+    for distribution in (None, *distributions()):
+        for name, damage in DAMAGES.items():
+            row = found["damages"].setdefault(name, {})
+            key = "truth" if distribution is None else distribution.name
+            if key in row:
+                continue
+            if distribution is None:
+                row[key] = true_attenuation(damage, reader, options.truth)
+            else:
+                row[key] = measure(distribution, damage, reader, options.images, options.check)
+            note(f"{name}, {key}: {json.dumps(row[key])}")
+            options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+            if options.minutes and time.monotonic() - started > 60 * options.minutes:
+                note("to be gone on with")
+                return
+    note("complete")
 
 
 if __name__ == "__main__":

@@ -127,3 +127,30 @@ def test_the_command_line(rendered: Path, tmp_path: Path, run: Run) -> None:
     assert status == 0 and "6x8 pixels" in output and "seed" not in output
     status, output, message = run("info", tmp_path / "none")
     assert (status, output) == (2, "") and "no such file" in message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "field"),
+    [
+        ('"size": 32', '"size": -4', "provenance.size"),
+        ('"size": 32', '"size": 4000000000', "provenance.size"),
+        ('"antialias": 0.3', '"antialias": -3.0', "provenance.antialias"),
+        ('"antialias_depth": 3', '"antialias_depth": 99', "provenance.antialias_depth"),
+        ('"count": 50', f'"count": {10**30}', "count"),
+        ('"count": 50', '"count": -1', "count"),
+        ('"first_index": 20', f'"first_index": {10**20}', "shards.1.first_index"),
+        ('"count": 20', '"count": 21', "shards/shard-000000.h5 holds 21 images, but it holds 20"),
+        ("shards/shard-000000.h5", "../shard-000000.h5", "shards.0.file"),
+    ],
+)
+def test_a_manifest_of_impossible_values_is_refused_by_field(
+    rendered: Path, tmp_path: Path, old: str, new: str, field: str
+) -> None:
+    data = shutil.copytree(rendered, tmp_path / "data")
+    text = (data / "manifest.json").read_text(encoding="utf-8")
+    assert old in text
+    (data / "manifest.json").write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(UsageError) as refused:
+        describe_dataset(data)
+    assert field in str(refused.value)
+    assert "delete it" in str(refused.value)
