@@ -28,7 +28,7 @@ demo: $(VENV)/.installed povray
 	$(BIN)/shapeshd score demo/true --fidelity 200 --out demo/score-true
 	$(BIN)/shapeshd score demo/biased --fidelity 200 --out demo/score-biased
 	$(BIN)/shapeshd sample $(DEMO_MODEL) demo/generator.png
-	$(BIN)/shapeshd score $(DEMO_MODEL) --samples 10000 --fidelity 200 --out demo/score-generator
+	$(BIN)/shapeshd score $(DEMO_MODEL) --samples 6000 --fidelity 200 --out demo/score-generator
 	$(BIN)/shapeshd compare demo/score-true demo/score-biased demo/score-generator \
 		--out demo/compare.html
 	@echo
