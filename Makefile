@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 TEST_PROCESSES ?= 2
+DEMO_MODEL := model:mini/contrast
 POVRAY := $(or $(SHAPESHD_POVRAY),povray)
 
 # Trust what the system trusts: behind a company's proxy uv's own certificates are not enough.
@@ -26,10 +27,16 @@ demo: $(VENV)/.installed povray
 	$(BIN)/shapeshd render demo/biased --sampling table --factors demo/biased.csv --size 64
 	$(BIN)/shapeshd score demo/true --fidelity 200 --out demo/score-true
 	$(BIN)/shapeshd score demo/biased --fidelity 200 --out demo/score-biased
-	$(BIN)/shapeshd compare demo/score-true demo/score-biased --out demo/compare.html
+	$(BIN)/shapeshd sample $(DEMO_MODEL) demo/generator.png
+	$(BIN)/shapeshd score $(DEMO_MODEL) --samples 6000 --fidelity 200 --out demo/score-generator
+	$(BIN)/shapeshd compare demo/score-true demo/score-biased demo/score-generator \
+		--out demo/compare.html
 	@echo
-	@echo "The datasets are in demo/; look at demo/sheet.png and demo/sweep.png, and open"
-	@echo "  demo/score-true/report.html, demo/score-biased/report.html, demo/compare.html"
+	@$(BIN)/python -m tests.experiments.demo_summary demo/score-true demo/score-biased \
+		demo/score-generator
+	@echo
+	@echo "Open demo/score-generator/report.html, then demo/compare.html, and look at"
+	@echo "  demo/generator.png, demo/sheet.png, demo/sweep.png"
 
 test: $(VENV)/.installed-dev povray
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile

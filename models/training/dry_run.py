@@ -142,9 +142,23 @@ def _phase_of_shapes(run: TrainingRun, name: str) -> Phase:
 
 @contextmanager
 def _made_in_place() -> Iterator[None]:
-    """Let `Module.to` do nothing: it cannot move fake tensors, which are where they belong."""
+    """Let `Module.to` change the order of filters in memory and nothing else.
+
+    It cannot move fake tensors, which are where they belong. But that order decides how features
+    lie in memory, and so which copies of them a step keeps.
+    """
     to = nn.Module.to
-    nn.Module.to = lambda self, *args, **kwargs: self  # type: ignore[method-assign]
+
+    def ordered(network: nn.Module, *_: Any, **how: Any) -> nn.Module:
+        order = how.get("memory_format")
+        for module in network.modules() if order is not None else ():
+            for name, value in module.named_parameters(recurse=False):
+                if value.ndim == 4:
+                    filters = torch.empty_like(value, memory_format=order)
+                    setattr(module, name, nn.Parameter(filters, value.requires_grad))
+        return network
+
+    nn.Module.to = ordered  # type: ignore[method-assign,assignment]
     try:
         yield
     finally:
