@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +16,7 @@ from shapeshd.benchmark.result.formatting import with_interval
 from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.result.schema import ScoreRecord
 from shapeshd.engines.engine import engine_named
-from shapeshd.support.hashes import sha256_of
+from shapeshd.support.checkpoint import load_checkpoint
 from tests import ROOT
 
 RESULTS = ROOT / "benchmark" / "results"
@@ -28,11 +28,12 @@ OWN = "checkpoint"  # the kind of generators that this project trains
 def problems(entry: ScoreRecord) -> Iterator[str]:
     """Name what an entry was scored with that is not what this version has."""
     recognizer = entry.recognizer
-    if recognizer.digest != sha256_of(find_recognizer(recognizer.name)):
+    if recognizer.digest != load_checkpoint(find_recognizer(recognizer.name)).digest:
         yield f"recognizer {recognizer.name}"
     if entry.scene is None or entry.scene.sha256 != engine_named("torch").scene_sha256():
         yield "scene"
-    shipped = {sha256_of(path) for path in (ROOT / "models" / "weights").rglob("*.safetensors")}
+    files = (ROOT / "models" / "weights").rglob("*.safetensors")
+    shipped = {hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     if entry.source.kind == OWN and entry.source.content not in shipped:
         yield "a generator of ours that is not in models/weights"
 
@@ -66,5 +67,5 @@ def test_the_page_quotes_the_entries() -> None:
     quoted = sorted((row[3].strip(), row[4].strip()) for row in rows)
     entries = map(read_result, FILES)
     assert quoted == sorted(
-        (f"{entry.samples:,}", with_interval(replace_negative(entry))) for entry in entries
+        (f"{entry.samples:,}", with_interval(entry.fit.divergence)) for entry in entries
     )
