@@ -222,7 +222,8 @@ class GAN(Schedule):
         head_start: steps in which D alone is trained: what a D that knows nothing says would
             only lead a G' that starts as G astray.
         generator_rate: the generator's learning rate, as a share of `learning_rate`: one that
-            starts as G has less to learn than D, which starts from nothing.
+            starts as G has less to learn than D, which starts from nothing. One that does not
+            (`from_autoencoder` is false) wants 1.
         penalty: gamma of R1; the loss has gamma / 2 of the squared gradient.
         penalty_every: steps from one R1 to the next, which then counts for all of them.
         path: weight of the path-length penalty.
@@ -238,7 +239,7 @@ class GAN(Schedule):
     paired: bool = True
     from_autoencoder: bool = True
     head_start: Annotated[int, Field(ge=0, le=2**40)] = 0
-    generator_rate: Rate = 1.0
+    generator_rate: Rate = 0.1
     penalty: Weight = 1.0
     penalty_every: Batch = 16
     path: Weight = 2.0

@@ -26,7 +26,7 @@ from .sections import (
     recognizer_section,
 )
 
-_HOME = "https://github.com/shapeshd/shapeshd"  # that of pyproject.toml
+_3DSHAPES = "https://github.com/google-deepmind/3dshapes-dataset"
 _TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -88,5 +88,5 @@ def render_page(template: str, context: dict[str, Any]) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
     )
-    environment.globals |= {"confidence": f"{CONFIDENCE:.0%}", "home": _HOME}
+    environment.globals |= {"confidence": f"{CONFIDENCE:.0%}", "three_d_shapes": _3DSHAPES}
     return environment.get_template(template).render(context)

@@ -226,7 +226,7 @@ def test_a_network_that_was_trained_on_is_another_one(tmp_path: Path) -> None:
     scored(network, out=tmp_path / "out")
     with torch.no_grad():
         network.tilt += 1e-6
-    with pytest.raises(UsageError, match=r"another score, .*source \"Telling \(weights"):
+    with pytest.raises(UsageError, match=r"source \"Telling \(weights"):
         scored(network, out=tmp_path / "out")
 
 
@@ -238,7 +238,7 @@ def test_a_function_needs_a_new_folder(tmp_path: Path) -> None:
 
     (tmp_path / "out").mkdir()
     scored(draw, out=tmp_path / "out")
-    with pytest.raises(UsageError, match=r"cannot be told .*new folder"):
+    with pytest.raises(UsageError, match=r"cannot .*new folder"):
         scored(draw, out=str(tmp_path / "out"))
 
 

@@ -299,7 +299,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"read as TOML"):
         (tmp_path / "folder.toml").mkdir()
         load_config(str(tmp_path / "folder.toml"))
-    with pytest.raises(UsageError, match=r"no configuration 'hdd'; .*factors, hd"):
+    with pytest.raises(UsageError, match=r"'hdd'; .*factors, hd"):
         load_config("hdd")
     (tmp_path / "bad.toml").write_text("[vae]\nstep = 3\n")
     with pytest.raises(UsageError, match=r"bad\.toml: vae\.step: "):
@@ -359,5 +359,5 @@ def test_a_written_file_is_read_again(tmp_path: Path) -> None:
 def test_a_methods_settings_hide_no_wrong_type(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text("gan = 3\n")
-    with pytest.raises(UsageError, match="gan must be a table"):
+    with pytest.raises(UsageError, match=r"gan .*table"):
         load_config(str(path), method="ours")

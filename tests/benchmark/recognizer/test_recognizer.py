@@ -229,9 +229,9 @@ def test_the_shipped_ones_lie_with_the_package(
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"litle: no such recognizer; .*lite or hd"):
+    with pytest.raises(UsageError, match=r"^litle: .*lite or hd"):
         find_recognizer("litle")
-    with pytest.raises(UsageError, match=r"holds no recognizer\.safetensors.*has not ended"):
+    with pytest.raises(UsageError, match=r"recognizer\.safetensors"):
         find_recognizer(tmp_path)
 
 

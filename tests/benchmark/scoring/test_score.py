@@ -296,7 +296,7 @@ def test_a_recognizer_that_says_nan(tmp_path: Path) -> None:
                 factors[5, 3] = np.nan
             return factors
 
-    with pytest.raises(ShapesHDError, match=r"scale is nan.* 1,024 of 9,000"):
+    with pytest.raises(ShapesHDError, match=r"scale .*nan.* 1,024"):
         score_source(Written(crowded=True), Sick(), tmp_path / "out", ScoreSettings(samples=9_000))
     score_source(
         Written(crowded=True), ReadsWritten(), tmp_path / "out", ScoreSettings(samples=9_000)

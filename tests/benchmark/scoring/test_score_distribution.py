@@ -177,7 +177,7 @@ def test_what_errors_explain_is_no_fault(tmp_path: Path) -> None:
 def test_too_few_inside_of_the_distribution_is_one_line(tmp_path: Path) -> None:
     spheres = Distribution.from_json({"shape": {"weights": [0, 0, 1, 0]}})
     cubes = Distribution.from_json({"shape": {"weights": [1, 0, 0, 0]}})
-    with pytest.raises(UsageError, match=r"^6,000 of 6,000 samples lie"):
+    with pytest.raises(UsageError, match=r"^6,000 of 6,000 "):
         score_source(
             Drawn(cubes),
             ReadsWritten(),
@@ -201,7 +201,7 @@ def test_a_narrow_distribution_takes_fewer_samples(tmp_path: Path) -> None:
     )
     assert result is not None
     assert "shape" not in {part.name for part in result.decomposition.parts}
-    with pytest.raises(UsageError, match=rf"{needed - 1:,} samples .* {distribution.bins:,} bins"):
+    with pytest.raises(UsageError, match=rf"{needed - 1:,} .* {distribution.bins:,}"):
         score_source(
             Drawn(distribution),
             ReadsWritten(),
@@ -209,7 +209,7 @@ def test_a_narrow_distribution_takes_fewer_samples(tmp_path: Path) -> None:
             ScoreSettings(samples=needed - 1, distribution=distribution),
         )
     few = Written(count=100)
-    with pytest.raises(UsageError, match=r"100 images, too few .*20,736 bins"):
+    with pytest.raises(UsageError, match=r"100 images.*20,736"):
         score_source(few, ReadsWritten(), tmp_path / "y", ScoreSettings(distribution=distribution))
 
 

@@ -47,7 +47,7 @@ def out(finished: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("samples", [FEW, 6_000])
 def test_other_images_of_the_same_name_are_refused(out: Path, samples: int) -> None:
-    with pytest.raises(UsageError, match="sample 0 is another image now") as stop:
+    with pytest.raises(UsageError, match="sample 0 is another") as stop:
         scored(out, Written(seed=1), samples)
     assert "again" in str(stop.value)
     assert scored(out).samples == FEW  # nothing was touched
@@ -59,7 +59,7 @@ def test_images_that_change_later_are_refused(out: Path) -> None:
             found = super().bins(start, stop)
             return np.where(np.arange(start, stop) >= 4_000, found // 2, found)
 
-    with pytest.raises(UsageError, match="sample 4,096 is another image now"):
+    with pytest.raises(UsageError, match="sample 4,096 is another"):
         scored(out, Later())
 
 

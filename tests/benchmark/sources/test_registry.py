@@ -98,10 +98,10 @@ def test_a_kind_of_one_s_own(
     path.write_text("7")
     with open_source(str(path), options=SourceOptions(key="a")) as source:
         assert source.images(2, 7).shape == (5, 3, 4, 4)
-    with pytest.raises(UsageError, match=r"is a toy, .*leave out latent_dim"):
+    with pytest.raises(UsageError, match=r"toy, .*latent_dim"):
         open_source(str(path), options=SourceOptions(latent_dim=3))
     (tmp_path / "x.xyz").write_text("7")
-    with pytest.raises(UsageError, match=r"nothing that can be scored.*, \.toy$"):
+    with pytest.raises(UsageError, match=r", \.toy$"):
         open_source(str(tmp_path / "x.xyz"))
     assert ".toy" in known_suffixes()
     assert "| `.toy` |" in sources_table()

@@ -208,7 +208,7 @@ def test_rare_bins_take_more_samples() -> None:
     assert needed == math.ceil(math.sqrt(2) * (1 / q).sum() / 2_000**1.5 / 2) > 4_000
     assert min_samples_under(np.append(q, 0.0)) == needed
     assert min_samples_under(np.array([1e-320, 1.0])) > 2**31
-    with pytest.raises(UsageError, match=rf"some of them rare.* {needed:,} "):
+    with pytest.raises(UsageError, match=rf"rare.* {needed:,} "):
         goodness_of_fit(draw(needed - 1, q, 0), q)
     goodness_of_fit(draw(needed, q, 0), q)
 
@@ -294,7 +294,7 @@ def test_min_samples() -> None:
 
 
 def test_too_few_samples_are_refused_saying_how_many_it_takes() -> None:
-    with pytest.raises(UsageError, match=r"400 samples are too few .* 5,761"):
+    with pytest.raises(UsageError, match=r"400 samples .* 5,761"):
         goodness_of_fit(draw(400, UNIFORM, 0))
     goodness_of_fit(draw(5_761, UNIFORM, 0))
 

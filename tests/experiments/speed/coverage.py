@@ -4,9 +4,6 @@ Sources of known divergence, of several kinds, are drawn at random; n samples of
 counted, and every interval (of the divergence and of all its 42 parts) is held against the
 truth. The result is benchmark/results/coverage.json. Beside it: how often a faultless part is
 accused, and how often the significant one is named. Takes seven minutes on one core.
-
-benchmark/results/coverage-1000.json holds closer looks, with the first 200 sources the same:
---kinds tilted mixed --samples 100000 332000 --sources 1000
 """
 
 from __future__ import annotations

@@ -389,5 +389,5 @@ def test_config_that_lacks_a_field() -> None:
 
 @pytest.mark.parametrize("shape", [(2, 6, 16, 16), (2, 3, 16, 8), (3, 16, 16), (2, 3, 32, 32)])
 def test_bad_images(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"images must be \(n, 3, 16, 16\), not \("):
+    with pytest.raises(UsageError, match=r"images .*\(n, 3, 16, 16\)"):
         small()(torch.zeros(shape))

@@ -328,5 +328,5 @@ def test_bad_features_and_noise(
 
 @pytest.mark.parametrize("shape", [(2, 6, 16, 16), (2, 3, 32, 32), (3, 16, 16)])
 def test_bad_images(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"images must be \(n, 3, 16, 16\), not \("):
+    with pytest.raises(UsageError, match=r"images .*\(n, 3, 16, 16\)"):
         small().trunk(torch.zeros(shape))

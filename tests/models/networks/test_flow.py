@@ -153,7 +153,7 @@ def test_the_perceptron_sees_the_time() -> None:
 
 @pytest.mark.parametrize("shape", [(192,), (2, 191), (2, 3, 8, 8)])
 def test_bad_latents(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"latents must be \(n, 192\), not"):
+    with pytest.raises(UsageError, match=r"latents .*\(n, 192\)"):
         small()(torch.zeros(shape))
 
 
@@ -238,5 +238,5 @@ def test_diffusers_is_an_extra(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     save_generator(tmp_path / "g.safetensors", small(), {})
     monkeypatch.setitem(sys.modules, "diffusers", None)
     for made in (lambda: ImageFlow(SMALL), lambda: load_generator(tmp_path / "g.safetensors")):
-        with pytest.raises(MissingPackageError, match=r"^a flow of images needs .*\[diffusers\]'$"):
+        with pytest.raises(MissingPackageError, match=r"\[diffusers\]'$"):
             made()

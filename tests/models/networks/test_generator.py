@@ -233,13 +233,13 @@ def test_config_that_lacks_a_field() -> None:
 
 @pytest.mark.parametrize("shape", [(5,), (2, 6), (2, 5, 1)])
 def test_bad_latents(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"latents must be \(n, 5\), not"):
+    with pytest.raises(UsageError, match=r"latents .*\(n, 5\)"):
         small()(torch.zeros(shape))
 
 
 @pytest.mark.parametrize("shape", [(2, 6), (2, 5, 7), (7,)])
 def test_bad_styles(shape: tuple[int, ...]) -> None:
-    with pytest.raises(UsageError, match=r"styles must be \(n, 6, 7\), not"):
+    with pytest.raises(UsageError, match=r"styles .*\(n, 6, 7\)"):
         small().synthesize(torch.zeros(shape))
 
 

@@ -179,6 +179,6 @@ def test_codes_stand_in_rings(whole: Path, tmp_path: Path) -> None:
     def run(**aae: Any) -> Any:
         return tiny_run("factors", tmp_path / "run", start=whole / "factors", aae=aae)
 
-    with pytest.raises(UsageError, match=r"aae\.codes .*multiple of 16, not 24"):
+    with pytest.raises(UsageError, match=r"aae\.codes .*16, not 24"):
         run(codes=24).train("aae")
     run(codes=24, discriminator="plain", steps=1).train("aae")

@@ -123,7 +123,7 @@ def test_settings_that_mean_nothing_to_a_flow_may_change(tmp_path: Path) -> None
     run.train("flow")
     again = tiny_run("factors", tmp_path / "run", flow={"steps": 2}, codes={"latent_dim": 9})
     assert again.train("flow")["steps"] == 2
-    with pytest.raises(UsageError, match=r"flow\.solver = midpoint, not heun"):
+    with pytest.raises(UsageError, match=r"flow\.solver .*midpoint, not heun"):
         tiny_run("factors", tmp_path / "run", flow={"steps": 2, "solver": "heun"}).train("flow")
 
 

@@ -106,17 +106,17 @@ def reserved(path: Path, *, written: int = 6, labels: int = 10, **storage: objec
 )
 def test_images_never_written_are_refused_by_every_reader(tmp_path, storage):
     path = reserved(tmp_path / "3dshapes.h5", **storage)
-    with pytest.raises(DamagedShardError, match=r"3dshapes\.h5: image 6 was never written, 4 of"):
+    with pytest.raises(DamagedShardError, match=r"3dshapes\.h5: image 6 .*4 of"):
         ShapesHD(path)[0]
     with pytest.raises(DamagedShardError, match="image 6 was never"), open_source(str(path)) as one:
         one.images(0, 2)
-    with pytest.raises(UsageError, match=r"3dshapes\.h5: images: image 6 was never written, 4 of"):
+    with pytest.raises(UsageError, match=r"3dshapes\.h5: images: image 6 .*4"):
         open_source(str(path), options=SourceOptions(key="images"))
 
 
 def test_labels_never_written_are_refused(tmp_path):
     path = reserved(tmp_path / "3dshapes.h5", written=10, labels=8)
-    with pytest.raises(DamagedShardError, match="label 8 was never written, 2 of 10"):
+    with pytest.raises(DamagedShardError, match=r"label 8 .*2 of 10"):
         ShapesHD(path).labels  # noqa: B018 - reads them
 
 
@@ -131,7 +131,7 @@ def test_a_shard_that_lost_a_chunk_is_to_be_rendered_again(own_folder):
         array[:3] = images[:3]
         assert dict(file.attrs).keys() == attributes.keys()
     dataset = ShapesHD(own_folder)
-    with pytest.raises(DamagedShardError, match=f"{shard_name(1)}: image 3 was .*shapeshd render"):
+    with pytest.raises(DamagedShardError, match=f"{shard_name(1)}: image 3 .*render"):
         dataset[5]
     assert dataset[0][0].shape == (3, 16, 16)
 
@@ -158,7 +158,7 @@ def test_a_link_to_a_virtual_file_elsewhere_is_followed(tmp_path):
         ShapesHD(tmp_path / "link.h5").pixels(2), noise_images(4, 16, 1)[2]
     )
     (tmp_path / "there" / "one.h5").unlink()
-    with pytest.raises(DamagedShardError, match=r"one\.h5 is not beside it"):
+    with pytest.raises(DamagedShardError, match=r"one\.h5 is not beside"):
         ShapesHD(tmp_path / "link.h5")
 
 
@@ -175,6 +175,6 @@ def test_encoded_images_in_hdf5_are_called_what_they_are(tmp_path):
     with h5py.File(tmp_path / "x.h5", "w") as file:
         array = file.create_dataset("images", (3,), h5py.vlen_dtype(np.uint8))
         array[0] = np.frombuffer(b"\xff\xd8\xff", np.uint8)
-    with pytest.raises(UsageError, match="images: holds values of variable length") as caught:
+    with pytest.raises(UsageError, match=r"images: .*variable length") as caught:
         open_source(str(tmp_path / "x.h5"))
     assert "pickle" not in str(caught.value)

@@ -131,7 +131,7 @@ def test_a_profile_that_cannot_be_unpacked_is_one_line():
     data[place + 40 : place + 60] = bytes(20)
     crc = zlib.crc32(bytes(data[place : place + 4 + length]))
     data[place + 4 + length : place + 8 + length] = crc.to_bytes(4, "big")
-    with pytest.raises(ShapesHDError, match=r"^a\.png: its colour profile is damaged"):
+    with pytest.raises(ShapesHDError, match=r"^a\.png: .*colour profile"):
         decode_image(bytes(data), "a.png")
 
 

@@ -95,7 +95,7 @@ def test_shards_by_a_range_and_by_wildcards(tmp_path: Path) -> None:
         open_source(str(tmp_path / "d-{09..12}.tar"))
     with pytest.raises(UsageError, match="goes backwards"):
         open_source(str(tmp_path / "d-{11..09}.tar"))
-    with pytest.raises(UsageError, match="1,000,000 files; at most 100,000"):
+    with pytest.raises(UsageError, match=r"1,000,000 files; .*100,000"):
         open_source(str(tmp_path / "d-{000000..999999}.tar"))
     with pytest.raises(UsageError, match=r"^/.*e-\*\.tar: no such files$"):
         open_source(str(tmp_path / "e-*.tar"))
@@ -126,7 +126,7 @@ def test_the_field_of_a_sample_with_two_images(tmp_path: Path) -> None:
     entries = [e for i in range(COUNT) for e in (
         entry(f"{i}.mask.png", PNGS[0]), entry(f"{i}.rgb.png", PNGS[i]))]  # fmt: skip
     path = write_tar(tmp_path / "x.tar", entries)
-    with pytest.raises(UsageError, match=r"sample '0', mask.png and rgb.png"):
+    with pytest.raises(UsageError, match=r"'0', mask.png and rgb.png"):
         open_source(str(path))
     check(path, key="rgb.png")
     with pytest.raises(UsageError, match=r"field 'depth.png' \(key\)"):

@@ -146,7 +146,7 @@ def test_a_named_pipe_or_a_huge_image_is_never_opened(tmp_path: Path) -> None:
         file.write(raw_header(b"x.png", b"%011o" % (200 * 2**20)))
         file.seek(512 + 200 * 2**20)
         file.write(END)
-    with pytest.raises(UsageError, match=r"200 MiB .*more than 96"):
+    with pytest.raises(UsageError, match=r"200 MiB .*96"):
         open_source(str(path))
     os.mkfifo(tmp_path / "pipe.tar")
     with pytest.raises(UsageError, match=r"pipe.tar: is neither"):
@@ -170,7 +170,7 @@ def test_a_bomb_is_stopped_and_its_disk_given_back(
     piece = gzip.compress(raw_header(b"x.bin", b"%011o" % 2**30) + bytes(2**24), 9)
     path = made(tmp_path / "x.tar.gz", piece * 4)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(UsageError, match=r"larger than \d+ MiB, .*100 times"):
+    with pytest.raises(UsageError, match=r"\d+ MiB, .*100 times"):
         open_source(str(path))
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # KiB
     assert not list((tmp_path / "tmp").iterdir())

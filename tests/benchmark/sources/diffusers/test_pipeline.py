@@ -80,7 +80,7 @@ def test_steps(saved: Path) -> None:
         assert not torch.equal(source.images(0, 1), one)
     with pytest.raises(UsageError, match="20 steps: steps=21"):
         opened(saved, steps=21)
-    with pytest.raises(UsageError, match="steps must be at least"):
+    with pytest.raises(UsageError, match=r"^steps must be"):
         SourceOptions(steps=0)
 
 
@@ -107,7 +107,7 @@ def test_a_class_conditional_consistency_model(tmp_path: Path) -> None:
         [bool((image - x[i]).abs().max() <= 1) for x in by_class] for i, image in enumerate(images)
     ]
     assert all(sum(row) == 1 for row in drawn) and len({row[0] for row in drawn}) == 2
-    with pytest.raises(UsageError, match=r"5 classes, .*0 to 4"):
+    with pytest.raises(UsageError, match=r"classes.* 0 to 4"):
         opened(tmp_path / "p", labels="5")
 
 

@@ -241,7 +241,7 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no card of shapeshd"):
         opened(path, None)
     save_checkpoint(path, "generator", dcgan(), {})
-    with pytest.raises(UsageError, match="has a card of shapeshd"):
+    with pytest.raises(UsageError, match="card of shapeshd"):
         opened(path, "dcgan")
 
 
