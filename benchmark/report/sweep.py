@@ -8,7 +8,6 @@ from shapeshd.benchmark.result.files import REPORT
 from shapeshd.benchmark.result.formatting import interval, percent, with_interval
 from shapeshd.benchmark.result.sweep import SweepPointRecord, SweepRecord
 from shapeshd.benchmark.statistics.intervals import CONFIDENCE
-from shapeshd.support.atomic_files import replace_file
 
 from .tables import INFINITE
 from .terminal import table
@@ -30,8 +29,10 @@ def describe_sweep(sweep: SweepRecord) -> str:
 def write_sweep_page(sweep: SweepRecord, out: Path) -> Path:
     """Write the page of a sweep into its folder, and return its path."""
     path = out / REPORT
+    from .html import write_page
+
     text = sweep_page(sweep)
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_page(text, path)
     return path
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from shapeshd.factors import NAMES
 from shapeshd.support import schema
@@ -18,9 +19,32 @@ Share = Annotated[float, Field(strict=True, ge=0, le=1)]
 """A share or a probability, in [0, 1]."""
 Count = Annotated[int, Field(strict=True, ge=0)]
 Flag = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(strict=True)]
 
 T = TypeVar("T")
+_HALVES = re.compile("[\ud800-\udfff]")  # half letters, which UTF-8 cannot hold
+_BYTES = range(0xDC80, 0xDD00)  # of them those that stand for a byte of a file's name: PEP 383
+
+
+def encodable(value: Any) -> Any:
+    r"""Return a text that UTF-8 can hold, or a table or list of such, of any other.
+
+    A byte of a file's name that is not UTF-8, which Python holds as half a letter, is written as
+    ``\xff``. What is no text stays.
+    """
+    if isinstance(value, str):
+        return _HALVES.sub(_escaped, value)
+    if isinstance(value, dict):
+        return {encodable(key): encodable(item) for key, item in value.items()}
+    return [encodable(item) for item in value] if isinstance(value, list) else value
+
+
+def _escaped(half: re.Match[str]) -> str:
+    number = ord(half[0])
+    return f"\\x{number - 0xDC00:02x}" if number in _BYTES else f"\\u{number:04x}"
+
+
+Text = Annotated[str, BeforeValidator(encodable), Field(strict=True)]
+"""A text that UTF-8 can hold; see `encodable`."""
 
 
 def _of_every_factor(table: Mapping[str, T]) -> Mapping[str, T]:

@@ -8,9 +8,11 @@ from typing import Any
 
 from shapeshd.benchmark.fidelity.features import DEFAULT
 from shapeshd.benchmark.fidelity.measure import FidelitySettings
+from shapeshd.benchmark.fidelity.real_cache import cache_folder
 from shapeshd.benchmark.fidelity.rerender import DEFAULT_ENGINE
 from shapeshd.benchmark.recognizer.find import shipped_for
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
+from shapeshd.benchmark.report.html import draw_or_say
 from shapeshd.benchmark.report.sweep import write_sweep_page
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.result.sweep import SweepRecord, build_sweep, check_sweep_folder, save_sweep
@@ -64,7 +66,7 @@ def run_sweep(
         return None, folder
     record = build_sweep(sweep.option, done, command_line())
     save_sweep(record, folder)
-    write_sweep_page(record, folder)
+    draw_or_say(lambda out: write_sweep_page(record, out), folder)
     return record, folder
 
 
@@ -111,7 +113,11 @@ def _fidelity(options: dict[str, Any]) -> FidelitySettings | None:
     if options["fidelity"] is None:
         return None
     return FidelitySettings(
-        options["fidelity"], features or DEFAULT, engine or DEFAULT_ENGINE, options["trust"]
+        options["fidelity"],
+        features or DEFAULT,
+        engine or DEFAULT_ENGINE,
+        options["trust"],
+        cache_folder() if options["cache"] else None,
     )
 
 
