@@ -20,6 +20,7 @@ from .caller_state import evaluation_mode, restoring_random_state
 from .fidelity.features import DEFAULT as DEFAULT_FEATURES
 from .fidelity.features import FeatureNetwork
 from .fidelity.measure import FidelitySettings
+from .fidelity.real_cache import cache_folder
 from .fidelity.rerender import DEFAULT_ENGINE
 from .recognizer.find import shipped_for
 from .recognizer.reader import Reader
@@ -82,6 +83,7 @@ def score(
     seed: int = 0,
     trust: bool = False,
     depends: str | Path | Sequence[str | Path] = (),
+    cache: bool = True,
     again: bool = False,
     allow_irreproducible: bool = False,
     progress: bool = False,
@@ -151,6 +153,8 @@ def score(
         trust: whether code that comes with a path may run.
         depends: files that the code of a Python entry or a command loads, such as its weights: a
             score in `out` with others is refused.
+        cache: whether what is measured of real images for `fidelity` is kept in the user's cache
+            folder, where other scores find it.
         again: whether a score that lies in `out` is deleted and begun anew.
         allow_irreproducible: whether a score in `out` may go on though the source does not give
             the same images again.
@@ -184,7 +188,7 @@ def score(
             seed=seed,
             distribution=_distribution(distribution),
             options=options,
-            fidelity=_fidelity(fidelity, features, fidelity_engine, trust),
+            fidelity=_fidelity(fidelity, features, fidelity_engine, trust, cache),
             again=again,
             allow_irreproducible=allow_irreproducible,
         )
@@ -252,7 +256,7 @@ def _distribution(given: Distribution | str | Path | None) -> Distribution | Non
 
 
 def _fidelity(
-    images: int | None, features: str | FeatureNetwork, engine: str, trust: bool
+    images: int | None, features: str | FeatureNetwork, engine: str, trust: bool, cache: bool
 ) -> FidelitySettings | None:
     if not isinstance(features, str) and not callable(features):
         raise UsageError(f"features must be a name, such as 'inception', not {features!r}")
@@ -261,7 +265,9 @@ def _fidelity(
         features=features != DEFAULT_FEATURES,
         fidelity_engine=engine != DEFAULT_ENGINE,
     )
-    return None if images is None else FidelitySettings(images, features, engine, trust)
+    if images is None:
+        return None
+    return FidelitySettings(images, features, engine, trust, cache_folder() if cache else None)
 
 
 def _place(generator: Any, device: str | torch.device | None) -> torch.device:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import signal
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,13 @@ def render_small(out: Path, **changes: Any) -> RenderResult:
         shards=changes.pop("shards", (None, None)),
     )
     return run_render(plan, backend=changes.pop("backend", "threading"), **changes)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Each test has a cache of its own, which is made when something is kept there."""
+    place = tmp_path_factory.getbasetemp() / "caches" / uuid.uuid4().hex
+    monkeypatch.setenv("SHAPESHD_CACHE", str(place))
 
 
 @pytest.fixture(scope="session")

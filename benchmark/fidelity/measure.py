@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from shapeshd.benchmark.recognizer.data import images_in_common
@@ -31,6 +32,7 @@ from shapeshd.support.progress import progress_bar
 from .compare_features import MIN_IMAGES, compare_features, theoretical
 from .features import DEFAULT, FeatureNetwork, load_features
 from .measurement_files import MeasurementFiles, Measurements
+from .real_cache import folder_of
 from .rerender import DEFAULT_ENGINE, Renderer
 from .residual import residuals, summarize
 
@@ -51,12 +53,15 @@ class FidelitySettings:
             `load_features`.
         engine: "torch" or "povray", which renders real images and re-renders.
         trust: whether code in the network's file may run.
+        cache: folder that keeps what was measured of real images for other scores; None for none.
+            Several processes that share a score do without.
     """
 
     images: int
     features: str | FeatureNetwork = DEFAULT
     engine: str = DEFAULT_ENGINE
     trust: bool = False
+    cache: Path | None = None
 
 
 def open_fidelity(
@@ -97,7 +102,9 @@ def open_fidelity(
             features, cast(Recognizer, reader), reader.device, trust=settings.trust
         )
     renderer = Renderer(settings.engine, side, reader.device)
-    return Fidelity(settings.images, features, renderer, reader, side, distribution)
+    return Fidelity(
+        settings.images, features, renderer, reader, side, distribution, cache=settings.cache
+    )
 
 
 class Fidelity:
@@ -115,6 +122,7 @@ class Fidelity:
         reader: reads factors.
         side: width and height of the source's images, pixels.
         distribution: that they should follow: the real images do.
+        cache: as of `FidelitySettings`.
 
     Raises:
         UsageError: if the recognizer was trained on the real images.
@@ -128,6 +136,8 @@ class Fidelity:
         reader: Reader,
         side: int,
         distribution: Distribution | None = None,
+        *,
+        cache: Path | None = None,
     ) -> None:
         spec = RenderSpec(REAL_SEED, _REAL_PER_IMAGE * images, reader.size)
         if images_in_common(card_of(reader), open_dataset(spec)):
@@ -136,7 +146,7 @@ class Fidelity:
                 f"{named('fidelity')} keeps "
                 "for the comparison"
             )
-        self.images = images
+        self.images, self._cache = images, cache
         self._features, self._renderer, self._reader = features, renderer, reader
         self._length = piece_length(side)
         self._real = make_sampling("uniform", seed=REAL_SEED, distribution=distribution)
@@ -156,15 +166,38 @@ class Fidelity:
 
     def open(self, work: Path, ranks: Ranks) -> None:
         """Go on with what lies in the folder `work`; all processes must call it."""
-        decisive = {name: value for name, value in self.settings.items() if name != "images"}
-        key = hashlib.sha256(json.dumps(decisive, sort_keys=True).encode()).hexdigest()[:16]
+        text = json.dumps(self._decisive(), sort_keys=True)
+        key = hashlib.sha256(text.encode()).hexdigest()[:16]
         folder = work / f"fidelity-{key}"
         if ranks.first:
             folder.mkdir(exist_ok=True)
             remove_hidden_files(folder)
         ranks.wait()
         self.sample = MeasurementFiles(folder, "sample", self.images, self._length)
-        self.real = MeasurementFiles(folder, "real", _REAL_PER_IMAGE * self.images, self._length)
+        # Processes on several machines may each have a cache of their own.
+        shared = self._shared_folder() if ranks.count == 1 else None
+        count = _REAL_PER_IMAGE * self.images
+        self.real = MeasurementFiles(shared or folder, "real", count, self._length)
+
+    def _decisive(self) -> dict[str, Any]:
+        return {name: value for name, value in self.settings.items() if name != "images"}
+
+    def _shared_folder(self) -> Path | None:
+        """Return where other scores find the real images' measurements; None if nowhere."""
+        reader = self._reader
+        if self._cache is None or not (self._features.digest and reader.digest):
+            return None
+        return folder_of(
+            self._cache,
+            {
+                **self._decisive(),
+                "recognizer": {"digest": reader.digest, "size": reader.size},
+                "piece": self._length,
+                # Rounding differs between processors, and may between versions.
+                "device": reader.device.type,
+                "torch": torch.__version__,
+            },
+        )
 
     def matches(self, entry: FidelityRecord | None) -> bool:
         """Tell whether what a result says of fidelity is what this would measure."""
@@ -213,6 +246,8 @@ class Fidelity:
         try:
             self._fill(self.sample, taken, ranks, "fidelity", progress)
             self._fill(self.real, made, ranks, "real images", progress)
+            if ranks.count == 1 and not self.real.whole():  # another score has damaged it
+                self._fill(self.real, made, ranks, "real images", progress)
         except KeyboardInterrupt:
             raise InterruptedRunError(
                 "interrupted; all samples are counted, and what is measured of the fidelity is "

@@ -88,6 +88,14 @@ class MeasurementFiles:
         names = [field.name for field in fields(Measurements)]
         return Measurements(*(np.concatenate([getattr(part, n) for part in parts]) for n in names))
 
+    def whole(self) -> bool:
+        """Tell whether `load` would give all images; a damaged piece is deleted."""
+        try:
+            self.load()
+        except ShapesHDError:
+            return False
+        return True
+
     def _find(self, first: int, last: int) -> Path | None:
         found = self._folder.glob(f"{self._kind}-{first:09d}-*.npz")
         return next((path for path in sorted(found) if int(path.stem[-9:]) >= last), None)
@@ -104,9 +112,9 @@ class MeasurementFiles:
             with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
                 values = Measurements(*(file[name][: last - first] for name in names))
             whole = all(len(getattr(values, name)) == last - first for name in names)
-        except (ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        except (ValueError, KeyError, EOFError, FileNotFoundError, zipfile.BadZipFile):
             whole = False
         if not whole:
-            path.unlink()
+            path.unlink(missing_ok=True)
             raise ShapesHDError(f"{path}: was damaged; give the same command again")
         return values

@@ -17,6 +17,7 @@ from shapeshd.benchmark.report.tables import (
     source_row,
 )
 from shapeshd.benchmark.result.files import RESULT
+from shapeshd.benchmark.result.formatting import printable
 from shapeshd.benchmark.result.read import read_result, result_files
 from shapeshd.benchmark.result.schema import Entry, Result, ScoreRecord
 
@@ -27,9 +28,11 @@ from .row import (
     fidelity_settings,
     leaderboard_row,
     model_name,
+    protocol_version_of,
     recognizer_identity,
     recognizer_name,
-    scene_name,
+    recognizer_version_of,
+    scene_identity,
 )
 
 
@@ -150,11 +153,13 @@ class Comparison:
                     "path": str(path),
                     "samples": result.samples,
                     "protocol": result.protocol,
+                    "protocol_version": protocol_version_of(result),
                     "distribution": result.distribution and result.distribution.digest,
                     "outside": result.outside and result.outside.to_json(),
                     "recognizer": {
                         "name": result.recognizer.name,
                         "digest": result.recognizer.digest,
+                        "version": recognizer_version_of(result),
                     },
                     "scene": result.scene and result.scene.to_json(),
                     "reduced_chi_square": result.fit.prediction.reduced_chi_square.to_json(),
@@ -203,7 +208,8 @@ def _names(read: Sequence[tuple[ScoreRecord, Path]]) -> tuple[str, ...]:
 
 
 def _place(file: Path) -> str:
-    return (file.parent.name or str(file.parent)) if file.name == RESULT else file.stem
+    name = (file.parent.name or str(file.parent)) if file.name == RESULT else file.stem
+    return printable(name)
 
 
 def comparison_warnings(results: Sequence[ScoreRecord]) -> list[str]:
@@ -211,7 +217,11 @@ def comparison_warnings(results: Sequence[ScoreRecord]) -> list[str]:
     checks: list[tuple[str, Callable[[ScoreRecord], str | None]]] = [
         ("they were read by different recognizers", recognizer_identity),
         ("they were tested against different distributions", distribution_name),
-        ("they are of different scenes", scene_name),
+        ("they are of different scenes", scene_identity),
+        (
+            "their numbers were computed by different versions of the protocol",
+            lambda result: str(protocol_version_of(result)),
+        ),
         ("they follow different protocols", lambda result: result.protocol or "none"),
         ("they have different numbers of samples", lambda result: f"{result.samples:,}"),
         (

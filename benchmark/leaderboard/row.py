@@ -6,10 +6,12 @@ import math
 from pathlib import PurePath
 from typing import Any
 
+from shapeshd.benchmark.recognizer.version import recognizer_version
 from shapeshd.benchmark.report.tables import distribution_name, share_text
-from shapeshd.benchmark.result.formatting import Interval, interval, number, percent
+from shapeshd.benchmark.result.formatting import Interval, interval, number, percent, printable
 from shapeshd.benchmark.result.schema import Entry, ScoreRecord
 from shapeshd.benchmark.statistics.record import EstimateRecord
+from shapeshd.scene.version import scene_version
 
 Row = dict[str, Any]
 
@@ -28,9 +30,8 @@ FIDELITY = ("PSNR of re-render, dB (real)", "beyond real images", "FID (real)")
 
 def model_name(result: ScoreRecord) -> str:
     """Return what an entry calls its model, else what the user called the source, on one line."""
-    given = " ".join(result.model.split()) if isinstance(result, Entry) else ""
-    name = given or result.source.title
-    return "".join(letter if letter.isprintable() else "?" for letter in name)
+    given = printable(result.model) if isinstance(result, Entry) else ""
+    return given or result.source.title
 
 
 def recognizer_name(result: ScoreRecord) -> str:
@@ -49,9 +50,35 @@ def scene_name(result: ScoreRecord) -> str:
     return digest[:_SHORT] if digest else _UNKNOWN
 
 
+def scene_version_of(result: ScoreRecord) -> int | None:
+    """Return the version of the scene; of older files by its digest; None if it is not known."""
+    scene = result.scene
+    if scene is None:
+        return None
+    return scene.version or scene_version(scene.trained_on or scene.sha256)
+
+
+def recognizer_version_of(result: ScoreRecord) -> int | None:
+    """Return the version of a recognizer that comes with the program; None of another."""
+    return result.recognizer.version or recognizer_version(result.recognizer.digest)
+
+
+def protocol_version_of(result: ScoreRecord) -> int:
+    """Return the version of what turns images into numbers; older files were made by the first."""
+    return result.protocol_version or 1
+
+
+def scene_identity(result: ScoreRecord) -> str:
+    """Name the scene by its version, or by its digest where the version is not known."""
+    version = scene_version_of(result)
+    return scene_name(result) if version is None else f"version {version}"
+
+
 def recognizer_identity(result: ScoreRecord) -> str:
     """Name the recognizer so that no other has this name."""
-    return f"{result.recognizer.name} {(result.recognizer.digest or '')[:_SHORT]}".strip()
+    version = recognizer_version_of(result)
+    said = "" if version is None else f" version {version}"
+    return f"{result.recognizer.name}{said} {(result.recognizer.digest or '')[:_SHORT]}".strip()
 
 
 def fidelity_settings(result: ScoreRecord) -> str | None:
@@ -81,8 +108,10 @@ def leaderboard_row(result: ScoreRecord) -> Row:
         "mainly_wrong_divergence": worst and worst.delta.value,
         "samples": result.samples,
         "protocol": result.protocol,
+        "protocol_version": protocol_version_of(result),
         "seed": result.seed,
         "recognizer": PurePath(result.recognizer.name).name,
+        "recognizer_version": recognizer_version_of(result),
         "recognizer_sha256": result.recognizer.digest,
         "source": source.name,
         "source_kind": source.kind,
@@ -90,6 +119,7 @@ def leaderboard_row(result: ScoreRecord) -> Row:
         "image_size": result.images.width,
         "distribution": distribution_name(result),
         "scene": scene_name(result),
+        "scene_version": scene_version_of(result),
         **fidelity_columns(result),
         "shapeshd": result.versions.get("shapeshd"),
         "created": result.created,

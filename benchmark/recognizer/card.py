@@ -144,11 +144,13 @@ class TrainingRecord(Record):
 
     Attributes:
         data: the images that it was trained on.
+        scene_version: of these images; None if it is not known, and in older cards.
     """
 
     model_config = ConfigDict(extra="allow")
 
     data: Origin | None = None
+    scene_version: int | None = None
 
 
 class RecognizerCard(Record):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,13 +15,16 @@ from shapeshd.dataset.manifest import provenance_of
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import ShapesHD, open_dataset
 from shapeshd.engines.engine import engine_named
-from shapeshd.errors import ShapesHDError, UsageError, named
+from shapeshd.errors import ShapesHDError, UsageError, named, one_line
 from shapeshd.factors import FloatArray, uniform_factors_at
 from shapeshd.support.random_numbers import mixed_seed, shuffled_batches
 
 from .card import Origin, RecognizerCard
 
 EVALUATION_BATCH = 500
+
+_NO_SHARED_MEMORY = ("Bus error", "shared memory", "torch_shm_manager")
+"""What PyTorch says where /dev/shm has no room for a batch, or cannot be written."""
 
 
 def origin_of(dataset: ShapesHD, source: Path | RenderSpec) -> Origin:
@@ -123,7 +127,7 @@ def prefetched(
         collate: makes a batch of what the dataset returned for it.
 
     Raises:
-        ShapesHDError: of a worker, in one line; or if a worker was ended.
+        ShapesHDError: of a worker, in one line; or if a worker was ended, or cannot be started.
     """
     loader = DataLoader(
         dataset,
@@ -134,6 +138,8 @@ def prefetched(
         generator=torch.Generator(),  # else it draws the workers' seeds from the global one
     )
     try:
+        if workers:
+            _check_shared_memory()
         yield from loader
     except ShapesHDError as error:
         if "Original Traceback" not in str(error):
@@ -145,9 +151,26 @@ def prefetched(
     except RuntimeError as error:
         if "DataLoader worker" not in str(error):
             raise
+        shared = any(words in str(error) for words in _NO_SHARED_MEMORY)
         _let_go(error)
+        if shared:
+            raise ShapesHDError(
+                "a process that reads images cannot hand them over: /dev/shm is full, too small or "
+                f"read-only; make it larger, or use {named('workers', 0)}"
+            ) from error
         raise ShapesHDError(
             f"a process that reads images was ended; go on with fewer {named('workers')}"
+        ) from error
+
+
+def _check_shared_memory() -> None:
+    """Make one of the semaphores that processes need; PyTorch's loader fails in pieces."""
+    try:
+        multiprocessing.Lock()
+    except OSError as error:
+        raise ShapesHDError(
+            f"no process can be started that reads images ({one_line(error)}; is /dev/shm "
+            f"writable?): use {named('workers', 0)}"
         ) from error
 
 

@@ -27,6 +27,7 @@ from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import ShapesHD
 from shapeshd.errors import UsageError, with_argument_named
 from shapeshd.factors import FACTORS, SHAPE
+from shapeshd.scene.version import scene_version
 from shapeshd.support.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from shapeshd.support.progress import note
 from shapeshd.support.random_numbers import mixed_seed
@@ -233,6 +234,7 @@ class RecognizerTraining(ResumableTraining):
             "training": {
                 **self.settings,
                 "data": {**self.origin.to_json(), "images": self._left},
+                "scene_version": scene_version(self.origin.scene_sha256),
                 "steps": self.step,
                 "images_seen": self.step * self.batch,
                 "seconds": round(self.seconds, 1),

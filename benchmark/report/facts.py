@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from shapeshd.benchmark.result.fidelity import FidelityRecord
-from shapeshd.benchmark.result.formatting import number
+from shapeshd.benchmark.result.formatting import number, printable
 from shapeshd.benchmark.result.schema import Result, RunRecord
 from shapeshd.support.progress import human_time
 
@@ -23,7 +23,7 @@ def facts(result: Result) -> list[Fact]:
     if images.resized_to:
         size += f", resized to {images.resized_to} x {images.resized_to} with antialiasing"
     found: list[Fact] = [
-        ("Source", result.source.name, True),
+        ("Source", result.source.title, True),
         ("Kind of source", result.source.kind, False),
         ("Images", size, False),
         *_converted(result),
@@ -46,7 +46,20 @@ def facts(result: Result) -> list[Fact]:
         ("Time", run_time(result.run, "images/s", "; stopped and resumed"), False),
         ("Made", result.created, False),
         ("Versions", versions, False),
+        *_versions(result),
     ]
+
+
+def _versions(result: Result) -> Iterator[Fact]:
+    """Yield the versions that decide with which results this one compares, where known."""
+    found = {
+        "scene": result.scene and result.scene.version,
+        "recognizer": result.recognizer.version,
+        "protocol": result.protocol_version,
+    }
+    known = [f"{name} {version}" for name, version in found.items() if version is not None]
+    if known:
+        yield "Compares with results of", ", ".join(known), False
 
 
 def _converted(result: Result) -> Iterator[Fact]:
@@ -122,4 +135,4 @@ def _value(value: Any) -> str:
         return number(value, 4)
     if isinstance(value, list):
         return ", ".join(map(_value, value))
-    return str(value)
+    return printable(str(value))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from shapeshd.benchmark.result.files import REPORT
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.statistics.intervals import CONFIDENCE
+from shapeshd.errors import explain
 from shapeshd.support.atomic_files import replace_file
+from shapeshd.support.progress import warn
 
 from .facts import facts
 from .pictures import Arrays, load_examples, load_rerenders
@@ -51,8 +54,24 @@ def write_report(result: Result, out: Path) -> Path:
     if result.fidelity and (name := result.fidelity.examples.file):
         rerenders = load_rerenders(path.parent / Path(name).name)
     text = report_page(result, examples, rerenders)
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_page(text, path)
     return path
+
+
+def draw_or_say(draw: Callable[[Path], object], out: Path) -> None:
+    """Draw the page of a finished result; what goes wrong is a note, and the numbers stay.
+
+    Args:
+        draw: writes `REPORT` into the folder.
+        out: folder of the result.
+    """
+    try:
+        draw(out)
+    except Exception as error:  # of whatever library: the numbers are worth more than the page
+        warn(
+            f"{out / REPORT}: cannot be drawn ({explain(error)}); the numbers are in the files "
+            "beside it, and the same command draws it again"
+        )
 
 
 def report_page(
@@ -78,6 +97,12 @@ def report_page(
         "facts": facts(result),
     }
     return render_page("report.html", context)
+
+
+def write_page(text: str, path: Path) -> None:
+    """Write a page; a reader finds the old file or the new one."""
+    data = text.encode(errors="backslashreplace")  # half letters, as in names of files
+    replace_file(path, lambda temporary: temporary.write_bytes(data))
 
 
 def render_page(template: str, context: dict[str, Any]) -> str:

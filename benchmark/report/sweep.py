@@ -15,8 +15,8 @@ from shapeshd.benchmark.result.sweep import (
     save_sweep,
 )
 from shapeshd.benchmark.statistics.intervals import CONFIDENCE
-from shapeshd.support.atomic_files import replace_file
 
+from .html import draw_or_say
 from .tables import INFINITE
 from .terminal import table
 
@@ -40,7 +40,7 @@ def finish_sweep(
     """
     record = build_sweep(option, results, command)
     save_sweep(record, out)
-    write_sweep_page(record, out)
+    draw_or_say(lambda folder: write_sweep_page(record, folder), out)
     return record
 
 
@@ -57,8 +57,10 @@ def describe_sweep(sweep: SweepRecord) -> str:
 def write_sweep_page(sweep: SweepRecord, out: Path) -> Path:
     """Write the page of a sweep into its folder, and return its path."""
     path = out / REPORT
+    from .html import write_page
+
     text = sweep_page(sweep)
-    replace_file(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    write_page(text, path)
     return path
 
 

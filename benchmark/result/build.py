@@ -18,12 +18,14 @@ from pydantic import ValidationError
 import shapeshd
 from shapeshd.benchmark.recognizer.card import RecognizerCard
 from shapeshd.benchmark.recognizer.reader import Reader, card_of
+from shapeshd.benchmark.recognizer.version import recognizer_version
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.statistics.attenuation import attenuation
 from shapeshd.benchmark.statistics.bin_counts import bin_counts
 from shapeshd.benchmark.statistics.chi_square import (
     PER_BIN,
     PROTOCOL,
+    PROTOCOL_VERSION,
     GoodnessOfFit,
     goodness_of_fit,
 )
@@ -140,6 +142,7 @@ def build_result(
         },
         "recognizer": recognizer,
         "scene": scene_of(card),
+        "protocol_version": PROTOCOL_VERSION,
         "protocol": PROTOCOL if samples == PER_BIN * fit.bins else None,
         "samples": samples,
         "seed": seed,
@@ -230,6 +233,7 @@ def _recognizer(reader: Reader, card: RecognizerCard) -> RecognizerRecord:
             size=reader.size,
             accuracy=card.accuracy,
             noise_floor=card.noise_floor,
+            version=recognizer_version(reader.digest),
         )
     except ValidationError as error:
         raise ShapesHDError(f"{reader.name}: the recognizer's {first_problem(error)}") from None

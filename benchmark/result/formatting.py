@@ -12,6 +12,7 @@ MINUS = "\N{MINUS SIGN}"
 HIGHER_ORDER = "higher-order interactions"
 """What the part of D is called that no factor and no pair has."""
 
+_JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"  # within words, and within emoji
 _MOST_DECIMALS = 6
 _MOST_DIGITS = 6
 
@@ -42,6 +43,16 @@ class Reported(Interval, Protocol):
     def reported(self) -> float:
         """The value that is shown."""
         ...
+
+
+def printable(text: str) -> str:
+    r"""Write a name on one line, with escapes such as ``\u202e`` for letters that are not seen."""
+    return "".join(
+        letter
+        if letter.isprintable() or letter in _JOINERS
+        else letter.encode("unicode_escape").decode()
+        for letter in " ".join(text.split())
+    )
 
 
 def number(value: float, digits: int = 3) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 from shapeshd.benchmark.recognizer.card import RecognizerCard
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.engines.engine import ENGINES, engine_named, is_scene_installed
+from shapeshd.scene.version import scene_version
 
 _TWIN = "torch"
 
@@ -38,15 +39,18 @@ def scene_of(card: RecognizerCard) -> dict[str, Any]:
     Returns:
         ``sha256``: digest of the installed scene, as the ray tracer traces it; and of the
         recognizer's training images ``renderer``, ``trained_on``, their scene's digest, and
-        ``installed``, whether that is the installed one (None where the card does not say).
+        ``installed``, whether that is the installed one (None where the card does not say), and
+        ``version``, the `scene_version` of that scene, else of the installed one.
     """
     data = card.trained_on
     trained_on = None if data is None else data.scene_sha256
+    installed = engine_named(_TWIN).scene_sha256()
     return {
-        "sha256": engine_named(_TWIN).scene_sha256(),
+        "sha256": installed,
         "renderer": None if data is None else data.renderer,
         "trained_on": trained_on,
         "installed": None
         if trained_on is None
         else any(is_scene_installed(engine, trained_on) for engine in ENGINES),
+        "version": scene_version(trained_on or installed),
     }

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from shapeshd.benchmark.statistics.record import Record
+from shapeshd.benchmark.statistics.record import Record, encodable
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.schema import first_problem
@@ -123,14 +123,12 @@ def parse_result(content: dict[str, Any]) -> Result | Entry:
     """
     schema: type[Entry | Result] = Entry if content.get("format") == ENTRY_FORMAT else Result
     try:
-        json.dumps(content, ensure_ascii=False).encode()
+        content = encodable(content)
         if content.get("format_version") == 1:
             content = migrated(content)
         return schema.model_validate(content)
     except ValidationError as error:
         raise ShapesHDError(first_problem(error, schema)) from None
-    except UnicodeEncodeError:
-        raise ShapesHDError("a text holds half a letter, which no file can hold") from None
     except RecursionError:
         raise ShapesHDError("is nested too deeply") from None
 

@@ -24,6 +24,7 @@ from shapeshd.benchmark.statistics.record import (
     Record,
     Share,
     Text,
+    encodable,
 )
 from shapeshd.distribution import Distribution
 from shapeshd.factors import BIN_SHAPE, NAMES
@@ -40,6 +41,7 @@ from .fit import (
     OutsideRecord,
     ReferenceRecord,
 )
+from .formatting import printable
 from .image_check import CorrectedRecord, ImageCheckRecord
 from .source_checks import NearCopiesRecord, RepeatsRecord, ReproducibilityRecord
 
@@ -71,7 +73,8 @@ class DistributionRecord(Record):
 class RecognizerRecord(Record):
     """What read the images, and what its card says of it; None where it does not say.
 
-    An entry has the totals of its accuracy alone.
+    An entry has the totals of its accuracy alone. `version` is that of a recognizer which comes
+    with the program; see `recognizer_version`.
     """
 
     name: Text
@@ -79,6 +82,7 @@ class RecognizerRecord(Record):
     size: AtLeastOne
     accuracy: Accuracy | None
     noise_floor: NoiseFloor | None
+    version: Count | None = None
 
 
 class SourceRecord(Record):
@@ -94,10 +98,15 @@ class SourceRecord(Record):
     count: AtLeastOne | None
     content: Text | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _encodable(cls, values: Any) -> Any:
+        return encodable(values)
+
     @property
     def title(self) -> str:
-        """What the user called the source, on one line."""
-        return " ".join(self.name.split()) or "(no name)"
+        """What the user called the source, on one line that can be shown."""
+        return printable(self.name) or "(no name)"
 
     @property
     def details(self) -> dict[str, Any]:
@@ -122,12 +131,16 @@ class ImagesRecord(Record):
 
 
 class SceneRecord(Record):
-    """Digests of the installed scene and of that of the recognizer's training images."""
+    """Digests of the installed scene and of that of the recognizer's training images.
+
+    `version` is that of the latter, or of the former where the latter is not known.
+    """
 
     sha256: Text
     renderer: Text | None
     trained_on: Text | None
     installed: Flag | None
+    version: Count | None = None
 
 
 class VerdictRecord(Record):
@@ -178,7 +191,10 @@ class HistogramRecord(FileRecord):
 
 
 class ScoreRecord(Record):
-    """What results and entries have in common."""
+    """What results and entries have in common.
+
+    `protocol_version` is None in older files, which were made by version 1.
+    """
 
     format: Text
     format_version: Literal[2]
@@ -189,6 +205,7 @@ class ScoreRecord(Record):
     recognizer: RecognizerRecord
     scene: SceneRecord | None = None
     protocol: Text | None
+    protocol_version: Count | None = None
     samples: AtLeastOne
     seed: Count
     distribution: DistributionRecord | None = None

@@ -13,15 +13,13 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPORT, RESULT
 from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.errors import ShapesHDError, UsageError, named
 from shapeshd.support.atomic_files import remove_hidden_files
 from shapeshd.support.distributed import Ranks
-from shapeshd.support.workspace import NO_LOCKS
+from shapeshd.support.file_system import FileLock
 
 from .identity import difference
 from .tally import Tally
@@ -56,7 +54,7 @@ class RunFolder:
         self.out, self._settings, self.ranks, self._again = out, settings, ranks, again
         self.found: dict[str, Any] = {}
         self._work = out / _WORK
-        self._lock = FileLock(self._work / "lock", timeout=0)
+        self._lock = FileLock(self._work / "lock")
         try:
             self._take()
         except BaseException:
@@ -102,13 +100,8 @@ class RunFolder:
                     f"{named('out')}"
                 )
         self._work.mkdir(parents=True, exist_ok=True)
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise ShapesHDError(f"{self.out}: another score is at work in this folder") from None
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
+        if not self._lock.acquire():
+            raise ShapesHDError(f"{self.out}: another score is at work in this folder")
         remove_hidden_files(self._work, ".tally-*")
         if self._again:
             self._delete_all()

@@ -15,7 +15,7 @@ from shapeshd.benchmark.fidelity.measure import Fidelity, open_fidelity
 from shapeshd.benchmark.image_check.check import check_images
 from shapeshd.benchmark.image_check.kept_images import KeptImages
 from shapeshd.benchmark.recognizer.reader import Reader, count_bins, read_pieces
-from shapeshd.benchmark.report.html import write_report
+from shapeshd.benchmark.report.html import draw_or_say, write_report
 from shapeshd.benchmark.result.build import build_result, with_fidelity, with_joint_verdict
 from shapeshd.benchmark.result.fidelity import FileRecord
 from shapeshd.benchmark.result.files import EXAMPLES, FIDELITY, HISTOGRAM, REPORT, RESULT
@@ -24,7 +24,7 @@ from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.result.source_checks import ReproducibilityRecord
 from shapeshd.benchmark.sources.base import Source, conversions
 from shapeshd.benchmark.statistics.decomposition import Decomposition
-from shapeshd.errors import ShapesHDError, UsageError, named, one_line
+from shapeshd.errors import ShapesHDError, UsageError, explain, named, one_line
 from shapeshd.factors import FloatArray, IntArray
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.distributed import Ranks
@@ -106,7 +106,7 @@ def score_source(
                     result = _measure(task, fidelity, folder, result, command, progress)
             finally:
                 if ranks.first and result is not None and not (out / REPORT).exists():
-                    write_report(result, out)
+                    draw_or_say(lambda folder: write_report(result, folder), out)
     return result if ranks.first else None
 
 
@@ -235,8 +235,8 @@ def _count(
         )
         replace_file(out / EXAMPLES, lambda path: _save_arrays(path, examples))
         result = result.model_copy(update={"examples": FileRecord(file=EXAMPLES)})
-    except ShapesHDError as error:  # the numbers are worth more than the pictures
-        warn(f"no example images: {one_line(error)}")
+    except Exception as error:  # of whatever kind: the numbers are worth more than the pictures
+        warn(f"no example images: {_said(error)}")
         (out / EXAMPLES).unlink(missing_ok=True)
     earlier = folder.earlier()
     if fidelity is None and earlier is not None and earlier.fidelity is not None:
@@ -288,8 +288,8 @@ def _measure(
     try:
         pictures = choose_fidelity_examples(sample, task.source, fidelity.rerender)
         replace_file(out / FIDELITY, lambda path: _save_arrays(path, pictures))
-    except ShapesHDError as error:
-        warn(f"no images beside their re-renders: {one_line(error)}")
+    except Exception as error:
+        warn(f"no images beside their re-renders: {_said(error)}")
         (out / FIDELITY).unlink(missing_ok=True)
         pictured = None
     result = with_fidelity(result, entry, command=command, pictures=pictured)
@@ -308,6 +308,10 @@ def _run_facts(task: Task, counted: int, started: float) -> dict[str, Any]:
         "resumed": False,
         "command": None,
     }
+
+
+def _said(error: Exception) -> str:
+    return one_line(error) if isinstance(error, ShapesHDError) else explain(error)
 
 
 def _save(result: Result, out: Path) -> None:

@@ -30,6 +30,7 @@ from .bin_counts import EmptyBins, empty_bins
 from .distances import Distances, distances
 from .histogram import PER_BIN as PER_BIN
 from .histogram import PROTOCOL as PROTOCOL
+from .histogram import PROTOCOL_VERSION as PROTOCOL_VERSION
 from .histogram import Histogram, read_histogram, require_samples
 from .intervals import Estimate, UStatistic, u_statistic
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Protocol, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, model_validator
 
 from shapeshd.factors import NAMES
 from shapeshd.support import schema
@@ -22,9 +23,32 @@ NearShare = Annotated[float, Field(strict=True, ge=0, le=1 + 1e-9)]
 """A share that is a sum of many, whose rounding can bring it above 1."""
 AtLeastOne = Annotated[int, Field(strict=True, ge=1, le=2**63 - 1)]
 Flag = Annotated[bool, Field(strict=True)]
-Text = Annotated[str, Field(strict=True)]
 
 T = TypeVar("T")
+_HALVES = re.compile("[\ud800-\udfff]")  # half letters, which UTF-8 cannot hold
+_BYTES = range(0xDC80, 0xDD00)  # of them those that stand for a byte of a file's name: PEP 383
+
+
+def encodable(value: Any) -> Any:
+    r"""Return a text that UTF-8 can hold, or a table or list of such, of any other.
+
+    A byte of a file's name that is not UTF-8, which Python holds as half a letter, is written as
+    ``\xff``. What is no text stays.
+    """
+    if isinstance(value, str):
+        return _HALVES.sub(_escaped, value)
+    if isinstance(value, dict):
+        return {encodable(key): encodable(item) for key, item in value.items()}
+    return [encodable(item) for item in value] if isinstance(value, list) else value
+
+
+def _escaped(half: re.Match[str]) -> str:
+    number = ord(half[0])
+    return f"\\x{number - 0xDC00:02x}" if number in _BYTES else f"\\u{number:04x}"
+
+
+Text = Annotated[str, BeforeValidator(encodable), Field(strict=True)]
+"""A text that UTF-8 can hold; see `encodable`."""
 
 
 def _of_every_factor(table: Mapping[str, T]) -> Mapping[str, T]:

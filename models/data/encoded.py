@@ -10,11 +10,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from shapeshd.errors import UsageError
-from shapeshd.images.decode import decode_image
+from shapeshd.images.decode import check_image, decode_image
 from shapeshd.images.numbered import EncodedImages
 from shapeshd.images.resize import resized
 
 from .square import AVERAGED, CROPPED, SPLINES, ImageData, middle, not_square
+
+_HEADERS, _DECODED = 2_048, 256
+"""Images of which `PictureData.check` reads the header, or all."""
+_BYTES = 2**30  # that it reads at most
 
 
 class PictureData(ImageData):
@@ -56,6 +60,21 @@ class PictureData(ImageData):
             "resized": how if self._resize else None,
             "enlarged": min(self._first) < self.size,
         }
+
+    def check(self) -> None:
+        """Decode some images, and look at the headers of more, all spread evenly."""
+        count = len(self)
+        seen = 0
+        for place in range(wanted := min(count, _HEADERS)):
+            index = place * count // wanted
+            data, label = self._files.encoded(index), self._files.label(index)
+            if place % max(1, wanted // _DECODED):
+                check_image(data, label)
+            else:
+                self._decoded(index)
+            seen += len(data)
+            if seen > _BYTES:
+                break
 
     def _read(self, indices: list[int]) -> Tensor:
         images = torch.empty((len(indices), 3, self.size, self.size), dtype=torch.uint8)

@@ -63,6 +63,17 @@ class ImageData(abc.ABC):
         """
         return self._read(self._checked(indices))
 
+    def check(self) -> None:
+        """Look for an image that cannot be read, so that no training ends at it after hours.
+
+        Datasets of shapeshd have `shapeshd verify` for that.
+
+        Raises:
+            UsageError: if one cannot be brought to the form that is asked for; names it.
+            ShapesHDError: if one is damaged; names it.
+        """
+        return
+
     def factors(self, indices: Sequence[int]) -> FloatArray | None:
         """Return the factors of some images, float64 (n, 6); None if they have none."""
         return None

@@ -104,16 +104,22 @@ def _origin(found: dict[str, Any]) -> list[tuple[str, str]]:
         ),
         ("renderer", f"{origin['renderer']} (engine {origin['engine']})"),
         ("antialiasing", _antialiasing(origin)),
-        ("templates", f"{origin['scene_sha256'][:16]} ({same})"),
+        ("scene", f"version {_version(found)}, templates {origin['scene_sha256'][:16]} ({same})"),
     ]
 
 
 def _recipe(found: dict[str, Any]) -> list[tuple[str, str]]:
     return [
         ("sampling", f"uniform, seed {found['seed']}"),
+        ("scene", f"version {_version(found)}"),
         ("engine", f"{found['engine']}, the PyTorch ray tracer, on {found['device']}"),
         ("antialiasing", _antialiasing(found)),
     ]
+
+
+def _version(found: dict[str, Any]) -> str:
+    version = found["scene_version"]
+    return "unknown" if version is None else str(version)
 
 
 def _antialiasing(options: dict[str, Any]) -> str:

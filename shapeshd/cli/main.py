@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import signal
 import sys
@@ -92,6 +93,7 @@ def cli(debug: bool) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 failed, 2 wrong usage, 130 interrupted."""
+    _ready_streams()
     given = list(sys.argv[1:] if arguments is None else arguments)
     # Taken before or after the command's name.
     debug = "--debug" in given or os.environ.get(f"{_VARIABLES}_DEBUG", "") not in ("", "0")
@@ -125,6 +127,29 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         what = one_line(error)
         _fail(f"internal error: {type(error).__name__}: {what}; please report it, with "
               "the output of the same command and --debug", 1, debug)  # fmt: skip
+
+
+def _ready_streams() -> None:
+    """Give closed standard streams the null device, and let stdout write whatever a name holds.
+
+    A file that is opened would else get the number of a closed stream, and what libraries and
+    child processes print would be written into it.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, number)
+            if null != number:
+                os.close(null)
+            os.set_inheritable(number, True)  # for child processes, too
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            setattr(sys, name, open(number, mode, encoding="utf-8", closefd=False))  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names that are no UTF-8, and signs that an old terminal does not have.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
             "--seed",
             "--sweep",
         ],
-        "Image fidelity": ["--fidelity", "--features", "--fidelity-engine"],
+        "Image fidelity": ["--fidelity", "--features", "--fidelity-engine", "--cache"],
         "How images are read": options_of("images"),
         "What a generator draws": options_of("generator"),
         "How it runs": ["--device", *options_of("process"), "--trust", "--allow-irreproducible"],
@@ -98,6 +98,12 @@ if TYPE_CHECKING:
     help="Render by this engine what --fidelity compares with.  [default: torch]",
 )
 @click.option(
+    "--cache/--no-cache",
+    default=True,
+    help="Keep what --fidelity measures of real images for other scores, in XDG_CACHE_HOME or "
+    "~/.cache, or do not.  [default: cache]",
+)
+@click.option(
     "--trust",
     is_flag=True,
     help="Run the code that comes with SOURCE, or that SOURCE is.",
@@ -129,8 +135,7 @@ def command(source: str, out: Path | None, **options: Any) -> None:
 
     from shapeshd.benchmark.report.sweep import describe_sweep
     from shapeshd.benchmark.report.terminal import describe
-    from shapeshd.benchmark.result.files import REPORT
-    from shapeshd.support.progress import emit, note
+    from shapeshd.support.progress import emit
 
     from .score_run import run_score, run_sweep
 
@@ -138,13 +143,22 @@ def command(source: str, out: Path | None, **options: Any) -> None:
         record, folder = run_sweep(source, out, options, sweep)
         if record is not None:
             emit(record.to_json(), describe_sweep(record), as_json=options["as_json"])
-            note(f"report: {folder / REPORT}")
+            _name_report(folder)
         return
     result, folder = run_score(source, out, options)
     if result is None:  # a process of torchrun that is not the first
         return
     emit(result.to_json(), describe(result), as_json=options["as_json"])
-    note(f"report: {folder / REPORT}")
+    _name_report(folder)
+
+
+def _name_report(folder: Path) -> None:
+    """Say where the page is, if it could be drawn."""
+    from shapeshd.benchmark.result.files import REPORT
+    from shapeshd.support.progress import note
+
+    if (folder / REPORT).exists():
+        note(f"report: {folder / REPORT}")
 
 
 def _check_early(source: str, options: dict[str, Any]) -> Sweep | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from shapeshd.benchmark.fidelity.features import DEFAULT
 from shapeshd.benchmark.fidelity.measure import FidelitySettings
+from shapeshd.benchmark.fidelity.real_cache import cache_folder
 from shapeshd.benchmark.fidelity.rerender import DEFAULT_ENGINE
 from shapeshd.benchmark.recognizer.find import shipped_for
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
@@ -108,7 +109,11 @@ def _fidelity(options: dict[str, Any]) -> FidelitySettings | None:
     if options["fidelity"] is None:
         return None
     return FidelitySettings(
-        options["fidelity"], features or DEFAULT, engine or DEFAULT_ENGINE, options["trust"]
+        options["fidelity"],
+        features or DEFAULT,
+        engine or DEFAULT_ENGINE,
+        options["trust"],
+        cache_folder() if options["cache"] else None,
     )
 
 

@@ -30,10 +30,10 @@ from shapeshd.factors import NAMES, SHAPE, FloatArray
 from shapeshd.scene.render_options import Image
 from shapeshd.support.atomic_files import publish, refuse_existing
 from shapeshd.support.distributed import core_count
-from shapeshd.support.hdf5_file import SafeFile
 from shapeshd.support.progress import progress_bar
 
 from .format_names import FORMATS, LABELS
+from .safe_file import SafeFile
 from .shapes_hd import ShapesHD
 
 TABLE_NAME = "labels.csv"

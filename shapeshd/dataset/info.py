@@ -12,6 +12,7 @@ from shapeshd.engines.engine import is_scene_installed
 from shapeshd.errors import DamagedShardError, UsageError
 from shapeshd.factors import FACTORS, SHAPES, FloatArray, uniform_factors
 from shapeshd.scene.render_options import RenderOptions
+from shapeshd.scene.version import SCENE_VERSION, scene_version
 
 from .hdf5_arrays import check_virtual
 from .hdf5_files import check_form, open_file
@@ -88,6 +89,7 @@ def _describe_rendered(spec: RenderSpec) -> dict[str, Any]:
         "device": spec.device,
         "antialias": options.antialias,
         "antialias_depth": options.antialias_depth,
+        "scene_version": SCENE_VERSION,
         "bytes": 0,
         "summarised": summarised,
         "factors": _describe_factors(
@@ -120,6 +122,7 @@ def _describe_folder(path: Path) -> dict[str, Any]:
         "width": provenance.size,
         "shards": len(manifest.shards),
         "bytes": sum(shard.bytes for shard in manifest.shards),
+        "scene_version": scene_version(provenance.scene_sha256),
         "provenance": provenance.to_json(),
         "templates_installed": is_scene_installed(provenance.engine, provenance.scene_sha256),
         "factors": _describe_factors(np.concatenate(parts)),

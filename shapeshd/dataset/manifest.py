@@ -23,6 +23,7 @@ from pydantic.dataclasses import dataclass
 
 from shapeshd.errors import DamagedShardError, UsageError
 from shapeshd.factors import FACTORS
+from shapeshd.scene.version import scene_version
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.schema import first_problem, no_flag
 
@@ -102,6 +103,7 @@ class Manifest:
             "format_version": self.format_version,
             "complete": self.complete,
             "available": self.available,
+            "scene_version": scene_version(self.provenance.scene_sha256),
             "provenance": self.provenance.to_json(),
             "count": self.count,
             "shards": [dataclasses.asdict(shard) for shard in self.shards],

@@ -18,7 +18,6 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,8 +33,10 @@ from shapeshd.distribution import Distribution
 from shapeshd.errors import DamagedShardError, MissingPackageError, UsageError, one_line
 from shapeshd.factors import FACTORS, FloatArray
 from shapeshd.scene.render_options import MAX_SIZE, MIN_SIZE, Image
-from shapeshd.support.hdf5_file import SafeFile
+from shapeshd.support.file_system import flush
 from shapeshd.support.schema import first_problem
+
+from .safe_file import SafeFile
 
 FORMAT = "3DShapesHD shard"
 FORMAT_VERSION = 1
@@ -250,11 +251,7 @@ class ShardWriter:
             self._file.attrs[name] = np.bytes_(value.encode()) if isinstance(value, str) else value
         self._file.close()
         self._check_target()
-        descriptor = os.open(self._path, os.O_RDWR)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        flush(self._path)
         return header
 
     def _check_target(self) -> None:

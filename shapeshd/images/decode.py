@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import io
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -53,17 +54,34 @@ def decode_image(data: bytes, name: str) -> tuple[NDArray[np.uint8], list[str]]:
         UsageError: if it cannot become 8-bit sRGB without a guess.
         ShapesHDError: if it is no image, or damaged.
     """
+    with _opened(data, name) as image:
+        deep = _sixteen_bit(image, data)
+        image.load()
+        done: list[str] = []
+        loaded = _rounded(image, data, name, done) if deep else image
+        return np.asarray(_to_rgb(loaded, name, done)), done
+
+
+def check_image(data: bytes, name: str) -> None:
+    """Look at an image's header, and at the checksums of a PNG, without decoding it.
+
+    Raises:
+        UsageError, ShapesHDError: as `decode_image`, as far as can be seen from that.
+    """
+    with _opened(data, name) as image:
+        image.verify()
+
+
+@contextmanager
+def _opened(data: bytes, name: str) -> Iterator[PIL.Image.Image]:
+    """Give an image that is not decoded yet; what Pillow raises becomes one line."""
     if not data:
         raise ShapesHDError(f"{name}: is empty")
     try:
         # No other decoder of Pillow is ever called.
         with PIL.Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
             _check_before_decoding(image, name)
-            deep = _sixteen_bit(image, data)
-            image.load()
-            done: list[str] = []
-            loaded = _rounded(image, data, name, done) if deep else image
-            return np.asarray(_to_rgb(loaded, name, done)), done
+            yield image
     except ShapesHDError:
         raise
     except PIL.UnidentifiedImageError:

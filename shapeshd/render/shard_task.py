@@ -31,6 +31,7 @@ from shapeshd.engines.engine import engine_named
 from shapeshd.errors import DamagedShardError, RendererError, ShapesHDError, UsageError
 from shapeshd.factors import FloatArray
 from shapeshd.scene.render_options import Image, RenderOptions
+from shapeshd.support.file_system import flush, rename
 from shapeshd.support.workspace import work_folder
 
 _REPORT_SECONDS = 0.5
@@ -151,8 +152,8 @@ def _write(
         writer.finish()
     shard.path.parent.mkdir(exist_ok=True)
     _check_neighbour(shard)
-    partial.replace(shard.path)
-    _sync_folder(shard.path.parent)
+    rename(partial, shard.path)
+    flush(shard.path.parent)
     reporter.report(shard, len(shard.labels), force=True)
 
 
@@ -243,11 +244,3 @@ class _Reporter:
             os.write(descriptor, f"{shard.number} {done}\n".encode())
         finally:
             os.close(descriptor)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from shapeshd.errors import UsageError
 
+from .file_system import flush, rename, set_mode
 from .workspace import machine_tag
 
 _LONGEST = 60  # characters of a name that are kept in the hidden one
@@ -41,10 +42,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """
     with _aside(path) as temporary:
         write(temporary)
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
+        flush(temporary)
+        set_mode(temporary, 0o666 & ~_umask())
+        rename(temporary, path)
 
 
 @contextmanager
@@ -141,4 +141,4 @@ def publish(out: Path, write: Callable[[Path], object]) -> None:
     with _aside(out) as temporary:
         write(temporary)
         refuse_existing(out)
-        temporary.rename(out)
+        rename(temporary, out)

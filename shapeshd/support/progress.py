@@ -42,14 +42,15 @@ def progress_bar(total: int, description: str, *, shown: bool = True) -> tqdm[An
 
     On a terminal it redraws itself; elsewhere (a log file) it writes a line every 30 seconds.
     """
+    terminal = sys.stderr is not None and sys.stderr.isatty()
     return tqdm(
         total=total,
         desc=description,
         unit="img",
         file=sys.stderr,
         disable=not shown,
-        mininterval=0.2 if sys.stderr.isatty() else 30,
-        maxinterval=1 if sys.stderr.isatty() else 30,
+        mininterval=0.2 if terminal else 30,
+        maxinterval=1 if terminal else 30,
         dynamic_ncols=True,
         smoothing=0.1,
     )

@@ -8,7 +8,6 @@ machine to another, their folders are left alone for a day.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import platform
 import shutil
@@ -18,11 +17,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock
+from .file_system import FileLock
 
 WORK_FOLDER = ".work"
-NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS)
-"""Errors of a file system that has no locks: work goes on without one, and nobody sweeps."""
 _OTHERS_SECONDS = 24 * 3600
 
 
@@ -51,11 +48,14 @@ def sweep_work(dataset: Path) -> None:
 
 def _sweep(folder: Path) -> None:
     path = _lock_path(folder)
-    with suppress(OSError):  # in use, or a file system without locks
+    with suppress(OSError):  # gone
         ours = f"-{machine_tag()}-" in folder.name
-        if ours or time.time() - path.stat().st_mtime > _OTHERS_SECONDS:
-            with FileLock(path, timeout=0):
-                _remove(folder)
+        if not ours and time.time() - path.stat().st_mtime <= _OTHERS_SECONDS:
+            return
+        lock = FileLock(path)
+        if lock.acquire(sure=True):
+            _remove(folder)
+            lock.release()
 
 
 def _acquire(folder: Path) -> FileLock:
@@ -63,13 +63,10 @@ def _acquire(folder: Path) -> FileLock:
     while True:
         try:
             folder.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
+            if lock.acquire():  # if not, another run sweeps it away just now
+                return lock
         except (FileNotFoundError, FileExistsError):
             continue  # a run that ended just now removed the parent
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-        return lock
 
 
 def _discard(folder: Path, lock: FileLock) -> None:

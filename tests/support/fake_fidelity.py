@@ -86,7 +86,9 @@ def run(
     source.side = SIDE
     options = {"samples": SAMPLES, "fidelity": FEW, "features": Means(), **options}
     images = options.pop("fidelity")
-    of_images = {name: options.pop(name) for name in ("features", "engine") if name in options}
+    of_images = {
+        name: options.pop(name) for name in ("features", "engine", "cache") if name in options
+    }
     asked = None if images is None else FidelitySettings(images, **of_images)
     settings = ScoreSettings(fidelity=asked, **options)
     return score_source(source, ReadsWritten(SIDE), out, settings, ranks=ranks, progress=progress)

@@ -122,7 +122,7 @@ def bin_counts_figure(series: Sequence[tuple[str, BinCountsRecord]], width: floa
             drawn.append(expected)
         observed = np.array([value or np.nan for value in bin_counts.observed], dtype=float)
         size = 4 if len(observed) < 30 else 2.6
-        axes.plot(observed, "o", color=colour, ms=size, label=_short(name, 40))
+        axes.plot(observed, "o", color=colour, ms=size, label=_in_legend(name))
         if bin_counts.observed_beyond:
             axes.plot(last + 1, bin_counts.observed_beyond, ">", color=colour, ms=6)
     beyond = any(bin_counts.observed_beyond for _, bin_counts in series)
@@ -171,10 +171,14 @@ def _on_lines(text: str, length: int, lines: int) -> str:
     return "\n".join(broken).replace("$", r"\$")  # which would begin a formula
 
 
+def _in_legend(name: str) -> str:
+    """Shorten a name; Matplotlib leaves out of a legend what begins with an underscore."""
+    return "\N{WORD JOINER}" * name.startswith("_") + _short(name, 40)
+
+
 def _short(text: str, length: int) -> str:
-    """Cut a text in the middle."""
-    text = text.replace("$", r"\$")  # which would begin a formula
-    if len(text) <= length:
-        return text
-    tail = (length - 1) // 2
-    return f"{text[: length - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{text[-tail:]}"
+    """Cut a name in the middle; Matplotlib then shows its letters as they are."""
+    if len(text) > length:
+        tail = (length - 1) // 2
+        text = f"{text[: length - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{text[-tail:]}"
+    return text.replace("$", r"\$")  # which would begin a formula

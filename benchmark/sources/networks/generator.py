@@ -9,7 +9,7 @@ makes beyond the range is thrown away.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -208,8 +208,28 @@ class NetworkBatches:
             try:
                 images = self._network(*given)
             except Exception as error:
-                raise ShapesHDError(f"{self._name}: failed on {said}: {explain(error)}") from error
-        return check_batch(images, stop - start, self._name)
+                hint = self._hint(given)
+                raise ShapesHDError(
+                    f"{self._name}: failed on {said}: {explain(error)}{hint}"
+                ) from error
+            try:
+                return check_batch(images, stop - start, self._name)
+            except ShapesHDError as error:
+                if not (hint := self._hint(given)):
+                    raise
+                raise ShapesHDError(f"{error}{hint}") from None
+
+    def _hint(self, given: Sequence[Tensor]) -> str:
+        """Say which batch would do, if the network makes one image of one latent, as exported."""
+        if len(given[0]) == 1:
+            return ""
+        try:
+            found = check_batch(self._network(*(tensor[:1] for tensor in given)), 1, self._name)
+        except Exception:  # the first error says more
+            return ""
+        return (
+            f"; it takes one latent at a time: give {named('batch', 1)}" if len(found) == 1 else ""
+        )
 
     def describe(self) -> dict[str, Any]:
         """Return the latents, the batch, the device and how the images were read."""

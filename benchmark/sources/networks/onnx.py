@@ -1,12 +1,13 @@
 """A generator in ONNX, run by onnxruntime. Loads without trust: the file cannot run code.
 
-Models with external data are refused before onnxruntime sees them, libraries of custom
-operators are never loaded, and the file is read as ONNX only (not as onnxruntime's own
-format, which `external_data` does not know).
+Weights in other files are read into the model before onnxruntime sees it, from the model's own
+folder alone. Libraries of custom operators are never loaded, and the file is read as ONNX only (not
+as onnxruntime's own format, which `external_data` does not know).
 """
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError, explain, named
 from shapeshd.support.device import usable_device
 
-from .external_data import has_external_data
+from .external_data import has_external_data, with_data_inside
 from .generator import (
     GeneratorSource,
     NetworkBatches,
@@ -45,13 +46,15 @@ def open_onnx(request: OpenRequest) -> GeneratorSource:
     model fixes replaces the options' (and is reported).
 
     Raises:
-        UsageError: if it is no ONNX model, has external data, or other inputs.
+        UsageError: if it is no ONNX model, keeps weights outside of its folder, or has other
+            inputs.
         MissingPackageError: if onnxruntime is not installed.
         ShapesHDError: if onnxruntime cannot load it.
     """
     name, options = request.name, request.options
     place = usable_device(request.device)
-    network = _OnnxNetwork(_load(request.path, place, name), name)
+    data, digest = _read(request.path, name)
+    network = _OnnxNetwork(_load(data, place, name), name)
     labels = None
     if network.label_input is None:
         refuse_labels(options, name, "has one input")
@@ -68,7 +71,9 @@ def open_onnx(request: OpenRequest) -> GeneratorSource:
         labels=labels,
         lengths=(network.batch, network.batch) if network.batch else None,
     )
-    return GeneratorSource(name, KIND, batches)
+    source = GeneratorSource(name, KIND, batches)
+    source.digest = digest
+    return source
 
 
 class _OnnxNetwork:
@@ -156,18 +161,20 @@ class _LabelInput:
         )
 
 
-def _load(path: Path, device: torch.device, name: str) -> Any:
+def _read(path: Path, name: str) -> tuple[bytes, str | None]:
+    """Return a model that names no file, and its digest if it has named one; else None."""
     data = path.read_bytes()
     try:
         external = has_external_data(data)
     except ValueError as error:
         raise UsageError(f"{name}: is no ONNX file, or is damaged ({error})") from None
-    if external:
-        raise UsageError(
-            f"{name}: keeps tensors in other files (external data), which could be any of yours: "
-            "export it as one file (torch.onnx.export with external_data=False, or onnx.save of "
-            "what onnx.load gives)"
-        )
+    if not external:
+        return data, None
+    data = with_data_inside(data, path, name)
+    return data, hashlib.sha256(data).hexdigest()
+
+
+def _load(data: bytes, device: torch.device, name: str) -> Any:
     try:
         import onnxruntime
     except ImportError:

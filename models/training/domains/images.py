@@ -68,6 +68,7 @@ class ImageDomain:
         self._settings = config.images
         size = config.images.size
         self._data = open_training_images(rendered_at(source, size), size)
+        self._data.check()
         self.held_out = config.checks.held_out
         self.count = len(self._data) - self.held_out
         if self.count < 1:

@@ -11,6 +11,7 @@ import torch
 from shapeshd.benchmark.recognizer.evaluate import accuracy
 from shapeshd.benchmark.recognizer.find import SHIPPED, find_recognizer
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
+from shapeshd.benchmark.recognizer.version import recognizer_version
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.sources import open_source
 from shapeshd.engines.povray import render_images
@@ -20,6 +21,17 @@ from tests.experiments.truth.distributions import DISTRIBUTIONS
 
 LARGEST = 8 * 2**20  # bytes
 IMAGES = {"lite": 600, "hd": 80}
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_it_has_a_version(name: str) -> None:
+    """Who trains one anew adds its digest to `_VERSIONS`, with the next number."""
+    assert recognizer_version(load_recognizer(name).digest) is not None
+
+
+def test_another_recognizer_has_no_version() -> None:
+    assert recognizer_version("0" * 64) is None
+    assert recognizer_version(None) is None
 
 
 @pytest.mark.parametrize("name", SHIPPED)

@@ -20,6 +20,7 @@ from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import open_dataset
 from shapeshd.dataset.shards import Provenance
 from shapeshd.engines.engine import ENGINES, engine_named
+from shapeshd.scene.version import SCENE_VERSION
 from tests.support.noise_dataset import write_noise_dataset
 
 
@@ -36,6 +37,7 @@ def test_the_scene_of_a_recognizer(tmp_path: Path) -> None:
         card = {"training": {"data": {**origin, "scene_sha256": digest}}}
         found = scene_of(RecognizerCard.read(card))
         assert (found["sha256"], found["installed"]) == (installed["torch"], expected)
+        assert found["version"] == (None if expected is False else SCENE_VERSION)
     assert scene_of(RecognizerCard())["trained_on"] is None
     for name in SHIPPED:
         assert scene_of(load_recognizer(name).card)["renderer"] == "shapeshd twin 1"

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
+from shapeshd.models.data import encoded as pictures
 from shapeshd.models.data.images import batches, open_training_images
 from tests.support.noise_dataset import write_noise_dataset
 from tests.support.training_images import (
@@ -187,3 +188,46 @@ def test_without_a_crop_only_squares_are_taken(source: Source, kind: str) -> Non
     assert data.describe()["cropped"] is None
     with pytest.raises(UsageError, match=r"1(\.png)?: .*21x16"):
         data.batch([0, 1])
+
+
+@pytest.mark.parametrize("what", ["cut off", "a byte flipped", "empty", "transparent"])
+def test_a_bad_image_among_many_is_found_before_training(tmp_path: Path, what: str) -> None:
+    for number in range(300):
+        (tmp_path / f"{number:03d}.png").write_bytes(PNG[0])
+    open_training_images(tmp_path, SIZE).check()
+    flipped = bytearray(PNG[0])
+    flipped[len(flipped) // 2] ^= 1
+    bad = {
+        "cut off": PNG[0][:-50],
+        "a byte flipped": bytes(flipped),
+        "empty": b"",
+        "transparent": encoded(np.full((8, 8, 4), 128, np.uint8)),
+    }
+    (tmp_path / "151.png").write_bytes(bad[what])
+    with pytest.raises(ShapesHDError, match=r"151\.png: "):
+        open_training_images(tmp_path, SIZE).check()
+
+
+def test_of_very_many_images_some_are_decoded_and_more_are_looked_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(40):
+        (tmp_path / f"{number:02d}.png").write_bytes(PNG[0])
+    data = open_training_images(tmp_path, SIZE)
+    decoded: list[str] = []
+    looked_at: list[str] = []
+    decode = pictures.decode_image
+    monkeypatch.setattr(pictures, "_HEADERS", 20)
+    monkeypatch.setattr(pictures, "_DECODED", 5)
+    monkeypatch.setattr(
+        pictures, "decode_image", lambda data, name: decoded.append(name) or decode(data, name)
+    )
+    monkeypatch.setattr(pictures, "check_image", lambda _, name: looked_at.append(name))
+    data.check()
+    numbers = [[int(Path(name).stem) for name in names] for names in (decoded, looked_at)]
+    assert numbers[0] == [0, 8, 16, 24, 32]
+    assert sorted([*numbers[0], *numbers[1]]) == list(range(0, 40, 2))
+    monkeypatch.setattr(pictures, "_BYTES", 0)
+    decoded.clear()
+    data.check()
+    assert len(decoded) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import multiprocessing
 import os
@@ -140,6 +141,31 @@ def test_a_worker_that_is_ended_is_told_in_one_line() -> None:
     with pytest.raises(ShapesHDError, match=message) as caught:
         next(batches(Deadly(), [[0], [1]], 2))
     assert set(multiprocessing.active_children()) <= set(before)
+    assert "\n" not in str(caught.value)
+
+
+class NoMemory(Deadly):
+    """Fails as PyTorch does in a process that cannot make shared memory."""
+
+    def _read(self, indices: list[int]) -> Tensor:
+        raise RuntimeError("unable to open shared memory object </torch_1> in read-write mode")
+
+
+def test_shared_memory_that_is_full_or_read_only_is_told_in_one_line() -> None:
+    with pytest.raises(ShapesHDError, match=r"/dev/shm is full, .* use workers=0") as caught:
+        next(batches(NoMemory(), [[0], [1]], 1))
+    assert "\n" not in str(caught.value)
+
+
+def test_processes_that_cannot_be_started_are_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr("multiprocessing.synchronize.SemLock.__init__", refuse)
+    with pytest.raises(ShapesHDError, match=r"Read-only .* use workers=0") as caught:
+        next(batches(Deadly(), [[0], [1]], 1))
     assert "\n" not in str(caught.value)
 
 

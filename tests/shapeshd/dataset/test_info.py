@@ -17,6 +17,7 @@ from shapeshd.engines.povray import scene_digest
 from shapeshd.errors import DamagedShardError, UsageError
 from shapeshd.factors import NAMES, uniform_factors
 from shapeshd.scene.sampling import GridSampling
+from shapeshd.scene.version import SCENE_VERSION
 
 Run = Callable[..., tuple[int, str, str]]
 
@@ -38,6 +39,8 @@ def test_a_dataset(rendered: Path) -> None:
     assert found["provenance"]["shard_size"] == 20
     assert found["provenance"]["scene_sha256"] == scene_digest()
     assert found["templates_installed"] is True
+    manifest = json.loads((rendered / "manifest.json").read_text())
+    assert found["scene_version"] == manifest["scene_version"] == SCENE_VERSION
     assert [factor["name"] for factor in found["factors"]] == list(NAMES)
     for column, factor in enumerate(found["factors"]):
         values = labels[:, column]

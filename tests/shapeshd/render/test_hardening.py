@@ -19,12 +19,12 @@ import psutil
 import pytest
 
 from shapeshd.dataset.manifest import load_manifest, write_manifest
+from shapeshd.dataset.safe_file import SafeFile
 from shapeshd.dataset.shards import check_shard, list_shards
 from shapeshd.engines.povray import executable, render_images, stream_images
 from shapeshd.errors import DamagedShardError
 from shapeshd.factors import uniform_factors
 from shapeshd.scene.render_options import RenderOptions
-from shapeshd.support.hdf5_file import SafeFile
 from shapeshd.support.workspace import sweep_work, work_folder
 from tests.conftest import render_small
 from tests.support.render_runs import ARGUMENTS, RENDER, files, named
@@ -107,7 +107,6 @@ def test_runs_that_start_and_end_together_share_the_work_folder(tmp_path: Path) 
     assert not (tmp_path / ".work").exists()
 
 
-@pytest.mark.filterwarnings("ignore:flock not supported")
 @pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS])
 def test_a_file_system_without_locks_will_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,6 +18,7 @@ from shapeshd.benchmark.sources.networks.external_data import (
     EXTERNAL_DATA,
     TENSOR_PATHS,
     has_external_data,
+    with_data_inside,
 )
 from shapeshd.benchmark.sources.networks.generator import GeneratorSource
 from shapeshd.benchmark.sources.networks.onnx import _split_inputs
@@ -87,22 +89,144 @@ def test_onnx_gives_the_model_s_own_images(tmp_path: Path, shape: tuple[Any, ...
     assert (said["latent_dim"], said["batch"]) == (DIM, 4 if shape[0] == 4 else LAST)
 
 
-def test_onnx_with_external_data_is_refused_before_it_is_read(
+def beside(path: Path, location: str = "g.onnx.data", **changes: str) -> Path:
+    """Write the ONNX of `Tanh` with its weights in another file, as the exporter does."""
+    model = onnx.load(build_onnx(path))
+    onnx.save_model(
+        model, path, save_as_external_data=True, location="g.onnx.data", size_threshold=0
+    )
+    model = onnx.load(path, load_external_data=False)
+    for tensor in model.graph.initializer:
+        said = {entry.key: entry.value for entry in tensor.external_data}
+        del tensor.external_data[:]
+        for key, value in {**said, "location": location, **changes}.items():
+            tensor.external_data.add(key=key, value=value)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_weights_beside_the_model_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = beside(tmp_path / "g.onnx")
+    assert has_external_data(path.read_bytes())
+    monkeypatch.chdir("/")  # they are looked for beside the model, wherever one is
+    with open_model(path) as source:
+        check_cuts(source, expected_images(30))
+        first = source.digest
+    data = bytearray((tmp_path / "g.onnx.data").read_bytes())
+    data[3] ^= 1
+    (tmp_path / "g.onnx.data").write_bytes(data)
+    with open_model(path) as source:
+        assert source.digest not in (None, first)  # another generator, though the file is the same
+    with open_model(build_onnx(tmp_path / "one.onnx")) as source:
+        assert source.digest is None
+
+
+def test_the_runtime_gets_a_model_that_names_no_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "w.bin").write_bytes(np.ones(DIM * 3 * SIZE * SIZE, np.float32).tobytes())
-    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[DIM, 3 * SIZE * SIZE])
-    weight.data_location = TensorProto.EXTERNAL
-    weight.external_data.add(key="location", value="w.bin")
-    path = build_onnx(tmp_path / "external.onnx", weight=weight)
-    import onnxruntime
+    path, given = beside(tmp_path / "g.onnx"), []
 
-    # Without the check the file would be read: that is why it is there.
-    onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    monkeypatch.setattr(onnxruntime, "InferenceSession", None)
-    with pytest.raises(UsageError, match=r"^external\.onnx: .*other files"):
+    def refuse(data: bytes, **_: object) -> None:
+        given.append(data)
+        raise RuntimeError("enough")
+
+    monkeypatch.setattr("onnxruntime.InferenceSession", refuse)
+    with pytest.raises(ShapesHDError, match="enough"):
         open_model(path)
+    assert not has_external_data(given[0])
+    inside = onnx.load_from_string(given[0])
+    for one, other in zip(inside.graph.initializer, onnx.load(path).graph.initializer, strict=True):
+        np.testing.assert_array_equal(
+            onnx.numpy_helper.to_array(one), onnx.numpy_helper.to_array(other)
+        )
+    onnx.checker.check_model(inside)
+
+
+BAD_PLACES = {
+    "above": ("../g.onnx.data", {}, "not below its folder"),
+    "anywhere": ("/etc/hostname", {}, "not below its folder"),
+    "nowhere": ("", {}, "not below its folder"),
+    "through a folder": ("a/../../g.onnx.data", {}, "not below its folder"),
+    "missing": ("other.data", {}, "No such file"),
+    "a folder": ("folder", {}, "no regular file"),
+    "a pipe": ("pipe", {}, "no regular file"),
+    "a link out": ("link", {}, "a link out of its folder"),
+    "a folder that is a link out": ("parent/secret", {}, "a link out of its folder"),
+    "beyond the end": ("g.onnx.data", {"offset": "100000"}, "too short"),
+    "before the beginning": ("g.onnx.data", {"offset": "-4"}, "nothing sound"),
+    "another length": ("g.onnx.data", {"length": "8"}, "nothing sound"),
+    "no number": ("g.onnx.data", {"offset": "x"}, "nothing sound"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_PLACES)
+def test_weights_elsewhere_are_refused_before_onnxruntime_sees_the_model(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    location, changes, words = BAD_PLACES[case]
+    (tmp_path / "secret").write_bytes(bytes(10_000))
+    home = tmp_path / "home"
+    home.mkdir()
+    (home / "folder").mkdir()
+    os.mkfifo(home / "pipe")
+    (home / "link").symlink_to("../secret")
+    (home / "parent").symlink_to("..")
+    path = beside(home / "g.onnx", location, **changes)
+    monkeypatch.setattr("onnxruntime.InferenceSession", None)
+    with pytest.raises(ShapesHDError, match=rf"^g\.onnx: .*{words}") as caught:
+        open_model(path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_model_larger_than_a_message_can_be_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shapeshd.benchmark.sources.networks.external_data._LARGEST", 100)
+    with pytest.raises(UsageError, match="too large"):
+        open_model(beside(tmp_path / "g.onnx"))
+
+
+def test_other_tensors_elsewhere_are_refused(tmp_path: Path) -> None:
+    tensor = TensorProto(data_location=TensorProto.EXTERNAL)
+    constant = helper.make_node("Constant", [], ["x"], value=tensor)
+    model = onnx.ModelProto(graph=helper.make_graph([constant], "g", [], []))
+    (tmp_path / "g.onnx").write_bytes(model.SerializeToString())
+    with pytest.raises(UsageError, match="external_data=False"):
+        open_model(tmp_path / "g.onnx")
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [
+        ("FLOAT16", np.arange(6, dtype=np.float16)),
+        ("DOUBLE", np.arange(6, dtype=np.float64)),
+        ("INT64", np.arange(6)),
+        ("BOOL", np.array([True, False, True])),
+        ("UINT8", np.array(7, np.uint8)),
+    ],
+)
+def test_values_of_any_type_are_read(tmp_path: Path, kind: str, values: np.ndarray) -> None:
+    graph = helper.make_graph([], "g", [], [], [onnx.numpy_helper.from_array(values, "w")])
+    path = tmp_path / "g.onnx"
+    onnx.save_model(
+        helper.make_model(graph), path, save_as_external_data=True, location="d", size_threshold=0
+    )
+    inside = onnx.load_from_string(with_data_inside(path.read_bytes(), path, "g"))
+    (tensor,) = inside.graph.initializer
+    assert tensor.data_type == getattr(TensorProto, kind)
+    np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), values)
+
+
+def test_a_batch_of_one_that_is_baked_in_is_told(tmp_path: Path) -> None:
+    model = onnx.load(build_onnx(tmp_path / "g.onnx"))
+    (form,) = [one for one in model.graph.initializer if one.name == "form"]
+    form.CopyFrom(onnx.numpy_helper.from_array(np.array([1, 3, SIZE, SIZE]), "form"))
+    onnx.save(model, tmp_path / "g.onnx")
+    with open_model(tmp_path / "g.onnx") as source, pytest.raises(ShapesHDError) as caught:
+        source.images(0, 4)
+    assert "one latent at a time: give batch=1" in str(caught.value)
+    with open_model(tmp_path / "g.onnx", batch=1) as source:
+        assert source.images(0, 4).shape == (4, 3, SIZE, SIZE)
 
 
 def test_external_data_is_looked_for_wherever_onnx_has_tensors() -> None:
