@@ -16,7 +16,6 @@ from shapeshd.benchmark.result.sweep import (
 )
 from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 
-from .html import draw_or_say
 from .tables import INFINITE
 from .terminal import table
 
@@ -38,6 +37,8 @@ def finish_sweep(
         out: the folder.
         command: the command line; None from a program.
     """
+    from .html import draw_or_say
+
     record = build_sweep(option, results, command)
     save_sweep(record, out)
     draw_or_say(lambda folder: write_sweep_page(record, folder), out)

@@ -65,12 +65,13 @@ def describe_near_copies(seen: SeenFactors) -> NearCopiesRecord | None:
     compared = len(seen.numbers)
     if compared < 2:
         return None
-    found = [one for one in near_pairs(seen.factors) if one.p_value < _LEVEL]
+    factors = seen.factors.astype(np.float64)
+    found = [one for one in near_pairs(factors) if one.p_value < _LEVEL]
     best = max(found, key=lambda one: one.near - one.expected, default=None)
     if best is None or best.near < _FEWEST:
         text = f"none among {compared:,}"
         return NearCopiesRecord(compared=compared, copies=0, share=0.0, text=text)
-    rows, others = _nearest(seen.factors, best.width)
+    rows, others = _nearest(factors, best.width)
     copies, share = len(rows), len(rows) / compared
     example = _example(seen.numbers, rows, others)
     size = max(1, round(2**seen.zeros * compared * (compared - 1) / 2 / best.near))

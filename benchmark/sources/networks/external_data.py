@@ -122,7 +122,7 @@ def _with_values(tensor: memoryview, files: _DataFiles) -> bytes:
         if number == _DIMS:
             dims += _numbers(value)
         elif number == _DATA_TYPE and wire == _VARINT:
-            kind = int(value)  # type: ignore[arg-type]
+            kind = int(value)
         has_values |= number == _RAW_DATA
         kept.append(raw)
     if not external and not said:
