@@ -24,9 +24,9 @@ from .fidelity.rerender import DEFAULT_ENGINE
 from .recognizer.find import shipped_for
 from .recognizer.reader import Reader
 from .recognizer.recognizer import load_recognizer
-from .report.sweep import write_sweep_page
+from .report.sweep import finish_sweep
 from .result.files import HISTOGRAM
-from .result.sweep import SweepRecord, build_sweep, check_sweep_folder, save_sweep
+from .result.sweep import SweepRecord, check_sweep_folder
 from .score_object import Score
 from .scoring.asked import refuse_without_fidelity
 from .scoring.score import score_in_memory, score_source
@@ -238,10 +238,7 @@ def sweep(
         chosen: dict[str, Any] = {**arguments, option: value}
         found = score(generator, out=folder / name, **chosen)
         results.append((value, name, found.result))
-    record = build_sweep(option, results)
-    save_sweep(record, folder)
-    write_sweep_page(record, folder)
-    return record
+    return finish_sweep(option, results, folder)
 
 
 def _distribution(given: Distribution | str | Path | None) -> Distribution | None:

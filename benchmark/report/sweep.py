@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from shapeshd.benchmark.result.files import REPORT
 from shapeshd.benchmark.result.formatting import interval, percent, with_interval
-from shapeshd.benchmark.result.sweep import SweepPointRecord, SweepRecord
+from shapeshd.benchmark.result.schema import Result
+from shapeshd.benchmark.result.sweep import (
+    SweepPointRecord,
+    SweepRecord,
+    build_sweep,
+    save_sweep,
+)
 from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 from shapeshd.support.atomic_files import replace_file
 
@@ -15,6 +22,26 @@ from .terminal import table
 
 HEADS = ("reduced chi-square", "divergence D")
 FIDELITY_HEADS = ("images unlike their re-render", "FID", "precision", "recall")
+
+
+def finish_sweep(
+    option: str,
+    results: Sequence[tuple[float | int | str, str, Result]],
+    out: Path,
+    command: str | None = None,
+) -> SweepRecord:
+    """Write the record and the page of finished scores into the sweep's folder.
+
+    Args:
+        option: whose values were swept.
+        results: value, folder in `out` and result of each score.
+        out: the folder.
+        command: the command line; None from a program.
+    """
+    record = build_sweep(option, results, command)
+    save_sweep(record, out)
+    write_sweep_page(record, out)
+    return record
 
 
 def describe_sweep(sweep: SweepRecord) -> str:

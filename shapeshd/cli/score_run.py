@@ -11,9 +11,9 @@ from shapeshd.benchmark.fidelity.measure import FidelitySettings
 from shapeshd.benchmark.fidelity.rerender import DEFAULT_ENGINE
 from shapeshd.benchmark.recognizer.find import shipped_for
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
-from shapeshd.benchmark.report.sweep import write_sweep_page
+from shapeshd.benchmark.report.sweep import finish_sweep
 from shapeshd.benchmark.result.schema import Result
-from shapeshd.benchmark.result.sweep import SweepRecord, build_sweep, check_sweep_folder, save_sweep
+from shapeshd.benchmark.result.sweep import SweepRecord, check_sweep_folder
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.sources.open import open_source, short_name
@@ -62,10 +62,7 @@ def run_sweep(
     done = [(value, name, result) for value, name, result in results if result is not None]
     if not done:
         return None, folder
-    record = build_sweep(sweep.option, done, command_line())
-    save_sweep(record, folder)
-    write_sweep_page(record, folder)
-    return record, folder
+    return finish_sweep(sweep.option, done, folder, command_line()), folder
 
 
 def _score(

@@ -5,19 +5,22 @@ from __future__ import annotations
 import operator
 import os
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Generic, Protocol, cast, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, cast, overload, runtime_checkable
 
 import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 from typing_extensions import TypeVar
 
-from shapeshd.factors import FloatArray, IntArray
+from shapeshd.checks import whole_number
+from shapeshd.errors import UsageError, named
+from shapeshd.factors import FloatArray, IntArray, check_seed
 from shapeshd.scene.render_options import Image
 
 from .hdf5_files import DatasetPart, OpenFiles, find_files
@@ -26,6 +29,8 @@ from .rendered import RenderedImages
 
 ImageT = TypeVar("ImageT", default=Tensor)
 LabelT = TypeVar("LabelT", default=Tensor)
+PilImage = PIL.Image.Image
+Decode = Literal["tensor", "pil"]
 
 
 @runtime_checkable
@@ -63,6 +68,8 @@ class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
             ``images`` uint8 (n, H, W, 3) and ``labels`` (n, 6), numbers, as 3dshapes.h5.
         transform: called with each image; what it returns takes the image's place.
         target_transform: the same for the label.
+        decode: "tensor", or "pil" for images of Pillow (RGB), as torchvision's own datasets give
+            and its first transforms expect.
         allow_incomplete: serve the images that exist of a dataset with gaps. Its items are
             then numbered without gaps; `indices` tells which images they are.
 
@@ -71,29 +78,92 @@ class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
         DamagedShardError: if a shard is missing or damaged, here or when it is first read.
     """
 
+    @overload
+    def __init__(
+        self: ShapesHD[PilImage, LabelT],
+        path: str | os.PathLike[str],
+        transform: None = None,
+        target_transform: Callable[[Tensor], LabelT] | None = None,
+        *,
+        decode: Literal["pil"],
+        allow_incomplete: bool = False,
+    ) -> None: ...
+
+    @overload
     def __init__(
         self,
         path: str | os.PathLike[str],
-        transform: Callable[[Tensor], ImageT] | None = None,
+        transform: Callable[[Any], ImageT] | None = None,
         target_transform: Callable[[Tensor], LabelT] | None = None,
         *,
+        decode: Decode = "tensor",
+        allow_incomplete: bool = False,
+    ) -> None: ...
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        transform: Callable[[Any], Any] | None = None,
+        target_transform: Callable[[Tensor], LabelT] | None = None,
+        *,
+        decode: Decode = "tensor",
         allow_incomplete: bool = False,
     ) -> None:
         files = find_files(Path(path), OpenFiles(), allow_incomplete=allow_incomplete)
-        self._begin(os.fspath(path), files, transform, target_transform)
+        self._begin(os.fspath(path), files, transform, target_transform, decode)
 
     def _begin(
         self,
         name: str,
         parts: Sequence[DatasetPart],
-        transform: Callable[[Tensor], ImageT] | None,
+        transform: Callable[[Any], ImageT] | None,
         target_transform: Callable[[Tensor], LabelT] | None,
+        decode: Decode,
     ) -> None:
+        if decode not in ("tensor", "pil"):
+            raise UsageError(f"{named('decode')} must be tensor or pil, not {decode!r}")
+        self.decode = decode
         self.name = name
         self.transform = transform
         self.target_transform = target_transform
         self._parts = parts
         self._starts = list(accumulate((part.count for part in parts), initial=0))
+
+    @overload
+    @classmethod
+    def rendered(
+        cls,
+        seed: int,
+        start: int = 0,
+        count: int = 500_000,
+        size: int = 256,
+        *,
+        decode: Literal["pil"],
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        antialias: float | None = 0.3,
+        antialias_depth: int = 3,
+        transform: None = None,
+        target_transform: Callable[[Tensor], LabelT] | None = None,
+    ) -> ShapesHD[PilImage, LabelT]: ...
+
+    @overload
+    @classmethod
+    def rendered(
+        cls,
+        seed: int,
+        start: int = 0,
+        count: int = 500_000,
+        size: int = 256,
+        *,
+        decode: Decode = "tensor",
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+        antialias: float | None = 0.3,
+        antialias_depth: int = 3,
+        transform: Callable[[Any], ImageT] | None = None,
+        target_transform: Callable[[Tensor], LabelT] | None = None,
+    ) -> ShapesHD[ImageT, LabelT]: ...
 
     @classmethod
     def rendered(
@@ -107,9 +177,10 @@ class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
         dtype: torch.dtype = torch.float32,
         antialias: float | None = 0.3,
         antialias_depth: int = 3,
-        transform: Callable[[Tensor], ImageT] | None = None,
+        transform: Callable[[Any], Any] | None = None,
         target_transform: Callable[[Tensor], LabelT] | None = None,
-    ) -> ShapesHD[ImageT, LabelT]:
+        decode: Decode = "tensor",
+    ) -> ShapesHD[Any, LabelT]:
         """Return the images of a seed, traced by the PyTorch ray tracer as they are read.
 
         Item i is the image `start` + i of the seed, the one that ``shapeshd render`` draws,
@@ -129,6 +200,7 @@ class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
             antialias_depth: rays along a side of a supersampled pixel.
             transform: called with each image; what it returns takes the image's place.
             target_transform: the same for the label.
+            decode: "tensor" or "pil"; see the class.
 
         Raises:
             UsageError: if an argument is impossible or the device cannot be used.
@@ -138,7 +210,7 @@ class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
             spec, antialias=antialias, antialias_depth=antialias_depth, dtype=dtype
         )
         dataset = cls.__new__(cls)
-        dataset._begin(str(spec), [part], transform, target_transform)
+        dataset._begin(str(spec), [part], transform, target_transform, decode)
         return dataset
 
     def __len__(self) -> int:
@@ -182,6 +254,38 @@ class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
         if (part := self._rendered_part) is not None:
             return part.images(positions), part.factors(positions)
         return [self.pixels(position) for position in positions], self.labels_of(positions)
+
+    def numpy_batches(
+        self, size: int, *, seed: int | None = None, drop_last: bool = False
+    ) -> Iterator[tuple[Image, FloatArray]]:
+        """Go through all images once as NumPy arrays: for JAX, TensorFlow and plain loops.
+
+        No transform is applied, and no worker is started.
+
+        Args:
+            size: images in a batch, >= 1; the last one may have fewer.
+            seed: draws the order of the images; another one for each epoch. None for the
+                dataset's own order.
+            drop_last: leave out a last batch that is not full.
+
+        Yields:
+            images, uint8 (n, H, W, 3), and labels, float64 (n, 6); both may be written to.
+
+        Raises:
+            UsageError: if `size` or `seed` is impossible.
+            DamagedShardError: if a file is missing or damaged.
+        """
+        whole_number(named("size"), size, 1)
+        order = np.arange(len(self))
+        if seed is not None:
+            check_seed(seed)
+            np.random.default_rng(seed).shuffle(order)
+        return self._batches(order, size, len(order) - (len(order) % size) * drop_last)
+
+    def _batches(self, order: IntArray, size: int, stop: int) -> Iterator[tuple[Image, FloatArray]]:
+        for first in range(0, stop, size):
+            images, labels = self.read(order[first : first + size].tolist())
+            yield np.stack(images), labels
 
     @property
     def block(self) -> int:
@@ -247,9 +351,10 @@ class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
         return self._transformed(image, torch.tensor(part.labels[row]))
 
     def _transformed(self, image: Tensor, label: Tensor) -> tuple[ImageT, LabelT]:
-        # Without a transform, the types are the defaults of theirs: tensors.
+        # Without a transform, the types are the defaults of theirs: tensors, or Pillow's images.
+        given: Any = image if self.decode == "tensor" else _as_pil(image)
         return (
-            cast(ImageT, image) if self.transform is None else self.transform(image),
+            cast(ImageT, given) if self.transform is None else self.transform(given),
             cast(LabelT, label) if self.target_transform is None else self.target_transform(label),
         )
 
@@ -260,6 +365,11 @@ class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
     def __repr__(self) -> str:
         shape = "x".join(map(str, self.image_shape))
         return f"ShapesHD({self.name!r}): {len(self):,} images of {shape}"
+
+
+def _as_pil(image: Tensor) -> PilImage:
+    """Return an image, uint8 (3, H, W), as one of Pillow's, with memory of its own."""
+    return PIL.Image.fromarray(np.ascontiguousarray(image.cpu().permute(1, 2, 0).numpy()))
 
 
 def open_dataset(

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL.Image import Image
 from torch import Tensor
 from typing_extensions import assert_type
 
@@ -80,6 +81,14 @@ def test_items_of_a_dataset_have_types() -> None:
     image, label = assert_type(data[0], tuple[Tensor, Tensor])
     assert type(image) is type(label) is Tensor
     listed = ShapesHD.rendered(0, count=2, size=8, transform=len)
+    assert assert_type(listed[0], tuple[int, Tensor])[0] == 3
+
+
+def test_items_of_pillow_have_types() -> None:
+    data = ShapesHD.rendered(0, count=2, size=8, decode="pil")
+    image, label = assert_type(data[0], tuple[Image, Tensor])
+    assert isinstance(image, Image) and type(label) is Tensor
+    listed = ShapesHD.rendered(0, count=2, size=8, transform=len, decode="tensor")
     assert assert_type(listed[0], tuple[int, Tensor])[0] == 3
 
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from matplotlib.figure import Figure
 
+from shapeshd.benchmark.result.fidelity import IntervalRecord
 from shapeshd.benchmark.result.sweep import SweepPointRecord, SweepRecord
 
 from .style import BLUE, FAINT, NARROW, ORANGE, bare, log_ticks, new_figure
 
 _LEAST_DECADES = 1.0  # that a logarithmic axis shows below the largest value
 _WIDE_RANGE = 20.0  # of values, from which on they stand on a logarithmic axis
-
-
-class _Value(NamedTuple):
-    value: float
-    low: float
-    high: float
 
 
 def sweep_figure(sweep: SweepRecord, width: float) -> Figure:
@@ -33,10 +28,12 @@ def sweep_figure(sweep: SweepRecord, width: float) -> Figure:
     known = [entry for entry in entries if entry is not None]
     if len(known) == len(entries):
         beyond = [
-            _Value(*(100 * part for part in (e.beyond.value, e.beyond.low, e.beyond.high)))
+            IntervalRecord(
+                value=100 * e.beyond.value, low=100 * e.beyond.low, high=100 * e.beyond.high
+            )
             for e in known
         ]
-        fid = [_Value(e.fid.value, e.fid.low, e.fid.high) for e in known]
+        fid = [e.fid for e in known]
         curves += [
             ("FID", fid, ORANGE, False),
             ("images unlike re-render, %", beyond, ORANGE, False),
@@ -63,11 +60,7 @@ def trade_figure(sweep: SweepRecord, width: float) -> Figure:
     figure = new_figure(width, 3.4)
     axes = figure.add_subplot()
     across = _drawn(_divergences(sweep))
-    upright = [
-        _Value(entry.fid.value, entry.fid.low, entry.fid.high)
-        for point in sweep.points
-        if (entry := point.fidelity) is not None
-    ]
+    upright = [point.fidelity.fid for point in sweep.points if point.fidelity is not None]
     axes.plot([x.value for x in across], [y.value for y in upright], color=FAINT, lw=1)
     for point, x, y in zip(sweep.points, across, upright, strict=True):
         axes.plot([x.low, x.high], [y.value] * 2, color=BLUE, lw=2.2, alpha=0.55)
@@ -88,23 +81,28 @@ def trade_figure(sweep: SweepRecord, width: float) -> Figure:
     return figure
 
 
-def _divergences(sweep: SweepRecord) -> list[_Value]:
+def _divergences(sweep: SweepRecord) -> list[IntervalRecord]:
     return [
-        _Value(point.divergence.reported, point.divergence.low, point.divergence.high)
-        for point in sweep.points
+        IntervalRecord(value=found.reported, low=found.low, high=found.high)
+        for found in (point.divergence for point in sweep.points)
     ]
 
 
-def _drawn(values: Sequence[_Value]) -> list[_Value]:
+def _drawn(values: Sequence[IntervalRecord]) -> list[IntervalRecord]:
     """Return values for a logarithmic axis: what is not above its lower end is drawn there."""
     highest = max(value.high for value in values)
     seen = [part for value in values for part in (value.value, value.high) if part > 0]
     floor = min(min(seen, default=1.0), highest / 10**_LEAST_DECADES) / 2
-    return [_Value(*(max(part, floor) for part in value)) for value in values]
+    return [
+        IntervalRecord(
+            value=max(one.value, floor), low=max(one.low, floor), high=max(one.high, floor)
+        )
+        for one in values
+    ]
 
 
 def _curve(
-    axes: Any, places: Sequence[float], values: Sequence[_Value], colour: str, log: bool
+    axes: Any, places: Sequence[float], values: Sequence[IntervalRecord], colour: str, log: bool
 ) -> None:
     drawn = _drawn(values) if log else list(values)
     low, high = min(v.low for v in drawn), max(v.high for v in drawn)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL.Image
 import psutil
 import pytest
 import torch
@@ -321,3 +322,14 @@ def test_blocks_shrink_with_the_size() -> None:
 def test_help_names_the_text_form(run: Run, command: str) -> None:
     status, stdout, _ = run(command, "--help")
     assert status == 0 and "render:SEED:COUNT" in stdout
+
+
+def test_it_gives_pillows_images_and_numpy_batches() -> None:
+    dataset, plain = small(decode="pil"), small()
+    image, label = dataset[1]
+    assert isinstance(image, PIL.Image.Image)
+    np.testing.assert_array_equal(np.asarray(image), plain[1][0].permute(1, 2, 0))
+    np.testing.assert_array_equal(label, plain[1][1])
+    (images, labels), *_ = plain.numpy_batches(3)
+    np.testing.assert_array_equal(images[1], np.asarray(image))
+    np.testing.assert_array_equal(labels, plain.labels[:3])

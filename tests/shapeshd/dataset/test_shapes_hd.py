@@ -9,14 +9,17 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import PIL.Image
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
+from torchvision.transforms import ToTensor
 
 from shapeshd import ShapesHD
 from shapeshd.dataset import hdf5_files
+from shapeshd.errors import UsageError
 from tests.support.noise_dataset import (
     COUNT,
     assert_serves,
@@ -57,6 +60,59 @@ def test_transforms_get_image_and_label(folder):
     image, shape = dataset[7]
     np.testing.assert_allclose(image.numpy(), images[7].transpose(2, 0, 1) / 255, rtol=1e-6)
     assert shape == labels[7, 4]
+
+
+def test_images_of_pillow_suit_torchvisions_first_transforms(folder):
+    images, labels = plain_loop(folder)
+    dataset = ShapesHD(folder, decode="pil")
+    image, label = dataset[7]
+    assert isinstance(image, PIL.Image.Image)
+    assert (image.mode, image.size) == ("RGB", (16, 16))
+    np.testing.assert_array_equal(np.asarray(image), images[7])
+    np.testing.assert_array_equal(label, labels[7])
+    scaled, _ = ShapesHD(folder, ToTensor(), decode="pil")[7]
+    assert scaled.dtype == torch.float32
+    np.testing.assert_allclose(scaled.numpy(), images[7].transpose(2, 0, 1) / 255, rtol=1e-6)
+    with pytest.raises(UsageError, match="decode"):
+        ShapesHD(folder, decode="numpy")
+
+
+def test_pillows_images_of_one_item_do_not_share_memory(folder):
+    first, second = (image for image, _ in ShapesHD(folder, decode="pil").__getitems__([3, 3]))
+    first.putpixel((0, 0), (1, 2, 3))
+    assert second.getpixel((0, 0)) != (1, 2, 3)
+
+
+def test_numpy_batches_hold_every_image_once(folder):
+    images, labels = plain_loop(folder)
+    dataset = ShapesHD(folder, lambda image: image.float())  # is not applied
+    size = COUNT // 3 + 1
+    found = list(dataset.numpy_batches(size))
+    assert [len(batch) for batch, _ in found] == [size, size, COUNT - 2 * size]
+    np.testing.assert_array_equal(np.concatenate([batch for batch, _ in found]), images)
+    np.testing.assert_array_equal(np.concatenate([values for _, values in found]), labels)
+    assert all(batch.flags.writeable and values.flags.writeable for batch, values in found)
+    assert [len(batch) for batch, _ in dataset.numpy_batches(size, drop_last=True)] == [size] * 2
+
+
+def test_numpy_batches_in_the_order_of_a_seed(folder):
+    images, labels = plain_loop(folder)
+    dataset = ShapesHD(folder)
+    orders = []
+    for seed in (0, 1, 0):
+        pairs = list(dataset.numpy_batches(5, seed=seed))
+        drawn = np.concatenate([values for _, values in pairs])
+        rows = [int(np.flatnonzero((labels == row).all(axis=1))[0]) for row in drawn]
+        np.testing.assert_array_equal(np.concatenate([batch for batch, _ in pairs]), images[rows])
+        orders.append(rows)
+    assert sorted(orders[0]) == list(range(COUNT))
+    assert orders[0] == orders[2] != orders[1]
+
+
+@pytest.mark.parametrize("wrong", [{"size": 0}, {"size": 2.5}, {"size": 4, "seed": -1}])
+def test_impossible_batches_are_refused_when_asked_for(folder, wrong):
+    with pytest.raises(UsageError, match=list(wrong)[-1]):
+        ShapesHD(folder).numpy_batches(**wrong)
 
 
 def test_random_transforms_draw_in_the_order_asked_for(folder):
