@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 from shapeshd.errors import UsageError, named
+from shapeshd.models.networks.run_folder import last_generator
 from shapeshd.models.networks.shipped import find_shipped
 
 from .source_kind import OpenRequest
@@ -22,6 +23,11 @@ _STATES_LATENT_DIM = re.compile(rb"\b(?:latent_dim|z_dim)\s*:")  # an attribute 
 def examine_model(request: OpenRequest) -> None:
     """Raise `UsageError` if no trained generator of this name comes with the program."""
     find_shipped(request.text)
+
+
+def examine_run(request: OpenRequest) -> Path:
+    """Return the generator of a run's last finished phase; raise `UsageError` if there is none."""
+    return last_generator(request.path)
 
 
 def is_torchscript(path: Path) -> bool:

@@ -48,6 +48,12 @@ def _is_dataset(candidate: Candidate) -> bool:
     return holds_dataset(candidate.path)
 
 
+def _is_run(candidate: Candidate) -> bool:
+    from shapeshd.models.networks.run_folder import is_run_folder
+
+    return is_run_folder(candidate.path)
+
+
 def _is_tar(candidate: Candidate) -> bool:
     return candidate.place == "file" or bool(expand_shards(candidate.text))
 
@@ -77,6 +83,18 @@ KINDS = (
         places=("file", "folder"),
         matches=_is_dataset,
         whole_name=True,
+    ),
+    SourceKind(
+        name="run",
+        what="the folder of a training",
+        shown="the folder of a training run",
+        summary="The generator of its last finished phase; or the folder of a phase.",
+        opener="networks.checkpoint:open_run",
+        places=("folder",),
+        matches=_is_run,
+        options=(*_LATENTS, "steps", "solver", *_STYLES),
+        generates=True,
+        examine="examine:examine_run",
     ),
     SourceKind(
         name="folder",

@@ -43,8 +43,13 @@ class Evaluator:
         samples = phase.config.checks.samples
         if phase.domain.known_distribution and samples and not last:
             score = phase.domain.score(phase.generator, samples, _CHECK_SEED + phase.config.seed)
-            found["score"] = _brief(score)
+            found["score"] = brief(score)
         return found
+
+    def sheets(self, step: int) -> dict[str, Path]:
+        """Return the sheets that a check at a step wrote, by what they show, such as "samples"."""
+        found = sorted(self._sheets.glob(f"*-{step:07d}.png"))
+        return {path.name.partition("-")[0]: path for path in found}
 
     def finish(self, step: int) -> dict[str, Any]:
         """Return what is measured when all steps are taken, ready for JSON."""
@@ -92,7 +97,8 @@ class Evaluator:
         return torch.cat(parts)
 
 
-def _brief(score: dict[str, Any]) -> dict[str, Any]:
+def brief(score: dict[str, Any]) -> dict[str, Any]:
+    """Return what a log keeps of a score: D with its interval, its parts, and what is empty."""
     fit = score["fit"]
     divergence = fit["divergence"]
     return {

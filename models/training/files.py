@@ -7,14 +7,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-CONFIG = "config.toml"
+from shapeshd.models.networks.run_folder import CONFIG as CONFIG
+from shapeshd.models.networks.run_folder import GENERATOR as GENERATOR
+from shapeshd.models.networks.run_folder import PHASES as PHASES
+
 RESULT = "result.json"
 ENCODER = "encoder.safetensors"
 ENCODER_KIND = "encoder"
-GENERATOR = "generator.safetensors"
 SHEETS = "sheets"
 FEATURES = "features.npy"
-PHASES = ("vae", "aae", "gan")
 
 
 def write_json(values: Mapping[str, Any]) -> Callable[[Path], Any]:

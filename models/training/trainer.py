@@ -16,7 +16,7 @@ from shapeshd.support.random_numbers import shuffled_batches
 from shapeshd.support.training_loop import ResumableTraining
 
 from .distributed import Draws
-from .evaluator import Evaluator
+from .evaluator import Evaluator, brief
 from .files import ENCODER, ENCODER_KIND, GENERATOR, RESULT, SHEETS, write_json
 from .phase import Phase
 
@@ -81,6 +81,8 @@ class Trainer(ResumableTraining):
             result = self.save_networks()
             result |= self._evaluator.finish(self.step)
             replace_file(self.folder / RESULT, write_json(result))
+            if "score" in result:
+                self.log_once("score", brief(result["score"]))
         self.group.wait()  # the next phase begins with what has just been written
         return result
 
@@ -126,11 +128,24 @@ class Trainer(ResumableTraining):
         self.phase.restore_extra(state.card["extra"])
 
     def saved_settings(self, card: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the settings in a state's card; the ray tracer was once called "twin"."""
+        """Return the settings in a state's card, but for what may change.
+
+        The ray tracer was once called "twin", and a phase may be trained longer: what follows a
+        cosine over all steps then goes on along the longer one.
+        """
         data, now = card["data"], self.settings["data"].get("renderer") or ""
         if "twin" in (data.get("renderer") or "") and "ray tracer" in now:
             data = {**data, "renderer": now}
-        return {**card, "data": data}
+        return {**card, "data": data, self.phase.name: self._lengthened(card[self.phase.name])}
+
+    def _lengthened(self, table: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a phase's table with the steps it shall have now, if these are more."""
+        steps = self.settings[self.phase.name]["steps"]
+        return {**table, "steps": steps} if table["steps"] < steps else table
+
+    def pictures(self) -> dict[str, Path]:
+        """Return the sheets of images of this step, by what they show."""
+        return self._evaluator.sheets(self.step)
 
     def check(self, *, last: bool) -> dict[str, Any]:
         """Evaluate the phase as it is now."""

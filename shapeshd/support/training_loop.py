@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
+import numpy as np
+import PIL.Image
 import torch
 from torch import Tensor, nn
 
@@ -113,6 +115,10 @@ class ResumableTraining(ABC):
         """Return what is measured every `check_steps` steps and at the end, for the log."""
         return {}
 
+    def pictures(self) -> Mapping[str, Path]:
+        """Return pictures that `check` has made, by name, for trackers."""
+        return {}
+
     @property
     def finished(self) -> bool:
         """Whether all steps have been taken."""
@@ -184,6 +190,7 @@ class ResumableTraining(ABC):
                     self._write(numbers)
                 if due:
                     self._write(self.check(last=self.finished))
+                    self._show(self.pictures())
                 if save:
                     self.save()
                     saved = time.monotonic()
@@ -236,6 +243,15 @@ class ResumableTraining(ABC):
         if self._log is not None and values:
             self._log.write(self.step, round(self.seconds, 2), values)
 
+    def _show(self, pictures: Mapping[str, Path]) -> None:
+        if self._log is not None:
+            self._log.show(self.step, pictures)
+
+    def log_once(self, name: str, value: Any) -> None:
+        """Write a value of the last step, unless the log has it already."""
+        if self._log is not None and not self._log.holds(self.step, name):
+            self._write({name: value})
+
 
 class RunLog:
     """The log of a training: a line of JSON each time, and TensorBoard's if that is wanted.
@@ -263,10 +279,32 @@ class RunLog:
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "seconds": seconds, **values}) + "\n")
         if self._board is not None:
-            for name, value in values.items():
-                if isinstance(value, (int, float)):
-                    self._board.add_scalar(name, value, step)
+            for name, value in scalars(values):
+                self._board.add_scalar(name, value, step)
             self._board.flush()
+
+    def show(self, step: int, pictures: Mapping[str, Path]) -> None:
+        """Show pictures, PNG files by name, on TensorBoard; the log has only numbers."""
+        if self._board is not None:
+            for name, path in pictures.items():
+                with PIL.Image.open(path) as image:
+                    pixels = np.asarray(image.convert("RGB"))
+                self._board.add_image(name, pixels, step, dataformats="HWC")
+            self._board.flush()
+
+    def holds(self, step: int, name: str) -> bool:
+        """Tell whether a value has been written for a step."""
+        lines = self._path.read_text(encoding="utf-8").splitlines()
+        return any(name in row for row in map(json.loads, lines) if row["step"] == step)
+
+
+def scalars(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, float]]:
+    """Yield the numbers of nested tables with their names, such as "score/divergence"."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from scalars(value, f"{where}{name}/")
+        elif isinstance(value, (int, float)):
+            yield f"{where}{name}", value
 
 
 def _step_of(line: str) -> float:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from shapeshd.benchmark.sources.examine import examine_run
 from shapeshd.benchmark.sources.image_format import ImageFormat
 from shapeshd.benchmark.sources.labels import Labels
 from shapeshd.benchmark.sources.source_kind import OpenRequest
@@ -19,6 +20,7 @@ from shapeshd.models.networks.flow import Flow, ImageFlow
 from shapeshd.models.networks.shipped import find_shipped
 from shapeshd.support.checkpoint import SUFFIX, has_card, read_card
 from shapeshd.support.device import usable_device
+from shapeshd.support.progress import note
 
 from .generator import GeneratorSource, NetworkBatches, choose_latent_dim
 from .styles import apply_sampling
@@ -60,6 +62,18 @@ def open_model(request: OpenRequest) -> GeneratorSource:
     source = open_checkpoint(request)
     source.kind, source.digest = MODEL_KIND, digest
     return source
+
+
+def open_run(request: OpenRequest) -> GeneratorSource:
+    """Open the generator of a run's last finished phase, which gives the source its name.
+
+    Raises:
+        UsageError: if no phase is finished, or it does not fit the options.
+        ShapesHDError: if it is damaged.
+    """
+    path = str(examine_run(request))
+    note(f"{request.name}: {path}")
+    return open_checkpoint(replace(request, text=path, name=path))
 
 
 def _solved(network: nn.Module, request: OpenRequest) -> dict[str, Any]:

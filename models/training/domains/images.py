@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from shapeshd.benchmark.recognizer.find import shipped_for
+from shapeshd.benchmark.recognizer.reader import piece_length, read_factors
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
 from shapeshd.dataset.contact_sheet import draw_sheet, save_sheet
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray
-from shapeshd.images.resize import check_image_size, resized
+from shapeshd.images.resize import check_image_size
 from shapeshd.models.augment.transforms import PAPER, SAFE, TRANSFORMS, AugmentConfig
 from shapeshd.models.config import Codes, Images, RunConfig
 from shapeshd.models.data.images import (
@@ -193,11 +194,11 @@ class ImageDomain:
         reader = self._reader()
 
         def factors_of(z: Tensor) -> FloatArray:
-            return reader(resized(self._images(generator, z), reader.size))
+            return read_factors(self._images(generator, z), reader)
 
         rng = torch.Generator(self._device).manual_seed(seed)
         latent = latent_dim_of(generator, self._config.codes)
-        found = score_samples(factors_of, samples, latent, rng, _SCORED)
+        found = score_samples(factors_of, samples, latent, rng, piece_length(self._settings.size))
         return {**found, "recognizer": reader.name}
 
     def save_generator(self, path: Path, generator: nn.Module, card: Mapping[str, Any]) -> None:

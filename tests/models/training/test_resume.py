@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
 from shapeshd.models.training.files import (
+    ENCODER,
+    GENERATOR,
     RESULT,
     SHEETS,
 )
@@ -118,7 +121,7 @@ def test_the_log_does_not_tell_where_a_run_was_stopped(
             tiny_run("factors", out).train("vae")
     assert [row["step"] for row in log_of(out / "vae")] == [5, 6, 6]
     tiny_run("factors", out).train("vae")
-    assert [row["step"] for row in log_of(out / "vae")] == [5, 6, 6, 10, 12, 12]
+    assert [row["step"] for row in log_of(out / "vae")] == [5, 6, 6, 10, 12, 12, 12]
     same_phase(out, tmp_path / "whole", "vae")
 
 
@@ -126,7 +129,7 @@ def test_the_log_does_not_tell_where_a_run_was_stopped(
     ("domain", "phase", "changes", "words"),
     [
         ("factors", "vae", {"vae": {"batch": 16}}, "vae.batch = 8, not 16"),
-        ("factors", "vae", {"vae": {"steps": 13}}, "vae.steps = 12, not 13"),
+        ("factors", "vae", {"vae": {"steps": 11}}, "vae.steps = 12, not 11"),
         ("factors", "vae", {"seed": 4}, "seed = 3, not 4"),
         ("factors", "vae", {"codes": {"latent_dim": 5}}, "codes.latent_dim = 4, not 5"),
         ("factors", "vae", {"factors": {"width": 9}}, "factors.width = 8, not 9"),
@@ -148,6 +151,29 @@ def test_another_run_in_the_same_folder_is_refused(
         tiny_run(domain, out, **changes).train(phase)
     assert str(caught.value).startswith(f"{out / phase}: holds another training, with {words}; go")
     assert contents(out) == before
+
+
+@pytest.mark.parametrize("first", [6, 7])
+def test_a_finished_phase_can_be_trained_longer(tmp_path: Path, first: int) -> None:
+    """It ends as one that was to take all steps from the beginning, as its rate is constant."""
+    whole, longer = tmp_path / "whole", tmp_path / "longer"
+    table = {"final_rate": 1.0}
+    tiny_run("factors", whole, vae=table).train("vae")
+    result = tiny_run("factors", longer, vae={**table, "steps": first}).train("vae")
+    assert result["steps"] == first
+    again = tiny_run("factors", longer, vae=table).train("vae")
+    assert again["steps"] == STEPS
+    assert json.loads((longer / "vae" / RESULT).read_text())["steps"] == STEPS
+    for name in (STATE, GENERATOR, ENCODER):
+        ours, theirs = (load_checkpoint(out / "vae" / name).tensors for out in (longer, whole))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(tensor, theirs[key]) for key, tensor in ours.items())
+    ours, theirs = (
+        [row["loss"] for row in log_of(out / "vae") if "loss" in row] for out in (longer, whole)
+    )
+    assert ours == theirs
+    with pytest.raises(UsageError, match="vae.steps = 12, not 11"):
+        tiny_run("factors", longer, vae={**table, "steps": 11}).train("vae")
 
 
 def test_a_damaged_state_is_said(whole: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -302,7 +303,30 @@ def test_the_log_goes_to_tensorboard_too(whole: Path, tmp_path: Path) -> None:
     for name in ("loss", "reconstruction", "divergence"):
         found = [(event.step, event.value) for event in events.Scalars(name)]
         assert found == [(row["step"], pytest.approx(row[name])) for row in rows]
+    scored = [row for row in log_of(out / "vae") if "score" in row]
+    assert [row["step"] for row in scored] == [6, STEPS]
+    found = [(event.step, event.value) for event in events.Scalars("score/divergence")]
+    assert found == [(row["step"], pytest.approx(row["score"]["divergence"])) for row in scored]
+    assert {"score/low", "score/high", "posterior/sliced"} <= set(events.Tags()["scalars"])
     assert (out / "vae" / RESULT).exists()
+
+
+def test_tensorboard_shows_the_sheets(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    out = tmp_path / "run"
+    tiny_run("images", out, vae={"steps": 2}).train("vae", tensorboard=True)
+    events = EventAccumulator(str(out / "vae"))
+    events.Reload()
+    assert set(events.Tags()["images"]) == {"samples", "reconstructions"}
+    (shown,) = events.Images("samples")
+    with (
+        Image.open(io.BytesIO(shown.encoded_image_string)) as found,
+        Image.open(out / "vae" / SHEETS / "samples-0000002.png") as sheet,
+    ):
+        np.testing.assert_array_equal(np.asarray(found), np.asarray(sheet))
+    assert shown.step == 2
 
 
 def test_tensorboard_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.sources.latents import normal_latents
 from shapeshd.benchmark.sources.networks import checkpoint
+from shapeshd.benchmark.sources.open import check_source, find_kind
 from shapeshd.errors import UsageError
 from shapeshd.models import Generator, GeneratorConfig, load_generator, save_generator
 from shapeshd.models.data.images import to_uint8
@@ -45,6 +46,54 @@ def test_checkpoint_of_a_generator(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     save_file(network.state_dict(), path)
     with pytest.raises(UsageError, match=r"G: .*no card"):
         opened(path, "G")
+
+
+def run_folder(folder: Path, *phases: str) -> Path:
+    """Write what a run leaves: its configuration, sheets, and generators of these phases."""
+    (folder / "vae" / "sheets").mkdir(parents=True)
+    (folder / "vae" / "sheets" / "samples-0000010.png").write_bytes(b"PNG")
+    (folder / "config.toml").write_text("")
+    for number, phase in enumerate(phases):
+        torch.manual_seed(number)
+        network = Tanh()
+        (folder / phase).mkdir(exist_ok=True)
+        save_checkpoint(
+            folder / phase / "generator.safetensors", "generator", network.state_dict(), {}
+        )
+    return folder
+
+
+@pytest.mark.parametrize("phases", [("vae",), ("vae", "aae"), ("vae", "aae", "gan"), ("flow",)])
+def test_a_run_is_the_generator_of_its_last_phase(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, phases: tuple[str, ...]
+) -> None:
+    loaded: list[Path] = []
+
+    def load(path: Path, device: object) -> tuple[Tanh, int]:
+        loaded.append(path)
+        return Tanh().eval(), DIM
+
+    monkeypatch.setattr(checkpoint, "load_generator", load)
+    folder = run_folder(tmp_path / "run", *phases)
+    file = folder / phases[-1] / "generator.safetensors"
+    for path in (folder, folder / phases[-1]):
+        with open_source(str(path)) as source:
+            assert (source.name, source.kind) == (str(file), "checkpoint")
+    assert loaded == [file, file]
+
+
+def test_a_run_without_a_generator_or_with_two_is_refused(tmp_path: Path) -> None:
+    begun = run_folder(tmp_path / "begun")
+    with pytest.raises(UsageError, match="none of whose phases is finished"):
+        check_source(str(begun))
+    both = run_folder(tmp_path / "both", "vae", "flow")
+    with pytest.raises(UsageError, match=f"give {both / 'vae'} or {both / 'flow'}"):
+        check_source(str(both))
+
+
+def test_a_folder_of_images_is_none_of_a_run(tmp_path: Path) -> None:
+    (tmp_path / "vae").mkdir()
+    assert find_kind(str(tmp_path)).name == "folder"
 
 
 SMALL = FlowConfig(
