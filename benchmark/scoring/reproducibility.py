@@ -15,7 +15,7 @@ from shapeshd.benchmark.result.source_checks import ReproducibilityRecord
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.errors import ShapesHDError, UsageError, named
 from shapeshd.support.distributed import Ranks
-from shapeshd.support.progress import note
+from shapeshd.support.progress import warn
 
 from .image_hashes import BLOCK
 from .witnesses import MOST_APART
@@ -87,7 +87,7 @@ def require_reproducible(
             f"{source.name}: cannot be {what}: {why}; {named('allow_irreproducible')} does it all "
             f"the same, {named('again')} begins anew"
         )
-    note(f"{source.name}: is {what} all the same" if refused else f"{source.name}: {why}")
+    warn(f"{source.name}: is {what} all the same" if refused else f"{source.name}: {why}")
 
 
 def _in_other_batch(source: Source, images: Tensor) -> float | None:

@@ -28,7 +28,7 @@ from shapeshd.errors import ShapesHDError, UsageError, named, one_line
 from shapeshd.factors import FloatArray, IntArray
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.distributed import Ranks
-from shapeshd.support.progress import note, progress_bar
+from shapeshd.support.progress import note, progress_bar, warn
 
 from .counting import count_samples
 from .examples import choose_examples, choose_fidelity_examples
@@ -232,7 +232,7 @@ def _count(
         replace_file(out / EXAMPLES, lambda path: _save_arrays(path, examples))
         result = result.model_copy(update={"examples": FileRecord(file=EXAMPLES)})
     except ShapesHDError as error:  # the numbers are worth more than the pictures
-        note(f"no example images: {one_line(error)}")
+        warn(f"no example images: {one_line(error)}")
         (out / EXAMPLES).unlink(missing_ok=True)
     earlier = folder.earlier()
     if fidelity is None and earlier is not None and earlier.fidelity is not None:
@@ -283,7 +283,7 @@ def _measure(
         pictures = choose_fidelity_examples(sample, task.source, fidelity.rerender)
         replace_file(out / FIDELITY, lambda path: _save_arrays(path, pictures))
     except ShapesHDError as error:
-        note(f"no images beside their re-renders: {one_line(error)}")
+        warn(f"no images beside their re-renders: {one_line(error)}")
         (out / FIDELITY).unlink(missing_ok=True)
         pictured = None
     result = with_fidelity(result, entry, command=command, pictures=pictured)

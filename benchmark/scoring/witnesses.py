@@ -8,7 +8,7 @@ import numpy as np
 
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.errors import UsageError, named
-from shapeshd.support.progress import note
+from shapeshd.support.progress import warn
 
 from .identity import begin_anew
 from .image_hashes import FIRST, SeenImages, hash_images, pixels_of_witnesses
@@ -35,7 +35,7 @@ def check_witnesses(source: Source, seen: SeenImages, out: object, *, allowed: b
     """
     numbers = sorted(seen.witnesses)
     if not numbers:
-        note(
+        warn(
             f"{out}: was counted by an earlier version, which kept no digests of images: whether "
             f"{source.name} still gives the same is not known"
         )
@@ -61,9 +61,9 @@ def check_witnesses(source: Source, seen: SeenImages, out: object, *, allowed: b
             "all the same"
         )
     if differs:
-        note(f"{out}: goes on with other images than were counted: {differs}")
+        warn(f"{out}: goes on with other images than were counted: {differs}")
     elif rounded is not None:
-        note(
+        warn(
             f"{source.name}: gives images that differ from those counted by rounding, "
             f"{rounded:.2g} levels on average at most"
         )

@@ -39,7 +39,7 @@ from torch import Tensor
 
 from shapeshd.errors import ShapesHDError, UsageError, named
 from shapeshd.images.names import MAX_PIXELS
-from shapeshd.support.progress import note
+from shapeshd.support.progress import warn
 
 from .options import Layout, Range, SourceOptions
 
@@ -292,7 +292,7 @@ class ImageFormat:
         if low < _UNIT_LOW[0]:
             if high <= _HIGHEST_SYMMETRIC:
                 if low >= _CLEARLY_SYMMETRIC:
-                    note(
+                    warn(
                         f"{self._name}: {span}: taken as [-1, 1], the only range with negative "
                         f"ones; {named('range')} says otherwise"
                     )

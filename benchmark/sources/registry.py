@@ -16,7 +16,7 @@ from pathlib import Path
 from shapeshd.errors import UsageError, explain
 from shapeshd.images.names import SUFFIXES as IMAGE_SUFFIXES
 from shapeshd.images.names import TAR_SUFFIXES, expand_shards
-from shapeshd.support.progress import note
+from shapeshd.support.progress import warn
 
 from .options import ENTRY_HINT, HANDED_ON, OPTIONS
 from .source_kind import Candidate, SourceKind
@@ -354,7 +354,7 @@ def _kinds_of_packages() -> tuple[SourceKind, ...]:
             _check(kind, (*KINDS, *kinds))
         except Exception as error:
             package = entry.dist.name if entry.dist else entry.value
-            note(f"the package {package} adds no kind of source {entry.name!r}: {explain(error)}")
+            warn(f"the package {package} adds no kind of source {entry.name!r}: {explain(error)}")
         else:
             kinds.append(kind)
     return tuple(kinds)

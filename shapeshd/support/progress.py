@@ -1,13 +1,40 @@
-"""Progress and notes on stderr, results for people or programs on stdout."""
+"""Progress, notes and warnings on stderr, results for people or programs on stdout.
+
+Notes and warnings go to the logger ``shapeshd`` of Python's `logging`. It writes them to stderr by
+a handler of its own, unless the program had given it one before; its level silences them.
+"""
 
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from typing import Any
 
 import click
 from tqdm import tqdm
+
+LOGGER = logging.getLogger("shapeshd")
+
+
+class _StderrHandler(logging.Handler):
+    """Writes to what stderr is at the moment, which may have been redirected."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line."""
+        click.echo(self.format(record), err=True)
+
+
+def _set_up_logger() -> None:
+    """Give the logger its handler and level, where the program has not chosen them."""
+    if not LOGGER.handlers:
+        LOGGER.addHandler(_StderrHandler())
+        LOGGER.propagate = False  # a program with handlers of its own would write it twice
+    if LOGGER.level == logging.NOTSET:
+        LOGGER.setLevel(logging.INFO)
+
+
+_set_up_logger()
 
 
 def progress_bar(total: int, description: str, *, shown: bool = True) -> tqdm[Any]:
@@ -29,8 +56,13 @@ def progress_bar(total: int, description: str, *, shown: bool = True) -> tqdm[An
 
 
 def note(message: str) -> None:
-    """Write one line for the user to stderr."""
-    click.echo(message, err=True)
+    """Tell the user what is being done, in one line."""
+    LOGGER.info(message)
+
+
+def warn(message: str) -> None:
+    """Tell the user, in one line, what a result may suffer from."""
+    LOGGER.warning(message)
 
 
 def emit(result: dict[str, Any], text: str, *, as_json: bool) -> None:

@@ -172,7 +172,7 @@ def test_a_finished_phase_can_be_trained_longer(tmp_path: Path, first: int) -> N
         [row["loss"] for row in log_of(out / "vae") if "loss" in row] for out in (longer, whole)
     )
     assert ours == theirs
-    with pytest.raises(UsageError, match="vae.steps = 12, not 11"):
+    with pytest.raises(UsageError, match=r"vae\.steps = 12, not 11"):
         tiny_run("factors", longer, vae={**table, "steps": 11}).train("vae")
 
 
