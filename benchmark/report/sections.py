@@ -170,7 +170,10 @@ def decomposition_section(result: Result) -> Context:
         }
         for part in result.decomposition.parts
     ]
-    together = [part_name(part.factors) for part in result.decomposition.together]
+    together = [
+        f"{part_name(part.factors)} ({percent(part.share, 0)})"
+        for part in result.decomposition.together
+    ]
     summary = _summary([part for part in parts if part["significant"]], together)
     return {"summary": summary, "parts": parts}
 
@@ -183,7 +186,7 @@ def _summary(significant: list[Context], together: list[str]) -> str:
         )
     listed = [f"{part['name']} ({part['delta']}; {part['share']})" for part in significant[:_NAMED]]
     more = f"; and {len(significant) - _NAMED} more" if len(significant) > _NAMED else ""
-    made = f" Together these make what is large of {', '.join(together)}." if together else ""
+    made = f" Together these make {', '.join(together)}." if together else ""
     return (
         f"Differs significantly from the distribution, by its part of D: {'; '.join(listed)}{more}."
         f"{made}"

@@ -101,10 +101,11 @@ def _parts(result: Result) -> list[str]:
         (part_name(part.factors), with_interval(part.delta), percent(part.share, 0))
         for part in significant[:_MOST_SIGNIFICANT]
     ]
-    rows += [
+    made = [
         (f"together: {part_name(part.factors)}", with_interval(part.delta), percent(part.share, 0))
         for part in result.decomposition.together
     ]
+    rows = [*made, *rows]  # which are the larger ones
     lines = table(("what is wrong", "its part of D", "share"), rows)
     if len(significant) > _MOST_SIGNIFICANT:
         lines.append(

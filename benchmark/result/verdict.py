@@ -243,13 +243,7 @@ def _what_is_wrong(
             "differ significantly from 0, but a part of it does."
         )
     if parts:
-        listed = ", ".join(map(_named, parts[:_LISTED]))
-        more = f" and {len(parts) - _LISTED} more" if len(parts) > _LISTED else ""
-        together = ""
-        if findings.together:
-            named = ", ".join(map(_named, findings.together[:_LISTED]))
-            together = f", each by itself; together they make {named}"
-        sentences.append(f"What is wrong: {listed}{more}{together}.")
+        sentences.append(f"What is wrong: {_listed(findings)}.")
     memory = memorizer(TRAINING_SET, fit.bins)
     if predicted.low > memory.reduced_chi_square:
         sentences.append(
@@ -257,6 +251,17 @@ def _what_is_wrong(
             f"({memory.reduced_chi_square:.2f})."
         )
     return " ".join(sentences)
+
+
+def _listed(findings: Findings) -> str:
+    """List what is wrong, the largest first: what parts make together, then the parts."""
+    parts = findings.parts
+    more = f" and {len(parts) - _LISTED} more" if len(parts) > _LISTED else ""
+    if not findings.together:
+        return ", ".join(map(_named, parts[:_LISTED])) + more
+    made = ", ".join(map(_named, findings.together[:_LISTED]))
+    small = [_named(part).replace(" (< 1% of D)", "") for part in parts[:_LISTED]]
+    return f"{made}, made together by {', '.join(small)}{more}"
 
 
 def _named(part: Part) -> str:

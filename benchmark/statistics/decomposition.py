@@ -56,7 +56,7 @@ LEVEL = 0.05
 """Probability, at most, that a source without any fault fails: by D or by a part."""
 PARTS_LEVEL = LEVEL - (1 - CONFIDENCE) / 2
 """What the test of D leaves of it to all parts together."""
-_LARGE = 0.1  # share of D
+_LARGE, _NEARLY_NONE = 0.1, 0.005  # shares of D
 
 
 @dataclass(frozen=True)
@@ -154,6 +154,11 @@ class Decomposition:
         """The parts that differ from 0, the largest term first."""
         return tuple(part for part in self.parts if part.significant)
 
+    @property
+    def together(self) -> tuple[Part, ...]:
+        """The large parts that significant ones make together; see `made_together`."""
+        return made_together(self.parts) if self.significant else ()
+
     def part(self, *factors: str) -> Part:
         """Return the part of some factors in any order, or of `HIGHER_ORDER`.
 
@@ -175,7 +180,9 @@ class Decomposition:
             )
         words = [f"{_words(part)} ({_amount(part)})" for part in self.significant]
         listed = ", ".join(words[:-1]) + " and " + words[-1] if len(words) > 1 else words[0]
-        return f"Differs significantly from the distribution: {listed}."
+        together = ", ".join(f"{_words(part)} ({_amount(part)})" for part in self.together)
+        made = f" Together they make {together}." if together else ""
+        return f"Differs significantly from the distribution: {listed}.{made}"
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields and `summary`, ready for JSON."""
@@ -368,5 +375,8 @@ def _words(part: Part) -> str:
 
 
 def _amount(part: Part) -> str:
-    share = "" if part.share is None else f", {part.share:.0%} of the total"
+    share = ""
+    if part.share is not None:
+        share = ", < 1%" if part.share < _NEARLY_NONE else f", {part.share:.0%}"
+        share += " of the total"
     return f"{part.delta.value:.3g}{share}"

@@ -17,6 +17,7 @@ from shapeshd.benchmark.report.figures.factors import band, dependence
 from shapeshd.benchmark.report.figures.score import score_figure
 from shapeshd.benchmark.report.figures.style import NARROW
 from shapeshd.benchmark.report.html import report_page, write_report
+from shapeshd.benchmark.report.sections import decomposition_section
 from shapeshd.benchmark.report.tables import score_rows
 from shapeshd.benchmark.report.terminal import describe
 from shapeshd.benchmark.result import formatting
@@ -142,6 +143,21 @@ def test_the_terminal_table(kind: str) -> None:
     assert formatting.with_interval(result.fit.divergence) in text
     for part in result.decomposition.significant:
         assert f"  {formatting.part_name(part.factors)} " in text
+
+
+def test_most_of_a_collapse_is_named_by_its_name() -> None:
+    """All samples lie in one bin: each factor is wrong, but D lies in their products."""
+    result = simulated_result("constant")
+    lines = describe(result).splitlines()
+    (heads,) = [number for number, line in enumerate(lines) if "what is wrong" in line]
+    assert "together: higher-order interactions" in lines[heads + 1]
+    assert lines[heads + 1].endswith("95%")
+    summary = decomposition_section(result)["summary"]
+    assert summary.endswith("Together these make higher-order interactions (95%).")
+    words = str(result.decomposition.summary)
+    assert "Together they make higher-order interactions of four factors and more (" in words
+    assert "0% of" not in words
+    assert decomposition_section(simulated_result("tilted"))["summary"].count("Together") == 0
 
 
 def test_dependence_and_band() -> None:

@@ -234,7 +234,7 @@ def test_a_source_without_some_combinations_has_not_collapsed() -> None:
     text = verdict(findings, fit).text
     assert "Collapsed" not in text
     assert "What is wrong: shape" in text
-    assert "together" not in text
+    assert "made together" not in text
 
 
 @pytest.mark.parametrize("kept", [1, 2])
@@ -250,10 +250,11 @@ def test_what_collapsed_factors_make_together_is_named(kept: int) -> None:
     assert all(part.factors for part in findings.parts)  # these, but not what they make, are wrong
     assert [part.name for part in findings.together] == ["higher_order"]
     text = verdict(findings, fit).text
-    assert "What is wrong: " in text
     share = findings.together[0].share
     assert share is not None and share > 0.5
-    assert "each by itself; together they make higher-order interactions of four" in text
+    assert "What is wrong: higher-order interactions of four factors and more (" in text
+    assert "% of D), made together by " in text
+    assert "< 1% of D" not in text
 
 
 def test_images_of_a_collapsed_source_are_said_to_be_scenes_or_not() -> None:
