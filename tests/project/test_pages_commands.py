@@ -104,7 +104,18 @@ def test_every_code_block_says_its_language(name: str) -> None:
     assert len(fences) % 2 == 0
     assert all(fences[::2]), f"{name}: a block without a language"
     assert not any(fences[1::2])
-    known = ("sh", "python", "toml", "bibtex", "text", "c", "{toctree}", "{include}", "{eval-rst}")
+    known = (
+        "sh",
+        "python",
+        "py",
+        "toml",
+        "bibtex",
+        "text",
+        "c",
+        "{toctree}",
+        "{include}",
+        "{eval-rst}",
+    )
     assert {fence.split()[0] for fence in fences[::2]} <= set(known)
 
 

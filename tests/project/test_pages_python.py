@@ -49,6 +49,14 @@ def run_block(code: str, page: str, names: dict[str, Any]) -> None:
         exec(compile(code, page, "exec"), names)
 
 
+def test_blocks_for_libraries_that_are_not_here_are_python() -> None:
+    """They are marked "py" in place of "python", and not run."""
+    found = [(name, code) for name, page in PAGES.items() for code in blocks(page, "py")]
+    for name, code in found:
+        compile(code, name, "exec")
+    assert {name for name, _ in found} == {"docs/read.md"}
+
+
 def test_readme_scores_a_generator_in_five_lines() -> None:
     first = blocks(PAGES["README.md"], "python")[0]
     assert "score(" in first
