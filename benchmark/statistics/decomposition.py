@@ -116,16 +116,19 @@ class _Term(Protocol):
     def significant(self) -> bool: ...
     @property
     def delta(self) -> Any: ...
+    @property
+    def explained(self) -> float: ...
 
 
 _Some = TypeVar("_Some", bound=_Term)
 
 
 def made_together(parts: Iterable[_Some]) -> tuple[_Some, ...]:
-    """Return the parts that lie surely above 0, as others alone make them, and are a tenth of D.
+    """Return the parts that others make, lie surely above 0, and are a tenth of D or more.
 
     They are not significant: two biased factors have a term of their pair, D_a D_b, though they are
-    independent of each other. But most of D can lie there.
+    independent of each other. But most of D can lie there. Others make a part if what they explain
+    is half of it at least; else it is noise.
 
     Args:
         parts: in any order, which is kept.
@@ -133,7 +136,10 @@ def made_together(parts: Iterable[_Some]) -> tuple[_Some, ...]:
     return tuple(
         part
         for part in parts
-        if not part.significant and (part.share or 0) >= _LARGE and part.delta.low > 0
+        if not part.significant
+        and (part.share or 0) >= _LARGE
+        and part.delta.low > 0
+        and part.explained >= part.delta.value / 2
     )
 
 
