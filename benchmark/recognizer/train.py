@@ -37,12 +37,12 @@ from shapeshd.support.training_state import move_average, restore_tensors, state
 from .card import Accuracy, Origin
 from .data import (
     check_split,
-    degrade,
     open_images,
     ordered_batches,
     origin_of,
     training_batches,
 )
+from .degrade import Degradation, degrade
 from .evaluate import evaluate
 from .find import FILE_NAME, find_recognizer
 from .network import NetworkConfig, Reading, RecognitionNetwork
@@ -50,6 +50,9 @@ from .recognizer import KIND, Recognizer, encode_factors
 
 _WIDTHS = [factor.period / factor.bins for factor in FACTORS]
 _ENTRY = "geometry.enter.weight"
+_LENGTH = {"mild": 1.0, "strong": 0.2}
+"""Weight of the error in a hue vector's length, where its direction counts 1. Strong noise makes
+colours paler and vectors shorter, by more than it turns them; only their direction is read."""
 _GEOMETRY = 2.0  # scale and orientation are the hardest to read: they weigh more
 
 
@@ -65,7 +68,8 @@ class TrainingConfig:
         warm_up: steps.
         weight_decay: of AdamW.
         average: decay of the moving average of the weights, per step.
-        degraded: share of images that are blurred or noisy; see `degrade`.
+        degraded: share of images that are degraded; see `degrade`.
+        degradation: "mild" for a little blur or noise, "strong" for JPEG, noise, blur and gain.
         precision: "bf16" or "fp32", of the convolutions.
         exact: share of the run at its end that is in fp32 in any case.
         held_out: images at the end of the dataset that are kept for the evaluation.
@@ -82,6 +86,7 @@ class TrainingConfig:
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     average: Annotated[float, Field(ge=0, le=1)] = 0.999
     degraded: Annotated[float, Field(ge=0, le=1)] = 0.25
+    degradation: Degradation = "mild"
     precision: Literal["bf16", "fp32"] = "bf16"
     exact: Annotated[float, Field(ge=0, le=1)] = 0.2
     held_out: Annotated[int, Field(ge=1)] = 10_000
@@ -118,19 +123,22 @@ def default_precision(device: torch.device) -> str:
     return "bf16" if device.type == "cpu" and supported() else "fp32"
 
 
-def reading_loss(reading: Reading, factors: Tensor) -> dict[str, Tensor]:
+def reading_loss(reading: Reading, factors: Tensor, length: float = 1.0) -> dict[str, Tensor]:
     """Return the error of each factor, in bins; of the shape, its cross-entropy.
 
     Args:
         reading: of n images.
         factors: float64 (n, 6), the true ones.
+        length: weight of the error along the true hue's vector.
 
     Returns:
         Scalars by name of the factor. A hue's is the distance from the point on the unit
         circle, which a hue vector shorter than 1 has too.
     """
     hues, scale, orientation, shape = encode_factors(factors)
-    turns = (reading.hues.float() - hues).norm(dim=2).mean(0) / (2 * math.pi)
+    error = reading.hues.float() - hues
+    along = (error * hues).sum(2, keepdim=True) * hues
+    turns = (error - (1 - length) * along).norm(dim=2).mean(0) / (2 * math.pi)
     losses = {FACTORS[column].name: turns[column] / _WIDTHS[column] for column in range(3)}
     error = (reading.scale.float() - scale).abs().mean()
     losses[FACTORS[3].name] = error * FACTORS[3].bins
@@ -249,11 +257,20 @@ class RecognizerTraining(ResumableTraining):
         for group in self._optimizer.param_groups:
             group["lr"] = config.rate_at(self.step)
         generator = torch.Generator().manual_seed(mixed_seed(config.seed, self.step, 1))
-        pixels = degrade(images.to(self.device, non_blocking=True), config.degraded, generator)
+        pixels = degrade(
+            images.to(self.device, non_blocking=True),
+            config.degraded,
+            generator,
+            config.degradation,
+        )
         coarse = config.precision == "bf16" and self.step < self.steps * (1 - config.exact)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=coarse):
             reading = self.network(pixels)
-        losses = reading_loss(reading, factors.to(self.device, non_blocking=True))
+        losses = reading_loss(
+            reading,
+            factors.to(self.device, non_blocking=True),
+            _LENGTH[config.degradation],
+        )
         loss = total_loss(losses)
         self._optimizer.zero_grad(set_to_none=True)
         loss.backward()

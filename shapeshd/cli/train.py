@@ -49,6 +49,7 @@ def command() -> None:
             "--batch",
             "--learning-rate",
             "--degraded",
+            "--degradation",
             "--held-out",
             "--seed",
         ],
@@ -100,7 +101,15 @@ def command() -> None:
     default=0.25,
     show_default=True,
     metavar="SHARE",
-    help="Make this share of the images a little blurred or noisy, as a generator's are.",
+    help="Degrade this share of the images, as a generator's are.",
+)
+@click.option(
+    "--degradation",
+    type=click.Choice(["mild", "strong"]),  # `DEGRADATIONS`, which would import PyTorch
+    default="mild",
+    show_default=True,
+    help="Degrade them by a little blur or noise (mild), or also by JPEG and a change of "
+    "brightness (strong).",
 )
 @click.option(
     "--held-out",

@@ -28,7 +28,7 @@ from shapeshd.benchmark.fidelity.residual import (
     ssim,
     summarize,
 )
-from shapeshd.benchmark.recognizer.data import blurred
+from shapeshd.benchmark.recognizer.degrade import blurred
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
 from shapeshd.engines.povray import render_images
 from shapeshd.errors import UsageError

@@ -8,7 +8,7 @@ import torch
 from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
-from shapeshd.benchmark.recognizer.data import MAX_BLUR, MAX_NOISE, blurred, degrade
+from shapeshd.benchmark.recognizer.degrade import MAX_BLUR, MAX_NOISE, blurred, degrade
 
 
 def random_images(count: int, size: int = 16) -> Tensor:
