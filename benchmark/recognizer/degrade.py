@@ -35,7 +35,7 @@ STRONG_NOISE = 12 / 255
 GAINS = (0.8, 1.2)
 """Range of the factor of brightness, on sRGB values."""
 
-QUALITIES = (50, 98)
+QUALITIES = (60, 98)
 """Range of the quality of JPEG, both ends included; chroma is subsampled 4:2:0, or 4:4:4."""
 
 _JPEG, _OTHERS = 0.4, 0.3  # probabilities of the strong operations
