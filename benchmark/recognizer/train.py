@@ -291,6 +291,10 @@ class RecognizerTraining(ResumableTraining):
         """Take over the network, its average and the optimizer's moments."""
         restore_tensors(self._networks(), {"adam": self._optimizer}, state.tensors, state.path)
 
+    def saved_settings(self, card: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the settings in a state's card; earlier versions knew mild degradations alone."""
+        return {**card, "config": {"degradation": "mild", **card.get("config", {})}}
+
     def _networks(self) -> dict[str, nn.Module]:
         return {"network": self.network, "average": self.average}
 

@@ -249,6 +249,31 @@ def test_other_first_weights_are_another_run(whole: Path) -> None:
         tiny_training(whole, start_from=whole)
 
 
+def test_a_run_of_an_earlier_version_goes_on(whole: Path, tmp_path: Path) -> None:
+    """Its state does not say how images were degraded; mild was the only way."""
+    training = tiny_training(tmp_path / "run")
+    config = {key: value for key, value in training.settings["config"].items()
+              if key != "degradation"}  # fmt: skip
+    earlier = {**training.settings, "config": config}
+    assert training.saved_settings(earlier) == training.settings
+    strong = tiny_training(tmp_path / "other", degradation="strong")
+    assert strong.saved_settings(earlier) != strong.settings
+
+
+def test_strong_degradation_trains_another_network(tmp_path: Path) -> None:
+    mild, strong = (
+        tiny_training(tmp_path / name, degradation=name, images=2 * BATCH, degraded=1.0)
+        for name in ("mild", "strong")
+    )
+    for training in (mild, strong):
+        training.take_steps()
+    weights = [
+        training.network.state_dict()["geometry.enter.weight"] for training in (mild, strong)
+    ]
+    assert weights[0].isfinite().all() and weights[1].isfinite().all()
+    assert not torch.equal(*weights)
+
+
 def test_a_damaged_state_is_said(whole: Path, tmp_path: Path) -> None:
     import shutil
 
@@ -276,7 +301,8 @@ def test_images_of_another_size(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "changes",
     [{"learning_rate": 0.0}, {"learning_rate": 1.0}, {"learning_rate": math.nan},
-     {"degraded": -0.1}, {"degraded": 1.1}, {"degraded": math.nan}, {"batch": 0}, {"batch": 1.5},
+     {"degraded": -0.1}, {"degraded": 1.1}, {"degraded": math.nan},
+     {"degradation": "no"}, {"batch": 0}, {"batch": 1.5},
      {"held_out": 0}, {"seed": -1}, {"seed": 2**63}],
     ids=str,
 )  # fmt: skip

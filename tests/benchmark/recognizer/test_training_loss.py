@@ -70,6 +70,15 @@ def test_the_loss_by_hand() -> None:
     assert float(total_loss(losses)) == pytest.approx(total, abs=1e-5)
 
 
+def test_a_hue_vector_s_length_can_weigh_less_than_its_direction() -> None:
+    truth = np.array([[0.0, 0.25, 0.5, 1.5, 2, 12.0]])
+    reading = a_reading(truth)
+    reading.hues[0, 0] = torch.tensor([0.5, 0.3])  # half too short, and 0.3 off its direction
+    losses = reading_loss(reading, torch.tensor(truth), length=0.2)
+    expected = math.hypot(0.2 * 0.5, 0.3) * 12 / (2 * math.pi)
+    assert float(losses["floor_hue"]) == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_perfect_reading_costs_nothing_and_its_gradient_is_finite() -> None:
     factors = uniform_factors(5, 0, 50)
     parts = [part.clone().requires_grad_() for part in a_reading(factors)]
