@@ -3,9 +3,9 @@
     python -m tests.experiments.truth.degraded_readings lite RUN [--images 4000] [--dataset FOLDER]
 
 Recorded for each degradation and recognizer: the share of images in the right joint bin with its
-standard error, each factor's share in the right bin, mean error and bias, and the share of a fine
-divergence (noise over all joint bins) that survives the reading. Everything is in
-benchmark/results/degraded-readings.json.
+standard error, each factor's share in the right bin, mean error and bias; and, of traced images in
+pairs of one joint bin, the share of a fine divergence (noise over all joint bins) that survives the
+reading. Everything is in benchmark/results/degraded-readings.json.
 """
 
 from __future__ import annotations
@@ -23,12 +23,14 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
+from shapeshd.benchmark.image_check.real_images import paired_factors
 from shapeshd.benchmark.recognizer.degrade import jpeg
 from shapeshd.benchmark.recognizer.evaluate import EVALUATION_SEED, accuracy
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
 from shapeshd.benchmark.statistics.source_attenuation import source_attenuation
 from shapeshd.dataset.shapes_hd import ShapesHD
 from shapeshd.factors import FloatArray
+from shapeshd.raytracer.tracer import trace_images
 from shapeshd.render.plan import plan_render
 from shapeshd.render.run import run_render
 from shapeshd.scene.render_options import RenderOptions
@@ -103,11 +105,17 @@ def rendered(count: int, dataset: Path | None) -> tuple[Tensor, FloatArray]:
     return torch.stack(images), torch.stack(labels).numpy()
 
 
-def measured(recognizer: Recognizer, images: Tensor, factors: FloatArray) -> dict[str, Any]:
-    """Return how well a recognizer reads images."""
-    read = recognizer(images.contiguous())
-    found = accuracy(factors, read)
-    left = source_attenuation(factors, read, method_error=0).higher_order
+def measured(
+    recognizer: Recognizer,
+    images: Tensor,
+    factors: FloatArray,
+    pairs: Tensor,
+    pair_factors: FloatArray,
+) -> dict[str, Any]:
+    """Return how well a recognizer reads images, and what is left of a divergence, of pairs."""
+    found = accuracy(factors, recognizer(images.contiguous()))
+    read = recognizer(pairs.contiguous())
+    left = source_attenuation(pair_factors, read, method_error=0).higher_order
     share = found.joint_accuracy
     assert found.factors is not None and found.gross_errors is not None
     return {
@@ -136,13 +144,17 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "degraded-readings.json")
     options = parser.parse_args()
     images, factors = rendered(options.images, options.dataset)
+    pair_factors = paired_factors(options.images)
+    pairs = trace_images(pair_factors, SIDE)
     readers = [load_recognizer(name) for name in options.recognizers]
     rows: dict[str, Any] = {}
     for name, degrade in DEGRADATIONS.items():
-        shown = degrade(images)
+        shown, shown_pairs = degrade(images), degrade(pairs)
         rows[name] = {}
         for reader in readers:
-            row = rows[name][Path(reader.name).name] = measured(reader, shown, factors)
+            row = rows[name][Path(reader.name).name] = measured(
+                reader, shown, factors, shown_pairs, pair_factors
+            )
             note(
                 f"{name}, {reader.name}: {row['right_joint_bin']:.4f} in the right joint bin, "
                 f"{row['fine_divergence_left']:.3f} of a fine divergence is left"
