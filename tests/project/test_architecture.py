@@ -28,7 +28,8 @@ ORDER = (
     "shapeshd.verify",
     "shapeshd.models.networks",
     "shapeshd.models.losses",
-    "shapeshd.benchmark.statistics shapeshd.benchmark.caller_state shapeshd.benchmark.disentanglement",
+    "shapeshd.benchmark.statistics shapeshd.benchmark.caller_state "
+    "shapeshd.benchmark.disentanglement",
     "shapeshd.benchmark.recognizer shapeshd.benchmark.sources",
     "shapeshd.benchmark.result",
     "shapeshd.benchmark.report",
