@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
+from shapeshd.benchmark.result.read import read_result
 from shapeshd.images.resize import resized
 from shapeshd.models.config_file import load_config
 from shapeshd.models.data.images import to_uint8
@@ -18,6 +19,7 @@ from shapeshd.support.checkpoint import read_card
 from tests import ROOT
 
 WEIGHTS = ROOT / "models" / "weights"
+ENTRIES = ROOT / "benchmark" / "results" / "leaderboard"
 FILES = sorted(WEIGHTS.rglob("*.safetensors"))
 MOST_BYTES = 2 * 2**20
 
@@ -60,3 +62,26 @@ def test_a_card_says_how_it_was_made(model: ShippedModel) -> None:
     for phase in card.training:
         assert f" {phase.phase} " in phase.command or " baseline " in phase.command
     assert f"--count {card.data.images}" in card.data.command
+
+
+def test_scores_of_cards_are_those_of_the_leaderboard() -> None:
+    scored = 0
+    for model in shipped_models():
+        card = read_model_card(model.path)
+        path = ENTRIES / f"{model.name.replace('/', '-')}.json"
+        assert path.exists() == (card.score is not None)
+        if card.score is None:
+            continue
+        scored += 1
+        entry = read_result(path)
+        assert entry.source.name == model.text
+        assert entry.source.content == card.sha256  # of these tensors, and no others
+        assert card.score.model_dump(exclude={"command", "mainly_wrong"}) == {
+            "samples": entry.samples,
+            "seed": entry.seed,
+            "recognizer": entry.recognizer.name,
+            "divergence": entry.fit.divergence.reported,
+            "low": entry.fit.divergence.low,
+            "high": entry.fit.divergence.high,
+        }
+    assert scored >= 2

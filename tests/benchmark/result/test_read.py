@@ -18,7 +18,8 @@ from shapeshd.errors import ShapesHDError
 from tests.support.simulated_results import fidelity, simulated, simulated_result
 
 HERE = Path(__file__).parent
-RESULTS = HERE.parents[2] / "benchmark" / "results" / "leaderboard"
+RESULTS = HERE.parents[2] / "benchmark" / "results"
+ENTRIES = sorted(path for name in ("leaderboard", "foreign") for path in (RESULTS / name).iterdir())
 VERSION_1 = HERE / "files" / "entry-version-1.json"
 """An entry as commit 8dc664a wrote it."""
 
@@ -42,7 +43,7 @@ def as_version_1(result: dict[str, Any]) -> dict[str, Any]:
     return old_result
 
 
-@pytest.mark.parametrize("path", sorted(RESULTS.glob("*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", ENTRIES, ids=lambda path: path.stem)
 def test_committed_entries_are_of_this_version(path: Path) -> None:
     content = json.loads(path.read_text())
     assert content["format_version"] == FORMAT_VERSION
@@ -52,7 +53,7 @@ def test_committed_entries_are_of_this_version(path: Path) -> None:
 
 
 def test_there_are_committed_entries() -> None:
-    assert len(list(RESULTS.glob("*.json"))) >= 9
+    assert len(ENTRIES) >= 9
 
 
 def test_an_entry_of_version_1_is_read() -> None:
@@ -119,7 +120,7 @@ def test_a_comparison_takes_no_torch() -> None:
             "from shapeshd.benchmark.leaderboard.compare import compare",
             "from shapeshd.benchmark.leaderboard.terminal import describe_comparison",
             "from shapeshd.benchmark.leaderboard.writers import comparison_page",
-            f"found = compare([pathlib.Path({str(RESULTS)!r})])",
+            f"found = compare([pathlib.Path({str(RESULTS / 'foreign')!r})])",
             "describe_comparison(found), comparison_page(found)",
             "assert 'torch' not in sys.modules",
         ]

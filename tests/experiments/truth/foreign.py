@@ -10,7 +10,7 @@ Each is built with random weights by its authors' code (`foreign_models`), saved
 it, and scored by the command that README.md names, in a process of its own and without that code
 on the path. So images are rubbish: what is shown is that they load, stream and are judged, without
 a traceback. Beside them stand perfect images (`render:`) and any checkpoints of ours. What is not
-given is skipped. An entry of each goes to --entries, by default benchmark/results/leaderboard/;
+given is skipped. An entry of each goes to --entries, by default benchmark/results/foreign/;
 a score that was stopped goes on where it ended.
 """
 
@@ -31,7 +31,7 @@ from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.result.schema import Result
 from tests import ROOT
 
-ENTRIES = ROOT / "benchmark" / "results" / "leaderboard"
+ENTRIES = ROOT / "benchmark" / "results" / "foreign"
 SIDE = 64
 
 
