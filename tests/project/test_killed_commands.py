@@ -1,4 +1,4 @@
-"""Every command that writes, killed at any moment and run again, leaves what a whole run leaves."""
+"""Commands that write, killed at any moment and run again, leaves what a whole run leaves."""
 
 from __future__ import annotations
 

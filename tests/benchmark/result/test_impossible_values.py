@@ -15,7 +15,7 @@ from shapeshd.errors import ShapesHDError
 from tests.support.simulated_results import fidelity, simulated
 
 Content = dict[str, Any]
-ENTRY = Path(__file__).parents[3] / "benchmark" / "results" / "leaderboard" / "dcgan.json"
+ENTRY = Path(__file__).parents[3] / "benchmark" / "results" / "foreign" / "dcgan.json"
 
 
 def put(path: str, value: object) -> Callable[[Content], None]:
