@@ -77,12 +77,12 @@ COMMANDS = {
         ("score", "few", "--distribution", "few.toml",
          "--out", "out/score"), (".json", ".html", ".npz", "lock"), slow=True,
     ),
-    "compare": Command(("compare", *ENTRIES, "--out", "out/page.html"), (".html",)),
+    "compare": Command(("compare", *ENTRIES, "--out", "out/page.html"), (".html",), slow=True),
     "compare markdown": Command(("compare", *ENTRIES, "--out", "out/page.md")),
     "compare entries": Command(("compare", *ENTRIES, "--entry", "out")),
     "train vae": Command(
         ("train", "vae", "render:5:96,size=16", "--config", "tiny.toml", "--workers", "0",
-         "--out", "out/run"), (".json", ".jsonl", ".safetensors", ".log"),
+         "--out", "out/run"), (".json", ".jsonl", ".safetensors", ".log"), slow=True,
     ),
 }  # fmt: skip
 

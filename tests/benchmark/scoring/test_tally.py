@@ -205,12 +205,12 @@ def test_one_run_at_a_time(tmp_path: Path) -> None:
 @pytest.mark.parametrize("text", ["", "[]", "3", '{"samples": 99}', "\xff"])
 def test_a_result_that_is_none_is_made_again(tmp_path: Path, text: str) -> None:
     out = tmp_path / "out"
-    begin(out, np.arange(100), 0, 100)
+    result = simulated_result("unbiased")
+    begin(out, np.arange(result.samples), 0, result.samples)
     (out / "result.json").write_bytes(text.encode("latin-1"))
     folder = RunFolder(out, SETTINGS, Ranks())
-    assert folder.finished(100) is None
-    result = simulated_result("unbiased", samples=100)
+    assert folder.finished(result.samples) is None
     (out / "result.json").write_text(json.dumps(result.to_json()))
-    assert folder.finished(100) == result
-    assert folder.finished(101) is None
+    assert folder.finished(result.samples) == result
+    assert folder.finished(result.samples + 1) is None
     folder.close()

@@ -251,7 +251,7 @@ def test_the_image_that_is_not_finite_is_named(tmp_path, number, value, what):
     images[number, 1, 2, 3] = images[number + 1 :, 0, 0, 0] = value
     path = write_npz(tmp_path / "x.npz", images=images)
     with (
-        pytest.raises(ShapesHDError, match=rf"^x\.npz: .*{number} has {what}"),
+        pytest.raises(ShapesHDError, match=rf"x\.npz: .*{number} has {what}"),
         open_source(str(path), options=SourceOptions(range="unit")) as source,
     ):
         source.images(0, 64)
