@@ -273,7 +273,7 @@ def test_two_processes_find_what_one_does(tmp_path: Path) -> None:
     expected = {name: float(value) for name, value in one.compute_all().items()}
     for rank, (start, stop) in enumerate(PARTS):
         said, own, together, more = json.loads((tmp_path / f"{rank}.json").read_text())
-        assert said == expected
+        assert said == pytest.approx(expected, rel=0, abs=0, nan_ok=True)  # none is looked at
         assert own == stop - start
         np.testing.assert_array_equal(together, np.bincount(bins(0, 7_000), minlength=NUM_BINS))
         assert more == float(longer.compute())
