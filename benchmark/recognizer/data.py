@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler, default_collate
+from torch.utils.data import DataLoader, Dataset, Sampler, default_collate, get_worker_info
 
 from shapeshd.dataset.manifest import provenance_of
 from shapeshd.dataset.render_spec import RenderSpec
@@ -133,7 +133,7 @@ def prefetched(
         dataset,
         batch_sampler=order,
         num_workers=workers,
-        collate_fn=collate,
+        collate_fn=_Shared(collate),
         persistent_workers=False,
         generator=torch.Generator(),  # else it draws the workers' seeds from the global one
     )
@@ -161,6 +161,24 @@ def prefetched(
         raise ShapesHDError(
             f"a process that reads images was ended; go on with fewer {named('workers')}"
         ) from error
+
+
+class _Shared:
+    """Collates a batch and, in a process that reads ahead, moves it into shared memory.
+
+    PyTorch would do so in a thread of that process, whose failure the reader waits for forever.
+    """
+
+    def __init__(self, collate: Callable[[Any], Any]) -> None:
+        self._collate = collate
+
+    def __call__(self, items: Any) -> Any:
+        batch = self._collate(items)
+        if get_worker_info() is not None:
+            for part in batch if isinstance(batch, (list, tuple)) else [batch]:
+                if isinstance(part, Tensor) and part.device.type == "cpu":
+                    part.share_memory_()
+        return batch
 
 
 def _check_shared_memory() -> None:

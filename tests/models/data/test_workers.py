@@ -7,6 +7,8 @@ import itertools
 import multiprocessing
 import os
 import pickle
+import subprocess
+import sys
 import threading
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -155,6 +157,40 @@ def test_shared_memory_that_is_full_or_read_only_is_told_in_one_line() -> None:
     with pytest.raises(ShapesHDError, match=r"/dev/shm is full, .* use workers=0") as caught:
         next(batches(NoMemory(), [[0], [1]], 1))
     assert "\n" not in str(caught.value)
+
+
+TINY = """
+import sys
+from pathlib import Path
+from shapeshd.models.data.images import batches, open_training_images
+data = open_training_images(Path(sys.argv[1]), 256)
+try:
+    next(batches(data, [[0, 1, 2, 3]], 1))
+except Exception as error:
+    print(type(error).__name__, error)
+"""
+
+
+def test_shared_memory_that_is_too_small_really_does_not_hang(tmp_path: Path) -> None:
+    """PyTorch's own loader waits forever for a batch that cannot be handed over."""
+    mount = "mount -t tmpfs -o size=64k tmpfs /dev/shm"
+    try:
+        able = subprocess.run(
+            ["unshare", "-m", "sh", "-c", mount], capture_output=True, check=False
+        ).returncode
+    except FileNotFoundError:
+        able = 1
+    if able:
+        pytest.skip("no file system can be mounted here")
+    for number in range(4):
+        (tmp_path / f"{number}.png").write_bytes(encoded(np.full((256, 256, 3), 9, np.uint8)))
+    script = f'{mount} && exec "$0" "$@"'
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, sys.executable, "-c", TINY, str(tmp_path)],
+        capture_output=True, text=True, timeout=90, check=True,
+    )  # fmt: skip
+    assert done.stdout.startswith("ShapesHDError a process that reads images cannot hand them over")
+    assert done.stdout.endswith("use workers=0\n")
 
 
 def test_processes_that_cannot_be_started_are_told_in_one_line(
