@@ -9,7 +9,7 @@ import numpy as np
 from shapeshd.errors import MissingPackageError, UsageError
 from shapeshd.factors import FloatArray
 
-from .information import check_codes
+from .information import check_codes, entropy
 
 _TREES, _SMALLEST_LEAF = 50, 5
 _TESTED = 1 / 3  # share of the images
@@ -64,10 +64,7 @@ def dci(
         MissingPackageError: if scikit-learn is not installed.
     """
     check_codes(codes, factors)
-    try:
-        from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
-    except ImportError:
-        raise MissingPackageError.of("scikit-learn", "disentanglement", "DCI") from None
+    ensemble = load_forests()
     order = np.random.default_rng(seed).permutation(len(codes))
     tested, fitted = np.split(order, [int(len(order) * _TESTED)])
     settings: dict[str, Any] = {
@@ -82,10 +79,10 @@ def dci(
     columns, told = [], []
     for number, values in enumerate(factors.T):
         if number in discrete:
-            forest = RandomForestClassifier(**settings)
+            forest = ensemble.RandomForestClassifier(**settings)
             target = values
         else:
-            forest = RandomForestRegressor(**settings)
+            forest = ensemble.RandomForestRegressor(**settings)
             target = _on_a_circle(values, (periods or {}).get(number))
         forest.fit(codes[fitted], target[fitted])
         forest.n_jobs = 1  # several threads add the trees' answers in an order of their own
@@ -109,6 +106,15 @@ def dci(
     )
 
 
+def load_forests() -> Any:
+    """Return the module of forests, or raise `MissingPackageError`."""
+    try:
+        import sklearn.ensemble
+    except ImportError:
+        raise MissingPackageError.of("scikit-learn", "disentanglement", "DCI") from None
+    return sklearn.ensemble
+
+
 def importance_scores(importance: FloatArray) -> tuple[float, FloatArray]:
     """Return the disentanglement, and the completeness of each factor.
 
@@ -128,16 +134,15 @@ def importance_scores(importance: FloatArray) -> tuple[float, FloatArray]:
             "importances must be (d, k) numbers of at least 0, d and k at least 2, and no column "
             "only zeros"
         )
-    of_components = 1 - _entropy(r, 1) / np.log(r.shape[1])
+    of_components = 1 - entropy(_shares(r, 1), 1) / np.log(r.shape[1])
     weights = r.sum(1) / r.sum()
-    return float((weights * of_components).sum()), 1 - _entropy(r, 0) / np.log(r.shape[0])
+    of_factors = 1 - entropy(_shares(r, 0), 0) / np.log(r.shape[0])
+    return float((weights * of_components).sum()), of_factors
 
 
-def _entropy(r: FloatArray, axis: int) -> FloatArray:
-    """Return the entropy of r, scaled to a sum of 1 along `axis`; 0 where the sum is 0."""
-    p = r / np.maximum(r.sum(axis, keepdims=True), np.finfo(np.float64).tiny)
-    entropy: FloatArray = -(p * np.log(np.where(p > 0, p, 1))).sum(axis)
-    return entropy
+def _shares(r: FloatArray, axis: int) -> FloatArray:
+    """Return r, scaled to a sum of 1 along `axis`; 0 where the sum is 0."""
+    return np.asarray(r / np.maximum(r.sum(axis, keepdims=True), np.finfo(np.float64).tiny))
 
 
 def _on_a_circle(values: FloatArray, period: float | None) -> FloatArray:

@@ -117,9 +117,9 @@ def _tables(cut: IntArray, classes: IntArray, bins: int) -> npt.NDArray[np.int64
 
 def _gaps(tables: npt.NDArray[np.int64]) -> tuple[FloatArray, IntArray, FloatArray]:
     total = tables[0, 0].sum()
-    of_factors = _entropy(tables[0].sum(1) / total)
-    of_codes = _entropy(tables[:, 0].sum(2) / total)
-    joint = _entropy((tables / total).reshape(*tables.shape[:2], -1))
+    of_factors = entropy(tables[0].sum(1) / total)
+    of_codes = entropy(tables[:, 0].sum(2) / total)
+    joint = entropy((tables / total).reshape(*tables.shape[:2], -1))
     information = np.maximum(of_codes[:, None] + of_factors - joint, 0) / of_factors
     order = np.argsort(information, 0)
     columns = np.arange(information.shape[1])
@@ -127,8 +127,7 @@ def _gaps(tables: npt.NDArray[np.int64]) -> tuple[FloatArray, IntArray, FloatArr
     return gaps, order[-1], information
 
 
-def _entropy(probabilities: FloatArray) -> FloatArray:
-    """Return the entropy over the last axis, nats."""
+def entropy(probabilities: FloatArray, axis: int = -1) -> FloatArray:
+    """Return the entropy along an axis, nats; 0 of probabilities that are all 0."""
     logs = np.log(np.where(probabilities > 0, probabilities, 1))
-    entropy: FloatArray = -(probabilities * logs).sum(-1)
-    return entropy
+    return np.asarray(-(probabilities * logs).sum(axis), dtype=np.float64)

@@ -18,7 +18,7 @@ from shapeshd.images.resize import resized
 from shapeshd.support.distributed import core_count
 from shapeshd.support.progress import progress_bar
 
-from .dci import Importance, dci
+from .dci import Importance, dci, load_forests
 from .factor_vae import FactorVAEScore, factor_vae_score
 from .information import InformationGap, mutual_information_gap
 
@@ -135,6 +135,7 @@ def measure_disentanglement(
         raise UsageError(
             f"{dataset.name}: has {len(dataset):,} images, and at least {_FEWEST:,} are needed"
         )
+    load_forests()  # before images are encoded, which takes minutes
     count = min(images, len(dataset))
     # Of a dataset in the order of a grid, the first images would have some factors fixed.
     rows = np.sort(np.random.default_rng(seed).choice(len(dataset), count, replace=False))

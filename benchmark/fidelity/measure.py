@@ -22,7 +22,7 @@ from shapeshd.checks import whole_number
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.dataset.shapes_hd import open_dataset
 from shapeshd.distribution import Distribution
-from shapeshd.errors import InterruptedRunError, UsageError, named
+from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError, named
 from shapeshd.factors import FloatArray
 from shapeshd.scene.sampling import make_sampling
 from shapeshd.support.atomic_files import remove_hidden_files
@@ -246,7 +246,8 @@ class Fidelity:
         try:
             self._fill(self.sample, taken, ranks, "fidelity", progress)
             self._fill(self.real, made, ranks, "real images", progress)
-            if ranks.count == 1 and not self.real.whole():  # another score has damaged it
+            real = self._real_if_whole() if ranks.count == 1 else None
+            if ranks.count == 1 and real is None:  # another score has damaged a piece, now deleted
                 self._fill(self.real, made, ranks, "real images", progress)
         except KeyboardInterrupt:
             raise InterruptedRunError(
@@ -256,7 +257,7 @@ class Fidelity:
         ranks.wait()
         if not ranks.first:
             return None
-        sample, real = self.sample.load(), self.real.load()
+        sample, real = self.sample.load(), self.real.load() if real is None else real
         entry = {
             "settings": self.settings,
             "residual": summarize(sample.residuals, real.residuals),
@@ -264,6 +265,12 @@ class Fidelity:
             "theoretical": theoretical(real.features),
         }
         return entry, sample
+
+    def _real_if_whole(self) -> Measurements | None:
+        try:
+            return self.real.load()
+        except ShapesHDError:
+            return None
 
     def rerender(self, factors: FloatArray) -> Tensor:
         """Return the renderings of recognised factors (n, 6): uint8 (n, 3, side, side)."""

@@ -88,14 +88,6 @@ class MeasurementFiles:
         names = [field.name for field in fields(Measurements)]
         return Measurements(*(np.concatenate([getattr(part, n) for part in parts]) for n in names))
 
-    def whole(self) -> bool:
-        """Tell whether `load` would give all images; a damaged piece is deleted."""
-        try:
-            self.load()
-        except ShapesHDError:
-            return False
-        return True
-
     def _find(self, first: int, last: int) -> Path | None:
         found = self._folder.glob(f"{self._kind}-{first:09d}-*.npz")
         return next((path for path in sorted(found) if int(path.stem[-9:]) >= last), None)

@@ -55,6 +55,11 @@ def _weights(length: int, device: str) -> Tensor:
     return torch.from_numpy(words.view(np.int64)).to(device)
 
 
+def end_with_zeros(hashes: Hashes, bits: int) -> npt.NDArray[np.bool_]:
+    """Tell of each hash whether its lowest bits, so many, are 0: one in 2^bits is kept so."""
+    return np.asarray((hashes & np.uint64((1 << bits) - 1)) == 0)
+
+
 def pixels_of_witnesses(images: Tensor) -> Pixels:
     """Return `SIDE` x `SIDE` pixels of images (n, 3, H, W), picked evenly: (n, 3, 32, 32)."""
     rows, columns = (
@@ -165,7 +170,7 @@ class SeenImages:
         return seen
 
     def _keeps(self, hashes: Hashes) -> npt.NDArray[np.bool_]:
-        return np.asarray((hashes & np.uint64((1 << self.zeros) - 1)) == 0)
+        return end_with_zeros(hashes, self.zeros)
 
     def _combine(self, hashes: Hashes, first: IntArray, second: IntArray, counts: IntArray) -> None:
         """Add images by their hashes; those with the same one become one row."""

@@ -23,7 +23,7 @@ import scipy
 
 from shapeshd.benchmark.result.formatting import number, percent
 from shapeshd.benchmark.result.source_checks import NearCopiesRecord
-from shapeshd.factors import FACTORS, FloatArray, IntArray
+from shapeshd.factors import FACTORS, SHAPE, FloatArray, IntArray
 
 from .seen_factors import SeenFactors
 
@@ -35,8 +35,7 @@ _EQUAL = 1e-4  # bins up to which factors are those of equal images, which are n
 _FAR_ABOVE = 20  # times chance: two factors that follow from others make 16
 _LEVEL = 1e-6 / len(WIDTHS)
 _FEWEST = 3  # pairs
-_SHAPE = next(column for column, factor in enumerate(FACTORS) if factor.topology == "discrete")
-_OTHERS = [column for column in range(len(FACTORS)) if column != _SHAPE]
+_OTHERS = [column for column in range(len(FACTORS)) if column != SHAPE]
 
 
 class NearPairs(NamedTuple):
@@ -127,7 +126,7 @@ def _periods() -> list[float]:
 def _by_shape(factors: FloatArray) -> list[FloatArray]:
     """Return the places of the images of each shape, in bins: (m, 5)."""
     places = _places(factors)
-    shapes = np.rint(factors[:, _SHAPE])
+    shapes = np.rint(factors[:, SHAPE])
     return [places[shapes == shape] for shape in np.unique(shapes)]
 
 
@@ -135,9 +134,7 @@ def _places(factors: FloatArray) -> FloatArray:
     found = np.empty((len(factors), len(_OTHERS)))
     for place, (column, period) in enumerate(zip(_OTHERS, _periods(), strict=True)):
         factor = FACTORS[column]
-        found[:, place] = (factors[:, column].astype(np.float64) - factor.low) * (
-            factor.bins / factor.period
-        )
+        found[:, place] = (factors[:, column] - factor.low) * (factor.bins / factor.period)
         if period:
             found[:, place] %= period
             found[found[:, place] >= period, place] = 0  # rounding
@@ -160,7 +157,7 @@ def _pairs_alone(values: FloatArray, period: float, radii: FloatArray) -> FloatA
 
 def _nearest(factors: FloatArray, width: float) -> tuple[IntArray, IntArray]:
     """Return the rows of images with a near copy, and the row of the nearest of each."""
-    places, shapes = _places(factors), np.rint(factors[:, _SHAPE])
+    places, shapes = _places(factors), np.rint(factors[:, SHAPE])
     rows, others = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
     for shape in np.unique(shapes):
         here = np.flatnonzero(shapes == shape)

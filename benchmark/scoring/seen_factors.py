@@ -10,6 +10,8 @@ import numpy.typing as npt
 from shapeshd.benchmark.image_check.kept_images import hashes
 from shapeshd.factors import FACTORS, FloatArray, IntArray
 
+from .image_hashes import end_with_zeros
+
 MOST = 2**16
 """Images whose factors are kept, at most: of more only those whose number has a hash that ends
 with zeros, the same ones however a run was stopped or shared out."""
@@ -87,4 +89,4 @@ class SeenFactors:
         return seen
 
     def _keeps(self, numbers: IntArray) -> npt.NDArray[np.bool_]:
-        return np.asarray((hashes(numbers) & np.uint64((1 << self.zeros) - 1)) == 0)
+        return end_with_zeros(hashes(numbers), self.zeros)

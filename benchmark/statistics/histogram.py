@@ -14,10 +14,11 @@ from shapeshd.errors import UsageError
 from shapeshd.factors import NUM_BINS, FloatArray, IntArray
 
 PROTOCOL = "chi2-20k"
+"""Name of the paper's protocol: n = 20 k samples, 20 expected in each bin."""
+
 PROTOCOL_VERSION = 1
 """Raised when the same images, read alike, give another number: other bins, another estimator of D
 or of an interval, other samples of the same seed. Results of different versions do not compare."""
-"""Name of the paper's protocol: n = 20 k samples, 20 expected in each bin."""
 
 PER_BIN = 20
 

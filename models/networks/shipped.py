@@ -12,10 +12,11 @@ from pathlib import Path
 
 from shapeshd.errors import UsageError
 
+from .run_folder import FLOW, GENERATOR, PHASES
+
 PREFIX = "model:"
 WEIGHTS = Path(__file__).parents[1] / "weights"
-_FILE = "generator.safetensors"
-_ORDER = ("vae", "aae", "gan", "flow")  # a method's last phase is the one that is meant
+_ORDER = (*PHASES, FLOW)  # a method's last phase is the one that is meant
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class ShippedModel:
 
 def shipped_models(folder: Path = WEIGHTS) -> list[ShippedModel]:
     """Return all of them: by tier and method, the phases of a method in their order."""
-    found = [path.parent for path in folder.rglob(_FILE) if path.parent.name in _ORDER]
+    found = [path.parent for path in folder.rglob(GENERATOR) if path.parent.name in _ORDER]
     found.sort(key=lambda at: (at.parent.parts, _ORDER.index(at.name)))
-    return [ShippedModel(at.relative_to(folder).as_posix(), at / _FILE) for at in found]
+    return [ShippedModel(at.relative_to(folder).as_posix(), at / GENERATOR) for at in found]
 
 
 def find_shipped(name: str, folder: Path = WEIGHTS) -> ShippedModel:

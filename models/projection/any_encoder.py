@@ -10,18 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from shapeshd.benchmark.sources.networks.torchscript import load_torchscript
-from shapeshd.benchmark.sources.subprocess.user_function import UserError, import_user_code
+from shapeshd.benchmark.sources.subprocess.user_function import (
+    UserError,
+    attribute_of,
+    import_user_code,
+)
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.models.networks.encoder import Encoder, Trunk
-from shapeshd.models.training.files import ENCODER
 
 from .encoder_file import read_encoder
+from .encoder_place import TORCHSCRIPT, encoder_place
 
 _NOISES = 8
-KINDS = (
-    "an encoder.safetensors of ours or the folder of its phase, a TorchScript module (.pt, .ts, "
-    ".pth), or file.py:function"
-)
 
 
 class OpenEncoder(NamedTuple):
@@ -45,27 +45,21 @@ def open_encoder(source: str, device: torch.device) -> OpenEncoder:
     noise, the same for all images. Code in a Python file runs in this process.
 
     Args:
-        source: see `KINDS`.
+        source: as of `encoder_place`.
         device: where it is put.
 
     Raises:
         UsageError: if there is none, or it is of another kind.
         ShapesHDError: if it cannot be loaded.
     """
-    target, colon, attribute = source.rpartition(":")
-    if colon and target.endswith(".py"):
-        return OpenEncoder(_function(target, attribute, source, device), None, None)
-    path = Path(source).expanduser()
-    path = path / ENCODER if path.is_dir() and (path / ENCODER).is_file() else path
-    if not path.is_file():
-        raise UsageError(f"{source}: no such file; an encoder is {KINDS}")
-    if path.suffix == ".safetensors":
-        encoder = read_encoder(path).to(device).eval()
-        assert isinstance(encoder.trunk, Trunk)
-        return OpenEncoder(_mean_codes(encoder, device), encoder.trunk.pyramid.shape[-1], "-1,1")
-    if path.suffix.lower() in (".pt", ".ts", ".pth"):
+    path, attribute = encoder_place(source)
+    if attribute is not None:
+        return OpenEncoder(_function(path, attribute, source, device), None, None)
+    if path.suffix.lower() in TORCHSCRIPT:
         return OpenEncoder(load_torchscript(path, device, source).eval(), None, None)
-    raise UsageError(f"{source}: is no encoder: that is {KINDS}")
+    encoder = read_encoder(path).to(device).eval()
+    assert isinstance(encoder.trunk, Trunk)
+    return OpenEncoder(_mean_codes(encoder, device), encoder.trunk.pyramid.shape[-1], "-1,1")
 
 
 def _mean_codes(encoder: Encoder, device: torch.device) -> Callable[[Tensor], Tensor]:
@@ -80,18 +74,11 @@ def _mean_codes(encoder: Encoder, device: torch.device) -> Callable[[Tensor], Te
     return encode
 
 
-def _function(target: str, attribute: str, name: str, device: torch.device) -> Any:
-    file = Path(target).expanduser().absolute()
-    if not file.is_file():
-        raise UsageError(f"{name}: there is no file {target}")
+def _function(file: Path, attribute: str, name: str, device: torch.device) -> Any:
     try:
-        found: Any = import_user_code(str(file), name)
+        found = attribute_of(import_user_code(str(file), name), attribute, name)
     except UserError as error:
         raise ShapesHDError(f"{name}: {error}") from error
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise UsageError(f"{name}: there is no {part} in it")
-        found = getattr(found, part)
     if isinstance(found, nn.Module):
         return found.to(device).eval()
     if not callable(found):

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 @click.option(
     "--range",
     "value_range",
-    type=click.Choice(["-1,1", "0,1", "0,255"]),
+    type=click.Choice(["-1,1", "0,1", "0,255"]),  # `RANGES`, which would import PyTorch
     help="Give black and full as these numbers.  [default: -1,1]",
 )
 @click.option(
@@ -92,6 +92,10 @@ def command(
     the folder of its phase, a TorchScript module, or file.py:function, which takes images (n, 3,
     H, W) and returns codes (n, d).
     """
+    from shapeshd.models.projection.encoder_place import encoder_place
+
+    encoder_place(encoder)  # refuses before PyTorch is imported, which takes seconds
+
     from shapeshd.benchmark.disentanglement.measure import measure_disentanglement
     from shapeshd.dataset.shapes_hd import open_dataset
     from shapeshd.models.projection.any_encoder import open_encoder

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shapeshd.models.networks.shipped import find_shipped
-from shapeshd.support.progress import human_bytes
+from shapeshd.support.progress import human_bytes, human_time
 
 _COLUMNS = ("name", "pixels", "images shown", "time", "D", "samples")
 
@@ -31,22 +31,20 @@ def describe_shipped(name: str) -> tuple[dict[str, Any], str]:
 
 
 def _table(models: list[dict[str, Any]]) -> str:
-    rows = [_COLUMNS] + [
+    from shapeshd.benchmark.report.terminal import table
+
+    rows = [
         (
             model["name"],
             f"{model['size']}x{model['size']}",
             f"{model['images']:,}",
-            _time(model["seconds"]),
+            human_time(model["seconds"]),
             _divergence(model["score"]),
             f"{model['score']['samples']:,}" if model["score"] else "",
         )
         for model in models
     ]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in rows
-    )
+    return "\n".join(line.rstrip() for line in table(_COLUMNS, rows))
 
 
 def _card(found: dict[str, Any]) -> str:
@@ -67,10 +65,10 @@ def _card(found: dict[str, Any]) -> str:
         ("trained on", f"{data['images']:,} images, the last {found['held_out']:,} held out"),
         ("", data["command"]),
         ("seed", str(found["seed"])),
-        ("images shown", f"{found['images']:,} in {_time(found['seconds'])}"),
+        ("images shown", f"{found['images']:,} in {human_time(found['seconds'])}"),
     ]
     for phase in found["training"]:
-        shown = f"{phase['images']:,} images, {_time(phase['seconds'])} on {phase['device']}"
+        shown = f"{phase['images']:,} images, {human_time(phase['seconds'])} on {phase['device']}"
         rows += [
             (f"phase {phase['phase']}", f"{shown}, torch {phase['torch']}"),
             ("", f"commit {phase['commit']}: {phase['command']}"),
@@ -82,7 +80,3 @@ def _divergence(score: dict[str, Any] | None) -> str:
     if score is None:
         return "not scored"
     return f"{score['divergence']:.3f} [{score['low']:.3f}, {score['high']:.3f}]"
-
-
-def _time(seconds: float) -> str:
-    return f"{seconds / 60:,.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from shapeshd.errors import ShapesHDError
 
-from .progress import note
+from .progress import warn
 
 _NOT_OFFERED = frozenset(
     {errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOLCK, errno.EINVAL}
@@ -148,7 +148,7 @@ def _warn(what: str, message: str) -> None:
     """Write a warning, once in a process for each thing that is missing."""
     if what not in _warned:
         _warned.add(what)
-        note(f"warning: {message}")
+        warn(f"warning: {message}")
 
 
 def _reason(error: OSError) -> str:

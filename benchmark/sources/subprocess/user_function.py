@@ -109,11 +109,7 @@ def load_function(
         UsageError: if there is no such function, or it is of another kind.
     """
     module = import_user_code(target, name)
-    found: Any = module
-    for part in attribute.split("."):
-        if not hasattr(found, part):
-            raise UsageError(f"{name}: there is no {part} in it{_names(module)}")
-        found = getattr(found, part)
+    found = attribute_of(module, attribute, name)
     takes_seeds, takes_labels = _check_signature(found, name, options)
     handed = handed_on(found, options, name)
     call, facts = found, set_options(options)
@@ -222,6 +218,20 @@ def import_user_code(target: str, name: str) -> ModuleType:
         raise UserError(describe_failure(error, file)) from error
     except BaseException as error:
         raise UserError(describe_failure(error, file)) from error
+
+
+def attribute_of(module: ModuleType, attribute: str, name: str) -> Any:
+    """Return an attribute of the user's module, dots allowed.
+
+    Raises:
+        UsageError: if there is none; names the functions and networks that there are.
+    """
+    found: Any = module
+    for part in attribute.split("."):
+        if not hasattr(found, part):
+            raise UsageError(f"{name}: there is no {part} in it{_names(module)}")
+        found = getattr(found, part)
+    return found
 
 
 def _names(module: ModuleType) -> str:

@@ -81,6 +81,8 @@ def test_scoring_does_not_import_torchvision() -> None:
         ("project none.safetensors pictures.parquet", "none.safetensors"),
         ("project net.pt pictures.parquet", "net.pt"),
         ("sample net.pt out.png --device foo", "--device foo"),
+        ("disentangle none.pt pictures.parquet", "none.pt: no such file"),
+        ("disentangle pictures.parquet pictures.parquet", "is no encoder"),
     ],
 )
 def test_a_refusal_does_not_wait_for_torch(line: str, message: str, tmp_path: Path) -> None:
