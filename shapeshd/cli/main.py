@@ -117,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail(str(error), error.exit_code, debug)
     except BrokenPipeError:
         # The reader of our output has gone: nothing to say, and nobody to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _let_go_of_output()
         sys.exit(1)
     except MemoryError:
         _fail("out of memory: use a smaller --batch, --shard-size or number of --jobs", 1, debug)
@@ -163,7 +163,16 @@ def _fail(message: str, status: int, debug: bool) -> NoReturn:
     if debug:
         raise  # the exception that is being handled
     click.echo(f"shapeshd: error: {message}", err=True)
+    _let_go_of_output()
     sys.exit(status)
+
+
+def _let_go_of_output() -> None:
+    """Drop what cannot be written to stdout: Python would try once more at its end, and fail."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _describe(error: OSError) -> str:

@@ -59,8 +59,9 @@ def test_a_reader_that_has_gone_is_told_nothing() -> None:
     assert done.returncode in (0, 1)
 
 
-def test_a_full_device_is_one_line() -> None:
-    done = shell("RUN --version >/dev/full")
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_full_device_is_one_line(unbuffered: str) -> None:
+    done = shell("RUN --version >/dev/full", PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 1
     assert done.stderr.startswith("shapeshd: error: no space left on device")
     assert done.stderr.count("\n") == 1
