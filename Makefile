@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 TEST_PROCESSES ?= 2
-DEMO_MODEL := model:mini/contrast
+DEMO_MODEL := model:mini/contrast/aae
 POVRAY := $(or $(SHAPESHD_POVRAY),povray)
 
 # Trust what the system trusts: behind a company's proxy uv's own certificates are not enough.

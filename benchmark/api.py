@@ -43,7 +43,15 @@ from .sources.networks.in_process import (
 )
 from .sources.networks.reached import networks_of
 from .sources.open import open_source
-from .sources.options import LabelForm, Layout, Noise, Range, SolverName, SourceOptions
+from .sources.options import (
+    DEFAULT_BATCH,
+    LabelForm,
+    Layout,
+    Noise,
+    Range,
+    SolverName,
+    SourceOptions,
+)
 from .sources.sweep import Sweep
 
 Generator = nn.Module | Callable[[Any], Any] | Source | str | Path
@@ -65,7 +73,7 @@ def score(
     layout: Layout = "auto",
     latent_dim: int | None = None,
     latent_shape: Sequence[int] | None = None,
-    batch: int = 64,
+    batch: int = DEFAULT_BATCH,
     key: str | None = None,
     timeout: float = 600.0,
     frame_size: str | None = None,

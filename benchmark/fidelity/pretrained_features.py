@@ -32,7 +32,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shapeshd.benchmark.sources.examine import is_torchscript
-from shapeshd.benchmark.sources.source_kind import require_trust
+from shapeshd.benchmark.sources.trust import require_trust
 from shapeshd.errors import (
     MissingPackageError,
     ShapesHDError,

@@ -22,6 +22,9 @@ Noise = Literal["const", "random", "none"]
 Section = Literal["images", "generator", "process"]
 SolverName = Literal["euler", "heun", "midpoint"]
 
+DEFAULT_BATCH = 64
+"""Images that a generator makes at a time, unless the user says another number."""
+
 RANGES: tuple[Range, ...] = get_args(Range)
 LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 SOLVERS: tuple[SolverName, ...] = get_args(SolverName)
@@ -141,7 +144,7 @@ class SourceOptions:
         ),
     )
     batch: int = field(
-        default=64,
+        default=DEFAULT_BATCH,
         metadata=_about("process", int, "Let a generator make N images at a time.", shown="N"),
     )
     key: str | None = field(

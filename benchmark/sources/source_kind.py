@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from shapeshd.errors import UsageError, named
 
 from .options import SourceOptions
+from .trust import require_trust
 
 if TYPE_CHECKING:
     from .base import Source
@@ -177,22 +178,6 @@ class SourceKind:
         """
         source: Source = _loaded(self.opener)(self.check(request))
         return source
-
-
-def require_trust(trust: bool, name: str, danger: str, more: str = "") -> None:
-    """Raise `UsageError` unless the user trusts the code that `name` can run.
-
-    Args:
-        trust: whether the user does.
-        name: what the user called the source.
-        danger: see `SourceKind`.
-        more: what else is missing, and asked for in the same message.
-    """
-    if not trust:
-        raise UsageError(
-            f"{name}: {danger}, which can do anything that you can do: add "
-            f"{named('trust')} if you know where it comes from" + (f", and {more}" if more else "")
-        )
 
 
 def _loaded(function: str | Callable[..., Any]) -> Callable[..., Any]:

@@ -25,6 +25,8 @@ OTHER_NAMES = {
     "--num-inference-steps": ("--steps",),
     "--batch-size": ("--batch",),
     "--num-workers": ("--workers", "--jobs"),
+    "--workers": ("--jobs",),
+    "--jobs": ("--workers",),
     "--gpu": ("--device",),
     "--gpus": ("--device",),
     "--z-dim": ("--latent-dim",),

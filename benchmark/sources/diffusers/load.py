@@ -28,7 +28,7 @@ from typing import Any
 import torch
 
 from shapeshd.benchmark.sources.options import ENTRY_HINT
-from shapeshd.benchmark.sources.source_kind import require_trust
+from shapeshd.benchmark.sources.trust import require_trust
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError, explain
 from shapeshd.images.names import MAX_PIXELS
 

@@ -25,7 +25,7 @@ from shapeshd.support.device import usable_device
 from .checkpoint import network_source, require_known_form
 from .dcgan import build_dcgan
 from .generator import GeneratorSource
-from .styles import apply_sampling
+from .truncation import apply_sampling
 
 KIND = "safetensors"
 
