@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -224,13 +225,78 @@ def upfirdn(
         front, behind = pad[0] - common, pad[1] - common
         if front or behind:
             x = F.pad(x, (front, behind, front, behind))
-        return F.conv2d(x, weight.flip(2, 3), stride=down, padding=common, groups=channels)
+        return _each_channel(x, weight.flip(2, 3), down, common, transposed=False)
     # A transposed convolution gives the full convolution of the enlarged image less the zeros
     # after its last pixel: so much of it is too many (or, negative, too few) in front, behind.
     front, behind = taps - 1 - pad[0], taps - up - pad[1]
     common = max(0, min(front, behind))
-    y = F.conv_transpose2d(x, weight, stride=up, padding=common, groups=channels)
+    y = _each_channel(x, weight, up, common, transposed=True)
     front, behind = common - front, common - behind
     if front or behind:
         y = F.pad(y, (front, behind, front, behind))
     return y[:, :, ::down, ::down] if down > 1 else y
+
+
+def _each_channel(
+    x: Tensor, weight: Tensor, stride: int, padding: int, *, transposed: bool
+) -> Tensor:
+    """Convolve each channel of `x` with its constant kernel, of shape (channels, 1, t, t)."""
+    if torch.is_autocast_enabled(x.device.type):
+        short = torch.get_autocast_dtype(x.device.type)
+        x, weight = x.to(short), weight.to(short)
+    # What torch.compile makes cannot be differentiated twice anyway.
+    if x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        y: Tensor = _Filter.apply(x, weight, stride, padding, transposed)
+        return y
+    return _convolved(x, weight, stride, padding, transposed)
+
+
+def _convolved(x: Tensor, weight: Tensor, stride: int, padding: int, transposed: bool) -> Tensor:
+    convolve = F.conv_transpose2d if transposed else F.conv2d
+    return convolve(x, weight, stride=stride, padding=padding, groups=len(weight))
+
+
+class _Filter(torch.autograd.Function):
+    """A convolution of each channel whose kernel has no gradient.
+
+    PyTorch's own derivative of the backward pass finds the kernel's gradient too, wanted or not,
+    by one convolution for each channel: hundreds in every layer, in each step with R1 or with the
+    path-length penalty.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, *how: Any) -> Tensor:
+        ctx.save_for_backward(weight)
+        rows = x.is_contiguous(memory_format=torch.channels_last)
+        order = torch.channels_last if rows else torch.contiguous_format
+        ctx.how, ctx.like = how, (x.shape, order)
+        return _convolved(x, weight, *how)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (weight,) = ctx.saved_tensors
+        return _FilterBackward.apply(*gradients, weight, ctx.like, *ctx.how), *[None] * 4
+
+
+class _FilterBackward(torch.autograd.Function):
+    """The gradient of `_Filter` by its input: linear, so that its own gradient is the filter."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, weight: Tensor, like: Any, *how: Any) -> Tensor:
+        ctx.save_for_backward(weight)
+        ctx.how = how
+        (shape, order), (stride, padding, transposed) = like, how
+        # Its values are not read.
+        x = torch.empty(
+            shape, dtype=gradient.dtype, device=gradient.device, memory_format=order
+        )
+        found: Tensor = torch.ops.aten.convolution_backward(
+            gradient, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0],
+            len(weight), [True, False, False],
+        )[0]  # fmt: skip
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Any:
+        (weight,) = ctx.saved_tensors
+        return _Filter.apply(*gradients, weight, *ctx.how), *[None] * 5

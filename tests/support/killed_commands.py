@@ -51,7 +51,7 @@ class Command(NamedTuple):
     slow: bool = False
 
 
-DATA = "render:3:40,size=16"
+DATA = "render:3:16,size=16"
 ENTRIES = tuple(
     str(ROOT / "benchmark" / "results" / "foreign" / f"{name}.json") for name in ("dcgan", "ddpm")
 )
@@ -63,10 +63,10 @@ COMMANDS = {
     "export folder": Command(("export", DATA, "out/images", "--format", "folder")),
     "export zip": Command(("export", DATA, "out/set.zip", "--format", "stylegan-zip")),
     "export tars": Command(
-        ("export", DATA, "out/tars", "--format", "webdataset", "--per-file", "20")
+        ("export", DATA, "out/tars", "--format", "webdataset", "--per-file", "8")
     ),
     "export parquet": Command(
-        ("export", DATA, "out/set", "--format", "parquet", "--per-file", "20")
+        ("export", DATA, "out/set", "--format", "parquet", "--per-file", "8")
     ),
     "export h5": Command(("export", DATA, "out/set.h5", "--format", "h5"), (".h5",)),
     "preview": Command(("preview", DATA, "out/sheet.png", "--count", "8")),

@@ -12,14 +12,25 @@ from typing import Any
 import torch
 
 from shapeshd.benchmark.recognizer.data import open_images, origin_of
-from shapeshd.benchmark.recognizer.network import NetworkConfig
+from shapeshd.benchmark.recognizer.network import NetworkConfig, RecognitionNetwork
+from shapeshd.benchmark.recognizer.recognizer import KIND
 from shapeshd.benchmark.recognizer.train import RecognizerTraining, TrainingConfig
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import ShapesHDError
+from shapeshd.support.checkpoint import save_checkpoint
 
 TINY = NetworkConfig(width=8, blocks=(1, 1, 1), keypoints=4, hidden=16)
 SPEC = RenderSpec(seed=3, count=300, size=64)
 BATCH, STEPS, HELD_OUT = 16, 40, 60
+
+
+def save_untrained(path: Path) -> Path:
+    """Save a recognizer that is quick and has learnt nothing; return its path."""
+    torch.manual_seed(0)
+    config = NetworkConfig(width=2, blocks=(0, 0, 0), keypoints=2, hidden=4)
+    network = RecognitionNetwork(config)
+    save_checkpoint(path, KIND, network.state_dict(), {"network": config.to_json()})
+    return path
 
 
 def tiny_config(**changes: Any) -> TrainingConfig:

@@ -13,9 +13,11 @@ from shapeshd.benchmark.recognizer.find import SHIPPED, find_recognizer
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
 from shapeshd.benchmark.recognizer.version import recognizer_version
 from shapeshd.benchmark.scoring.score import score_source
+from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.sources import open_source
+from shapeshd.distribution import Distribution
 from shapeshd.engines.povray import render_images
-from shapeshd.factors import NUM_BINS, joint_bins, uniform_factors
+from shapeshd.factors import BIN_SHAPE, NUM_BINS, joint_bins, uniform_factors
 from shapeshd.raytracer.tracer import trace_images
 from tests.experiments.truth.distributions import DISTRIBUTIONS
 
@@ -75,12 +77,24 @@ def test_card(name: str) -> None:
     assert floor.seed not in (data.seed, found.data.seed)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_known_fault_is_found(tmp_path: Path) -> None:
+    """Of images whose floor and orientation lie in one bin, so that few show it as well."""
     distribution = DISTRIBUTIONS["demo"]()
-    factors = distribution.draw(3, 0, 6_000)
+    factors = distribution.draw(3, 0, 1_500)
+    factors[:, 0] /= BIN_SHAPE[0]
+    factors[:, 5] = (factors[:, 5] + 30) / BIN_SHAPE[5]  # from 0 to 10 degrees
+    narrow = Distribution.from_json(
+        {
+            "floor_hue": {"weights": [1, *[0] * 11]},
+            "orientation": {"weights": [0, 0, 0, 1, 0, 0]},
+        }
+    )
     np.save(tmp_path / "images.npy", trace_images(factors, 64).numpy())
     with open_source(str(tmp_path / "images.npy")) as source:
-        result = score_source(source, load_recognizer("lite"), tmp_path / "out")
+        result = score_source(
+            source, load_recognizer("lite"), tmp_path / "out", ScoreSettings(distribution=narrow)
+        )
     assert result is not None
     divergence = result.fit.divergence
     assert divergence.low <= distribution.divergence <= divergence.high

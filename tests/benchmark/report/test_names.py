@@ -88,9 +88,10 @@ def test_one_name_of_all_kinds_in_every_output(tmp_path: Path) -> None:
     paths = []
     for number, run in enumerate(("one", "two\udcff")):
         result = result_named(given, run={**simulated("tilted")["run"], "command": given})
-        page = Page(report_page(result))
-        assert page.problems == []
-        assert result.source.title in page.text
+        if not number:  # the two differ by their folders alone
+            page = Page(report_page(result))
+            assert page.problems == []
+            assert result.source.title in page.text
         (tmp_path / run).mkdir()
         save_result(result if number else entry_of(result), tmp_path / run / "result.json")
         paths.append(tmp_path / run)

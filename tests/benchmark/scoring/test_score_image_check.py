@@ -17,6 +17,8 @@ from tests.support.fake_scores import ReadsWritten, Written, written_images
 
 SAMPLES = 7_000
 
+pytestmark = pytest.mark.usefixtures("no_page")
+
 
 @pytest.fixture
 def looked_at(monkeypatch: pytest.MonkeyPatch) -> list[Kept]:

@@ -31,11 +31,12 @@ pytestmark = pytest.mark.usefixtures("no_page")
 
 @pytest.fixture(scope="module")
 def narrow() -> Distribution:
-    """Large spheres and cubes, whose walls like the colour of their floors."""
+    """Large spheres and cubes of three colours, whose walls like the colour of their floors."""
     table = (1 + 4 * np.eye(12)).tolist()
     return Distribution.from_json(
         {"shape": {"weights": [1, 0, 2, 0]}, "scale": {"weights": [0, 0, 0, 1]},
-         "orientation": {"weights": [0, 1, 1, 1, 1, 0]},
+         "orientation": {"weights": [0, 0, 1, 1, 0, 0]},
+         "object_hue": {"weights": [1, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0]},
          "pair": [{"factors": ["floor_hue", "wall_hue"], "weights": table}]}
     )  # fmt: skip
 

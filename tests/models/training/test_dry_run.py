@@ -175,6 +175,13 @@ def test_shapes_take_what_a_real_step_takes(name: str, precision: str, tmp_path:
     assert plan["activation_bytes"] == pytest.approx(peak[0], rel=0.01)
 
 
+@pytest.fixture(scope="module")
+def imported(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What shapes of images and of flows need is imported before memory is measured."""
+    out = tmp_path_factory.mktemp("imported")
+    plan_of(tiny_run("images", out / "run", gan={"path": 1.0}), TRAINED)
+
+
 @pytest.mark.parametrize(
     ("tier", "method"),
     [
@@ -182,11 +189,11 @@ def test_shapes_take_what_a_real_step_takes(name: str, precision: str, tmp_path:
         *(("factors", name) for name in METHODS),
     ],
 )
+@pytest.mark.usefixtures("imported")
 def test_a_plan_takes_seconds_and_next_to_no_memory(tier: str, method: str, tmp_path: Path) -> None:
     config, phases = load_config(tier, method=method), METHODS[method].phases
     source = None if tier == "factors" else RenderSpec(0, 500_000, config.images.size)
     run = TrainingRun(config, source, tmp_path / "run", compiled=False)
-    plan_of(run, phases)  # imports what shapes need
     seconds, memory = process_time(), getrusage(RUSAGE_SELF).ru_maxrss
     plan = plan_of(run, phases)
     assert process_time() - seconds < 60  # of a slow, busy core

@@ -13,30 +13,18 @@ import pytest
 
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
 from tests.conftest import render_small
-from tests.support.render_runs import ARGUMENTS, RENDER, files, named, tree
-
-
-@pytest.mark.parametrize("backend", ["dask", "ray"])
-def test_clusters_render_the_same_bytes(rendered: Path, tmp_path: Path, backend: str) -> None:
-    out = tmp_path / backend
-    done = subprocess.run(
-        [*RENDER, str(out), *ARGUMENTS, "--backend", backend],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=240,
-    )
-    assert done.returncode == 0, done.stderr
-    assert files(out) == files(rendered)
+from tests.support.render_runs import RENDER, files, named, tree
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize(("backend", "word"), [("dask", "spawn_main"), ("ray", "ray::")])
-def test_a_killed_cluster_worker_costs_nothing(tmp_path: Path, backend: str, word: str) -> None:
+def test_clusters_render_the_same_bytes_also_if_a_worker_is_killed(
+    tmp_path: Path, backend: str, word: str
+) -> None:
     arguments = "--count 160 --size 16 --shard-size 20 --jobs 2".split()  # noqa: SIM905
     whole, out = tmp_path / "whole", tmp_path / backend
-    subprocess.run([*RENDER, str(whole), *arguments], check=True, capture_output=True)
+    render_small(whole, count=160, size=16)
     words = tmp_path / "stderr.txt"
     with words.open("w") as stderr:
         run = subprocess.Popen(

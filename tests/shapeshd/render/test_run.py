@@ -173,15 +173,15 @@ def kill_one(run: subprocess.Popen[bytes], word: str, started: list[psutil.Proce
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_kill_9_anywhere_loses_nothing(tmp_path: Path) -> None:
-    """21 kills at random moments, of the program, its workers and POV-Ray; then the same files."""
+    """12 kills at random moments, of the program, its workers and POV-Ray; then the same files."""
     arguments = ["--count", "140", "--size", "16", "--shard-size", "20", "--jobs", "2"]
     whole, out = tmp_path / "whole", tmp_path / "killed"
-    subprocess.run([*RENDER, str(whole), *arguments], check=True, capture_output=True)
+    render_small(whole, count=140, size=16)
     words = tmp_path / "stderr.txt"
     chance = random.Random(0)
     kills = {"program": 0, "popen_loky_posix": 0, "povray": 0}
     started: list[psutil.Process] = []
-    while sum(kills.values()) < 21:
+    while sum(kills.values()) < 12:
         with words.open("wb") as stderr:
             run = subprocess.Popen(
                 [*RENDER, str(out), *arguments],
@@ -217,7 +217,7 @@ def test_kill_9_anywhere_loses_nothing(tmp_path: Path) -> None:
     assert run.returncode == 0, said.decode()
     assert files(out) == files(whole)
     assert not (out / ".work").exists()
-    assert min(kills.values()) >= 4, kills
+    assert min(kills.values()) >= 2, kills
     psutil.wait_procs(started, timeout=30)
     assert not [process for process in started if process.is_running()]
 
@@ -225,7 +225,7 @@ def test_kill_9_anywhere_loses_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_cleanly_and_the_run_goes_on(tmp_path: Path, how: signal.Signals) -> None:
     out = tmp_path / "stopped"
-    arguments = ["--count", "300", "--size", "32", "--shard-size", "20", "--jobs", "2"]
+    arguments = ["--count", "240", "--size", "32", "--shard-size", "20", "--jobs", "2"]
     run = subprocess.Popen(
         [*RENDER, str(out), *arguments],
         stdout=subprocess.PIPE,
@@ -246,6 +246,6 @@ def test_ctrl_c_ends_cleanly_and_the_run_goes_on(tmp_path: Path, how: signal.Sig
     assert "Traceback" not in words
     assert "the same command goes on" in words
     assert not (out / ".work").exists()
-    assert 0 < load_manifest(out).available < 300
+    assert 0 < load_manifest(out).available < 240
     subprocess.run([*RENDER, str(out), *arguments], check=True, capture_output=True)
-    np.testing.assert_array_equal(contents(out)[1], uniform_factors(0, 0, 300))
+    np.testing.assert_array_equal(contents(out)[1], uniform_factors(0, 0, 240))
