@@ -287,9 +287,7 @@ class _FilterBackward(torch.autograd.Function):
         ctx.how = how
         (shape, order), (stride, padding, transposed) = like, how
         # Its values are not read.
-        x = torch.empty(
-            shape, dtype=gradient.dtype, device=gradient.device, memory_format=order
-        )
+        x = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=order)
         found: Tensor = torch.ops.aten.convolution_backward(
             gradient, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0],
             len(weight), [True, False, False],

@@ -21,7 +21,7 @@ from shapeshd.support.checkpoint import save_checkpoint
 
 TINY = NetworkConfig(width=8, blocks=(1, 1, 1), keypoints=4, hidden=16)
 SPEC = RenderSpec(seed=3, count=300, size=64)
-BATCH, STEPS, HELD_OUT = 16, 40, 60
+BATCH, STEPS, HELD_OUT = 16, 24, 60
 
 
 def save_untrained(path: Path) -> Path:

@@ -101,7 +101,7 @@ def steps_of_lines(out: Path) -> list[str]:
 def test_the_loss_falls_and_the_result_is_there(whole: Path) -> None:
     rows = steps_of(whole)
     losses = [row["loss"] for row in rows]
-    assert np.mean(losses[-5:]) < 0.65 * np.mean(losses[:5])
+    assert np.mean(losses[-5:]) < 0.75 * np.mean(losses[:5])
     for row in rows:
         parts = [row[name] * (2 if name in ("scale", "orientation") else 1) for name in NAMES]
         assert row["loss"] == pytest.approx(sum(parts), abs=1e-3)
@@ -225,7 +225,7 @@ def test_a_finished_run_only_says_its_result_again(whole: Path, tmp_path: Path) 
     [
         ({"batch": 20}, "config.batch = 16, not 20"),
         ({"seed": 4}, "config.seed = 0, not 4"),
-        ({"images": 1600}, "config.images = 640, not 1600"),
+        ({"images": 1600}, "config.images = 384, not 1600"),
         ({"learning_rate": 1e-3}, "config.learning_rate = 0.003, not 0.001"),
         ({"source": RenderSpec(4, 300, 64)}, "data.dataset = render:3:300,size=64, not render:4"),
         ({"network": NetworkConfig(**{**TINY.to_json(), "width": 16, "blocks": (1, 1, 1)})},
@@ -318,7 +318,7 @@ def test_a_loss_that_diverges_is_said_and_not_saved(
 ) -> None:
     """Also where it happens after the last step that is logged."""
     monkeypatch.setattr(ResumableTraining, "log_steps", log_steps)
-    training = tiny_training(tmp_path / "run", learning_rate=0.999, warm_up=0, images=BATCH * 20)
+    training = tiny_training(tmp_path / "run", learning_rate=0.999, warm_up=0, images=BATCH * 8)
     with torch.no_grad():  # so that its first step does it
         for weight in training.network.geometry.head.parameters():
             weight.mul_(1e15)
@@ -360,7 +360,7 @@ def test_an_interrupt_ends_after_a_whole_step(tmp_path: Path) -> None:
         return take(batch)
 
     training.take_step = stopping  # type: ignore[method-assign]
-    with pytest.raises(InterruptedRunError, match="1 of 40 steps") as caught:
+    with pytest.raises(InterruptedRunError, match=f"1 of {STEPS} steps") as caught:
         training.run()
     assert caught.value.exit_code == 130
     assert tiny_training(tmp_path / "run").step == 1
