@@ -12,6 +12,8 @@ POVRAY := $(or $(SHAPESHD_POVRAY),povray)
 # Trust what the system trusts: behind a company's proxy uv's own certificates are not enough.
 export UV_SYSTEM_CERTS ?= 1
 export UV_NATIVE_TLS ?= 1
+# Tests start a hundred processes: what the first one compiles is kept for the others.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test lint docs speed povray clean
 
@@ -39,7 +41,7 @@ demo: $(VENV)/.installed povray
 	@echo "  demo/generator.png, demo/sheet.png, demo/sweep.png"
 
 test: $(VENV)/.installed-dev povray
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -25,8 +25,8 @@ from tests.support.torchrun import torchrun
 
 Run = Callable[..., tuple[int, str, str]]
 Process = multiprocessing.process.BaseProcess
-SAMPLES = 14_001
-PAUSE = 0.04
+SAMPLES = 9_001
+PAUSE = 0.06
 SLOW: dict[str, Any] = {"crowded": True, "pause": PAUSE}
 
 # Its server has imported everything once, so that a process begins at once.
@@ -167,7 +167,7 @@ def test_a_source_that_fails_in_a_process(tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert ended(begin(out, pause=0, fail_at=7_000)) == 1
     assert words(out)[-1] == (
-        "shapeshd: error: written: the generator fell over; 6,656 of 14,001 samples are counted "
+        "shapeshd: error: written: the generator fell over; 6,656 of 9,001 samples are counted "
         "and kept, and the same command goes on from there"
     )
     assert ended(begin(out, pause=0)) == 0

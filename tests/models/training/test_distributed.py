@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -153,20 +152,6 @@ def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.fixture(scope="module")
-def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    out, threads = tmp_path_factory.mktemp("one"), torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Trainer, "log_steps", 1)
-        for domain in ("factors", "images"):
-            run = tiny_run(domain, out / domain)
-            for phase in TRAINED:
-                run.train(phase)
-    yield out
-    torch.set_num_threads(threads)
-
-
 def test_means_and_gradients_of_two_processes(two: Path) -> None:
     for rank in (0, 1):
         said = json.loads((two / f"{rank}-{SPEAKS}").read_text())
@@ -180,10 +165,10 @@ def test_means_and_gradients_of_two_processes(two: Path) -> None:
 
 @pytest.mark.parametrize("phase", TRAINED)
 @pytest.mark.parametrize("domain", ["factors", "images"])
-def test_two_processes_train_as_one(one: Path, two: Path, domain: str, phase: str) -> None:
+def test_two_processes_train_as_one(whole: Path, two: Path, domain: str, phase: str) -> None:
     ours, theirs = (
         [json.loads(line) for line in (top / domain / phase / LOG).read_text().splitlines()]
-        for top in (two, one)
+        for top in (two, whole)
     )
     # Each step, two checks and the final score. A flow has no codes to check, and these images no
     # score.
@@ -193,7 +178,7 @@ def test_two_processes_train_as_one(one: Path, two: Path, domain: str, phase: st
         assert a.keys() == b.keys()
         for key in a.keys() - {"seconds", "posterior", "score"}:
             assert a[key] == pytest.approx(b[key], rel=1e-4, abs=1e-5), (a["step"], key)
-    results = [json.loads((top / domain / phase / RESULT).read_text()) for top in (two, one)]
+    results = [json.loads((top / domain / phase / RESULT).read_text()) for top in (two, whole)]
     for key in results[1].keys() - {"seconds", "origin", "posterior", "score"}:
         assert results[0][key] == results[1][key]
     if "score" in results[1]:
@@ -205,12 +190,12 @@ def test_two_processes_train_as_one(one: Path, two: Path, domain: str, phase: st
         assert sliced[0] == pytest.approx(sliced[1], rel=1e-3)
 
 
-def test_the_first_process_alone_writes(one: Path, two: Path) -> None:
+def test_the_first_process_alone_writes(whole: Path, two: Path) -> None:
     def files(top: Path) -> list[str]:
         return sorted(str(path.relative_to(top)) for path in top.rglob("*"))
 
     for domain in ("factors", "images"):
-        assert files(two / domain) == files(one / domain)
+        assert files(two / domain) == files(whole / domain)
     assert (two / "images" / "aae" / FEATURES).exists()
     assert (two / "factors" / "aae" / ENCODER).exists()
     assert (two / "factors" / "gan" / GENERATOR).exists()

@@ -206,7 +206,8 @@ def test_every_method_trains(method: str, whole: Path, tmp_path: Path, run: Run)
     (tmp_path / "tiny.toml").write_text(to_toml(tiny("factors")))
     out = tmp_path / "run"
     # Codes for the method small-batch, which has 64.
-    options = ["--set", "gan.steps=3", "--set", "checks.final_samples=0"]
+    options = ["--set", "gan.steps=3", "--set", "checks.samples=0"]
+    options += ["--set", "checks.final_samples=0"]
     if method == "small-batch":
         options += ["--set", "aae.codes=32"]
     status, words, errors = run(

@@ -247,5 +247,5 @@ def test_ctrl_c_ends_cleanly_and_the_run_goes_on(tmp_path: Path, how: signal.Sig
     assert "the same command goes on" in words
     assert not (out / ".work").exists()
     assert 0 < load_manifest(out).available < 240
-    subprocess.run([*RENDER, str(out), *arguments], check=True, capture_output=True)
+    render_small(out, count=240)
     np.testing.assert_array_equal(contents(out)[1], uniform_factors(0, 0, 240))
