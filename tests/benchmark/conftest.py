@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from shapeshd.benchmark.report import sections
 from shapeshd.benchmark.result.files import REPORT
 from shapeshd.benchmark.scoring import score
 
@@ -12,3 +13,9 @@ from shapeshd.benchmark.scoring import score
 def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores leave out their page, which takes seconds to draw and has tests of its own."""
     monkeypatch.setattr(score, "write_report", lambda result, out: out / REPORT)
+
+
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pages of scores have no figures, which take seconds; tests of the page look at them."""
+    monkeypatch.setattr(sections, "both_widths", lambda _: {"wide": "data:,", "narrow": "data:,"})

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from shapeshd.benchmark.fidelity import residual
-from shapeshd.benchmark.report import pictures, sections
+from shapeshd.benchmark.report import pictures
 from shapeshd.benchmark.report.figures.factors import band, dependence
 from shapeshd.benchmark.report.figures.score import score_figure
 from shapeshd.benchmark.report.figures.style import NARROW
@@ -107,8 +107,8 @@ def test_a_hostile_name_shows_as_text() -> None:
     assert "<img src=x onerror=y>" in page.text
 
 
-def test_what_was_not_recorded_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sections, "both_widths", lambda _: {"wide": "data:,", "narrow": "data:,"})
+@pytest.mark.usefixtures("no_figures")
+def test_what_was_not_recorded_is_said() -> None:
     result = simulated("tilted")
     recognizer = {"name": "mine", "digest": "", "size": 64, "accuracy": None, "noise_floor": None}
     result |= {"recognizer": recognizer, "attenuation": None, "examples": {"file": None}}

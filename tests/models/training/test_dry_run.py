@@ -153,7 +153,8 @@ def test_shapes_take_what_a_real_step_takes(name: str, precision: str, tmp_path:
     """The step of the configuration `smoke`, once on shapes and once computed."""
     changes = [f"images.precision={precision}", "gan.path=1", "gan.path_every=1",
                "gan.penalty_every=1", "aae.penalty_every=1", "gan.head_start=0",
-               "gan.augment=none"]  # fmt: skip
+               "gan.augment=none", "vae.batch=8", "aae.batch=8", "aae.codes=64", "gan.batch=8",
+               "flow.batch=8"]  # fmt: skip
     config = load_config("smoke", changes, method="ours")
     source = RenderSpec(seed=5, count=1100, size=32)
     run = TrainingRun(config, source, tmp_path / "run", workers=0)

@@ -111,13 +111,13 @@ def test_shards_and_compression_never_change_a_pixel(
 
 def test_images_do_not_depend_on_those_beside_them() -> None:
     """Of the grid too, where colours and angles tie."""
-    engine, options = engine_named("torch"), RenderOptions(64)
+    engine, options = engine_named("torch"), RenderOptions(32)
     factors = np.concatenate([uniform_factors(1, 0, 300), GridSampling().factors(7000, 7300)])
     straight = np.stack(list(engine.stream(factors, options, Path(), 1)))
     order = np.random.default_rng(0).permutation(len(factors))
     mixed = np.stack(list(engine.stream(factors[order], options, Path(), 3)))
     np.testing.assert_array_equal(mixed, straight[order])
-    assert straight.dtype == np.uint8 and straight.shape == (600, 64, 64, 3)
+    assert straight.dtype == np.uint8 and straight.shape == (600, 32, 32, 3)
     assert not list(engine.stream(factors[:0], options, Path(), 2))
 
 
