@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from shapeshd.benchmark.report import sections
 from shapeshd.benchmark.result.files import REPORT
 from shapeshd.benchmark.scoring import score
 
@@ -18,4 +17,5 @@ def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of scores have no figures, which take seconds; tests of the page look at them."""
-    monkeypatch.setattr(sections, "both_widths", lambda _: {"wide": "data:,", "narrow": "data:,"})
+    empty = {"wide": "data:,", "narrow": "data:,"}
+    monkeypatch.setattr("shapeshd.benchmark.report.sections.both_widths", lambda _: empty)

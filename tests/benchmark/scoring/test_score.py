@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 import torch
 
-from shapeshd.benchmark.report import sections
 from shapeshd.benchmark.report.terminal import describe
 from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.scoring.score import score_source
@@ -355,7 +354,8 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     reader = ReadsWritten(accuracy=accuracy(), noise_floor=noise_floor())
     with pytest.MonkeyPatch.context() as patch:
         # Figures take seconds; tests of the page look at them.
-        patch.setattr(sections, "both_widths", lambda _: {"wide": "data:,", "narrow": "data:,"})
+        empty = {"wide": "data:,", "narrow": "data:,"}
+        patch.setattr("shapeshd.benchmark.report.sections.both_widths", lambda _: empty)
         settings = ScoreSettings(samples=8_000, seed=3)
         score_source(Written(128, seed=3), reader, out, settings, command="shapeshd score x")
     return out
