@@ -22,7 +22,7 @@ from shapeshd.raytracer.tracer import trace_images
 from tests.experiments.truth.distributions import DISTRIBUTIONS
 
 LARGEST = 8 * 2**20  # bytes
-IMAGES = {"lite": 600, "hd": 80}
+IMAGES = {"lite": 400, "hd": 80}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
