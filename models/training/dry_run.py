@@ -88,15 +88,8 @@ def _plan(run: TrainingRun, name: str) -> dict[str, Any]:
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
         with _kept() as peak:
-            work = {0: _work(phase, 0, x, rows)}  # the first step has all there is
-        kinds = dict(_step_kinds(config, name))
-        both = len(kinds) == 4
-        for step in kinds:
-            if step not in work and not (both and step == config.gan.path_every):
-                work[step] = _work(phase, step, x, rows)
-        if both:  # The penalties belong to two networks, so that what they cost adds up.
-            work[config.gan.path_every] = work[0] - work[config.gan.penalty_every] + work[1]
-        flops = sum((part * work[step] for step, part in kinds.items()), Fraction(0))
+            first = _work(phase, 0, x, rows)  # this step has all there is
+        flops = _mean_work(phase, first, x, rows)
     every = {**phase.networks, **{f"fixed {key}": net for key, net in phase.fixed.items()}}
     features_bytes = 0
     if name == "aae":
@@ -205,10 +198,57 @@ def _step_kinds(config: RunConfig, phase: str) -> list[tuple[int, Fraction]]:
     return [(0, both), *((step, part) for step, part in (*alone, (1, rest)) if part)]
 
 
-def _work(phase: Phase, step: int, x: Tensor, rows: Tensor) -> int:
+def _mean_work(phase: Phase, first: Mapping[str, int], x: Tensor, rows: Tensor) -> Fraction:
+    """Return the mean work of a step; few kinds of steps are taken, as each takes its time.
+
+    In a GAN each penalty belongs to one of the networks, so that a step's work is that of a step
+    of D and of one of G', with its penalty or without.
+
+    Args:
+        phase: on shapes.
+        first: what `_work` found of step 0.
+        x: see `Phase.update`.
+        rows: likewise.
+    """
+    gan, aae = phase.config.gan, phase.config.aae
+    penalties = {
+        ("gan", "discriminator"): (gan.penalty, gan.penalty_every),
+        ("gan", "generator"): (gan.path, gan.path_every),
+        **{("aae", optimizer): (aae.penalty, aae.penalty_every) for optimizer in first},
+    }
+
+    def penalised(optimizer: str, step: int) -> bool:
+        weight, every = penalties.get((phase.name, optimizer), (0.0, 1))
+        return weight > 0 and step % every == 0
+
+    known = {(optimizer, penalised(optimizer, 0)): work for optimizer, work in first.items()}
+    total = Fraction(0)
+    # Steps without a penalty come first: they are the quickest.
+    for step, share in reversed(_step_kinds(phase.config, phase.name)):
+        if any((optimizer, penalised(optimizer, step)) not in known for optimizer in first):
+            found = _work(phase, step, x, rows)
+            known |= {(name, penalised(name, step)): work for name, work in found.items()}
+        total += share * sum(known[optimizer, penalised(optimizer, step)] for optimizer in first)
+    return total
+
+
+def _work(phase: Phase, step: int, x: Tensor, rows: Tensor) -> dict[str, int]:
+    """Count the work of a step, by the optimizer that it is done for."""
+    found: dict[str, int] = {}
+    descend = phase.descend
+
+    def counted(name: str, loss: Tensor, step: int) -> None:
+        descend(name, loss, step)
+        found[name] = found.get(name, 0) + counter.flops - sum(found.values())
+
     with _ShapeCounter() as counter:
-        phase.update(step, x, rows)
-    return counter.flops
+        phase.descend = counted  # type: ignore[method-assign]
+        try:
+            phase.update(step, x, rows)
+        finally:
+            del phase.descend  # the class's own is seen again
+    found[next(reversed(found))] += counter.flops - sum(found.values())
+    return found
 
 
 class WorkCounter(TorchDispatchMode):
