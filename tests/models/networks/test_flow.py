@@ -121,7 +121,7 @@ def solved() -> tuple[Tensor, Any, Any]:
         return flow.unet(images, torch.full((2,), 1000 * t)).sample.flatten().double().numpy()
 
     start = z.flatten().double().numpy()
-    end = solve_ivp(slope, (0, 1), start, method="DOP853", rtol=1e-5, atol=1e-5).y[:, -1]
+    end = solve_ivp(slope, (0, 1), start, method="DOP853", rtol=1e-6, atol=1e-6).y[:, -1]
     return z, start, end
 
 

@@ -174,7 +174,7 @@ def kill_one(run: subprocess.Popen[bytes], word: str, started: list[psutil.Proce
 @pytest.mark.slow
 @pytest.mark.timeout(400)
 def test_kill_9_anywhere_loses_nothing(tmp_path: Path) -> None:
-    """12 kills at random moments, of the program, its workers and POV-Ray; then the same files."""
+    """12 kills or more, of the program, its workers and POV-Ray; then the same files."""
     arguments = ["--count", "140", "--size", "16", "--shard-size", "20", "--jobs", "2"]
     whole, out = tmp_path / "whole", tmp_path / "killed"
     render_small(whole, count=140, size=16)
@@ -182,7 +182,7 @@ def test_kill_9_anywhere_loses_nothing(tmp_path: Path) -> None:
     chance = random.Random(0)
     kills = {"program": 0, "popen_loky_posix": 0, "povray": 0}
     started: list[psutil.Process] = []
-    while sum(kills.values()) < 12:
+    while sum(kills.values()) < 12 or min(kills.values()) < 2:
         with words.open("wb") as stderr:
             run = subprocess.Popen(
                 [*RENDER, str(out), *arguments],
@@ -218,7 +218,6 @@ def test_kill_9_anywhere_loses_nothing(tmp_path: Path) -> None:
     assert run.returncode == 0, said.decode()
     assert files(out) == files(whole)
     assert not (out / ".work").exists()
-    assert min(kills.values()) >= 2, kills
     psutil.wait_procs(started, timeout=30)
     assert not [process for process in started if process.is_running()]
 
