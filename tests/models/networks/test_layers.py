@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from scipy import signal
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from shapeshd.models.networks.layers import (
     BINOMIAL,
@@ -215,6 +217,30 @@ def test_second_derivatives(layer: nn.Module, shape: tuple[int, ...]) -> None:
 
     own = [parameter.detach().clone() for parameter in layer.parameters()]
     gradients_hold(function, random(*shape), *own)
+
+
+class Convolutions(TorchDispatchMode):
+    """Counts the convolutions that are run in its context."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func is torch.ops.aten.convolution.default
+        return func(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("layer", [double_size(), half_size(), Resample(pad=(1, 1), gain=4.0)])
+def test_second_derivatives_of_filters_take_no_convolution_for_each_channel(
+    layer: nn.Module,
+) -> None:
+    """As PyTorch's own do, for the gradient by a kernel that is constant."""
+    x = random(2, 16, 8, 8).float().requires_grad_()
+    (gradient,) = torch.autograd.grad(layer(x).square().sum(), x, create_graph=True)
+    with Convolutions() as found:
+        gradient.square().sum().backward()
+    assert 0 < found.count < 4
 
 
 @pytest.mark.parametrize(
