@@ -95,6 +95,7 @@ def test_sheets_tell_samples_from_what_is_missing(pages: dict[str, Path]) -> Non
     assert "object hue 240–270°, shape capsule" in page.text
 
 
+@pytest.mark.usefixtures("no_figures")  # in which test_names.py has such names
 def test_a_hostile_name_shows_as_text() -> None:
     name = "<script>alert('x')</script>$\\frac{1$"
     result = simulated("coupled")
