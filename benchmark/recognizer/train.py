@@ -32,8 +32,8 @@ from shapeshd.support.checkpoint import Checkpoint, load_checkpoint, save_checkp
 from shapeshd.support.progress import note
 from shapeshd.support.random_numbers import mixed_seed
 from shapeshd.support.schema import configuration
-from shapeshd.support.training_loop import ResumableTraining
-from shapeshd.support.training_state import move_average, restore_tensors, state_tensors
+from shapeshd.support.training.loop import ResumableTraining
+from shapeshd.support.training.state import move_average, restore_tensors, state_tensors
 
 from .card import Accuracy, Origin
 from .data import (

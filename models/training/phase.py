@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from shapeshd.models.config import RunConfig, Schedule
 from shapeshd.models.networks.encoder import Encoder
-from shapeshd.support.training_state import move_average, restore_tensors, state_tensors
+from shapeshd.support.training.state import move_average, restore_tensors, state_tensors
 
 from .distributed import Draws, Group
 from .domains.domain import Domain

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.checkpoint import Checkpoint, save_checkpoint
 from shapeshd.support.random_numbers import shuffled_batches
-from shapeshd.support.training_loop import ResumableTraining
+from shapeshd.support.training.loop import ResumableTraining
 
 from .distributed import Draws
 from .evaluator import Evaluator, brief

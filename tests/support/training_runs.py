@@ -15,7 +15,7 @@ from shapeshd.models.training.files import (
 )
 from shapeshd.models.training.trainer import Trainer
 from shapeshd.support.checkpoint import read_card
-from shapeshd.support.training_loop import LOG
+from shapeshd.support.training.loop import LOG
 
 PHASES = ("vae", "aae", "gan")
 TRAINED = (*PHASES, "flow")  # the last one needs no other

@@ -29,7 +29,7 @@ from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
 from shapeshd.factors import NAMES, uniform_factors
 from shapeshd.support.checkpoint import load_checkpoint
-from shapeshd.support.training_loop import ResumableTraining
+from shapeshd.support.training.loop import ResumableTraining
 from tests import ROOT
 from tests.conftest import heed_ctrl_c
 from tests.support.tiny_training import (

@@ -33,7 +33,7 @@ from shapeshd.models.training.files import ENCODER, RESULT
 from shapeshd.models.training.run import TrainingRun
 from shapeshd.support.checkpoint import load_checkpoint, load_weights
 from shapeshd.support.progress import note
-from shapeshd.support.training_loop import LOG
+from shapeshd.support.training.loop import LOG
 from tests import ROOT
 
 RESULTS = ROOT / "benchmark" / "results" / "factors.json"

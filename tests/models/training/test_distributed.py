@@ -22,7 +22,7 @@ from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.models.training.distributed import Draws, Group, joined_group
 from shapeshd.models.training.files import ENCODER, FEATURES, GENERATOR, RESULT
 from shapeshd.models.training.trainer import Trainer
-from shapeshd.support.training_loop import LOG
+from shapeshd.support.training.loop import LOG
 from tests.support.tiny_models import tiny_run
 from tests.support.torchrun import torchrun
 from tests.support.training_runs import TRAINED

@@ -18,7 +18,7 @@ from shapeshd.models.training.files import (
 from shapeshd.models.training.gan import GANPhase
 from shapeshd.models.training.vae import VAEPhase
 from shapeshd.support.checkpoint import load_checkpoint, read_card
-from shapeshd.support.training_loop import STATE_KIND
+from shapeshd.support.training.loop import STATE_KIND
 from tests.support.tiny_models import tiny_run
 from tests.support.training_runs import (
     PHASES,

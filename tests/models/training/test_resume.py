@@ -28,7 +28,7 @@ from shapeshd.models.training.files import (
 from shapeshd.models.training.trainer import Trainer
 from shapeshd.models.training.vae import VAEPhase
 from shapeshd.support.checkpoint import load_checkpoint, read_card
-from shapeshd.support.training_loop import LOG
+from shapeshd.support.training.loop import LOG
 from tests.support.tiny_models import STEPS, tiny_run, train_in_process
 from tests.support.training_runs import (
     STATE,

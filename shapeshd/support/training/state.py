@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shapeshd.errors import ShapesHDError
-
-from .checkpoint import load_weights
+from shapeshd.support.checkpoint import load_weights
 
 
 def move_average(average: nn.Module, network: nn.Module, kept: float, step: int) -> None:

@@ -27,11 +27,10 @@ from shapeshd.errors import (
     UsageError,
     one_line,
 )
-
-from .batching import NO_MEMORY, says_no_memory
-from .checkpoint import Checkpoint, load_checkpoint, read_card, save_checkpoint
-from .interrupts import stop_requested
-from .progress import progress_bar
+from shapeshd.support.batching import NO_MEMORY, says_no_memory
+from shapeshd.support.checkpoint import Checkpoint, load_checkpoint, read_card, save_checkpoint
+from shapeshd.support.interrupts import stop_requested
+from shapeshd.support.progress import progress_bar
 
 STATE_KIND = "training-state"
 LOG = "log.jsonl"

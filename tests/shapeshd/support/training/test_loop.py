@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from shapeshd.support.training_loop import RunLog
+from shapeshd.support.training.loop import RunLog
 
 
 def test_the_log_drops_what_is_not_saved(tmp_path: Path) -> None:
