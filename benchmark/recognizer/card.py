@@ -40,6 +40,7 @@ class Origin(Record):
         start: index of the first of them.
         scene_sha256: of the scene that was rendered; None if unknown.
         held_out_from: row of the first image in the dataset, where its last ones were evaluated.
+        command: that rendered the dataset; None where that was not recorded.
     """
 
     dataset: str | None = None
@@ -50,6 +51,7 @@ class Origin(Record):
     start: Count = 0
     scene_sha256: str | None = None
     held_out_from: Count | None = None
+    command: str | None = None
 
 
 class FactorAccuracy(Record):
@@ -145,12 +147,14 @@ class TrainingRecord(Record):
     Attributes:
         data: the images that it was trained on.
         scene_version: of these images; None if it is not known, and in older cards.
+        command: the command line that trained it; None if a program did, and in older cards.
     """
 
     model_config = ConfigDict(extra="allow")
 
     data: Origin | None = None
     scene_version: int | None = None
+    command: str | None = None
 
 
 class RecognizerCard(Record):

@@ -47,6 +47,7 @@ from .degrade import Degradation, degrade
 from .evaluate import evaluate
 from .find import FILE_NAME, find_recognizer
 from .network import NetworkConfig, Reading, RecognitionNetwork
+from .recipe import default_held_out, recipe_for
 from .recognizer import KIND, Recognizer, encode_factors
 
 _WIDTHS = [factor.period / factor.bins for factor in FACTORS]
@@ -59,7 +60,7 @@ _GEOMETRY = 2.0  # scale and orientation are the hardest to read: they weigh mor
 
 @configuration
 class TrainingConfig:
-    """How a recognizer is trained.
+    """How a recognizer is trained; the defaults are those that ``lite`` was trained with.
 
     Attributes:
         images: how many images are shown in all, repetitions included.
@@ -80,13 +81,13 @@ class TrainingConfig:
         UsageError: if a value is impossible.
     """
 
-    images: Annotated[int, Field(ge=1)] = 1_000_000
+    images: Annotated[int, Field(ge=1)] = 700_000
     batch: Annotated[int, Field(ge=1)] = 64
     learning_rate: Annotated[float, Field(gt=0, lt=1)] = 2e-3
     warm_up: Annotated[int, Field(ge=0)] = 200
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     average: Annotated[float, Field(ge=0, le=1)] = 0.999
-    degraded: Annotated[float, Field(ge=0, le=1)] = 0.25
+    degraded: Annotated[float, Field(ge=0, le=1)] = 0.15
     degradation: Degradation = "mild"
     precision: Literal["bf16", "fp32"] = "bf16"
     exact: Annotated[float, Field(ge=0, le=1)] = 0.2
@@ -169,6 +170,7 @@ class RecognizerTraining(ResumableTraining):
         device: where.
         start_from: a recognizer whose weights are taken over, as far as they fit.
         workers: processes that read images.
+        command: the command line, for the card.
 
     Raises:
         UsageError: if an argument is impossible, or `out` holds another run.
@@ -189,8 +191,9 @@ class RecognizerTraining(ResumableTraining):
         device: str | torch.device = "cpu",
         start_from: str | Path | None = None,
         workers: int = 0,
+        command: str | None = None,
     ) -> None:
-        self.config, self.origin = config, origin
+        self.config, self.origin, self.command = config, origin, command
         self.device = torch.device(device)
         self._dataset, self._workers = dataset, workers
         self._left = check_split(len(dataset), config.held_out, config.batch)
@@ -233,6 +236,7 @@ class RecognizerTraining(ResumableTraining):
             "network": self.network.config.to_json(),
             "training": {
                 **self.settings,
+                "command": self.command,
                 "data": {**self.origin.to_json(), "images": self._left},
                 "scene_version": scene_version(self.origin.scene_sha256),
                 "steps": self.step,
@@ -301,6 +305,35 @@ class RecognizerTraining(ResumableTraining):
         return {"network": self.network, "average": self.average}
 
 
+def complete_settings(
+    settings: Mapping[str, Any], size: int, images: int, device: torch.device
+) -> TrainingConfig:
+    """Return the settings of a training, with defaults for those that are missing or None.
+
+    Args:
+        settings: as of `train_recognizer`.
+        size: of an image, pixels.
+        images: in the dataset.
+        device: where it will be trained.
+
+    Raises:
+        UsageError: if a value is impossible.
+    """
+    recipe = recipe_for(size)
+    values: dict[str, Any] = {
+        "images": recipe.images,
+        "learning_rate": recipe.learning_rate,
+        "held_out": default_held_out(images),
+        **{name: value for name, value in settings.items() if value is not None},
+    }
+    if values.get("precision") == "auto":
+        values["precision"] = default_precision(device)
+    try:
+        return TrainingConfig(**values)
+    except UsageError as error:
+        raise with_argument_named(error, values) from None
+
+
 def train_recognizer(
     source: Path | RenderSpec,
     out: Path,
@@ -310,6 +343,7 @@ def train_recognizer(
     device: str | torch.device = "cpu",
     start_from: str | Path | None = None,
     workers: int | None = None,
+    command: str | None = None,
     progress: bool = False,
 ) -> Accuracy:
     """Train a recognizer, or go on with it, and evaluate it.
@@ -318,11 +352,12 @@ def train_recognizer(
         source: the images.
         out: folder of the training.
         network: what to train.
-        settings: fields of `TrainingConfig`; a `held_out` of None stands for a tenth of the images,
-            at most 10,000, and a `precision` of "auto" for `default_precision`.
+        settings: fields of `TrainingConfig`; one that is None is `recipe_for` the network's size,
+            a `held_out` of None `default_held_out`, a `precision` of "auto" `default_precision`.
         device: where.
         start_from: a recognizer whose weights are taken over.
         workers: processes that read images; None for one, or none where images are made.
+        command: the command line, which the card repeats.
         progress: show a bar and notes on stderr.
 
     Raises:
@@ -331,20 +366,13 @@ def train_recognizer(
         InterruptedRunError: if SIGINT or SIGTERM came.
     """
     dataset = open_images(source, network.size)
-    values = dict(settings)
-    if values.get("held_out") is None:
-        values["held_out"] = max(1, min(10_000, len(dataset) // 10))
-    if values.get("precision") == "auto":
-        values["precision"] = default_precision(torch.device(device))
-    try:
-        config = TrainingConfig(**values)
-    except UsageError as error:
-        raise with_argument_named(error, values) from None
+    config = complete_settings(settings, network.size, len(dataset), torch.device(device))
     if workers is None:
         workers = 0 if isinstance(source, RenderSpec) else 1
     training = RecognizerTraining(
-        dataset, origin_of(dataset, source), out, network, config, device, start_from, workers
-    )
+        dataset, origin_of(dataset, source), out, network, config, device, start_from, workers,
+        command,
+    )  # fmt: skip
     if training.step and progress:
         note(f"going on after {training.step:,} of {config.steps:,} steps")
     return training.run(progress=progress)

@@ -24,10 +24,34 @@ if TYPE_CHECKING:
 @click.group(
     "recognizer",
     cls=Group,
-    examples={"shapeshd recognizer evaluate lite": "The figures of a shipped recognizer's card."},
+    examples={
+        "shapeshd recognizer evaluate lite": "The figures of a shipped recognizer's card.",
+        "shapeshd recognizer info lite": "How it was trained, and what its card says.",
+    },
 )
 def command() -> None:
-    """Measure how well a recognizer reads the factors."""
+    """Measure how well a recognizer reads the factors, or show what its card says."""
+
+
+@command.command(
+    "info",
+    examples={
+        "shapeshd recognizer info lite": "The command that trained it, and its figures.",
+        "shapeshd recognizer info run --json": "All of a card of yours.",
+    },
+)
+@click.argument("recognizer", type=recognizer_type, metavar="lite|hd|PATH")
+@json_option
+def info(recognizer: str, as_json: bool) -> None:
+    """Say how a recognizer was trained, by which command, and how well it reads."""
+    from shapeshd.benchmark.recognizer.find import find_recognizer
+
+    find_recognizer(recognizer)  # before PyTorch is imported, which takes seconds
+
+    from shapeshd.benchmark.recognizer.describe import describe_recognizer
+    from shapeshd.support.progress import emit
+
+    emit(*describe_recognizer(recognizer), as_json=as_json)
 
 
 @command.command(

@@ -8,15 +8,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from shapeshd.benchmark.recognizer.find import find_recognizer
+from shapeshd.benchmark.recognizer.recipe import RECIPES, recipe_for
 
-from .command import Group
+from .command import Group, command_line
 from .options import (
+    RECOGNIZERS,
     Dataset,
+    NameOrPath,
     NewPath,
     device_option,
     json_option,
     pick_device,
-    recognizer_type,
     workers_option,
 )
 from .train_models import COMMANDS
@@ -26,6 +28,13 @@ if TYPE_CHECKING:
 
 
 _SIZES = {"lite": 64, "hd": 256}  # pixels
+_NONE = "none"  # as --start-from: new weights
+
+
+def _defaults(field: str) -> str:
+    """Return what help says of a default that depends on the size."""
+    said = (f"{getattr(recipe, field) or _NONE} for {name}" for name, recipe in RECIPES.items())
+    return f"  [default: {', '.join(said)}]"
 
 
 @click.group(
@@ -58,7 +67,7 @@ def command() -> None:
     },
     examples={
         "shapeshd train recognizer render:1:1000000,size=64 run": "Images made as they are read.",
-        "shapeshd train recognizer data run --size hd --start-from lite": "For 256 pixels.",
+        "shapeshd train recognizer data run --size hd": "For 256 pixels, from lite's weights.",
         "shapeshd score samples.zip --recognizer run": "Use it.",
     },
 )
@@ -74,10 +83,8 @@ def command() -> None:
 @click.option(
     "--images",
     type=click.IntRange(min=1),
-    default=1_000_000,
-    show_default=True,
     metavar="N",
-    help="Show N images in all, repetitions included.",
+    help=f"Show N images in all, repetitions included.{_defaults('images')}",
 )
 @click.option(
     "--batch",
@@ -90,15 +97,13 @@ def command() -> None:
 @click.option(
     "--learning-rate",
     type=float,
-    default=2e-3,
-    show_default=True,
     metavar="RATE",
-    help="Let Adam's rate rise to this, and fall to 0 along a cosine.",
+    help=f"Let Adam's rate rise to this, and fall to 0 along a cosine.{_defaults('learning_rate')}",
 )
 @click.option(
     "--degraded",
     type=click.FloatRange(0, 1),
-    default=0.25,
+    default=0.15,
     show_default=True,
     metavar="SHARE",
     help="Degrade this share of the images, as a generator's are.",
@@ -115,14 +120,14 @@ def command() -> None:
     "--held-out",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Keep N images at the dataset's end for the evaluation.  [default: a tenth, at most "
+    help="Keep N images at the dataset's end for the evaluation.  [default: a twentieth, at most "
     "10000]",
 )
 @click.option(
     "--start-from",
-    type=recognizer_type,
-    metavar="lite|hd|PATH",
-    help="Begin with the weights of this recognizer.",
+    type=NameOrPath(_NONE, *RECOGNIZERS),
+    metavar="lite|hd|PATH|none",
+    help=f"Begin with the weights of this recognizer, or with new ones.{_defaults('start_from')}",
 )
 @click.option(
     "--seed",
@@ -156,8 +161,13 @@ def recognizer(
     """Train a recognizer on DATASET into the folder OUT, or go on where a run was stopped.
 
     Train on other images (seed and index) than those that it shall read: the shipped ones
-    took seeds 6401 and 25601. OUT/recognizer.safetensors is what `score --recognizer OUT` uses.
+    took seeds 6401 and 25601, and the defaults are how they were trained.
+    OUT/recognizer.safetensors is what `score --recognizer OUT` uses.
     """
+    side = _SIZES[size]
+    start_from = recipe_for(side).start_from if start_from is None else start_from
+    if start_from == _NONE:
+        start_from = None
     if start_from is not None:
         find_recognizer(start_from)
 
@@ -167,8 +177,8 @@ def recognizer(
     from shapeshd.support.progress import emit
 
     result = train_recognizer(
-        dataset, out, NetworkConfig(size=_SIZES[size]), settings, device=pick_device(device),
-        start_from=start_from, workers=workers, progress=True,
+        dataset, out, NetworkConfig(size=side), settings, device=pick_device(device),
+        start_from=start_from, workers=workers, command=command_line(), progress=True,
     )  # fmt: skip
     emit(result.to_json(), describe_accuracy(result, str(out)), as_json=as_json)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -58,12 +59,15 @@ def one_line(words: str) -> str:
     return last[0]
 
 
-def test_train_and_evaluate(run: Run, tmp_path: Path) -> None:
+def test_train_and_evaluate(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The network of full size, for ten steps."""
-    out = tmp_path / "run"
+    out = tmp_path / "a run"
     arguments = ["train", "recognizer", SET, out, "--images", 320, "--batch", 32, "--device", "cpu"]
     arguments += ["--seed", 5, "--learning-rate", "1e-3", "--degraded", 0.5, "--precision", "fp32"]
-    status, stdout, stderr = run(*arguments, "--held-out", HELD_OUT, "--json")
+    arguments += ["--held-out", HELD_OUT]
+    command = ["shapeshd", *map(str, arguments)]
+    monkeypatch.setattr("sys.argv", ["/somewhere/shapeshd", *command[1:]])
+    status, stdout, stderr = run(*arguments, "--json")
     assert status == 0, stderr
     result = json.loads(stdout)
     assert result["images"] == HELD_OUT
@@ -75,12 +79,21 @@ def test_train_and_evaluate(run: Run, tmp_path: Path) -> None:
     assert (settings["learning_rate"], settings["precision"]) == (1e-3, "fp32")
     assert card["training"]["data"]["seed"] == 7
     assert card["training"]["steps"] == 10
+    assert shlex.split(card["training"]["command"]) == command
+    status, stdout, _ = run("recognizer", "info", out)
+    assert status == 0
+    assert card["training"]["command"] in stdout and card["sha256"] in stdout
+    said = json.loads(run("recognizer", "info", out, "--json")[1])
+    assert (said["sha256"], said["version"]) == (card["sha256"], None)
+    assert {key: said[key] for key in ("training", "accuracy", "network")} == {
+        key: card[key] for key in ("training", "accuracy", "network")
+    }
 
-    status, stdout, _ = run(*arguments, "--held-out", HELD_OUT)  # it is finished: only its table
+    status, stdout, _ = run(*arguments)  # it is finished: only its table
     assert status == 0
     assert f"of {HELD_OUT} images in the right joint bin" in stdout
     assert all(name in stdout for name in NAMES)
-    status, _, stderr = run(*arguments, "--held-out", 31)
+    status, _, stderr = run(*arguments[:-1], 31)
     assert status == 2
     assert "config.held_out = 30, not 31" in one_line(stderr)
 
@@ -235,6 +248,20 @@ def test_a_noise_floor_of_too_few_images(run: Run, tiny: Path) -> None:
         (["train", "recognizer", "render:1:100,size=64", "--learning-rate", 2], "below 1, not 2"),
         (["train", "recognizer", "render:1:100,size=64", "--start-from", "no"], "no such recogn"),
         (["train", "recognizer", "render:1:100,size=64", "--device", "tpu9"], "--device tpu9"),
+        (
+            [
+                "train",
+                "recognizer",
+                "render:1:99,size=256",
+                "--size",
+                "hd",
+                "--start-from",
+                "none",
+                "--held-out",
+                40,
+            ],
+            "99 images are too",
+        ),
         (["train", "recognizer", "nowhere"], "nowhere: no such file"),
     ],
 )
