@@ -38,18 +38,18 @@ from shapeshd.errors import (
     ShapesHDError,
     UsageError,
     explain,
-    named,
     one_line,
 )
 from shapeshd.images.resize import resized
 from shapeshd.support.device import usable_device
 from shapeshd.support.progress import note
+from shapeshd.support.state_dict import fitting, read_tensors
 
 KINDS = ("inception", "vgg")
 _SIDES = {"inception": 299, "vgg": 224}
 _BATCH = 32
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
-_SAFE_TORCH = (2, 10)  # the first whose weights_only has no known way around it
+_STEM = "Conv2d_1a_3x3.conv.weight"  # the first tensor of FID's Inception
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, of ImageNet
 
 
@@ -125,7 +125,7 @@ def load_pretrained(
         network = _script(path, place, name)
     else:
         build = {"inception": _inception, "vgg": _vgg}[kind]
-        network = build(_tensors(path, name, trust), place, name)
+        network = build(read_tensors(path, name, trust=trust), place, name)
     return PretrainedFeatures(name, digest, network, _SIDES[kind], place)
 
 
@@ -139,34 +139,6 @@ def _script(path: Path, device: torch.device, name: str) -> Callable[[Tensor], A
     return lambda images: module(images, return_features=True)
 
 
-def _tensors(path: Path, name: str, trust: bool) -> dict[str, Tensor]:
-    """Read a file of tensors; no code in it runs."""
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        version = tuple(int(part) for part in torch.__version__.split(".")[:2])
-        if not trust and version < _SAFE_TORCH:
-            raise UsageError(
-                f"{name}: PyTorch {torch.__version__} cannot be kept from running code in such a "
-                f"file: save it as .safetensors, or add {named('trust')} if you know where it "
-                "comes from"
-            )
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # of a file's age; the error says enough
-            values = torch.load(path, map_location="cpu", weights_only=True)
-    except ShapesHDError:
-        raise
-    except Exception as error:  # safetensors, pickle, zip and PyTorch share no base but this
-        raise ShapesHDError(
-            f"{name}: holds no weights that can be read as tensors alone ({type(error).__name__})"
-        ) from None
-    if not (isinstance(values, dict) and all(isinstance(each, Tensor) for each in values.values())):
-        raise UsageError(f"{name}: holds no dictionary of tensors, as a network's weights are")
-    return values
-
-
 def _inception(
     tensors: dict[str, Tensor], device: torch.device, name: str
 ) -> Callable[[Tensor], Any]:
@@ -174,6 +146,7 @@ def _inception(
         extractor = import_module("torch_fidelity.feature_extractor_inceptionv3")
     except ImportError:
         raise MissingPackageError.of("torch-fidelity", "fidelity", f"{name}: Inception") from None
+    tensors = dict(fitting(tensors, lambda left: _STEM in left, name))
     # Its own loader runs whatever a file holds: it gets a file of ours, with these tensors.
     with tempfile.TemporaryDirectory(prefix="shapeshd-") as folder:
         safe = Path(folder) / "weights.pth"
@@ -193,6 +166,8 @@ def _vgg(tensors: dict[str, Tensor], device: torch.device, name: str) -> Callabl
 
     with torch.device("meta"):  # random weights for nothing take seconds
         network = vgg16()
+    names = network.state_dict().keys()
+    tensors = dict(fitting(tensors, lambda left: left.keys() == names, name))
     try:
         network.load_state_dict(tensors, assign=True)
     except RuntimeError as error:

@@ -32,6 +32,7 @@ from shapeshd.support.checkpoint import Checkpoint, load_checkpoint, save_checkp
 from shapeshd.support.progress import note
 from shapeshd.support.random_numbers import mixed_seed
 from shapeshd.support.schema import configuration
+from shapeshd.support.state_dict import fitting
 from shapeshd.support.training.loop import ResumableTraining
 from shapeshd.support.training.state import move_average, restore_tensors, state_tensors
 
@@ -386,7 +387,8 @@ def _take_over(network: RecognitionNetwork, name: str | Path) -> str:
     """
     checkpoint = load_checkpoint(find_recognizer(name), KIND)
     own = network.state_dict()
-    for key, tensor in checkpoint.tensors.items():
+    tensors = fitting(checkpoint.tensors, lambda left: left.keys() <= own.keys(), str(name))
+    for key, tensor in tensors.items():
         if key in own and own[key].shape == tensor.shape:
             own[key].copy_(tensor)
         elif key == _ENTRY and tensor.ndim == 4 and _widened(own[key], tensor):

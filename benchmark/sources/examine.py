@@ -56,9 +56,19 @@ def examine_torchscript(request: OpenRequest) -> None:
     if "data.pkl" in entries:
         raise UsageError(
             f"{name}: holds pickled weights (torch.save), no TorchScript, so which network they "
-            f"belong to is not known: {INSTEAD}, or save it by torch.jit.save"
+            f"belong to is not known: say {named('architecture')}, {INSTEAD}, or save it by "
+            "torch.jit.save"
         )
     raise UsageError(f"{name}: is a zip archive, but no TorchScript: {INSTEAD}")
+
+
+def examine_tensors(request: OpenRequest) -> None:
+    """Raise `UsageError` if it is a TorchScript archive, which says itself what it is."""
+    if is_torchscript(request.path):
+        raise UsageError(
+            f"{request.name}: is TorchScript, which says what it is: leave out "
+            f"{named('architecture')}"
+        )
 
 
 def torchscript_lacks(request: OpenRequest) -> tuple[str, ...]:

@@ -241,7 +241,7 @@ class SourceOptions:
         metadata=_about(
             "generator",
             str,
-            "Say whose tensors a .safetensors file of another project holds.",
+            "Say whose tensors a file of another project holds, .safetensors or a state_dict.",
             shown="stylegan2|dcgan",
             lacking="which says itself what it is",
         ),

@@ -25,6 +25,7 @@ from shapeshd.errors import ShapesHDError, UsageError, one_line
 
 from .atomic_files import replace_file
 from .schema import first_problem
+from .state_dict import fitting
 
 SUFFIX = ".safetensors"
 FORMAT = "shapeshd-checkpoint"
@@ -204,6 +205,8 @@ def load_weights(
 ) -> None:
     """Copy `tensors` into `network`; every name and every shape must agree.
 
+    What a wrapper put before all names, such as ``module.``, is taken off; see `unwrapped`.
+
     Args:
         network: any.
         tensors: by name, as `network` names them.
@@ -214,6 +217,7 @@ def load_weights(
         UsageError: naming the first tensor that is missing, unknown or of another shape.
     """
     own = network.state_dict()
+    tensors = fitting(tensors, lambda left: left.keys() == own.keys(), str(path))
     for name, tensor in own.items():
         if name not in tensors:
             raise UsageError(f"{path}: lacks the tensor {prefix}{name}")

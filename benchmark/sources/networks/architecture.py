@@ -1,4 +1,4 @@
-"""Tensors of a known architecture in a .safetensors file without a card of ours.
+"""Tensors of a known architecture: a .safetensors file without a card of ours, or a state_dict.
 
 The file has names and shapes, no description. ``--architecture`` says whose names they are, and
 all sizes are found from the shapes. Nothing in such a file can run code.
@@ -7,7 +7,6 @@ all sizes are found from the shapes. Nothing in such a file can run code.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
@@ -18,9 +17,10 @@ from shapeshd.benchmark.sources.stylegan.layout import LayoutError
 from shapeshd.benchmark.sources.stylegan.network_pickle import MAX_BYTES
 from shapeshd.benchmark.sources.stylegan.pickle_data import PickleError
 from shapeshd.benchmark.sources.stylegan.state_dict import build_stylegan2
-from shapeshd.errors import ShapesHDError, UsageError, explain, named
-from shapeshd.support.checkpoint import has_card
+from shapeshd.errors import UsageError, named
+from shapeshd.support.checkpoint import SUFFIX, has_card
 from shapeshd.support.device import usable_device
+from shapeshd.support.state_dict import read_tensors, say_prefix, unwrapped
 
 from .checkpoint import network_source, require_known_form
 from .dcgan import build_dcgan
@@ -56,7 +56,7 @@ def open_architecture(request: OpenRequest) -> GeneratorSource:
             f"{name}: no architecture {options.architecture!r} is known: "
             f"{named('architecture')} is {' or '.join(ARCHITECTURES)}"
         )
-    if has_card(path):
+    if path.suffix.lower() == SUFFIX and has_card(path):
         raise UsageError(
             f"{name}: has a card of shapeshd, which says what it is: leave out "
             f"{named('architecture')}"
@@ -64,7 +64,7 @@ def open_architecture(request: OpenRequest) -> GeneratorSource:
     require_known_form(request, f"a {options.architecture} network's")
     place = usable_device(request.device)
     try:
-        network, facts = _built(build, _read_tensors(path, name), name)
+        network, facts = _built(build, _checked_tensors(request), name)
     except (LayoutError, PickleError) as error:
         raise UsageError(f"{name}: {error}") from None
     drawn = apply_sampling(network, options, name)
@@ -86,36 +86,29 @@ def open_architecture(request: OpenRequest) -> GeneratorSource:
 def _built(
     build: Builder, tensors: Mapping[str, Tensor], name: str
 ) -> tuple[nn.Module, dict[str, Any]]:
-    """Build a network; where that fails, once more without the prefix that all names share.
+    """Build a network of the first of `unwrapped` that it can be built of.
 
-    `torch.nn.DataParallel` puts ``module.`` before all, `torch.compile` ``_orig_mod.``, and a
-    network that is part of another the name that it has there. What was taken off is among the
-    facts, as ``prefix``.
+    What was taken off the names is among the facts, as ``prefix``.
     """
-    taken, left = "", tensors
     first: Exception | None = None
-    while True:
+    for prefix, left in unwrapped(tensors):
         try:
             network, facts = build(left, name)
-            return network, {**facts, **({"prefix": taken} if taken else {})}
         except (LayoutError, PickleError) as error:
             first = first or error
-        heads = {key.partition(".")[0] for key in left}
-        if len(heads) != 1 or not all(key.partition(".")[2] for key in left):
-            raise first
-        head = f"{heads.pop()}."
-        taken, left = taken + head, {key.removeprefix(head): left[key] for key in left}
+            continue
+        say_prefix(prefix, name)
+        return network, {**facts, **({"prefix": prefix} if prefix else {})}
+    assert first is not None  # there is always one to try
+    raise first
 
 
-def _read_tensors(path: Path, name: str) -> dict[str, Tensor]:
-    from safetensors.torch import load_file
-
+def _checked_tensors(request: OpenRequest) -> dict[str, Tensor]:
+    """Read the tensors of a file that is not too large."""
+    path, name = request.path, request.name
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise UsageError(
             f"{name}: has {size / 2**30:,.1f} GiB; at most {MAX_BYTES // 2**30} are read"
         )
-    try:
-        return load_file(path)
-    except Exception as error:  # its own error is no subclass of OSError or ValueError
-        raise ShapesHDError(f"{name}: is no safetensors file ({explain(error)})") from None
+    return read_tensors(path, name, trust=request.trust)

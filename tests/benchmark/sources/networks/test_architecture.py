@@ -279,3 +279,24 @@ def test_a_prefix_that_all_names_share_is_taken_off(
         assert torch.equal(source.images(0, BATCH), plain.images(0, BATCH))
         assert source.describe()["prefix"] == prefix
         assert "prefix" not in plain.describe()
+
+
+@pytest.mark.parametrize("name", ["g.pt", "g.PTH", "g.safetensors"])
+def test_a_state_dict_is_read_as_the_same_tensors(name: str, tmp_path: Path) -> None:
+    """As the tutorial saves it: torch.save(netG.state_dict(), "netG.pth")."""
+    path = tmp_path / name
+    wrapped = {f"module.{key}": tensor for key, tensor in dcgan().items()}
+    save_file(wrapped, path) if name.endswith("safetensors") else torch.save(wrapped, path)
+    with opened(path, "dcgan") as source:
+        expected = rounded(dcgan_images(dcgan(), normal_latents(3, 0, 9, 7)))
+        check_images(source, expected)
+        assert source.describe()["prefix"] == "module."
+
+
+def test_a_script_is_told_to_say_itself_what_it_is(tmp_path: Path) -> None:
+    torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), tmp_path / "g.pt")
+    with pytest.raises(UsageError, match=r"g\.pt: is TorchScript.*architecture"):
+        opened(tmp_path / "g.pt", "dcgan")
+    torch.save(dcgan(), tmp_path / "w.pt")
+    with pytest.raises(UsageError, match=r"w\.pt: holds pickled weights.*architecture"):
+        opened(tmp_path / "w.pt", None)
