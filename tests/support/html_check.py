@@ -86,3 +86,35 @@ def in_browser(path: Path, profile: Path, *options: str) -> str:
                f"--user-data-dir={profile}", *options, path.resolve().as_uri()]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     return done.stdout
+
+
+_LOOK = """<!DOCTYPE html>
+<iframe id="f" src="{page}" style="border:0;width:{width}px;height:9000px"></iframe><pre id="found"></pre><script>
+document.getElementById("f").onload = event => {{
+  const view = event.target.contentWindow, found = ["seen"];
+  view.document.querySelectorAll("details").forEach(part => {{ part.open = true; }});
+  for (const part of view.document.querySelectorAll("body *")) {{
+    if (part.closest("thead")) continue;  // hidden on a phone
+    const box = part.getBoundingClientRect(), text = part.textContent.trim().slice(0, 60);
+    if (box.right > view.innerWidth + 1 || box.left < -1)
+      found.push(`${{part.tagName}} reaches to ${{Math.round(box.right)}}: ${{text}}`);
+    else if (part.className === "scroll" && part.scrollWidth > part.clientWidth + 1)
+      found.push(`a table is ${{part.scrollWidth}} wide: ${{text}}`);
+  }}
+  document.getElementById("found").textContent = found.join("\\n");
+}};</script>"""
+
+
+def cut_off(path: Path, width: int, folder: Path) -> list[str]:
+    """Return what of a page is not whole in a window of so many pixels, all details open.
+
+    A browser's own window cannot be as narrow as a phone's; a frame in it can.
+    """
+    look = folder / "look.html"
+    look.write_text(_LOOK.format(page=path.resolve().as_uri(), width=width), encoding="utf-8")
+    options = ("--allow-file-access-from-files", "--virtual-time-budget=3000", "--dump-dom")
+    dom = in_browser(look, folder / "profile", *options)
+    found = re.search(r'<pre id="found">(.*?)</pre>', dom, re.DOTALL)
+    lines = found[1].splitlines() if found else []
+    assert lines[:1] == ["seen"], "the page was not looked at"
+    return lines[1:]

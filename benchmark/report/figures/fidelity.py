@@ -54,7 +54,7 @@ def fidelity_figure(result: Result, width: float) -> Figure:
     axes.set_yscale("log")
     axes.set_xlim(0.9, reach)
     axes.set_ylim(bottom, height)
-    log_ticks(axes.xaxis, 0.9, reach)
+    log_ticks(axes.xaxis, 0.9, reach, few=width <= NARROW)
     log_ticks(axes.yaxis, bottom, height)
     _name_fields(axes)
     short = width <= NARROW

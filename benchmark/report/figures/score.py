@@ -16,7 +16,7 @@ from shapeshd.benchmark.result.formatting import brief, number, part_name, perce
 from .style import BLUE, FAINT, GREY, INK, LINES, NARROW, ORANGE, bare, log_ticks, new_figure
 
 _ROW = 0.27  # inches
-_ROWS = {1: _ROW, 2: 0.4}  # by the lines of the longest name
+_ROWS = {1: _ROW, 2: 0.4, 3: 0.53, 4: 0.66}  # by the lines of the longest name
 LARGEST_PARTS = 22
 _SHOWN_TAIL = 0.5  # bins: an expectation below this is none
 
@@ -24,8 +24,8 @@ _SHOWN_TAIL = 0.5  # bins: an expectation below this is none
 def score_figure(rows: Sequence[ScoreRow], width: float) -> Figure:
     """Draw reduced chi-square with intervals on a log axis, one row a source or reference."""
     short = width <= NARROW
-    names = [_on_lines(row.name, 20, 2) if short else _short(row.name, 38) for row in rows]
-    lines = 1 + any("\n" in name for name in names)
+    names = [_on_lines(row.name, 20, 4) if short else _on_lines(row.name, 38, 2) for row in rows]
+    lines = 1 + max(name.count("\n") for name in names)
     figure = new_figure(width, 0.85 + _ROWS[lines] * len(rows))
     axes = figure.add_subplot()
     places = np.arange(len(rows))[::-1]
@@ -39,7 +39,7 @@ def score_figure(rows: Sequence[ScoreRow], width: float) -> Figure:
         axes.plot(row.value, place, "o", color=colour, ms=size, mec="white", mew=0.6)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
-    log_ticks(axes.xaxis, low, high)
+    log_ticks(axes.xaxis, low, high, few=short)
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.set_yticks(places, names)
     for label, row in zip(axes.get_yticklabels(), rows, strict=True):
@@ -164,10 +164,11 @@ def _amount(part: PartRecord) -> str:
 
 
 def _on_lines(text: str, length: int, lines: int) -> str:
-    """Break a text between words; what does not fit is cut in the middle, on one line."""
-    broken = textwrap.wrap(text, length, break_long_words=False)
-    if len(broken) > lines or max(map(len, broken), default=0) > length:
-        return _short(text, length)
+    """Break a text between words, and words that are too long; more is cut in the middle."""
+    broken = textwrap.wrap(_short(text, length * lines, escaped=False), length)
+    if len(broken) > lines:  # words left room at the ends of lines
+        whole = _short(text, length * lines, escaped=False)
+        broken = [whole[start : start + length] for start in range(0, len(whole), length)]
     return "\n".join(broken).replace("$", r"\$")  # which would begin a formula
 
 
@@ -176,9 +177,9 @@ def _in_legend(name: str) -> str:
     return "\N{WORD JOINER}" * name.startswith("_") + _short(name, 40)
 
 
-def _short(text: str, length: int) -> str:
+def _short(text: str, length: int, *, escaped: bool = True) -> str:
     """Cut a name in the middle; Matplotlib then shows its letters as they are."""
     if len(text) > length:
         tail = (length - 1) // 2
         text = f"{text[: length - 1 - tail]}\N{HORIZONTAL ELLIPSIS}{text[-tail:]}"
-    return text.replace("$", r"\$")  # which would begin a formula
+    return text.replace("$", r"\$") if escaped else text  # it would begin a formula

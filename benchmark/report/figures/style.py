@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -85,13 +86,21 @@ def plain(value: float, _: Any = None) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:g}"
 
 
-def log_ticks(axis: Any, low: float, high: float) -> None:
-    """Put few, plain ticks on a logarithmic axis that shows `low` to `high`."""
+def log_ticks(axis: Any, low: float, high: float, *, few: bool = False) -> None:
+    """Put few, plain ticks on a logarithmic axis that shows `low` to `high`.
+
+    Args:
+        axis: of Matplotlib.
+        low: above 0.
+        high: above `low`.
+        few: leave room for long numbers side by side, as on a narrow horizontal axis.
+    """
     decades = high / low
     steps = (1, 2, 5) if decades < 60 else (1, 3) if decades < 1500 else (1,)
     ticks = [step * 10.0**power for power in range(-6, 10) for step in steps]
-    if decades >= 1e6:
-        ticks = ticks[::2]
+    every = math.ceil(math.log10(decades) / 3) if few and decades >= 1e4 else 1
+    if every > 1 or decades >= 1e6:
+        ticks = [tick for tick in ticks if round(math.log10(tick)) % max(every, 2) == 0]
     axis.set_ticks([tick for tick in ticks if low <= tick <= high])
     axis.set_major_formatter(FuncFormatter(plain))
     axis.set_minor_locator(matplotlib.ticker.NullLocator())

@@ -73,7 +73,7 @@ def trade_figure(sweep: SweepRecord, width: float) -> Figure:
     axes.set_xscale("log")
     low, high = min(x.low for x in across), max(x.high for x in across)
     axes.set_xlim(0.7 * low, 1.6 * high)
-    log_ticks(axes.xaxis, 0.7 * low, 1.6 * high)
+    log_ticks(axes.xaxis, 0.7 * low, 1.6 * high, few=width <= NARROW)
     axes.set_xlabel("divergence D")
     axes.set_ylabel("FID" if width <= NARROW else "FID, distance of features from real images'")
     axes.grid()

@@ -17,7 +17,7 @@ from shapeshd.benchmark.leaderboard.entry import (
     entry_of,
 )
 from shapeshd.benchmark.leaderboard.writers import comparison_markdown
-from tests.support.html_check import Page
+from tests.support.html_check import Page, browser, cut_off
 from tests.support.simulated_results import fidelity, simulated, write_result
 
 Run = Callable[..., tuple[int, str, str]]
@@ -148,6 +148,7 @@ def test_entries_say_what_their_results_said(folder: Path, run: Run, tmp_path: P
         assert not old["fidelity"] or _without_examples(old) == new["fidelity"]
         assert old["significant"][:5] == new["significant"]
     assert Page((tmp_path / "x.html").read_text(encoding="utf-8")).problems == []
+    assert browser() is None or cut_off(tmp_path / "x.html", 390, tmp_path) == []
     again = compare([board])
     row = again.leaderboard_rows()[2]
     assert row["command"] == "shapeshd score 'a|b.pt' --trust --seed 3"

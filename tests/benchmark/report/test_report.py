@@ -21,7 +21,7 @@ from shapeshd.benchmark.report.tables import score_rows
 from shapeshd.benchmark.report.terminal import describe
 from shapeshd.benchmark.result import formatting
 from shapeshd.errors import ShapesHDError
-from tests.support.html_check import Page, browser, in_browser
+from tests.support.html_check import Page, browser, cut_off, in_browser
 from tests.support.simulated_results import DENSITIES, simulated, simulated_result, write_result
 
 KINDS = [*DENSITIES, "constant"]
@@ -81,10 +81,15 @@ def test_names_in_a_narrow_figure_are_whole() -> None:
     names = [label.get_text().replace("\n", " ") for label in axes.get_yticklabels()]
     assert names == [row.name for row in rows]
     assert "memorizer of 500,000 images" in names
-    cut = [replace(row, name="a" * 30) for row in rows]
-    assert (
-        score_figure(cut, NARROW).axes[0].get_yticklabels()[0].get_text() == f"{10 * 'a'}…{9 * 'a'}"
-    )
+    for name, shown in (
+        ("a" * 30, f"{20 * 'a'}\n{10 * 'a'}"),
+        ("model:mini/contrast/gan", "model:mini/contrast/\ngan"),
+        ("contrast, mini, after phase 2 (adversarial autoencoder)",
+         "contrast, mini,\nafter phase 2\n(adversarial\nautoencoder)"),
+        ("a" * 100, f"{20 * 'a'}\n{20 * 'a'}\n…{19 * 'a'}\n{20 * 'a'}"),
+    ):  # fmt: skip
+        (axes,) = score_figure([replace(row, name=name) for row in rows], NARROW).axes
+        assert axes.get_yticklabels()[0].get_text() == shown
 
 
 def test_sheets_tell_samples_from_what_is_missing(pages: dict[str, Path]) -> None:
@@ -180,6 +185,14 @@ def test_a_browser_shows_it(
     with Image.open(shot) as picture:
         assert picture.width == width
         assert len(picture.convert("RGB").getcolors(2**24) or ()) > 50
+
+
+@pytest.mark.skipif(browser() is None, reason=NO_BROWSER)
+def test_nothing_is_cut_off_on_a_phone(pages: dict[str, Path], tmp_path: Path) -> None:
+    assert cut_off(pages["everything"], 390, tmp_path) == []
+    narrow = tmp_path / "wide.html"
+    narrow.write_text('<p style="width:500px">wide</p>')  # so that the look can fail
+    assert len(cut_off(narrow, 390, tmp_path)) == 1
 
 
 @pytest.mark.skipif(browser() is None, reason=NO_BROWSER)

@@ -23,7 +23,7 @@ from shapeshd.cli import score_run
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, from_unit, joint_bins
 from tests.support.fake_scores import ReadsWritten, written_images
-from tests.support.html_check import Page
+from tests.support.html_check import Page, browser, cut_off
 from tests.support.same_process import SameProcess
 
 Run = Callable[..., tuple[int, str, str]]
@@ -130,7 +130,9 @@ def test_the_file_and_the_page(swept: tuple[SweepRecord, Path]) -> None:
     assert "165,887" in text and "truncation" in text
 
 
-def test_fidelity_is_drawn_where_it_was_measured(swept: tuple[SweepRecord, Path]) -> None:
+def test_fidelity_is_drawn_where_it_was_measured(
+    swept: tuple[SweepRecord, Path], tmp_path: Path
+) -> None:
     share = {"value": 0.5, "low": 0.4, "high": 0.6}
     fidelity = {
         "images": 100, "beyond": {**share, "count": 50},
@@ -143,6 +145,8 @@ def test_fidelity_is_drawn_where_it_was_measured(swept: tuple[SweepRecord, Path]
     page = sweep_page(record)
     check_page(page)
     assert "Fidelity against distribution" in page and "recall" in page
+    (tmp_path / "page.html").write_text(page, encoding="utf-8")
+    assert browser() is None or cut_off(tmp_path / "page.html", 390, tmp_path) == []
     assert "Fidelity against distribution" not in sweep_page(swept[0])
     assert "50%" in describe_sweep(record)
 
