@@ -89,7 +89,8 @@ def in_browser(path: Path, profile: Path, *options: str) -> str:
 
 
 _LOOK = """<!DOCTYPE html>
-<iframe id="f" src="{page}" style="border:0;width:{width}px;height:9000px"></iframe><pre id="found"></pre><script>
+<iframe id="f" src="{page}" style="border:0;width:{width}px;height:9000px"></iframe>
+<pre id="found"></pre><script>
 document.getElementById("f").onload = event => {{
   const view = event.target.contentWindow, found = ["seen"];
   view.document.querySelectorAll("details").forEach(part => {{ part.open = true; }});
