@@ -5,6 +5,7 @@ Nothing here imports PyTorch, so that a refusal does not take the seconds that t
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import zipfile
@@ -17,6 +18,7 @@ from shapeshd.models.networks.shipped import find_shipped
 from .source_kind import OpenRequest
 
 INSTEAD = "write a Python file with a function that loads it (SOURCE file.py:function)"
+_STATED_IN_A_FILE = re.compile(r"latent_dim|z_dim|import \*")
 _STATES_LATENT_DIM = re.compile(rb"\b(?:latent_dim|z_dim)\s*:")  # an attribute of TorchScript's
 
 
@@ -123,6 +125,29 @@ def examine_entry(request: OpenRequest) -> tuple[str, str]:
     if not all(part.isidentifier() for part in target.split(".")):
         raise UsageError(f"{name}: {target} is neither a .py file nor the name of a module")
     return target, attribute
+
+
+def entry_lacks(request: OpenRequest) -> tuple[str, ...]:
+    """Ask for the latent's components if a file's function takes latents and nothing states them.
+
+    The file is parsed and not run; where that leaves it open, nothing is asked for.
+    """
+    if request.options.latent_dim is not None or request.options.latent_shape is not None:
+        return ()
+    target, attribute = examine_entry(request)
+    try:
+        text = Path(target).read_text(encoding="utf-8")
+        parts = ast.parse(text).body
+    except (OSError, ValueError, SyntaxError):
+        return ()  # a module's name; or what imports it will say what is wrong
+    functions = [part for part in parts if isinstance(part, ast.FunctionDef)]
+    found = [part.args for part in functions if part.name == attribute]
+    if not found or _STATED_IN_A_FILE.search(text):
+        return ()
+    arguments = [each.arg for each in (*found[-1].posonlyargs, *found[-1].args)]
+    if not arguments or arguments[0] == "seeds":  # `arguments.SEEDS`, which would import PyTorch
+        return ()
+    return (f"{named('latent_dim')}, how many values a latent has",)
 
 
 def split_command(request: OpenRequest) -> list[str]:

@@ -277,6 +277,7 @@ KINDS = (
         trust="always",
         danger="a Python file is code that runs here",
         examine="examine:examine_entry",
+        lacks="examine:entry_lacks",
     ),
     SourceKind(
         name="command",

@@ -7,6 +7,9 @@ in one process, so that neither has the quieter minutes; the one that begins cha
 is that of the counting; what a run takes beside it (the statistics, the report) is a fixed time
 and stands by itself.
 
+With --phase-end the loop is that of a training instead, which takes D when a phase ends, of the
+generator model:mini/contrast; images per second of CPU time, since other programs may run.
+
 Then images per second of the recognizer alone, of `render:` images and of stored ones; and the
 peak memory of fresh processes that score the same generator, few and many samples long.
 """
@@ -134,6 +137,37 @@ def against_the_loop(
     }
 
 
+def against_the_trainer(options: argparse.Namespace) -> dict[str, Any]:
+    """Let a score and what a training does at a phase's end take turns, of the same generator."""
+    from shapeshd.dataset.render_spec import RenderSpec
+    from shapeshd.models.config_file import load_config
+    from shapeshd.models.networks.shipped import find_shipped
+    from shapeshd.models.training.domains.images import ImageDomain
+    from shapeshd.support.checkpoint import load_checkpoint, load_weights
+
+    config = load_config("mini", ["checks.held_out=10"], None, "contrast")
+    device, path = torch.device(options.device), find_shipped("mini/contrast").path
+    domain = ImageDomain(config, RenderSpec(1, 100, config.images.size), device, 0)
+    generator = domain.generator()
+    tensors = load_checkpoint(path).tensors
+    load_weights(generator, {name: value.float() for name, value in tensors.items()}, path)
+    recognizer, n = load_recognizer("lite", device), options.samples
+    rates: dict[str, list[float]] = {"score": [], "phase_end": []}
+    with tempfile.TemporaryDirectory(prefix="shapeshd-scoring-") as temporary:
+        for turn in range(options.rounds + 1):
+            for which in ("score", "phase_end") if turn % 2 else ("phase_end", "score"):
+                began = time.process_time()
+                if which == "score":
+                    score_once(str(path), recognizer, n, options.device, Path(temporary))
+                else:
+                    domain.score(generator, n, seed=1)
+                if turn:  # the first round warms up
+                    rates[which].append(n / (time.process_time() - began))
+    ratios = [end / whole for end, whole in zip(rates["phase_end"], rates["score"], strict=True)]
+    return {"samples": n, "images_per_cpu_s": rates, "ratio": statistics.median(ratios),
+            "ratios": ratios}  # fmt: skip
+
+
 def recognizer_rate(recognizer: Recognizer, options: argparse.Namespace) -> float:
     """Return images per second of the recognizer alone, of as many at a time as in a score."""
     piece = piece_length(recognizer.size)
@@ -244,8 +278,15 @@ def main() -> None:
     parser.add_argument("--stored", type=int, default=10_000, help="images rendered and stored")
     parser.add_argument("--no-images", action="store_true", help="score the generator alone")
     parser.add_argument("--memory", type=int, nargs="*", default=[10_000, 50_000])
+    parser.add_argument("--phase-end", action="store_true", help="against a training's score alone")
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
+    if options.phase_end:
+        found = against_the_trainer(options)
+        print(json.dumps(found, indent=1))
+        if options.json:
+            options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        return
     results = []
     for size in options.size:
         results.append(measure(size, options))

@@ -128,7 +128,18 @@ def test_all_that_is_missing_is_asked_for_at_once(tmp_path: Path) -> None:
         archive.writestr(
             "net/code/__torch__/own.py", "class Own(Module):\n  z_dim : Final[int] = 8"
         )
-    for name, asked in (("net.pt", True), ("said.pt", False)):
+    code = {
+        "latents.py": ("def f(z, size=3): ...", True),
+        "seeds.py": ("def f(seeds): ...", False),
+        "states.py": ("def f(z): ...\nf.latent_dim = 8", False),
+        "star.py": ("from settings import *\ndef f(z): ...", False),
+        "module.py": ("f = make()", False),
+        "broken.py": ("def f(z) ...", False),
+    }
+    for name, (text, _) in code.items():
+        (tmp_path / name).write_text(text)
+    functions = {f"{name}:f": asked for name, (_, asked) in code.items()}
+    for name, asked in {"net.pt": True, "said.pt": False, **functions}.items():
         with pytest.raises(UsageError, match="trust") as refused:
             check_source(str(tmp_path / name))
         assert ("latent_dim" in str(refused.value)) == asked
