@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -35,6 +35,7 @@ from shapeshd.support.schema import configuration
 from shapeshd.support.state_dict import fitting
 from shapeshd.support.training.loop import ResumableTraining
 from shapeshd.support.training.state import move_average, restore_tensors, state_tensors
+from shapeshd.support.training.tracker import Tracker
 
 from .card import Accuracy, Origin
 from .data import (
@@ -172,6 +173,7 @@ class RecognizerTraining(ResumableTraining):
         start_from: a recognizer whose weights are taken over, as far as they fit.
         workers: processes that read images.
         command: the command line, for the card.
+        trackers: what else shows the log; see `open_trackers`.
 
     Raises:
         UsageError: if an argument is impossible, or `out` holds another run.
@@ -193,6 +195,7 @@ class RecognizerTraining(ResumableTraining):
         start_from: str | Path | None = None,
         workers: int = 0,
         command: str | None = None,
+        trackers: Sequence[str | Tracker] = (),
     ) -> None:
         self.config, self.origin, self.command = config, origin, command
         self.device = torch.device(device)
@@ -215,7 +218,7 @@ class RecognizerTraining(ResumableTraining):
             betas=(0.9, 0.99),
             weight_decay=config.weight_decay,
         )
-        self.resume()
+        self.resume(trackers=trackers)
 
     def run(self, *, progress: bool = False) -> Accuracy:
         """Train to the end, save the recognizer, and evaluate it on the held-out images.
@@ -227,6 +230,12 @@ class RecognizerTraining(ResumableTraining):
             InterruptedRunError: if SIGINT or SIGTERM came; the state is saved.
             ShapesHDError: if the loss is no longer a number, or images cannot be read.
         """
+        try:
+            return self._finish(progress)
+        finally:
+            self.close()
+
+    def _finish(self, progress: bool) -> Accuracy:
         self.take_steps(progress=progress)
         note("reading the held-out images")
         recognizer = Recognizer(self.average, str(self.folder), device=self.device)
@@ -345,6 +354,7 @@ def train_recognizer(
     start_from: str | Path | None = None,
     workers: int | None = None,
     command: str | None = None,
+    trackers: Sequence[str | Tracker] = (),
     progress: bool = False,
 ) -> Accuracy:
     """Train a recognizer, or go on with it, and evaluate it.
@@ -359,6 +369,7 @@ def train_recognizer(
         start_from: a recognizer whose weights are taken over.
         workers: processes that read images; None for one, or none where images are made.
         command: the command line, which the card repeats.
+        trackers: what else shows the log; see `open_trackers`.
         progress: show a bar and notes on stderr.
 
     Raises:
@@ -372,7 +383,7 @@ def train_recognizer(
         workers = 0 if isinstance(source, RenderSpec) else 1
     training = RecognizerTraining(
         dataset, origin_of(dataset, source), out, network, config, device, start_from, workers,
-        command,
+        command, trackers,
     )  # fmt: skip
     if training.step and progress:
         note(f"going on after {training.step:,} of {config.steps:,} steps")

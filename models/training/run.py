@@ -18,6 +18,7 @@ from shapeshd.models.networks.encoder import Encoder
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.checkpoint import load_checkpoint, load_weights, read_card
 from shapeshd.support.progress import note
+from shapeshd.support.training.tracker import Tracker
 
 from .aae import AAEPhase
 from .distributed import Group
@@ -70,7 +71,11 @@ class TrainingRun:
         self.domain = open_domain(config, source, self.device, workers)
 
     def train_all(
-        self, phases: Sequence[str], *, progress: bool = False, tensorboard: bool = False
+        self,
+        phases: Sequence[str],
+        *,
+        progress: bool = False,
+        trackers: Sequence[str | Tracker] = (),
     ) -> dict[str, Any]:
         """Train phases in order, but for those before the last that `start` has; see `train`.
 
@@ -78,20 +83,20 @@ class TrainingRun:
             The result of each phase that was trained, by its name.
         """
         return {
-            name: self.train(name, progress=progress, tensorboard=tensorboard)
+            name: self.train(name, progress=progress, trackers=trackers)
             for name in phases
             if name == phases[-1] or not self.has(name)
         }
 
     def train(
-        self, name: str, *, progress: bool = False, tensorboard: bool = False
+        self, name: str, *, progress: bool = False, trackers: Sequence[str | Tracker] = ()
     ) -> dict[str, Any]:
         """Train a phase, or go on with it; of one that is done, return the result.
 
         Args:
             name: "vae", "aae", "gan" or "flow".
             progress: show a bar and notes on stderr.
-            tensorboard: write the log for TensorBoard, too.
+            trackers: what else shows the log: "tensorboard", "wandb", or trackers of your own.
 
         Returns:
             What the phase's ``result.json`` holds; {} in all processes but the first.
@@ -107,7 +112,7 @@ class TrainingRun:
         # does not matter.
         torch.manual_seed(self.config.seed)
         phase, origin = self._phase(name)
-        trainer = Trainer(phase, self.out / name, origin, tensorboard=tensorboard)
+        trainer = Trainer(phase, self.out / name, origin, trackers=trackers)
         if self.group.first:  # not before it is known that no other run is here
             text = to_toml(self.config)
             replace_file(self.out / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))

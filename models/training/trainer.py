@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.checkpoint import Checkpoint, save_checkpoint
 from shapeshd.support.random_numbers import shuffled_batches
 from shapeshd.support.training.loop import ResumableTraining
+from shapeshd.support.training.tracker import Tracker
 
 from .distributed import Draws
 from .evaluator import Evaluator, brief
@@ -28,7 +29,7 @@ class Trainer(ResumableTraining):
         phase: what is trained.
         folder: of the phase; it is made.
         origin: what the phase begins with (digests of earlier checkpoints), fit for JSON.
-        tensorboard: whether the log is written for TensorBoard, too.
+        trackers: what else shows the log; see `open_trackers`.
 
     Raises:
         UsageError: if the folder holds another training.
@@ -36,7 +37,12 @@ class Trainer(ResumableTraining):
     """
 
     def __init__(
-        self, phase: Phase, folder: Path, origin: dict[str, Any], *, tensorboard: bool = False
+        self,
+        phase: Phase,
+        folder: Path,
+        origin: dict[str, Any],
+        *,
+        trackers: Sequence[str | Tracker] = (),
     ) -> None:
         config = phase.config.to_json()
         settings = {
@@ -60,7 +66,7 @@ class Trainer(ResumableTraining):
             self.memory_names += f" or aae.codes ({phase.config.aae.codes})"
         self.memory_names += " with --set"
         self._evaluator = Evaluator(phase, folder / SHEETS)
-        self.resume(tensorboard=tensorboard)
+        self.resume(trackers=trackers)
 
     def run(self, *, progress: bool = False) -> dict[str, Any]:
         """Train to the end, save the networks, evaluate them, and save the result.
@@ -75,6 +81,12 @@ class Trainer(ResumableTraining):
             InterruptedRunError: if SIGINT or SIGTERM came; the state is saved.
             ShapesHDError: if a loss is no longer a number, or memory is out.
         """
+        try:
+            return self._finish(progress)
+        finally:
+            self.close()
+
+    def _finish(self, progress: bool) -> dict[str, Any]:
         self.take_steps(progress=progress)
         result: dict[str, Any] = {}
         if self.group.first:

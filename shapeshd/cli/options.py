@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -15,10 +15,15 @@ from shapeshd.errors import UsageError, named
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec
 
+_Command = TypeVar("_Command", bound=Callable[..., Any])
+
 engines = click.Choice(["povray", "torch"])  # `ENGINES`, which would import NumPy
 RECOGNIZERS = ("lite", "hd")
 MODEL = "model:"  # `shipped.PREFIX`
 _DEVICES = re.compile(r"auto|(cpu|cuda|mps|xpu|hpu|mtia|ipu|xla|privateuseone)(:[0-9]{1,3})?")
+
+
+TRACKERS = ("tensorboard", "wandb")  # `tracker.TRACKERS`, which would import much
 
 
 def files_named(incomplete: str) -> list[CompletionItem]:
@@ -286,3 +291,25 @@ def pick_device(text: str, gpu: int | None = None) -> str:
         text = f"cuda:{gpu}"
     usable_device(text)
     return text
+
+
+def tracker_option(command: _Command) -> _Command:
+    """Give a command ``--tracker``, and ``--tensorboard``, as it was called when there was one."""
+    for option in (
+        click.option("--tensorboard", is_flag=True, help="The same as --tracker tensorboard."),
+        click.option(
+            "--tracker",
+            "trackers",
+            type=click.Choice(TRACKERS),
+            multiple=True,
+            help="Show the log there, too. May be given several times. wandb keeps the run in its "
+            "folder if nobody is signed in.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def chosen_trackers(trackers: tuple[str, ...], tensorboard: bool) -> tuple[str, ...]:
+    """Return the trackers that the options of `tracker_option` name, each once."""
+    return tuple(dict.fromkeys((*trackers, *(["tensorboard"] * tensorboard))))

@@ -16,9 +16,11 @@ from .options import (
     Dataset,
     NameOrPath,
     NewPath,
+    chosen_trackers,
     device_option,
     json_option,
     pick_device,
+    tracker_option,
     workers_option,
 )
 from .train_models import COMMANDS
@@ -63,7 +65,7 @@ def command() -> None:
             "--seed",
         ],
         "How it runs": ["--precision", "--device", "--workers"],
-        "Output": ["--json", "--help"],
+        "Output": ["--tracker", "--tensorboard", "--json", "--help"],
     },
     examples={
         "shapeshd train recognizer render:1:1000000,size=64 run": "Images made as they are read.",
@@ -147,6 +149,7 @@ def command() -> None:
 )
 @device_option
 @workers_option
+@tracker_option
 @json_option
 def recognizer(
     dataset: Path | RenderSpec,
@@ -155,6 +158,8 @@ def recognizer(
     device: str,
     start_from: str | None,
     workers: int | None,
+    trackers: tuple[str, ...],
+    tensorboard: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -179,6 +184,7 @@ def recognizer(
     result = train_recognizer(
         dataset, out, NetworkConfig(size=side), settings, device=pick_device(device),
         start_from=start_from, workers=workers, command=command_line(), progress=True,
+        trackers=chosen_trackers(trackers, tensorboard),
     )  # fmt: skip
     emit(result.to_json(), describe_accuracy(result, str(out)), as_json=as_json)
 

@@ -16,9 +16,11 @@ from .options import (
     Dataset,
     NameOrPath,
     NewPath,
+    chosen_trackers,
     device_option,
     json_option,
     pick_device,
+    tracker_option,
     workers_option,
 )
 
@@ -74,7 +76,7 @@ def _shared(command: _Command) -> _Command:
             metavar="FOLDER",
             help="Take the finished phases of this other run, where --out has none.",
         ),
-        click.option("--tensorboard", is_flag=True, help="Write the log for TensorBoard, too."),
+        tracker_option,
         click.option(
             "--dry-run",
             is_flag=True,
@@ -97,6 +99,7 @@ def _train(
     seed: int | None,
     out: Path | None,
     device: str,
+    trackers: tuple[str, ...],
     tensorboard: bool,
     dry_run: bool,
     as_json: bool,
@@ -124,7 +127,8 @@ def _train(
         if dry_run:
             plan, results = plan_of(run, phases), {}
         else:
-            results = run.train_all(phases, progress=True, tensorboard=tensorboard)
+            shown = chosen_trackers(trackers, tensorboard)
+            results = run.train_all(phases, progress=True, trackers=shown)
     if group.first and dry_run:
         text = f"{to_toml(config)}\n{describe_plan(plan)}"
         emit({"config": config.to_json(), "plan": plan}, text, as_json=as_json)
@@ -135,7 +139,7 @@ def _train(
 _SECTIONS = {
     "What is trained": ["--config", "--set", "--seed", "--from"],
     "How it runs": ["--device", "--workers", "--dry-run"],
-    "Output": ["--out", "--tensorboard", "--json", "--help"],
+    "Output": ["--out", "--tracker", "--tensorboard", "--json", "--help"],
 }
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from shapeshd.benchmark.recognizer.train import RecognizerTraining, TrainingConf
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import ShapesHDError
 from shapeshd.support.checkpoint import save_checkpoint
+from shapeshd.support.training.tracker import Tracker
 
 TINY = NetworkConfig(width=8, blocks=(1, 1, 1), keypoints=4, hidden=16)
 SPEC = RenderSpec(seed=3, count=300, size=64)
@@ -49,6 +51,7 @@ def tiny_training(
     network: NetworkConfig = TINY,
     start_from: Path | None = None,
     workers: int = 0,
+    trackers: Sequence[str | Tracker] = (),
     **changes: Any,
 ) -> RecognizerTraining:
     """Open a short run in `out`."""
@@ -56,8 +59,9 @@ def tiny_training(
     origin = origin_of(dataset, source)
     config = tiny_config(**changes)
     return RecognizerTraining(
-        dataset, origin, out, network, config, start_from=start_from, workers=workers
-    )
+        dataset, origin, out, network, config, start_from=start_from, workers=workers,
+        trackers=trackers,
+    )  # fmt: skip
 
 
 def main() -> None:

@@ -11,18 +11,15 @@ import json
 import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
-import PIL.Image
 import torch
 from torch import Tensor, nn
 
 from shapeshd.errors import (
     InterruptedRunError,
-    MissingPackageError,
     ShapesHDError,
     UsageError,
     one_line,
@@ -31,6 +28,8 @@ from shapeshd.support.batching import NO_MEMORY, says_no_memory
 from shapeshd.support.checkpoint import Checkpoint, load_checkpoint, read_card, save_checkpoint
 from shapeshd.support.interrupts import stop_requested
 from shapeshd.support.progress import progress_bar
+
+from .tracker import Tracker, open_trackers, scalars
 
 STATE_KIND = "training-state"
 LOG = "log.jsonl"
@@ -123,14 +122,15 @@ class ResumableTraining(ABC):
         """Whether all steps have been taken."""
         return self.step >= self.steps
 
-    def resume(self, *, tensorboard: bool = False) -> None:
+    def resume(self, *, trackers: Sequence[str | Tracker] = ()) -> None:
         """Take over the state in the folder, if there is one, and open the log.
 
         Args:
-            tensorboard: whether the log is written for TensorBoard, too.
+            trackers: what else shows the log; see `open_trackers`.
 
         Raises:
-            UsageError: if the folder holds another training.
+            UsageError: if the folder holds another training, or there is no such tracker.
+            MissingPackageError: if a tracker is not installed.
             ShapesHDError: if the state in it is damaged.
         """
         path = self.folder / self.state_file
@@ -140,7 +140,13 @@ class ResumableTraining(ABC):
             self.restore(state)
             self.step, self.seconds = state.card["step"], state.card["seconds"]
         if self._first:
-            self._log = RunLog(self.folder / LOG, self.step, tensorboard=tensorboard)
+            opened = open_trackers(trackers, self.folder, self.step, self.settings)
+            self._log = RunLog(self.folder / LOG, self.step, opened)
+
+    def close(self) -> None:
+        """Close the log and its trackers."""
+        if self._log is not None:
+            self._log.close()
 
     def save(self) -> None:
         """Save all that is needed to go on."""
@@ -253,21 +259,18 @@ class ResumableTraining(ABC):
 
 
 class RunLog:
-    """The log of a training: a line of JSON each time, and TensorBoard's if that is wanted.
+    """The log of a training: a line of JSON each time, and trackers that show it.
 
     Of a training that goes on, what was written after its saved state is dropped.
 
     Args:
         path: the file; its folder is made.
         step: the step at which the training goes on.
-        tensorboard: whether TensorBoard's file is written beside it.
-
-    Raises:
-        MissingPackageError: if TensorBoard is wanted and not installed.
+        trackers: what else shows the numbers, and pictures.
     """
 
-    def __init__(self, path: Path, step: int, *, tensorboard: bool = False) -> None:
-        self._path, self._board = path, _open_board(path.parent, step) if tensorboard else None
+    def __init__(self, path: Path, step: int, trackers: Sequence[Tracker] = ()) -> None:
+        self._path, self._trackers = path, trackers
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step] if step else []
@@ -277,19 +280,18 @@ class RunLog:
         """Append values, scalars or tables of them."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"step": step, "seconds": seconds, **values}) + "\n")
-        if self._board is not None:
-            for name, value in scalars(values):
-                self._board.add_scalar(name, value, step)
-            self._board.flush()
+        for tracker in self._trackers:
+            tracker.numbers(step, dict(scalars(values)))
 
     def show(self, step: int, pictures: Mapping[str, Path]) -> None:
-        """Show pictures, PNG files by name, on TensorBoard; the log has only numbers."""
-        if self._board is not None:
-            for name, path in pictures.items():
-                with PIL.Image.open(path) as image:
-                    pixels = np.asarray(image.convert("RGB"))
-                self._board.add_image(name, pixels, step, dataformats="HWC")
-            self._board.flush()
+        """Show pictures, PNG files by name, in the trackers; the log has only numbers."""
+        for tracker in self._trackers:
+            tracker.pictures(step, pictures)
+
+    def close(self) -> None:
+        """Close the trackers."""
+        for tracker in self._trackers:
+            tracker.close()
 
     def holds(self, step: int, name: str) -> bool:
         """Tell whether a value has been written for a step."""
@@ -297,28 +299,11 @@ class RunLog:
         return any(name in row for row in map(json.loads, lines) if row["step"] == step)
 
 
-def scalars(values: Mapping[str, Any], where: str = "") -> Iterator[tuple[str, float]]:
-    """Yield the numbers of nested tables with their names, such as "score/divergence"."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from scalars(value, f"{where}{name}/")
-        elif isinstance(value, (int, float)):
-            yield f"{where}{name}", value
-
-
 def _step_of(line: str) -> float:
     try:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):  # a line that a kill cut short
         return float("inf")
-
-
-def _open_board(folder: Path, step: int) -> Any:
-    try:
-        from torch.utils.tensorboard import SummaryWriter
-    except ImportError:
-        raise MissingPackageError.of("tensorboard", "tensorboard", "--tensorboard") from None
-    return SummaryWriter(str(folder), purge_step=step + 1)
 
 
 def require_same_settings(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:

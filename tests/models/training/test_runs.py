@@ -299,7 +299,7 @@ def test_the_log_goes_to_tensorboard_too(whole: Path, tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out = tmp_path / "run"
-    tiny_run("factors", out).train("vae", tensorboard=True)
+    tiny_run("factors", out).train("vae", trackers=["tensorboard"])
     events = EventAccumulator(str(out / "vae"))
     events.Reload()
     rows = [row for row in log_of(out / "vae") if "loss" in row]
@@ -319,7 +319,7 @@ def test_tensorboard_shows_the_sheets(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     out = tmp_path / "run"
-    tiny_run("images", out, vae={"steps": 2}).train("vae", tensorboard=True)
+    tiny_run("images", out, vae={"steps": 2}).train("vae", trackers=["tensorboard"])
     events = EventAccumulator(str(out / "vae"))
     events.Reload()
     assert set(events.Tags()["images"]) == {"samples", "reconstructions"}
@@ -335,9 +335,9 @@ def test_tensorboard_shows_the_sheets(tmp_path: Path) -> None:
 def test_tensorboard_is_an_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(MissingPackageError) as caught:
-        tiny_run("factors", tmp_path / "run").train("vae", tensorboard=True)
+        tiny_run("factors", tmp_path / "run").train("vae", trackers=["tensorboard"])
     assert str(caught.value) == (
-        "--tensorboard needs tensorboard: pip install 'shapeshd[tensorboard]'"
+        "tracker='tensorboard' needs tensorboard: pip install 'shapeshd[tensorboard]'"
     )
 
 

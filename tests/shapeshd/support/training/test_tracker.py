@@ -1,0 +1,122 @@
+"""Trackers: TensorBoard is in `test_runs`; here a program's own, and the real wandb, offline."""
+
+from __future__ import annotations
+
+import json
+import struct
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from shapeshd.cli.options import TRACKERS as SHOWN
+from shapeshd.cli.options import chosen_trackers
+from shapeshd.errors import MissingPackageError, UsageError
+from shapeshd.support.training.loop import RunLog
+from shapeshd.support.training.tracker import TRACKERS, open_trackers, scalars
+from tests.support.tiny_training import tiny_training
+
+_BLOCK = 32768  # bytes, of the file that wandb writes: LevelDB's log format
+
+
+class Kept:
+    """A tracker that keeps what it is shown."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[int, Mapping[str, float]]] = []
+        self.closed = False
+
+    def numbers(self, step: int, values: Mapping[str, float]) -> None:
+        self.seen.append((step, values))
+
+    def pictures(self, step: int, files: Mapping[str, Path]) -> None:
+        self.seen.append((step, dict.fromkeys(files, 0.0)))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def histories(folder: Path) -> Iterator[dict[str, Any]]:
+    """Yield what an offline run of wandb has logged, one table a call."""
+    from wandb.proto import wandb_internal_pb2
+
+    (file,) = folder.rglob("*.wandb")
+    data, place, record = file.read_bytes(), 7, b""
+    while place + 7 <= len(data):
+        left = _BLOCK - place % _BLOCK
+        _, length, kind = struct.unpack("<IHB", data[place : place + 7])
+        if left < 7 or kind == 0:
+            place += left
+            continue
+        record += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            message = wandb_internal_pb2.Record()
+            message.ParseFromString(record)
+            record = b""
+            if message.WhichOneof("record_type") == "history":
+                items = message.history.item
+                named = {item.key or "/".join(item.nested_key): item.value_json for item in items}
+                yield {name: json.loads(text) for name, text in named.items()}
+
+
+def test_wandb_keeps_numbers_and_pictures_without_an_account(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    picture = tmp_path / "samples.png"
+    Image.fromarray(np.full((4, 5, 3), 77, np.uint8)).save(picture)
+    folder = tmp_path / "run" / "vae"
+    opened = open_trackers(["wandb"], folder, 0, {"vae": {"steps": 3}})
+    log = RunLog(folder / "log.jsonl", 0, opened)
+    log.write(1, 0.5, {"loss": 2.0, "score": {"divergence": 0.25, "kind": "x"}})
+    log.write(2, 0.9, {"loss": 1.5})
+    log.show(2, {"samples": picture})
+    log.close()
+    identity = (folder / "wandb-id.txt").read_text()
+    rows = [
+        {name: value for name, value in row.items() if not name.startswith("_")}
+        for row in histories(folder)
+    ]
+    assert rows[:2] == [
+        {"step": 1, "loss": 2.0, "score/divergence": 0.25},
+        {"step": 2, "loss": 1.5},
+    ]
+    assert rows[2]["step"] == 2 and rows[2]["samples"]["width"] == 5
+    (sent,) = folder.rglob("media/images/*.png")
+    with Image.open(sent) as image:
+        assert np.asarray(image.convert("RGB")).tolist() == np.full((4, 5, 3), 77).tolist()
+    assert identity.strip() in next(folder.rglob("*.wandb")).name
+
+
+def test_a_training_shows_all_its_log_to_a_tracker_of_a_program_and_closes_it(
+    tmp_path: Path,
+) -> None:
+    kept = Kept()
+    training = tiny_training(tmp_path / "run", images=16 * 2, trackers=[kept])
+    training.run()
+    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert rows
+    for row, (step, values) in zip(rows, kept.seen, strict=True):
+        assert step == row.pop("step")
+        del row["seconds"]
+        assert dict(values) == dict(scalars(row))
+    assert kept.closed
+
+
+def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert tuple(TRACKERS) == SHOWN
+    assert chosen_trackers(("wandb",), True) == ("wandb", "tensorboard")
+    assert chosen_trackers(("tensorboard", "tensorboard"), True) == ("tensorboard",)
+    with pytest.raises(UsageError, match="'mlflow' is known: say tensorboard or wandb"):
+        open_trackers(["mlflow"], tmp_path, 0, {})
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(MissingPackageError, match=r"wandb.*shapeshd\[wandb\]"):
+        open_trackers(["wandb"], tmp_path / "run", 0, {})
+    assert not (tmp_path / "run").exists()
