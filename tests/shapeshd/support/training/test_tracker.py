@@ -88,7 +88,7 @@ def test_wandb_keeps_numbers_and_pictures_without_an_account(
         {"step": 1, "loss": 2.0, "score/divergence": 0.25},
         {"step": 2, "loss": 1.5},
     ]
-    assert rows[2]["step"] == 2 and rows[2]["samples"]["width"] == 5
+    assert rows[2]["step"] == 2 and rows[2]["samples/width"] == 5
     (sent,) = folder.rglob("media/images/*.png")
     with Image.open(sent) as image:
         assert np.asarray(image.convert("RGB")).tolist() == np.full((4, 5, 3), 77).tolist()
