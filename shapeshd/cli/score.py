@@ -178,7 +178,9 @@ def _check_early(source: str, options: dict[str, Any]) -> Sweep | None:
     from shapeshd.benchmark.sources.sweep import parse_sweep
     from shapeshd.distribution import Distribution
     from shapeshd.factors import check_seed
+    from shapeshd.support.distributed import check_launcher
 
+    check_launcher()
     sweep = None if options["sweep"] is None else parse_sweep(options["sweep"])
     chosen = [SourceOptions.given(options)] if sweep is None else sweep.options(options)
     for given in chosen:

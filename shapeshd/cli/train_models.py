@@ -106,7 +106,9 @@ def _train(
     **options: Any,
 ) -> None:
     from shapeshd.models.config_file import check_images, load_config, to_toml
+    from shapeshd.support.distributed import check_launcher
 
+    check_launcher()
     if out is None and not dry_run:
         raise UsageError(f"give {named('out')} FOLDER for the run; only --dry-run needs none")
     folder = Path("run") if out is None else out  # of a dry run nothing is written

@@ -21,6 +21,7 @@ _RENDEZVOUS_SECONDS = 60.0
 _TRY = timedelta(seconds=2)
 _LOOK_AGAIN, _STEP = 0.2, 0.02  # seconds
 _JOINED = "shapeshd-joined"
+_ALONE = "unset WORLD_SIZE and RANK to work alone"
 
 
 def core_count() -> int:
@@ -37,6 +38,22 @@ def local_number() -> int | None:
     if _number("WORLD_SIZE", 1) == 1 or "RANK" not in os.environ:
         return None
     return _number("LOCAL_RANK", 0)
+
+
+def check_launcher() -> None:
+    """Refuse variables of a launcher that do not fit each other; PyTorch is not needed for it.
+
+    Raises:
+        UsageError: naming what is lacking.
+    """
+    if local_number() is None or _TORCHRUN in os.environ:
+        return
+    rank, count = _number("RANK", 0), _number("WORLD_SIZE", 1)
+    address, port = os.environ.get("MASTER_ADDR"), _number("MASTER_PORT", 0)
+    if not address or not port or rank >= count:
+        lacking = "RANK is too high" if rank >= count else "MASTER_ADDR or MASTER_PORT is not"
+        promised = f"WORLD_SIZE={count} and RANK={rank} are set"
+        raise UsageError(f"{promised}, but {lacking}: {_ALONE}, or start it by torchrun")
 
 
 def _number(name: str, default: int) -> int:
@@ -96,14 +113,11 @@ def _meet(rank: int, count: int, timeout: timedelta) -> Any:
     """
     import torch.distributed as dist
 
+    check_launcher()
     promised = f"WORLD_SIZE={count} and RANK={rank} are set"
-    alone = "unset WORLD_SIZE and RANK to work alone"
-    address, port = os.environ.get("MASTER_ADDR"), _number("MASTER_PORT", 0)
-    if not address or not port or rank >= count:
-        lacking = "RANK is too high" if rank >= count else "MASTER_ADDR or MASTER_PORT is not"
-        raise UsageError(f"{promised}, but {lacking}: {alone}, or start it by torchrun")
+    address, port = os.environ["MASTER_ADDR"], _number("MASTER_PORT", 0)
     if rank == 0:
-        note(f"{promised}: waiting for {count - 1} more at {address}:{port}; {alone}")
+        note(f"{promised}: waiting for {count - 1} more at {address}:{port}; {_ALONE}")
     latest, store = time.monotonic() + _RENDEZVOUS_SECONDS, None
     while time.monotonic() < latest:
         try:
@@ -118,13 +132,13 @@ def _meet(rank: int, count: int, timeout: timedelta) -> Any:
         except (RuntimeError, ValueError) as error:
             if rank == 0:
                 raise UsageError(
-                    f"{promised}, but {address}:{port} cannot be used ({one_line(error)}): {alone}"
+                    f"{promised}, but {address}:{port} cannot be used ({one_line(error)}): {_ALONE}"
                 ) from None
         time.sleep(_LOOK_AGAIN)
     there = 0 if store is None else store.add(_JOINED, 0)
     raise UsageError(
         f"{promised}, but within {_RENDEZVOUS_SECONDS:.0f} s only {there} of {count} processes "
-        f"came to {address}:{port}: {alone}"
+        f"came to {address}:{port}: {_ALONE}"
     )
 
 

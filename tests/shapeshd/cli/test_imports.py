@@ -76,7 +76,7 @@ def test_scoring_does_not_import_torchvision() -> None:
         ("train vae pictures.parquet --config smoke --out run --set vae.nosuch=1", "vae.nosuch"),
         ("train baseline ours --config factors", "--out"),
         ("train recognizer nosuch run", "nosuch: no such file"),
-        ("train recognizer pictures.parquet run --start-from none", "none"),
+        ("train recognizer pictures.parquet run --start-from absent", "absent"),
         ("recognizer evaluate none", "none: no such recognizer"),
         ("project none.safetensors pictures.parquet", "none.safetensors"),
         ("project net.pt pictures.parquet", "net.pt"),
@@ -94,6 +94,19 @@ def test_a_refusal_does_not_wait_for_torch(line: str, message: str, tmp_path: Pa
     assert status == 2, stderr
     assert message in stderr
     assert found == []
+
+
+def test_leftover_variables_of_a_launcher_are_told_before_torch_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    for name in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
+        monkeypatch.delenv(name, raising=False)
+    for line in ("score model:mini/vae", "train vae --config factors --out run"):
+        status, stderr, found = run_and_list(line.split(), tmp_path)
+        assert (status, found) == (2, []), stderr
+        assert "MASTER_ADDR" in stderr and "unset WORLD_SIZE" in stderr
 
 
 @pytest.mark.parametrize(
