@@ -94,9 +94,10 @@ class WeightsAndBiases:
 
     def __init__(self, folder: Path, step: int, settings: Mapping[str, Any]) -> None:
         try:
-            import wandb
+            import wandb as library
         except ImportError:
             raise _missing("wandb") from None
+        wandb: Any = library  # whose types change from version to version
         mode = os.environ.get("WANDB_MODE") or ("online" if wandb.api.api_key else "offline")
         if mode == "offline":
             note(f"{folder}: wandb keeps the run there; `wandb sync` sends it")
@@ -104,7 +105,7 @@ class WeightsAndBiases:
         kept = folder / _RUN_ID
         if not step or not kept.exists():
             kept.write_text(f"{uuid.uuid4().hex[:12]}\n", encoding="utf-8")
-        self._wandb: Any = wandb
+        self._wandb = wandb
         self._run: Any = wandb.init(
             project=os.environ.get("WANDB_PROJECT", _PROJECT),
             name=f"{folder.resolve().parent.name}/{folder.name}",
