@@ -22,7 +22,7 @@ from shapeshd.benchmark.sources import SourceOptions, open_source
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.checks import whole_number
 from shapeshd.dataset.contact_sheet import FORMATS, check_output, draw_sheet, save_sheet
-from shapeshd.dataset.export import block_name, encode_png
+from shapeshd.dataset.export.samples import block_name, encode_png
 from shapeshd.errors import UsageError, named
 from shapeshd.factors import MAX_IMAGE
 from shapeshd.support.atomic_files import publish, refuse_existing

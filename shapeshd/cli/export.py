@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from shapeshd.dataset.format_names import FORMATS, LABELS
+from shapeshd.dataset.export.format_names import FORMATS, LABELS
 
 from .command import Command
 from .options import Dataset, Jobs, NewPath, json_option
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     examples={
         "shapeshd export data images --format folder": "A folder of PNG files.",
         "shapeshd export data data.zip --format stylegan-zip": "For NVlabs' trainers.",
+        "shapeshd export data table --format parquet --split train=0.9,test=0.1": "For Hugging "
+        "Face's datasets, in two splits.",
         "shapeshd export render:0:50000,size=64 shards --format webdataset": "Without a dataset "
         "on disk.",
     },
@@ -51,6 +53,12 @@ if TYPE_CHECKING:
     "factors.",
 )
 @click.option(
+    "--split",
+    metavar="NAME=SHARE,...",
+    help="Cut the images into splits by index, such as train=0.9,test=0.1: the first split has "
+    "the first images. OUT is then a folder with a file or folder for each.",
+)
+@click.option(
     "--allow-incomplete", is_flag=True, help="Export the images that an unfinished dataset has."
 )
 @click.option(
@@ -62,16 +70,18 @@ def command(dataset: Path | RenderSpec, out: Path, as_json: bool, **options: Any
 
     DATASET can also be render:SEED:COUNT[,size=PX][,start=N][,device=NAME]: images that are
     made as they are read. The pixels stay what they are, bit for bit. OUT must not exist, and
-    appears when it is complete.
+    appears when it is complete. A folder holds a dataset card, README.md, and export.json.
     """
     import dataclasses
 
-    from shapeshd.dataset.export import export_dataset
+    from shapeshd.dataset.export import export_dataset, parse_splits
     from shapeshd.dataset.shapes_hd import open_dataset
     from shapeshd.support.progress import emit, human_bytes, human_time
 
+    split = options.pop("split")
+    splits = None if split is None else parse_splits(split)
     images = open_dataset(dataset, allow_incomplete=options.pop("allow_incomplete"))
-    result = export_dataset(images, out, progress=True, **options)
+    result = export_dataset(images, out, splits=splits, progress=True, **options)
     text = (
         f"{result.path}: {result.images:,} images, {human_bytes(result.bytes)} in "
         f"{result.files:,} files ({human_time(result.seconds)})"

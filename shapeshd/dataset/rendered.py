@@ -52,7 +52,7 @@ class RenderedImages:
         self.first_index = spec.start
         self.image_shape = (spec.size, spec.size, 3)
         self.block = max(1, min(_BLOCK_IMAGES, _BLOCK_PIXELS // spec.size**2))
-        self._options = RenderOptions(spec.size, antialias, antialias_depth)
+        self.options = RenderOptions(spec.size, antialias, antialias_depth)
         self._dtype = dtype
         self._begin()
         self._tracer = self._make_tracer()  # now: a device that cannot be used is told at once
@@ -109,7 +109,7 @@ class RenderedImages:
         self._tracer = None
 
     def _make_tracer(self) -> RayTracer:
-        return RayTracer(self._options, device=self.spec.device, dtype=self._dtype)
+        return RayTracer(self.options, device=self.spec.device, dtype=self._dtype)
 
     def __getstate__(self) -> dict[str, Any]:
         own = ("_process", "_lock", "_tracer")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
-from typing import Any, Generic, Literal, Protocol, cast, overload, runtime_checkable
+from typing import Any, Generic, Literal, Protocol, cast, get_args, overload, runtime_checkable
 
 import numpy as np
 import PIL.Image
@@ -30,7 +30,7 @@ from .rendered import RenderedImages
 ImageT = TypeVar("ImageT", default=Tensor)
 LabelT = TypeVar("LabelT", default=Tensor)
 PilImage = PIL.Image.Image
-Decode = Literal["tensor", "pil"]
+Decode = Literal["tensor", "pil", "tv_tensor"]
 
 
 @runtime_checkable
@@ -68,8 +68,9 @@ class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
             ``images`` uint8 (n, H, W, 3) and ``labels`` (n, 6), numbers, as 3dshapes.h5.
         transform: called with each image; what it returns takes the image's place.
         target_transform: the same for the label.
-        decode: "tensor", or "pil" for images of Pillow (RGB), as torchvision's own datasets give
-            and its first transforms expect.
+        decode: "tensor"; "pil" for images of Pillow (RGB), as torchvision's own datasets give
+            and its first transforms expect; or "tv_tensor" for `torchvision.tv_tensors.Image`, by
+            which ``torchvision.transforms.v2`` knows an image among other tensors.
         allow_incomplete: serve the images that exist of a dataset with gaps. Its items are
             then numbered without gaps; `indices` tells which images they are.
 
@@ -120,8 +121,9 @@ class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
         target_transform: Callable[[Tensor], LabelT] | None,
         decode: Decode,
     ) -> None:
-        if decode not in ("tensor", "pil"):
-            raise UsageError(f"{named('decode')} must be tensor or pil, not {decode!r}")
+        if decode not in get_args(Decode):
+            kinds = ", ".join(get_args(Decode))
+            raise UsageError(f"{named('decode')} must be one of {kinds}, not {decode!r}")
         self.decode = decode
         self.name = name
         self.transform = transform
@@ -200,7 +202,7 @@ class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
             antialias_depth: rays along a side of a supersampled pixel.
             transform: called with each image; what it returns takes the image's place.
             target_transform: the same for the label.
-            decode: "tensor" or "pil"; see the class.
+            decode: "tensor", "pil" or "tv_tensor"; see the class.
 
         Raises:
             UsageError: if an argument is impossible or the device cannot be used.
@@ -330,6 +332,12 @@ class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
         return [range(part.first_index, part.first_index + part.count) for part in self._parts]
 
     @property
+    def rendered_images(self) -> RenderedImages | None:
+        """What makes the images when they are read; None if they are read from files."""
+        first = self._parts[0]
+        return first if isinstance(first, RenderedImages) else None
+
+    @property
     def _rendered_part(self) -> RenderedPart | None:
         first = self._parts[0]
         return first if isinstance(first, RenderedPart) else None
@@ -352,7 +360,7 @@ class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
 
     def _transformed(self, image: Tensor, label: Tensor) -> tuple[ImageT, LabelT]:
         # Without a transform, the types are the defaults of theirs: tensors, or Pillow's images.
-        given: Any = image if self.decode == "tensor" else _as_pil(image)
+        given = _DECODED[self.decode](image)
         return (
             cast(ImageT, given) if self.transform is None else self.transform(given),
             cast(LabelT, label) if self.target_transform is None else self.target_transform(label),
@@ -370,6 +378,19 @@ class ShapesHD(Dataset[tuple[ImageT, LabelT]], Generic[ImageT, LabelT]):
 def _as_pil(image: Tensor) -> PilImage:
     """Return an image, uint8 (3, H, W), as one of Pillow's, with memory of its own."""
     return PIL.Image.fromarray(np.ascontiguousarray(image.cpu().permute(1, 2, 0).numpy()))
+
+
+def _as_tv_tensor(image: Tensor) -> Tensor:
+    from torchvision.tv_tensors import Image as ImageTensor  # for who asks: it loads torchvision
+
+    return ImageTensor(image)
+
+
+_DECODED: dict[str, Callable[[Tensor], Any]] = {
+    "tensor": lambda image: image,
+    "pil": _as_pil,
+    "tv_tensor": _as_tv_tensor,
+}
 
 
 def open_dataset(

@@ -5,18 +5,23 @@ A sampling gives the factors of images by their indices; its name is recorded in
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from shapeshd.checks import whole_number
 from shapeshd.distribution import Distribution
-from shapeshd.errors import UsageError, one_line
+from shapeshd.errors import UsageError, named, one_line
 from shapeshd.factors import (
     FACTORS,
     NAMES,
+    SHAPE,
     SHAPES,
     FloatArray,
+    IntArray,
     check_factors,
     check_seed,
     describe_range,
@@ -84,19 +89,38 @@ class GridSampling:
 
     Hues take 10 values from 0 to 0.9 turns, the scale 8 and the orientation 15 values
     from end to end of their ranges.
+
+    Args:
+        steps: values of each factor; other ones than those of 3dshapes give another grid.
+
+    Raises:
+        UsageError: if there is not a number for each factor, one is below 1, or the shapes are
+            not all of them.
     """
 
     name = "grid"
     seed = 0
     distribution = ""
-    length: int | None = int(np.prod(GRID_STEPS))
+
+    def __init__(self, steps: Sequence[int] = GRID_STEPS) -> None:
+        self.steps = tuple(whole_number("steps", number, 1) for number in steps)
+        if len(self.steps) != len(FACTORS) or self.steps[SHAPE] != len(SHAPES):
+            raise UsageError(
+                f"{named('steps')} must be a number for each of {', '.join(NAMES)}, and "
+                f"{len(SHAPES)} for shape, not {tuple(steps)}"
+            )
+        self.length = math.prod(self.steps)
 
     def factors(self, start: int, stop: int) -> FloatArray:
         """Return the factors of the images `start` .. `stop` - 1: float64 (stop - start, 6)."""
-        positions = np.unravel_index(np.arange(start, stop), GRID_STEPS)
+        return self.factors_at(np.arange(start, stop))
+
+    def factors_at(self, indices: IntArray) -> FloatArray:
+        """Return the factors of images in any order, by indices int64 (n,): float64 (n, 6)."""
+        positions = np.unravel_index(indices, self.steps)
         columns = [
             np.linspace(factor.low, factor.high, steps, endpoint=factor.topology != "circle")[index]
-            for factor, steps, index in zip(FACTORS, GRID_STEPS, positions, strict=True)
+            for factor, steps, index in zip(FACTORS, self.steps, positions, strict=True)
         ]
         return np.stack(columns, axis=1)
 
