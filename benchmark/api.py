@@ -128,8 +128,8 @@ def score(
         distribution: that the samples should follow, or its TOML file; by default the uniform one.
         fidelity: of how many images, the first ones, the fidelity is measured as well; it takes
             `out`. The result's ``fidelity`` says it.
-        features: by which they are compared with real ones: "recognizer", "inception:PATH",
-            "vgg:PATH", or a `FeatureNetwork`.
+        features: by which they are compared with real ones: "recognizer", a kind such as "dinov2"
+            or "inception:PATH", or a `FeatureNetwork`.
         fidelity_engine: renders what they are compared with, "torch" or "povray".
         range: of floats: "uint8" 0 to 255, "unit" [0, 1], "symmetric" [-1, 1]; "auto" infers it,
             or refuses where that is a guess.

@@ -31,7 +31,7 @@ from shapeshd.raytracer.tracer import trace_images
 from .pretrained_features import KINDS, load_pretrained, published_weights
 
 DEFAULT = "recognizer"
-FORM = "recognizer, inception, vgg, inception:PATH or vgg:PATH"
+FORM = "recognizer, inception, vgg, dinov2 or clip, the latter four also as inception:PATH"
 SCALE_SEED = 1_000_003
 """Of the real images that tell the scale of a recognizer's features."""
 
@@ -109,8 +109,8 @@ def load_features(
     """Return the network that `text` names.
 
     Args:
-        text: "recognizer"; "inception:PATH" or "vgg:PATH", see `pretrained_features`;
-            "inception" or "vgg", whose published weights are then downloaded once.
+        text: "recognizer"; a kind of `pretrained_features.KINDS` with a file of weights, such as
+            "inception:PATH"; or the kind alone, whose published weights are downloaded once.
         recognizer: the one of the score.
         device: where another network computes.
         trust: run code that the file may hold.

@@ -54,7 +54,7 @@ class FidelitySettings:
         engine: "torch" or "povray", which renders real images and re-renders.
         trust: whether code in the network's file may run.
         cache: folder that keeps what was measured of real images for other scores; None for none.
-            Several processes that share a score do without.
+            Of several processes that share a score, the first one's counts.
     """
 
     images: int
@@ -96,7 +96,7 @@ def open_fidelity(
         if features == DEFAULT and not hasattr(reader, "features"):
             raise UsageError(
                 f"{reader.name}: has no features to compare images by: give features "
-                "inception:PATH or vgg:PATH"
+                "inception, vgg, dinov2 or clip"
             )
         features = load_features(
             features, cast(Recognizer, reader), reader.device, trust=settings.trust
@@ -174,10 +174,17 @@ class Fidelity:
             remove_hidden_files(folder)
         ranks.wait()
         self.sample = MeasurementFiles(folder, "sample", self.images, self._length)
-        # Processes on several machines may each have a cache of their own.
-        shared = self._shared_folder() if ranks.count == 1 else None
         count = _REAL_PER_IMAGE * self.images
-        self.real = MeasurementFiles(shared or folder, "real", count, self._length)
+        kept = self._shared_folder() if ranks.first else None
+        self._kept = None if kept is None else MeasurementFiles(kept, "real", count, self._length)
+        if ranks.count == 1:
+            self.real = self._kept or MeasurementFiles(folder, "real", count, self._length)
+            return
+        # Processes on several machines have `work` in common, and may each have another cache.
+        self.real = MeasurementFiles(folder, "real", count, self._length)
+        if self._kept is not None:
+            self._kept.copy_to(self.real)
+        ranks.wait()
 
     def _decisive(self) -> dict[str, Any]:
         return {name: value for name, value in self.settings.items() if name != "images"}
@@ -258,6 +265,8 @@ class Fidelity:
         if not ranks.first:
             return None
         sample, real = self.sample.load(), self.real.load() if real is None else real
+        if ranks.count > 1 and self._kept is not None:
+            self.real.copy_to(self._kept)
         entry = {
             "settings": self.settings,
             "residual": summarize(sample.residuals, real.residuals),

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -77,6 +78,19 @@ class MeasurementFiles:
                 np.savez(file, **vars(values))
 
         replace_file(path, write)
+
+    def copy_to(self, other: MeasurementFiles) -> None:
+        """Give `other`, of the same images, the whole pieces that it wants and has not got.
+
+        A damaged piece is deleted, as by `load`, and not copied.
+
+        Raises:
+            OSError: if one cannot be written.
+        """
+        for first, last in self.spans():
+            if other.wants(first) and self._find(first, last) is not None:
+                with suppress(ShapesHDError):
+                    other.save(first, self._read(first, last))
 
     def load(self) -> Measurements:
         """Return all images that are wanted, in order.

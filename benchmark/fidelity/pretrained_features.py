@@ -5,12 +5,16 @@
   give. The network enlarges images to 299 x 299 itself, as TensorFlow did.
 - ``vgg:PATH``: VGG16 of torchvision, the 4096 numbers of its second dense layer, on which
   precision and recall were published; torchvision's ``vgg16-397923af.pth``.
-- either as TorchScript, with trust, called as ``network(images, return_features=True)`` with
-  uint8 images: so NVlabs' ``inception-2015-12-05.pt`` and ``vgg16.pt`` are.
+- either of these as TorchScript, with trust, called as ``network(images, return_features=True)``
+  with uint8 images: so NVlabs' ``inception-2015-12-05.pt`` and ``vgg16.pt`` are.
+- ``dinov2:PATH``: the class token of a DINOv2 vision transformer, as Stein et al. 2023 compare
+  images by; Meta's ``dinov2_vitl14_pretrain.pth`` or another one without registers.
+- ``clip:PATH``: what CLIP's image encoder gives; OpenAI's ``ViT-B-32.pt`` or another one of them,
+  which is TorchScript, of which the tensors are taken, or a file of its tensors.
 
-Images larger than a network's input are first resized with antialiasing. A file of weights
-is read as tensors and nothing else. Without a path the published weights are downloaded once, and
-checked by the digest in their name.
+For the first two, images larger than a network's input are first resized with antialiasing; DINOv2
+and CLIP are given them as torch-fidelity prepares them. A file of weights is read as tensors and
+nothing else. Without a path the published weights are downloaded once, and checked by their digest.
 """
 
 from __future__ import annotations
@@ -45,11 +49,17 @@ from shapeshd.support.device import usable_device
 from shapeshd.support.progress import note
 from shapeshd.support.state_dict import fitting, read_tensors
 
-KINDS = ("inception", "vgg")
+from .vision_transformers import clip, dinov2
+
+KINDS = ("inception", "vgg", "dinov2", "clip")
 _SIDES = {"inception": 299, "vgg": 224}
+_PROBED = 64  # pixels a side of an image that tells how many features a network gives
 _BATCH = 32
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
 _STEM = "Conv2d_1a_3x3.conv.weight"  # the first tensor of FID's Inception
+_CLIP = "clip-vit-b-32"
+_DINOV2 = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth"
+_DINOV2_SHA256 = "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428"
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, of ImageNet
 
 
@@ -60,7 +70,7 @@ class PretrainedFeatures:
         name: for a result.
         digest: SHA-256 of its file.
         network: uint8 (n, 3, H, W) on `device` -> (n, d).
-        side: larger images are resized to so many pixels a side.
+        side: larger images are resized to so many pixels a side; None if it does that itself.
         device: where it computes.
 
     Raises:
@@ -72,12 +82,13 @@ class PretrainedFeatures:
         name: str,
         digest: str,
         network: Callable[[Tensor], Any],
-        side: int,
+        side: int | None,
         device: torch.device,
     ) -> None:
         self.name, self.digest = name, digest
         self._network, self._side, self._device = network, side, device
-        self.dimension = self(torch.zeros(1, 3, side, side, dtype=torch.uint8)).shape[1]
+        probe = torch.zeros(1, 3, side or _PROBED, side or _PROBED, dtype=torch.uint8)
+        self.dimension = self(probe).shape[1]
 
     def __call__(self, images: Tensor) -> npt.NDArray[np.float32]:
         """Return float32 (n, d) for uint8 images (n, 3, H, W)."""
@@ -86,7 +97,7 @@ class PretrainedFeatures:
 
     def _features(self, images: Tensor) -> npt.NDArray[np.float32]:
         part = images.to(self._device)
-        if max(part.shape[-2:]) > self._side:
+        if self._side is not None and max(part.shape[-2:]) > self._side:
             part = resized(part, self._side)
         try:
             with torch.inference_mode(), torch.autocast(self._device.type, enabled=False):
@@ -104,7 +115,7 @@ def load_pretrained(
     """Load the network of a file.
 
     Args:
-        kind: "inception" or "vgg".
+        kind: of `KINDS`.
         path: its weights: ``.safetensors``, what ``torch.save`` wrote, or TorchScript.
         device: where it computes.
         trust: run code that the file may hold.
@@ -120,23 +131,34 @@ def load_pretrained(
         raise UsageError(f"{path}: no such file; give the weights as {kind}:PATH")
     place = usable_device(str(device))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if is_torchscript(path):
+    build = {"inception": _inception, "vgg": _vgg, "dinov2": dinov2, "clip": clip}[kind]
+    if not is_torchscript(path):
+        network = build(read_tensors(path, name, trust=trust), place, name)
+    elif kind == "clip":
+        if digest not in _published_clips().values():
+            require_trust(trust, name, "a TorchScript file holds code that runs when it is loaded")
+        network = build(
+            dict(_load_script(path, torch.device("cpu"), name).state_dict()), place, name
+        )
+    else:
         require_trust(trust, name, "a TorchScript file holds code that runs when it is used")
         network = _script(path, place, name)
-    else:
-        build = {"inception": _inception, "vgg": _vgg}[kind]
-        network = build(read_tensors(path, name, trust=trust), place, name)
-    return PretrainedFeatures(name, digest, network, _SIDES[kind], place)
+    return PretrainedFeatures(name, digest, network, _SIDES.get(kind), place)
 
 
 def _script(path: Path, device: torch.device, name: str) -> Callable[[Tensor], Any]:
+    module = _load_script(path, device, name)
+    return lambda images: module(images, return_features=True)
+
+
+def _load_script(path: Path, device: torch.device, name: str) -> nn.Module:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # "use torch.export": the user's choice
         try:
-            module = torch.jit.load(str(path), map_location=device).eval()
+            module: nn.Module = torch.jit.load(str(path), map_location=device).eval()
         except (RuntimeError, ValueError, OSError) as error:
             raise ShapesHDError(f"{name}: cannot be loaded ({explain(error)})") from error
-    return lambda images: module(images, return_features=True)
+    return module
 
 
 def _inception(
@@ -195,45 +217,72 @@ def published_weights(kind: str) -> Path:
     It lies where `torch.hub` keeps such files (``TORCH_HOME``, else a cache in the user's home).
 
     Args:
-        kind: "inception" or "vgg".
+        kind: of `KINDS`. Of DINOv2 that is ViT-L/14, of CLIP ViT-B/32.
 
     Raises:
         UsageError: if it cannot be downloaded.
         MissingPackageError: if the package that knows its address is not installed.
-        ShapesHDError: if what is there, or came, has another digest than its name says.
+        ShapesHDError: if what is there, or came, has another digest than the published file.
     """
-    return fetch_checked(_address(kind), f"{kind}:PATH")
+    otherwise = f"{kind}:PATH"
+    if kind == "dinov2":
+        return fetch_checked(_DINOV2, otherwise, _DINOV2_SHA256)
+    if kind == "clip":
+        digest = _published_clips()[_CLIP]
+        url = f"{_clip_module().MODEL_BASE_URL}/{digest}/ViT-B-32.pt"
+        return fetch_checked(url, otherwise, digest, f"{_CLIP}-{digest}.pt")
+    return fetch_checked(_address(kind), otherwise)
 
 
-def fetch_checked(url: str, otherwise: str) -> Path:
-    """Download a file whose name ends in the first digits of its SHA-256, unless it is there.
+def fetch_checked(
+    url: str, otherwise: str, digest: str | None = None, name: str | None = None
+) -> Path:
+    """Download a file of a known digest, unless it is there.
 
     Args:
         url: such as ``https://.../vgg16-397923af.pth``.
         otherwise: what to give if that does not work, for the message.
+        digest: its SHA-256, or the first digits of it; by default those in which its name ends.
+        name: under which to keep it; by default the one of `url`.
 
     Raises:
         UsageError: if it cannot be downloaded.
         ShapesHDError: if its digest is another one; what was downloaded is then deleted.
     """
-    name = url.rpartition("/")[2]
-    match = _DIGEST_IN_NAME.search(name)
-    assert match is not None, name
+    name = name or url.rpartition("/")[2]
+    if digest is None:
+        match = _DIGEST_IN_NAME.search(name)
+        assert match is not None, name
+        digest = match[1]
     path = Path(torch.hub.get_dir()) / "checkpoints" / name
     if not path.exists():
         note(f"downloading {url} to {path.parent}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            torch.hub.download_url_to_file(url, str(path), match[1], progress=False)
+            torch.hub.download_url_to_file(url, str(path), digest, progress=False)
         except RuntimeError as error:  # another digest
-            raise ShapesHDError(f"{url}: is not what its name says ({one_line(error)})") from None
+            raise ShapesHDError(
+                f"{url}: is not the file that was published ({one_line(error)})"
+            ) from None
         except (urllib.error.URLError, OSError) as error:
             raise UsageError(
                 f"{url}: cannot be downloaded ({one_line(error)}): give the weights as {otherwise}"
             ) from None
-    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(match[1]):
+    if not hashlib.sha256(path.read_bytes()).hexdigest().startswith(digest):
         raise ShapesHDError(f"{path}: is damaged: delete it, and it is downloaded again")
     return path
+
+
+def _clip_module() -> Any:
+    try:
+        return import_module("torch_fidelity.feature_extractor_clip")
+    except ImportError:
+        raise MissingPackageError.of("torch-fidelity", "fidelity", "CLIP") from None
+
+
+def _published_clips() -> dict[str, str]:
+    """Return the SHA-256 of OpenAI's files by torch-fidelity's names."""
+    return {name: str(entry["hash"]) for name, entry in _clip_module().MODEL_METADATA.items()}
 
 
 def _address(kind: str) -> str:

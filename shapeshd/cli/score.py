@@ -88,9 +88,10 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--features",
-    metavar="recognizer|inception[:PATH]|vgg[:PATH]",
-    help="Compare images with real ones by these features, with --fidelity. Without PATH the "
-    "published weights are downloaded once.  [default: recognizer]",
+    metavar="recognizer|KIND[:PATH]",
+    help="Compare images with real ones by these features, with --fidelity. KIND is inception, "
+    "vgg, dinov2 or clip; without PATH the published weights are downloaded once.  [default: "
+    "recognizer]",
 )
 @click.option(
     "--fidelity-engine",

@@ -1,6 +1,6 @@
+from .disent_data import ShapesHDData as ShapesHDData
 from .export import ExportResult as ExportResult
 from .export import export_dataset as export_dataset
-from .disent_data import ShapesHDData as ShapesHDData
 from .info import describe_dataset as describe_dataset
 from .manifest import Manifest as Manifest
 from .manifest import ShardEntry as ShardEntry
@@ -13,10 +13,10 @@ from .render_spec import RenderSpec as RenderSpec
 from .render_spec import parse_rendered as parse_rendered
 from .shapes_hd import ShapesHD as ShapesHD
 from .shapes_hd import open_dataset as open_dataset
-from .webdataset_pairs import image_and_label as image_and_label
-from .webdataset_pairs import open_webdataset as open_webdataset
 from .shards import Provenance as Provenance
 from .shards import ShardHeader as ShardHeader
 from .shards import ShardWriter as ShardWriter
 from .shards import check_shard as check_shard
 from .shards import read_header as read_header
+from .webdataset_pairs import image_and_label as image_and_label
+from .webdataset_pairs import open_webdataset as open_webdataset

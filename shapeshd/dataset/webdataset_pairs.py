@@ -93,7 +93,9 @@ def _find(
         folder = Path(tars)
         found = sorted(folder.glob(f"{split}-*.tar" if split else "*.tar"))
         if not found:
-            raise UsageError(f"{folder}: holds no tar file{f' of the split {split}' if split else ''}")
+            raise UsageError(
+                f"{folder}: holds no tar file{f' of the split {split}' if split else ''}"
+            )
         return found
     if split is not None:
         raise UsageError(f"{named('split')} is of a folder: tar files are given one by one")

@@ -32,7 +32,7 @@ _KEPT = (
 
 _FILES: dict[str, tuple[str, ...]] = {
     "folder": ("{folder}metadata.csv", "{folder}*/*.png"),
-    "parquet": ("{split}-*.parquet",),
+    "parquet": ("data/{split}-*.parquet",),
     "webdataset": ("{split}-*.tar",),
 }
 """Of the formats that Hugging Face's datasets reads: the files of a split."""
@@ -121,7 +121,7 @@ def _head(format: str, tasks: Sequence[Task]) -> Iterator[str]:
             yield "    path:"
             for pattern in _FILES[format]:
                 yield f'    - "{_pattern(pattern, format, task.split)}"'
-    if format in ("folder", "parquet"):
+    if format == "parquet":  # of a folder of images, datasets takes the types from their table
         yield from _yaml_features()
     yield "---"
 

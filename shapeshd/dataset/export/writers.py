@@ -111,9 +111,10 @@ def write_webdataset(out: Path, samples: Iterable[Sample], task: Task) -> None:
 
 
 def write_parquet(out: Path, samples: Iterable[Sample], task: Task) -> None:
-    """Write Parquet files of the images and the six factors, as Hugging Face datasets does.
+    """Write Parquet files of the images and the six factors, as on the Hugging Face Hub.
 
-    The schema's metadata makes ``datasets.load_dataset`` decode the column ``image`` and name the
+    They lie in ``data``, where a reader of a folder of Parquet files finds nothing else. The
+    schema's metadata makes ``datasets.load_dataset`` decode the column ``image`` and name the
     shapes.
     """
     pyarrow, parquet = import_pyarrow()
@@ -122,10 +123,11 @@ def write_parquet(out: Path, samples: Iterable[Sample], task: Task) -> None:
     columns[NAMES[SHAPE]] = pyarrow.int64()
     metadata = {"huggingface": json.dumps({"info": {"features": parquet_features()}})}
     schema = pyarrow.schema(columns, metadata=metadata)
-    out.mkdir(exist_ok=True)
+    folder = out / "data"
+    folder.mkdir(parents=True, exist_ok=True)
     files = -(-len(task) // task.per_file)
     for number, group in enumerate(groups(samples, task.per_file)):
-        path = out / f"{task.split or 'train'}-{number:05d}-of-{files:05d}.parquet"
+        path = folder / f"{task.split or 'train'}-{number:05d}-of-{files:05d}.parquet"
         # PNG does not compress again, and statistics of its bytes say nothing.
         with parquet.ParquetWriter(
             path, schema, compression="none", use_dictionary=False, write_statistics=list(NAMES)

@@ -275,7 +275,7 @@ def test_what_is_no_network(tmp_path: Path, recognizer: Recognizer) -> None:
     torch.save([torch.zeros(3)], listed)
     cut.write_bytes(other.read_bytes()[:100])
     for text, error, message in (
-        ("clip", UsageError, "'clip'; say recognizer"),
+        ("resnet", UsageError, "'resnet'; say recognizer"),
         ("vgg:", UsageError, "no features 'vgg:'"),
         (f"vgg:{tmp_path / 'none.pth'}", UsageError, "no such file"),
         (f"vgg:{other}", UsageError, "other tensors.*VGG16"),

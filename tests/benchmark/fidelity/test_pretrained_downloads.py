@@ -46,10 +46,23 @@ def test_a_file_is_downloaded_once(
 
 def test_another_content_is_not_kept(tmp_path: Path, hub: Path) -> None:
     url = served(tmp_path, "0" * 8)
-    with pytest.raises(ShapesHDError, match="not what its name") as caught:
+    with pytest.raises(ShapesHDError, match="not the file that was published") as caught:
         fetch_checked(url, "vgg:PATH")
     assert "\n" not in str(caught.value)
     assert not list(hub.iterdir())
+
+
+def test_a_digest_that_is_not_in_the_name(tmp_path: Path, hub: Path) -> None:
+    path = tmp_path / "model.pth"
+    path.write_bytes(CONTENT)
+    digest = hashlib.sha256(CONTENT).hexdigest()
+    found = fetch_checked(path.as_uri(), "dinov2:PATH", digest, "kept.pth")
+    assert found == hub / "kept.pth" and found.read_bytes() == CONTENT
+    with pytest.raises(ShapesHDError, match=r"kept\.pth: is damaged"):
+        fetch_checked(path.as_uri(), "dinov2:PATH", "0" * 64, "kept.pth")
+    with pytest.raises(ShapesHDError, match="not the file that was published"):
+        fetch_checked(path.as_uri(), "dinov2:PATH", "0" * 64)
+    assert [file.name for file in hub.iterdir()] == ["kept.pth"]
 
 
 def test_what_is_damaged_on_disk_is_refused(tmp_path: Path, hub: Path) -> None:

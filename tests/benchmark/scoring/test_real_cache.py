@@ -142,18 +142,47 @@ def test_a_cache_that_cannot_be_made_is_a_note(
     assert str(cache) in line
 
 
-def test_several_processes_do_without(
+def shared_out(work: Path, cache: Path, features: Means) -> dict[str, Any]:
+    """Measure with two processes on two machines, which have the folder `work` in common alone."""
+    work.mkdir()
+    two = []
+    for rank in (0, 1):
+        settings = FidelitySettings(
+            FEW, features=features, cache=cache if rank == 0 else work / "no"
+        )
+        two.append(measure.open_fidelity(settings, 6_000, ReadsWritten(SIDE), SIDE))
+        two[rank].open(work, Ranks(rank, 2))
+    assert two[1].finish(Written(), Ranks(1, 2)) is None
+    found = two[0].finish(Written(), Ranks(0, 2))
+    assert found is not None and not (work / "no").exists()
+    return found[0]
+
+
+def test_processes_that_share_a_score_use_the_cache_of_the_first(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fidelity = measure.open_fidelity(
-        FidelitySettings(FEW, features=Means(), cache=cache), 6_000, ReadsWritten(SIDE), SIDE
-    )
-
     monkeypatch.setattr(Ranks, "wait", lambda _: None)
-    work = tmp_path / "work"
-    work.mkdir()
-    fidelity.open(work, Ranks(0, 2))
-    assert not cache.exists()
+    monkeypatch.setattr(measure, "piece_length", lambda _: 64)
+    features = Means()
+
+    def images_measured() -> int:
+        features.seen, seen = 0, features.seen
+        return seen
+
+    first = shared_out(tmp_path / "a", cache, features)
+    assert images_measured() == FEW + REAL
+    damaged, *rest = pieces(cache)
+    assert len(rest) == 4
+    damaged.write_bytes(damaged.read_bytes()[:-50])  # is measured anew, and replaced
+    for name, number in (("b", FEW + 64), ("c", FEW)):
+        assert shared_out(tmp_path / name, cache, features) == first
+        assert images_measured() == number
+    settings = FidelitySettings(FEW, features=features, cache=cache)
+    alone = measure.open_fidelity(settings, 6_000, ReadsWritten(SIDE), SIDE)
+    alone.open(tmp_path, Ranks())
+    found = alone.finish(Written(), Ranks())
+    assert found is not None and found[0] == first
+    assert images_measured() == FEW
 
 
 def test_where_it_lies(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

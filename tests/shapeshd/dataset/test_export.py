@@ -25,8 +25,9 @@ from torchvision.datasets import ImageFolder
 
 from shapeshd import ShapesHD
 from shapeshd.cli.export import command
-from shapeshd.dataset import export
-from shapeshd.dataset.export import FORMATS, WRITERS, encode_png, export_dataset
+from shapeshd.dataset.export import encode_png, export_dataset, run, samples, writers
+from shapeshd.dataset.export.format_names import FORMATS, LABELS
+from shapeshd.dataset.export.writers import WRITERS
 from shapeshd.dataset.shards import SHARD_FOLDER, shard_name
 from shapeshd.errors import DamagedShardError, MissingPackageError, UsageError
 from shapeshd.factors import NAMES
@@ -86,7 +87,7 @@ def test_png_of_other_strides():
 
 
 def test_folder_is_read_by_image_folder(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_BLOCK", 10)
+    monkeypatch.setattr(samples, "_BLOCK", 10)
     folder, images, labels = source
     result = export_dataset(ShapesHD(folder), tmp_path / "out", "folder")
     read = ImageFolder(tmp_path / "out")
@@ -104,7 +105,7 @@ def test_folder_is_read_by_image_folder(source, tmp_path, monkeypatch):
     assert [row["file_name"] for row in rows] == names
     assert [list(row) for row in rows] == [["file_name", *NAMES]] * COUNT
     np.testing.assert_array_equal([[float(row[n]) for n in NAMES] for row in rows], labels)
-    assert (result.images, result.files) == (COUNT, COUNT + 2)
+    assert (result.images, result.files) == (COUNT, COUNT + 4)
     sizes = [path.stat().st_size for path in (tmp_path / "out").rglob("*") if path.is_file()]
     assert result.bytes == sum(sizes)
 
@@ -130,6 +131,7 @@ def test_stylegan_zip(source, tmp_path, labels_wanted):
     values = [dict(found)[name] for name in names]
     if labels_wanted == "shape":
         assert {type(value) for value in values} == {int}
+        assert np.array(values).ndim == 1  # by which NVlabs' trainers take it for a class
         assert values == labels[:, 4].tolist()
     else:
         np.testing.assert_array_equal(values, labels)
@@ -138,7 +140,7 @@ def test_stylegan_zip(source, tmp_path, labels_wanted):
 def test_webdataset(source, tmp_path):
     folder, images, labels = source
     export_dataset(ShapesHD(folder), tmp_path / "out", "webdataset", per_file=10)
-    paths = sorted((tmp_path / "out").iterdir())
+    paths = sorted((tmp_path / "out").glob("*.tar"))
     assert [path.name for path in paths] == [f"shapeshd-{number:06d}.tar" for number in range(3)]
     index = 0
     for path in paths:
@@ -159,13 +161,13 @@ def test_webdataset(source, tmp_path):
 
 
 def test_parquet(source, tmp_path, monkeypatch):
-    monkeypatch.setattr(export, "_ROW_GROUP", 4)
+    monkeypatch.setattr(writers, "_ROW_GROUP", 4)
     folder, images, labels = source
     export_dataset(ShapesHD(folder), tmp_path / "out", "parquet", per_file=10)
-    paths = sorted((tmp_path / "out").iterdir())
+    paths = sorted((tmp_path / "out" / "data").iterdir())
     assert [path.name for path in paths] == [f"train-{n:05d}-of-00003.parquet" for n in range(3)]
     assert pyarrow.parquet.ParquetFile(paths[0]).num_row_groups == 3
-    table = pyarrow.parquet.read_table(tmp_path / "out")
+    table = pyarrow.parquet.read_table(tmp_path / "out" / "data")
     assert table.column_names == ["image", *NAMES]
     for index, cell in enumerate(table["image"].to_pylist()):
         np.testing.assert_array_equal(decode(cell["bytes"]), images[index])
@@ -174,7 +176,10 @@ def test_parquet(source, tmp_path, monkeypatch):
     # What Hugging Face's datasets reads: its own type for each column, under this key.
     features = json.loads(table.schema.metadata[b"huggingface"])["info"]["features"]
     assert features["image"] == {"_type": "Image"}
-    assert [features[name]["dtype"] for name in NAMES] == ["float64"] * 6
+    types = [features[name].get("dtype") for name in NAMES]
+    assert types == ["float64"] * 4 + [None, "float64"]
+    assert features["shape"]["names"] == ["cube", "cylinder", "sphere", "capsule"]
+    assert table["shape"].type == "int64"
 
 
 @pytest.mark.parametrize("format", FORMATS)
@@ -219,7 +224,7 @@ def test_nothing_is_left_of_an_interrupted_export(source, tmp_path, monkeypatch)
             raise KeyboardInterrupt
         return encode_png(image)
 
-    monkeypatch.setattr(export, "encode_png", interrupt)
+    monkeypatch.setattr(run, "encode_png", interrupt)
     with pytest.raises(KeyboardInterrupt):
         export_dataset(ShapesHD(source[0]), tmp_path / "out", "folder")
     assert list(tmp_path.iterdir()) == []
@@ -305,8 +310,8 @@ def test_memory_does_not_grow_with_the_dataset(tmp_path, monkeypatch, format):
         used.append(process.memory_info().rss)
         return encode_png(image)
 
-    monkeypatch.setattr(export, "_PNG_LEVEL", 0)  # large files of empty images
-    monkeypatch.setattr(export, "encode_png", encode)
+    monkeypatch.setattr(samples, "_PNG_LEVEL", 0)  # large files of empty images
+    monkeypatch.setattr(run, "encode_png", encode)
     result = export_dataset(ShapesHD(tmp_path / "3dshapes.h5"), tmp_path / "out", format)
     assert result.bytes > 190e6
     assert max(used) - used[0] < 80e6
@@ -317,7 +322,7 @@ def test_command_reports_as_json(source, tmp_path):
     answer = CliRunner().invoke(command, [*arguments, "--per-file", "8", "--jobs", "1"])
     assert answer.exit_code == 0, answer.output
     result = json.loads(answer.stdout)
-    assert (result["images"], result["files"], result["format"]) == (COUNT, 3, "webdataset")
+    assert (result["images"], result["files"], result["format"]) == (COUNT, 5, "webdataset")
     assert result["path"] == str(tmp_path / "out")
 
 
@@ -325,4 +330,4 @@ def test_command_names_its_formats_as_the_library():
     formats = next(option for option in command.params if option.name == "format")
     assert list(formats.type.choices) == list(FORMATS) == list(WRITERS)
     labels = next(option for option in command.params if option.name == "labels")
-    assert tuple(labels.type.choices) == export.LABELS
+    assert tuple(labels.type.choices) == LABELS

@@ -283,7 +283,7 @@ def test_export(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     monkeypatch.setattr(rendered, "_BLOCK_IMAGES", 8)
-    monkeypatch.setattr("shapeshd.dataset.export._BLOCK", 10)
+    monkeypatch.setattr("shapeshd.dataset.export.samples._BLOCK", 10)
     out = tmp_path / "out"
     status, stdout, _ = run("export", SPEC, out, "--format", "folder", "--jobs", 3, "--json")
     assert status == 0 and json.loads(stdout)["images"] == COUNT
