@@ -58,6 +58,14 @@ def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
     monkeypatch.setenv("SHAPESHD_CACHE", str(place))
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _own_hugging_face(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Hugging Face's datasets, which is imported in tests alone, writes nothing into the home."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HOME", str(tmp_path_factory.getbasetemp() / "hugging-face"))
+        yield
+
+
 @pytest.fixture(scope="session")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small dataset; tests must not change it."""
