@@ -6,11 +6,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import scipy
 
 from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray
 
 from .frechet import frechet_distance
+from .intervals import mean_interval
 from .kernel import kernel_distance
 from .neighbours import neighbour_statistics
 
@@ -18,8 +20,16 @@ MIN_IMAGES = 100
 """With fewer images of either kind no statistic here means anything."""
 
 
+_SPLITS = 10
+"""Over which published Inception scores are averaged."""
+
+
 def compare_features(
-    generated: npt.ArrayLike, real: npt.ArrayLike, *, seed: int = 0
+    generated: npt.ArrayLike,
+    real: npt.ArrayLike,
+    *,
+    seed: int = 0,
+    class_weights: npt.ArrayLike | None = None,
 ) -> dict[str, Any]:
     """Compare the features of generated images with those of real ones.
 
@@ -34,13 +44,17 @@ def compare_features(
     Args:
         generated: (n, d), n >= 100.
         real: (m, d), m >= 100.
-        seed: of the random groups of the intervals; it changes no value.
+        seed: of the random groups of the intervals, and of the Inception score's parts; it
+            changes no other value.
+        class_weights: (classes, d), of a network's last layer, for the Inception score of the
+            generated images; None for none.
 
     Returns:
         Ready for JSON: ``generated`` and ``real``, the numbers of images, and for each of
         ``fid``, ``kid``, ``precision``, ``recall``, ``density`` and ``coverage`` its ``value``
         and 95% interval, ``low`` and ``high``; ``fid_infinity`` the same for FID without its
-        bias, or None where there are fewer than two images per feature.
+        bias, or None where there are fewer than two images per feature; and ``inception_score``,
+        or None without `class_weights`.
 
     Raises:
         UsageError: if the arrays do not fit, hold something that is no number, or are too few.
@@ -53,6 +67,7 @@ def compare_features(
         )
     frechet = frechet_distance(images, truth, seed)
     near = neighbour_statistics(images, truth, seed)
+    score = None if class_weights is None else inception_score(images, class_weights, seed)
     return {
         "generated": len(images),
         "real": len(truth),
@@ -60,10 +75,38 @@ def compare_features(
         "fid_infinity": None if frechet.infinity is None else frechet.infinity.to_json(),
         "kid": kernel_distance(images, truth, seed).to_json(),
         **{name: interval.to_json() for name, interval in near.items()},
+        "inception_score": score,
     }
 
 
-def theoretical(real: npt.ArrayLike, *, seed: int = 0) -> dict[str, Any]:
+def inception_score(
+    features: npt.ArrayLike, class_weights: npt.ArrayLike, seed: int = 0
+) -> dict[str, float]:
+    """Return the Inception score of images (Salimans et al. 2016) with its 95% interval.
+
+    exp of the mean Kullback-Leibler divergence of an image's classes from those of all images, the
+    mean over 10 random parts of the images; the interval is that of this mean.
+
+    Args:
+        features: (n, d), n >= 10, before the last layer.
+        class_weights: (classes, d), of the last layer; its bias is left out, as by FID's Inception.
+        seed: of the parts.
+    """
+    values = np.asarray(features, dtype=np.float64)
+    logits = values @ np.asarray(class_weights, dtype=np.float64).T
+    logs = logits - scipy.special.logsumexp(logits, axis=1, keepdims=True)
+    parts = np.array_split(np.random.default_rng(seed).permutation(len(logs)), _SPLITS)
+    return mean_interval(np.array([_exp_divergence(logs[part]) for part in parts]))
+
+
+def _exp_divergence(logs: FloatArray) -> float:
+    of_all = scipy.special.logsumexp(logs, axis=0) - np.log(len(logs))
+    return float(np.exp((np.exp(logs) * (logs - of_all)).sum(1).mean()))
+
+
+def theoretical(
+    real: npt.ArrayLike, *, seed: int = 0, class_weights: npt.ArrayLike | None = None
+) -> dict[str, Any]:
     """Compare one half of real images with the other: what a perfect generator would get.
 
     It is the "theoretical" row of the paper's table 1, at half the number of images that is
@@ -71,7 +114,7 @@ def theoretical(real: npt.ArrayLike, *, seed: int = 0) -> dict[str, Any]:
 
     Args:
         real: (2 m, d), m >= 100; the first m are taken for generated.
-        seed: as in `compare_features`.
+        seed, class_weights: as in `compare_features`.
 
     Returns:
         As of `compare_features`.
@@ -81,7 +124,8 @@ def theoretical(real: npt.ArrayLike, *, seed: int = 0) -> dict[str, Any]:
     """
     features = _features(real, "real", 2 * MIN_IMAGES)
     half = len(features) // 2
-    return compare_features(features[:half], features[half : 2 * half], seed=seed)
+    first, second = features[:half], features[half : 2 * half]
+    return compare_features(first, second, seed=seed, class_weights=class_weights)
 
 
 def _features(values: npt.ArrayLike, kind: str, fewest: int = MIN_IMAGES) -> FloatArray:

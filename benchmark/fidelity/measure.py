@@ -267,11 +267,14 @@ class Fidelity:
         sample, real = self.sample.load(), self.real.load() if real is None else real
         if ranks.count > 1 and self._kept is not None:
             self.real.copy_to(self._kept)
+        classes = getattr(self._features, "class_weights", None)
         entry = {
             "settings": self.settings,
             "residual": summarize(sample.residuals, real.residuals),
-            "statistics": compare_features(sample.features, real.features[: self.images]),
-            "theoretical": theoretical(real.features),
+            "statistics": compare_features(
+                sample.features, real.features[: self.images], class_weights=classes
+            ),
+            "theoretical": theoretical(real.features, class_weights=classes),
         }
         return entry, sample
 

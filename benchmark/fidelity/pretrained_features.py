@@ -56,7 +56,12 @@ _SIDES = {"inception": 299, "vgg": 224}
 _PROBED = 64  # pixels a side of an image that tells how many features a network gives
 _BATCH = 32
 _DIGEST_IN_NAME = re.compile(r"-([0-9a-f]{8,64})\.\w+$")
-_STEM = "Conv2d_1a_3x3.conv.weight"  # the first tensor of FID's Inception
+_FIRST = {
+    "inception": "Conv2d_1a_3x3.conv.weight",
+    "dinov2": "patch_embed.proj.weight",
+    "clip": "visual.conv1.weight",
+}
+"""The name of each network's first tensor, by which it is told."""
 _CLIP = "clip-vit-b-32"
 _DINOV2 = "https://dl.fbaipublicfiles.com/dinov2/dinov2_vitl14/dinov2_vitl14_pretrain.pth"
 _DINOV2_SHA256 = "d5383ea8f4877b2472eb973e0fd72d557c7da5d3611bd527ceeb1d7162cbf428"
@@ -72,6 +77,8 @@ class PretrainedFeatures:
         network: uint8 (n, 3, H, W) on `device` -> (n, d).
         side: larger images are resized to so many pixels a side; None if it does that itself.
         device: where it computes.
+        class_weights: (classes, d), by which the Inception score reads its features; None of
+            other networks.
 
     Raises:
         ShapesHDError: if it gives something else.
@@ -84,8 +91,9 @@ class PretrainedFeatures:
         network: Callable[[Tensor], Any],
         side: int | None,
         device: torch.device,
+        class_weights: npt.NDArray[np.float32] | None = None,
     ) -> None:
-        self.name, self.digest = name, digest
+        self.name, self.digest, self.class_weights = name, digest, class_weights
         self._network, self._side, self._device = network, side, device
         probe = torch.zeros(1, 3, side or _PROBED, side or _PROBED, dtype=torch.uint8)
         self.dimension = self(probe).shape[1]
@@ -132,8 +140,13 @@ def load_pretrained(
     place = usable_device(str(device))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     build = {"inception": _inception, "vgg": _vgg, "dinov2": dinov2, "clip": clip}[kind]
+    classes = None
     if not is_torchscript(path):
-        network = build(read_tensors(path, name, trust=trust), place, name)
+        tensors = read_tensors(path, name, trust=trust)
+        if kind in _FIRST:
+            tensors = dict(fitting(tensors, lambda left: _FIRST[kind] in left, name))
+        network = build(tensors, place, name)
+        classes = tensors["fc.weight"].float().numpy() if kind == "inception" else None
     elif kind == "clip":
         if digest not in _published_clips().values():
             require_trust(trust, name, "a TorchScript file holds code that runs when it is loaded")
@@ -143,7 +156,7 @@ def load_pretrained(
     else:
         require_trust(trust, name, "a TorchScript file holds code that runs when it is used")
         network = _script(path, place, name)
-    return PretrainedFeatures(name, digest, network, _SIDES.get(kind), place)
+    return PretrainedFeatures(name, digest, network, _SIDES.get(kind), place, classes)
 
 
 def _script(path: Path, device: torch.device, name: str) -> Callable[[Tensor], Any]:
@@ -168,7 +181,6 @@ def _inception(
         extractor = import_module("torch_fidelity.feature_extractor_inceptionv3")
     except ImportError:
         raise MissingPackageError.of("torch-fidelity", "fidelity", f"{name}: Inception") from None
-    tensors = dict(fitting(tensors, lambda left: _STEM in left, name))
     # Its own loader runs whatever a file holds: it gets a file of ours, with these tensors.
     with tempfile.TemporaryDirectory(prefix="shapeshd-") as folder:
         safe = Path(folder) / "weights.pth"

@@ -39,7 +39,9 @@ STATISTICS = {
     "recall": "recall",
     "density": "density",
     "coverage": "coverage",
+    "inception_score": "Inception score",
 }
+"""Titles of the statistics of features, in the order of the tables; not all networks have all."""
 
 
 @dataclass(frozen=True)
@@ -164,13 +166,14 @@ def residual_rows(entry: FidelityRecord) -> list[tuple[str, str, str, str, str]]
 
 def statistic_rows(entry: FidelityRecord) -> list[tuple[str, str, str]]:
     """Return name, value of the source, and value of a perfect generator, with intervals."""
-    return [
-        (
-            title,
-            interval(getattr(entry.statistics, name)),
-            interval(getattr(entry.theoretical, name)),
-        )
+    found = [
+        (title, getattr(entry.statistics, name), getattr(entry.theoretical, name))
         for name, title in STATISTICS.items()
+    ]
+    return [
+        (title, interval(own), interval(ideal))
+        for title, own, ideal in found
+        if own is not None and ideal is not None
     ]
 
 

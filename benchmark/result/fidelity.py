@@ -87,6 +87,8 @@ class FeatureStatisticsRecord(Record):
     recall: IntervalRecord
     density: IntervalRecord
     coverage: IntervalRecord
+    inception_score: IntervalRecord | None = None
+    """Of Inception's features alone."""
 
 
 class FeaturesRecord(Record):

@@ -182,6 +182,9 @@ def test_inception_is_torch_fidelitys(
     assert found.digest == hashlib.sha256(path.read_bytes()).hexdigest()
     expected = original(images[:2])[0].numpy()
     assert expected.std() > 0
+    assert isinstance(found, foreign_features.PretrainedFeatures)
+    assert found.class_weights is not None
+    np.testing.assert_array_equal(found.class_weights, original.fc.weight.numpy())
     np.testing.assert_allclose(found(images[:2]), expected, rtol=1e-4, atol=1e-6)
 
 

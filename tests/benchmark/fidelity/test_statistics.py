@@ -11,10 +11,15 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import linalg
+from scipy import linalg, stats
 
 from shapeshd.benchmark.fidelity import neighbours
-from shapeshd.benchmark.fidelity.compare_features import MIN_IMAGES, compare_features, theoretical
+from shapeshd.benchmark.fidelity.compare_features import (
+    MIN_IMAGES,
+    compare_features,
+    inception_score,
+    theoretical,
+)
 from shapeshd.benchmark.fidelity.frechet import frechet_between, frechet_distance
 from shapeshd.benchmark.fidelity.intervals import groups_of, jackknife
 from shapeshd.benchmark.fidelity.kernel import kernel_distance
@@ -315,6 +320,39 @@ def test_the_result_is_json_and_the_seed_moves_no_value() -> None:
 def test_what_cannot_be_compared(generated: Any, real: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         compare_features(generated, real)
+
+
+def test_the_inception_score_is_torch_fidelitys() -> None:
+    """Of the same ten parts; and one image of each class, or of one class alone, by hand."""
+    metric = pytest.importorskip("torch_fidelity.metric_isc")
+    features, weights = normal(123, 7, 0), normal(30, 7, 1)
+    parts = np.array_split(np.random.default_rng(5).permutation(123), 10)
+    logits = torch.from_numpy(features @ weights.T)
+    scores = [
+        metric.isc_features_to_metric(logits[part], splits=1, shuffle=False)[
+            metric.KEY_METRIC_ISC_MEAN
+        ]
+        for part in parts
+    ]
+    found = inception_score(features, weights, seed=5)
+    assert found["value"] == pytest.approx(np.mean(scores), rel=1e-9)
+    half = stats.sem(scores) * stats.t.ppf(0.975, 9)
+    assert found["high"] - found["value"] == pytest.approx(half, rel=1e-9)
+    # Far logits, whose shares of most classes are 0 in floating point.
+    certain = 1e4 * np.eye(4)
+    assert inception_score(np.zeros((50, 4)), certain)["value"] == pytest.approx(1)
+    parts = np.array_split(np.random.default_rng(0).permutation(40), 10)
+    each = np.empty((40, 4))
+    for part in parts:
+        each[part] = np.eye(4)
+    assert inception_score(each, certain)["value"] == pytest.approx(4)
+
+
+def test_the_inception_score_stands_where_it_has_a_meaning() -> None:
+    features, weights = normal(200, 5, 3), normal(9, 5, 4)
+    assert compare_features(features[:100], features[100:])["inception_score"] is None
+    found = theoretical(features, class_weights=weights)
+    assert found["inception_score"] == inception_score(features[:100], weights)
 
 
 def test_features_without_any_variance_are_no_error() -> None:

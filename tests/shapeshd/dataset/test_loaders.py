@@ -169,7 +169,10 @@ def test_disents_own_dataset_and_sampler(grid: Any, seeded: None) -> None:
     from disent.dataset.transform import ToImgTensorF32
 
     pairs = DisentDataset(
-        grid, sampler=GroundTruthPairSampler(p_k=1), transform=ToImgTensorF32(), return_factors=True
+        grid,
+        sampler=GroundTruthPairSampler(p_k_range=1),
+        transform=ToImgTensorF32(),
+        return_factors=True,
     )
     first, second = pairs[7]["x_targ"]
     assert first.shape == (3, 16, 16) and first.dtype == torch.float32
