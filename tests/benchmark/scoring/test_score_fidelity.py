@@ -9,7 +9,8 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ import torch
 
 from shapeshd.benchmark.fidelity import measure, measurement_files
 from shapeshd.benchmark.fidelity.measure import REAL_SEED, FidelitySettings
+from shapeshd.benchmark.report.tables import statistic_rows
+from shapeshd.benchmark.result.fidelity import FeatureStatisticsRecord
 from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring import score as scoring
@@ -343,3 +346,24 @@ def test_real_images_are_of_the_tested_distribution(tmp_path: Path) -> None:
     np.testing.assert_array_equal(uniform._real.factors(0, 9), uniform_factors(REAL_SEED, 0, 9))
     assert uniform.settings["distribution"] is None
     assert fidelity.settings["distribution"] == distribution.digest
+
+
+def test_the_inception_score_of_features_with_classes(tmp_path: Path) -> None:
+    class Classed(Means):
+        class_weights = np.random.default_rng(0).normal(size=(9, 6))
+
+    rows = {}
+    for features in (Means(), Classed()):
+        settings = FidelitySettings(FEW, features=features)
+        fidelity = measure.open_fidelity(settings, SAMPLES, ReadsWritten(SIDE), SIDE)
+        fidelity.open(tmp_path, Ranks())
+        found = fidelity.finish(Written(), Ranks())
+        assert found is not None
+        entry = SimpleNamespace(
+            **{
+                name: FeatureStatisticsRecord.model_validate(found[0][name])
+                for name in ("statistics", "theoretical")
+            }
+        )
+        rows[type(features)] = [title for title, *_ in statistic_rows(cast(Any, entry))]
+    assert rows[Classed] == [*rows[Means], "Inception score"]
