@@ -27,10 +27,12 @@ def write_noise_dataset(
     shard_size: int = 5,
     compression: str = "gzip",
     missing: tuple[int, ...] = (),
+    sampling: str = "uniform",
+    distribution: str = "",
 ) -> tuple[Image, FloatArray]:
     """Write a dataset without the shards `missing`; return all its images and labels."""
     provenance = Provenance(
-        "uniform", 0, size, 0.3, 3, "povray", "3.7", "0" * 64, shard_size, compression
+        sampling, 0, size, 0.3, 3, "povray", "3.7", "0" * 64, shard_size, compression, distribution
     )
     images, labels = noise_images(count, size), uniform_factors(0, 0, count)
     (folder / SHARD_FOLDER).mkdir(parents=True)

@@ -23,6 +23,7 @@ from shapeshd.errors import UsageError
 from shapeshd.factors import NAMES, SHAPES, uniform_factors
 from shapeshd.scene.sampling import GridSampling
 from tests.support.image_files import write_hdf5
+from tests.support.known_distributions import weighted
 from tests.support.noise_dataset import write_noise_dataset
 
 COUNT = 23
@@ -136,6 +137,15 @@ def test_gaps_stay_in_the_record(tmp_path: Path) -> None:
     splits = json.loads((tmp_path / "out" / "export.json").read_text())["splits"]
     assert splits["train"]["indices"] == [[0, 5], [10, 14]]
     assert splits["test"]["indices"] == [[14, 23]]
+
+
+def test_the_card_names_a_distribution(tmp_path: Path) -> None:
+    known = weighted(shape=[1, 1, 1, 2])
+    write_noise_dataset(tmp_path / "set", 7, sampling="distribution", distribution=known.text)
+    export_dataset(ShapesHD(tmp_path / "set"), tmp_path / "out", "folder")
+    assert str(known) in (tmp_path / "out" / "README.md").read_text()
+    made = json.loads((tmp_path / "out" / "export.json").read_text())["made"]
+    assert (made["distribution"], made["scene_version"]) == (known.text, None)
 
 
 def test_a_file_that_does_not_say_how_it_was_made(tmp_path: Path) -> None:
