@@ -187,13 +187,14 @@ def _extractors(kind: str, name: str) -> Any:
 def _extractor(kind: Any, name: str, layer: str, model: nn.Module, device: torch.device) -> Network:
     """Return torch-fidelity's extractor around a network that was loaded here."""
 
-    class Extractor(kind):  # type: ignore[misc]  # of a package that may be missing
+    class Extractor(kind):
         def __init__(self) -> None:
             super(kind, self).__init__(name, [layer])  # its own would load a network
             self.feature_extractor_internal_dtype = torch.float32
             self.model = model
-            if hasattr(model, "visual"):
-                self.resolution = model.visual.input_resolution
+            visual: Any = getattr(model, "visual", None)
+            if visual is not None:
+                self.resolution = visual.input_resolution
 
     extractor = Extractor().to(device).eval().requires_grad_(False)
     return lambda images: extractor(images)[0]

@@ -61,7 +61,8 @@ class Task:
 
     def spans(self) -> list[range]:
         """Return the indices of the images as intervals."""
-        found, first = [], 0
+        found: list[range] = []
+        first = 0
         for span in self.dataset.spans:
             start, stop = self.items.start - first, self.items.stop - first
             part = span[max(0, start) : max(0, stop)]
