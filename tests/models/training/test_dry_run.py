@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -117,25 +118,28 @@ def test_a_plan_of_images_has_all_phases_and_leaves_no_trace(tmp_path: Path) -> 
     assert not (tmp_path / "run").exists()
 
 
-def test_rare_penalties_cost_their_share(tmp_path: Path) -> None:
-    def flops(**gan: float) -> int:
-        return plan_with(tmp_path, "gan", gan=gan)["flops"]
+@functools.cache
+def work_of_a_gan(penalty_every: int, path_every: int) -> int:
+    """Return the mean work of a step with penalties so often; 0 stands for never."""
+    penalties = {"penalty": float(penalty_every > 0), "penalty_every": penalty_every or 1,
+                 "path": float(path_every > 0), "path_every": path_every or 1}  # fmt: skip
+    flops: int = plan_with(Path("nowhere"), "gan", gan=penalties)["flops"]
+    return flops
 
-    never = flops(penalty=0.0, path=0.0)
-    always = flops(penalty_every=1, path=0.0) - never
-    seldom = flops(penalty_every=6, path=0.0) - never
+
+def test_rare_penalties_cost_their_share() -> None:
+    never = work_of_a_gan(0, 0)
+    always, seldom = work_of_a_gan(1, 0) - never, work_of_a_gan(6, 0) - never
     assert always > 0
     assert 6 * seldom == pytest.approx(always, rel=1e-6)
 
 
-def test_the_work_of_two_rare_penalties_adds_up(tmp_path: Path) -> None:
-    def flops(penalty_every: int, path_every: int) -> int:
-        gan = {"penalty": 1.0, "path": 1.0}
-        every = {"penalty_every": penalty_every, "path_every": path_every}
-        return plan_with(tmp_path, "gan", gan={**gan, **every})["flops"]
-
-    whole = flops(1, 1)
-    assert whole - flops(3, 2) == whole - flops(3, 1) + whole - flops(1, 2)
+def test_the_work_of_two_rare_penalties_is_the_mean_of_all_steps() -> None:
+    """Of six: one with both, one with R1, two with path lengths, two with neither."""
+    steps = work_of_a_gan(1, 1), work_of_a_gan(1, 0), work_of_a_gan(0, 1), work_of_a_gan(0, 0)
+    assert min(steps) > 0 and len(set(steps)) == 4
+    wanted = steps[0] + steps[1] + 2 * steps[2] + 2 * steps[3]
+    assert 6 * work_of_a_gan(3, 2) == pytest.approx(wanted, abs=3)  # it is rounded
 
 
 def test_twice_the_batch_is_twice_the_work_and_memory_but_for_the_weights(tmp_path: Path) -> None:
