@@ -244,8 +244,9 @@ def _each_channel(
     if torch.is_autocast_enabled(x.device.type):
         short = torch.get_autocast_dtype(x.device.type)
         x, weight = x.to(short), weight.to(short)
-    # What torch.compile makes cannot be differentiated twice anyway.
-    if x.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+    # What is compiled cannot be differentiated twice anyway, and what is traced holds no Python.
+    made = torch.compiler.is_compiling() or torch.jit.is_tracing()
+    if x.requires_grad and torch.is_grad_enabled() and not made:
         y: Tensor = _Filter.apply(x, weight, stride, padding, transposed)
         return y
     return _convolved(x, weight, stride, padding, transposed)
@@ -253,7 +254,7 @@ def _each_channel(
 
 def _convolved(x: Tensor, weight: Tensor, stride: int, padding: int, transposed: bool) -> Tensor:
     convolve = F.conv_transpose2d if transposed else F.conv2d
-    return convolve(x, weight, stride=stride, padding=padding, groups=len(weight))
+    return convolve(x, weight, stride=stride, padding=padding, groups=weight.shape[0])
 
 
 class _Filter(torch.autograd.Function):
@@ -264,13 +265,18 @@ class _Filter(torch.autograd.Function):
     path-length penalty.
     """
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, *how: Any) -> Tensor:
-        ctx.save_for_backward(weight)
-        rows = x.is_contiguous(memory_format=torch.channels_last)
-        order = torch.channels_last if rows else torch.contiguous_format
-        ctx.how, ctx.like = how, (x.shape, order)
+    def forward(x: Tensor, weight: Tensor, *how: Any) -> Tensor:
         return _convolved(x, weight, *how)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        x, weight, *ctx.how = inputs
+        ctx.save_for_backward(weight)
+        last = x.stride(1) == 1
+        ctx.like = x.shape, torch.channels_last if last else torch.contiguous_format
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
@@ -281,18 +287,23 @@ class _Filter(torch.autograd.Function):
 class _FilterBackward(torch.autograd.Function):
     """The gradient of `_Filter` by its input: linear, so that its own gradient is the filter."""
 
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx: Any, gradient: Tensor, weight: Tensor, like: Any, *how: Any) -> Tensor:
-        ctx.save_for_backward(weight)
-        ctx.how = how
+    def forward(gradient: Tensor, weight: Tensor, like: Any, *how: Any) -> Tensor:
         (shape, order), (stride, padding, transposed) = like, how
         # Its values are not read.
         x = torch.empty(shape, dtype=gradient.dtype, device=gradient.device, memory_format=order)
         found: Tensor = torch.ops.aten.convolution_backward(
             gradient, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], transposed, [0, 0],
-            len(weight), [True, False, False],
+            weight.shape[0], [True, False, False],
         )[0]  # fmt: skip
         return found
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, weight, _, *ctx.how = inputs
+        ctx.save_for_backward(weight)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> Any:
