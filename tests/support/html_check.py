@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import html
 import itertools
+import json
 import re
 import shutil
 import subprocess
@@ -88,34 +90,43 @@ def in_browser(path: Path, profile: Path, *options: str) -> str:
     return done.stdout
 
 
-_LOOK = """<!DOCTYPE html>
-<iframe id="f" src="{page}" style="border:0;width:{width}px;height:9000px"></iframe>
-<pre id="found"></pre><script>
-document.getElementById("f").onload = event => {{
-  const view = event.target.contentWindow, found = ["seen"];
-  view.document.querySelectorAll("details").forEach(part => {{ part.open = true; }});
-  for (const part of view.document.querySelectorAll("body *")) {{
+_FRAME = '<iframe src="{page}" style="border:0;width:{width}px;height:9000px"></iframe>'
+_LOOK = """<!DOCTYPE html><pre id="found"></pre><script>
+function look(view) {
+  const found = [];
+  view.document.querySelectorAll("details").forEach(part => { part.open = true; });
+  for (const part of view.document.querySelectorAll("body *")) {
     if (part.closest("thead")) continue;  // hidden on a phone
     const box = part.getBoundingClientRect(), text = part.textContent.trim().slice(0, 60);
     if (box.right > view.innerWidth + 1 || box.left < -1)
-      found.push(`${{part.tagName}} reaches to ${{Math.round(box.right)}}: ${{text}}`);
+      found.push(`${part.tagName} reaches to ${Math.round(box.right)}: ${text}`);
     else if (part.className === "scroll" && part.scrollWidth > part.clientWidth + 1)
-      found.push(`a table is ${{part.scrollWidth}} wide: ${{text}}`);
-  }}
-  document.getElementById("found").textContent = found.join("\\n");
-}};</script>"""
+      found.push(`a table is ${part.scrollWidth} wide: ${text}`);
+  }
+  return found;
+}
+window.onload = () => {
+  const found = Array.from(document.querySelectorAll("iframe"), one => look(one.contentWindow));
+  document.getElementById("found").textContent = JSON.stringify(found);
+};</script>"""
 
 
-def cut_off(path: Path, width: int, folder: Path) -> list[str]:
-    """Return what of a page is not whole in a window of so many pixels, all details open.
+def cut_off(folder: Path, *pages: Path, width: int = 390) -> list[list[str]]:
+    """Return what of each page is not whole in a window of so many pixels, all details open.
 
     A browser's own window cannot be as narrow as a phone's; a frame in it can.
+
+    Args:
+        folder: where to work.
+        pages: to be looked at.
+        width: of a phone's screen.
     """
-    look = folder / "look.html"
-    look.write_text(_LOOK.format(page=path.resolve().as_uri(), width=width), encoding="utf-8")
+    frames = [_FRAME.format(page=page.resolve().as_uri(), width=width) for page in pages]
+    file = folder / "look.html"
+    file.write_text("\n".join([_LOOK, *frames]), encoding="utf-8")
     options = ("--allow-file-access-from-files", "--virtual-time-budget=3000", "--dump-dom")
-    dom = in_browser(look, folder / "profile", *options)
-    found = re.search(r'<pre id="found">(.*?)</pre>', dom, re.DOTALL)
-    lines = found[1].splitlines() if found else []
-    assert lines[:1] == ["seen"], "the page was not looked at"
-    return lines[1:]
+    dom = in_browser(file, folder / "profile", *options)
+    found = re.search(r'<pre id="found">(.+?)</pre>', dom, re.DOTALL)
+    assert found is not None, "the pages were not looked at"
+    lists: list[list[str]] = json.loads(html.unescape(found[1]))
+    return lists

@@ -285,7 +285,7 @@ class RunLog:
 
     def show(self, step: int, pictures: Mapping[str, Path]) -> None:
         """Show pictures, PNG files by name, in the trackers; the log has only numbers."""
-        for tracker in self._trackers:
+        for tracker in self._trackers if pictures else ():
             tracker.pictures(step, pictures)
 
     def close(self) -> None:

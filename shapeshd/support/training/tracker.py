@@ -128,9 +128,8 @@ class WeightsAndBiases:
 
     def pictures(self, step: int, files: Mapping[str, Path]) -> None:
         """Show pictures of a step."""
-        if files:
-            shown = {name: self._wandb.Image(str(path)) for name, path in files.items()}
-            self._run.log({**shown, "step": step})
+        shown = {name: self._wandb.Image(str(path)) for name, path in files.items()}
+        self._run.log({**shown, "step": step})
 
     def close(self) -> None:
         """End the run."""

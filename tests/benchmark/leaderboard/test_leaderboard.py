@@ -148,7 +148,7 @@ def test_entries_say_what_their_results_said(folder: Path, run: Run, tmp_path: P
         assert not old["fidelity"] or _without_examples(old) == new["fidelity"]
         assert old["significant"][:5] == new["significant"]
     assert Page((tmp_path / "x.html").read_text(encoding="utf-8")).problems == []
-    assert browser() is None or cut_off(tmp_path / "x.html", 390, tmp_path) == []
+    assert browser() is None or cut_off(tmp_path, tmp_path / "x.html") == [[]]
     again = compare([board])
     row = again.leaderboard_rows()[2]
     assert row["command"] == "shapeshd score 'a|b.pt' --trust --seed 3"

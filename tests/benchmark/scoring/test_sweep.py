@@ -146,7 +146,7 @@ def test_fidelity_is_drawn_where_it_was_measured(
     check_page(page)
     assert "Fidelity against distribution" in page and "recall" in page
     (tmp_path / "page.html").write_text(page, encoding="utf-8")
-    assert browser() is None or cut_off(tmp_path / "page.html", 390, tmp_path) == []
+    assert browser() is None or cut_off(tmp_path, tmp_path / "page.html") == [[]]
     assert "Fidelity against distribution" not in sweep_page(swept[0])
     assert "50%" in describe_sweep(record)
 
