@@ -31,6 +31,8 @@ from shapeshd.benchmark.sources.options import ENTRY_HINT
 from shapeshd.benchmark.sources.trust import require_trust
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError, explain
 from shapeshd.images.names import MAX_PIXELS
+from shapeshd.support.checkpoint import load_weights
+from shapeshd.support.state_dict import fitting, read_tensors
 
 INDEX = "model_index.json"
 WEIGHTS = "diffusion_pytorch_model"
@@ -178,6 +180,14 @@ def _load_network(kind: Any, part: _Part, name: str) -> Any:
         raise ShapesHDError(f"{name}: its {part.name} cannot be loaded ({explain(error)})") from (
             error
         )
+    if said["missing_keys"] and said["unexpected_keys"]:
+        # A network that was saved wrapped, such as by torch.compile, has longer names.
+        saved = {key: value for file in files for key, value in read_tensors(file, name).items()}
+        names = network.state_dict().keys()
+        tensors = fitting(saved, lambda left: left.keys() == names, f"{name}: its {part.name}")
+        if tensors.keys() == names:
+            load_weights(network, tensors, part.folder)
+            return network.float().eval()
     for how, keys in (("lacks", said["missing_keys"]), ("has", said["unexpected_keys"])):
         if keys:
             raise ShapesHDError(

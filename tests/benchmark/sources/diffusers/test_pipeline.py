@@ -144,3 +144,17 @@ def test_variants_and_shards_are_read(how: dict[str, str], tmp_path: Path) -> No
     assert not (tmp_path / "other" / "unet" / "diffusion_pytorch_model.safetensors").exists()
     with opened(tmp_path / "whole") as whole, opened(tmp_path / "other") as other:
         assert torch.equal(whole.images(0, 2), other.images(0, 2))
+
+
+@pytest.mark.parametrize("prefix", ["_orig_mod.", "module._orig_mod."])
+def test_a_network_that_was_saved_wrapped_is_read(prefix: str, folder: Path) -> None:
+    """As `torch.compile(unet).save_pretrained` and training in parallel leave it."""
+    from safetensors.torch import load_file, save_file
+
+    with opened(folder, steps=2) as source:
+        expected = source.images(0, 2)
+    file = folder / "unet" / WEIGHTS
+    tensors = {f"{prefix}{name}": tensor for name, tensor in load_file(file).items()}
+    save_file(tensors, file)
+    with opened(folder, steps=2) as source:
+        assert torch.equal(source.images(0, 2), expected)
