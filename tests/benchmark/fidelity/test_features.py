@@ -174,7 +174,7 @@ def inception(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module
 
 
 def test_inception_is_torch_fidelitys(
-    inception: tuple[Path, nn.Module], recognizer: Recognizer, images: Tensor
+    inception: tuple[Path, nn.Module], recognizer: Recognizer, images: Tensor, tmp_path: Path
 ) -> None:
     path, original = inception
     found = load_features(f"inception:{path}", recognizer)
@@ -186,6 +186,10 @@ def test_inception_is_torch_fidelitys(
     assert found.class_weights is not None
     np.testing.assert_array_equal(found.class_weights, original.fc.weight.numpy())
     np.testing.assert_allclose(found(images[:2]), expected, rtol=1e-4, atol=1e-6)
+    wrapped = tmp_path / "wrapped.pth"
+    torch.save({f"module.{name}": value for name, value in torch.load(path).items()}, wrapped)
+    again = load_features(f"inception:{wrapped}", recognizer)
+    np.testing.assert_array_equal(again(images[:2]), found(images[:2]))
 
 
 def test_inception_without_torch_fidelity(
@@ -229,6 +233,10 @@ def test_vgg_is_torchvisions(
     np.testing.assert_allclose(found(images), expected, rtol=1e-4, atol=1e-5)
     assert found(images[..., :64, :64]).shape == (3, 7)
     assert found(torch.zeros(40, 3, 256, 256, dtype=torch.uint8)).shape == (40, 7)
+    wrapped = {f"_orig_mod.{name}": value for name, value in original.state_dict().items()}
+    save_file(wrapped, tmp_path / "wrapped.safetensors")
+    again = load_features(f"vgg:{tmp_path / 'wrapped.safetensors'}", recognizer)
+    np.testing.assert_array_equal(again(images), found(images))
 
 
 def test_torchscript_is_run_with_trust_alone(tmp_path: Path, recognizer: Recognizer) -> None:
@@ -255,7 +263,7 @@ def test_no_code_in_a_file_of_weights_runs(
     ):
         path = tmp_path / f"{name}{suffix}"
         write(path)
-        with pytest.raises(ShapesHDError, match="no weights"):
+        with pytest.raises(ShapesHDError, match=r"no (weights|safetensors file)"):
             load_features(f"{kind}:{path}", recognizer, trust=trust)
         assert not target.exists()
     pickle.loads(pickle.dumps(Payload(target)))
