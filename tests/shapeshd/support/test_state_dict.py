@@ -41,7 +41,7 @@ def compiled_part(plain: Any) -> nn.Module:
 WRAPPERS: dict[str, tuple[str, Callable[[nn.Module], nn.Module]]] = {
     "module.": ("DataParallel", nn.DataParallel),
     "module. ": ("DistributedDataParallel", nn.parallel.DistributedDataParallel),
-    "_orig_mod.": ("compile", torch.compile),
+    "_orig_mod.": ("compile", lambda plain: torch.compile(plain)),
     "module._orig_mod.": (
         "both", lambda plain: nn.parallel.DistributedDataParallel(torch.compile(plain))),
     "_orig_mod. ": ("a compiled part", compiled_part),

@@ -6,6 +6,7 @@ import json
 import struct
 import sys
 from collections.abc import Iterator, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +43,7 @@ class Kept:
 
 def histories(folder: Path) -> Iterator[dict[str, Any]]:
     """Yield what an offline run of wandb has logged, one table a call."""
-    from wandb.proto import wandb_internal_pb2
-
+    messages: Any = import_module("wandb.proto.wandb_internal_pb2")
     (file,) = folder.rglob("*.wandb")
     data, place, record = file.read_bytes(), 7, b""
     while place + 7 <= len(data):
@@ -55,7 +55,7 @@ def histories(folder: Path) -> Iterator[dict[str, Any]]:
         record += data[place + 7 : place + 7 + length]
         place += 7 + length
         if kind in (1, 4):  # whole, or the last part
-            message = wandb_internal_pb2.Record()
+            message = messages.Record()
             message.ParseFromString(record)
             record = b""
             if message.WhichOneof("record_type") == "history":
