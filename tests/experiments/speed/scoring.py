@@ -154,7 +154,9 @@ def against_the_trainer(options: argparse.Namespace) -> dict[str, Any]:
     recognizer, n = load_recognizer("lite", device), options.samples
     rates: dict[str, list[float]] = {"score": [], "phase_end": []}
     with tempfile.TemporaryDirectory(prefix="shapeshd-scoring-") as temporary:
-        domain.score(generator, 512, seed=0)  # warms up, and loads the recognizer
+        with torch.no_grad():  # warms up
+            generator(torch.zeros(BATCH, config.codes.latent_dim))
+            recognizer(torch.zeros(512, 3, 64, 64, dtype=torch.uint8))
         for turn in range(options.rounds):
             for which in ("score", "phase_end") if turn % 2 else ("phase_end", "score"):
                 began = time.process_time()
