@@ -142,6 +142,12 @@ def test_a_cache_that_cannot_be_made_is_a_note(
     assert str(cache) in line
 
 
+def source() -> Written:
+    made = Written()
+    made.side = SIDE
+    return made
+
+
 def shared_out(work: Path, cache: Path, features: Means) -> dict[str, Any]:
     """Measure with two processes on two machines, which have the folder `work` in common alone."""
     work.mkdir()
@@ -152,8 +158,8 @@ def shared_out(work: Path, cache: Path, features: Means) -> dict[str, Any]:
         )
         two.append(measure.open_fidelity(settings, 6_000, ReadsWritten(SIDE), SIDE))
         two[rank].open(work, Ranks(rank, 2))
-    assert two[1].finish(Written(), Ranks(1, 2)) is None
-    found = two[0].finish(Written(), Ranks(0, 2))
+    assert two[1].finish(source(), Ranks(1, 2)) is None
+    found = two[0].finish(source(), Ranks(0, 2))
     assert found is not None and not (work / "no").exists()
     return found[0]
 
@@ -180,7 +186,7 @@ def test_processes_that_share_a_score_use_the_cache_of_the_first(
     settings = FidelitySettings(FEW, features=features, cache=cache)
     alone = measure.open_fidelity(settings, 6_000, ReadsWritten(SIDE), SIDE)
     alone.open(tmp_path, Ranks())
-    found = alone.finish(Written(), Ranks())
+    found = alone.finish(source(), Ranks())
     assert found is not None and found[0] == first
     assert images_measured() == FEW
 

@@ -352,12 +352,13 @@ def test_the_inception_score_of_features_with_classes(tmp_path: Path) -> None:
     class Classed(Means):
         class_weights = np.random.default_rng(0).normal(size=(9, 6))
 
-    rows = {}
+    rows, source = {}, Written()
+    source.side = SIDE
     for features in (Means(), Classed()):
         settings = FidelitySettings(FEW, features=features)
         fidelity = measure.open_fidelity(settings, SAMPLES, ReadsWritten(SIDE), SIDE)
         fidelity.open(tmp_path, Ranks())
-        found = fidelity.finish(Written(), Ranks())
+        found = fidelity.finish(source, Ranks())
         assert found is not None
         entry = SimpleNamespace(
             **{
