@@ -55,7 +55,7 @@ def write_card(folder: Path, format: str, tasks: Sequence[Task]) -> None:
         tasks: one for each split, or one whose split is "".
     """
     dataset = tasks[0].dataset
-    record = {
+    record: dict[str, Any] = {
         "format_version": _VERSION,
         "shapeshd": shapeshd.__version__,
         "format": format,

@@ -82,8 +82,8 @@ def cut(dataset: ShapesHD, shares: Mapping[str, Fraction]) -> dict[str, range]:
         UsageError: if a split would be empty, or the images are sorted by a factor, as those of a
             grid are, so that the splits would show other values.
     """
-    count, items = len(dataset), {}
-    total, first = Fraction(0), 0
+    items: dict[str, range] = {}
+    count, total, first = len(dataset), Fraction(0), 0
     for name, share in shares.items():
         total += share
         last = int(total * count + Fraction(1, 2))
