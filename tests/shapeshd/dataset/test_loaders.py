@@ -167,13 +167,13 @@ def test_disents_own_dataset_and_sampler(grid: Any, seeded: None) -> None:
     from disent.dataset import DisentDataset
     from disent.dataset.sampling import GroundTruthPairSampler
 
-    def transform(image: np.ndarray) -> Tensor:  # as disent's ToImgTensorF32, which loads for 7 s
+    def transform(image: np.ndarray) -> Tensor:  # ToImgTensorF32 loads for 7 s
         return torch.from_numpy(image).permute(2, 0, 1).float() / 255
 
     pairs = DisentDataset(
         grid,
         sampler=GroundTruthPairSampler(p_k_range=1),
-        transform=ToImgTensorF32(),
+        transform=transform,
         return_factors=True,
     )
     first, second = pairs[7]["x_targ"]
