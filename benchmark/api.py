@@ -119,8 +119,8 @@ def score(
             random generators are seeded before each batch, by `seed` and the batch's number.
         samples: how many, 5,761 at least for the uniform distribution; by default 100,000, or all
             images of a source that ends.
-        recognizer: "lite", "hd", the path of another one, or an object that reads images. By
-            default hd for images of 128 pixels and more, else lite.
+        recognizer: "lite", "lite-robust", "hd", the path of another one, or an object that reads
+            images. By default hd for images of 128 pixels and more, else lite.
         out: folder that gets report, histogram and examples, as from the command line. A score
             that was stopped goes on there if it is of the same network, bit for bit, or the same
             source; a function cannot be told from another, and needs a new folder.

@@ -54,9 +54,9 @@ class DistributionScore(Metric):
         range: of the images' values: "uint8" 0 to 255, "unit" [0, 1] or "symmetric" [-1, 1].
             Each batch is checked against it.
         layout: "nchw" or "nhwc".
-        recognizer: "lite", "hd", the path of another one, or an object that reads images. By
-            default hd for images of 128 pixels and more, else lite. One that is named works where
-            the metric is; none is part of its state.
+        recognizer: "lite", "lite-robust", "hd", the path of another one, or an object that reads
+            images. By default hd for images of 128 pixels and more, else lite. One that is named
+            works where the metric is; none is part of its state.
         distribution: that the samples should follow, or its TOML file; by default the uniform one.
         image_check: how many of the first images are looked at beside their re-renders, of each
             rank its own, as every `score` does: 32 to 256, or 0 for none. `compute` warns once if

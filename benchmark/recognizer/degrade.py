@@ -1,21 +1,27 @@
-"""Degrades images in training, so that a recognizer reads a generator's images as clean ones.
+"""Degrades images: in training by chance, and by one known strength to measure what it costs.
 
 Images of a generator are never as clean as rendered ones: they are blurred, noisy, too bright, or
 were saved as JPEG. A recognizer that has only seen clean ones errs more on them. There are two
 sorts of degradation: "mild", a little blur or noise, which leaves the factors as readable as they
 were; and "strong", which also compresses and changes the brightness.
+
+`KnownDegradation` is one degradation of one strength: `recognizer evaluate --degrade` measures with
+it how well degraded images are read.
 """
 
 from __future__ import annotations
 
 import io
-from typing import Literal, TypeAlias, get_args
+import math
+from typing import Literal, NamedTuple, TypeAlias, get_args
 
 import numpy as np
 import PIL.Image
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from shapeshd.errors import UsageError, named
 
 Degradation: TypeAlias = Literal["mild", "strong"]
 DEGRADATIONS: tuple[str, ...] = get_args(Degradation)
@@ -41,6 +47,71 @@ QUALITIES = (60, 98)
 _JPEG, _OTHERS = 0.4, 0.3  # probabilities of the strong operations
 _WHOLE_CHROMA = 0.25
 _CHROMA = {False: "4:2:0", True: "4:4:4"}
+
+_RANGES = {"jpeg": (1, 100), "noise": (0, 255), "blur": (0, 32), "brightness": (0, 4)}
+_TRUNCATE = 4.0  # standard deviations at which a measured blur ends, as SciPy's
+
+
+class KnownDegradation(NamedTuple):
+    """A degradation of one strength, such as ``jpeg=75``.
+
+    Attributes:
+        kind: "jpeg", saved with chroma halved (4:2:0); "noise", normal and independent; "blur", by
+            a Gaussian; or "brightness", which multiplies sRGB values.
+        strength: the quality, 1 to 100; the standard deviation of the noise in levels of 8 bits,
+            0 to 255; that of the blur in pixels, 0 to 32; the factor of brightness, 0 to 4.
+    """
+
+    kind: str
+    strength: float
+
+    @classmethod
+    def parse(cls, text: str) -> KnownDegradation:
+        """Return the degradation that ``KIND=STRENGTH`` says.
+
+        Raises:
+            UsageError: if there is no such kind, or the strength is none of its range.
+        """
+        kind, equals, number = text.partition("=")
+        if kind not in _RANGES or not equals:
+            raise UsageError(
+                f"{named('degrade', text)}: say jpeg=QUALITY, noise=LEVELS, blur=PIXELS or "
+                "brightness=FACTOR"
+            )
+        low, high = _RANGES[kind]
+        try:
+            strength = float(number)
+        except ValueError:
+            strength = math.nan
+        whole = kind == "jpeg"
+        if not low <= strength <= high or (whole and strength % 1):
+            what = "a whole number" if whole else "a number"
+            raise UsageError(f"{named('degrade', text)}: {kind} takes {what} from {low} to {high}")
+        return cls(kind, strength)
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.strength:g}"
+
+    def __call__(self, images: Tensor, generator: torch.Generator) -> Tensor:
+        """Return degraded images, rounded to levels.
+
+        Args:
+            images: uint8 (n, 3, H, W) on the CPU.
+            generator: draws the noise.
+
+        Returns:
+            uint8 (n, 3, H, W).
+        """
+        if self.kind == "jpeg":
+            return torch.stack([jpeg(image, int(self.strength)) for image in images])
+        values = images.float()
+        if self.kind == "noise":
+            values = values + self.strength * torch.randn(values.shape, generator=generator)
+        elif self.kind == "brightness":
+            values = values * self.strength
+        elif self.strength > 0:
+            values = blurred(values, torch.full((len(values),), self.strength), _TRUNCATE)
+        return values.round().clamp(0, 255).to(torch.uint8)
 
 
 def degrade(
@@ -134,14 +205,15 @@ def jpeg(image: Tensor, quality: int, *, whole_chroma: bool = False) -> Tensor:
         return torch.from_numpy(np.array(read)).permute(2, 0, 1)
 
 
-def blurred(images: Tensor, sigmas: Tensor) -> Tensor:
+def blurred(images: Tensor, sigmas: Tensor, truncate: float = 2.0) -> Tensor:
     """Blur each image by its own Gaussian.
 
     Args:
         images: float (n, 3, H, W).
         sigmas: (n,), standard deviations in pixels, > 0.
+        truncate: where the filter ends, in standard deviations of the widest, rounded to pixels.
     """
-    reach = max(1, round(2 * float(sigmas.max())))
+    reach = max(1, round(truncate * float(sigmas.max())))
     steps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
     kernels = torch.exp(-0.5 * (steps / sigmas[:, None]) ** 2)
     kernels = kernels / kernels.sum(1, keepdim=True)

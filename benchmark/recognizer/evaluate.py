@@ -7,11 +7,12 @@ them look wrong. Its interval must contain a divergence of 0.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from shapeshd.benchmark.statistics.chi_square import goodness_of_fit
@@ -37,6 +38,7 @@ from .card import (
     Origin,
 )
 from .data import images_in_common, ordered_batches, origin_of
+from .degrade import KnownDegradation
 from .find import SHIPPED, find_recognizer
 from .reader import count_bins
 from .recognizer import KIND, Recognizer, load_recognizer
@@ -133,8 +135,20 @@ def evaluate(
     return accuracy(np.concatenate(truth), np.concatenate(found))
 
 
-def evaluate_on(recognizer: Recognizer, dataset: ShapesHD, *, progress: bool = False) -> Accuracy:
+def evaluate_on(
+    recognizer: Recognizer,
+    dataset: ShapesHD,
+    degradations: Sequence[KnownDegradation] = (),
+    *,
+    progress: bool = False,
+) -> Accuracy:
     """Let a recognizer read a dataset whose images it was not trained on.
+
+    Args:
+        recognizer: what reads.
+        dataset: the images.
+        degradations: what is done to them before they are read, one after the other.
+        progress: show a bar on stderr.
 
     Raises:
         UsageError: if their size is another, or it was trained on some of them.
@@ -151,7 +165,7 @@ def evaluate_on(recognizer: Recognizer, dataset: ShapesHD, *, progress: bool = F
             "another seed"
         )
     batches = _counted(dataset, f"read by {recognizer.name}", progress)
-    return evaluate(recognizer, batches)
+    return evaluate(recognizer, _degraded(batches, degradations))
 
 
 def evaluate_fresh(
@@ -159,6 +173,7 @@ def evaluate_fresh(
     count: int,
     seed: int = EVALUATION_SEED,
     engine: str = "povray",
+    degradations: Sequence[KnownDegradation] = (),
     *,
     progress: bool = False,
 ) -> Accuracy:
@@ -169,6 +184,7 @@ def evaluate_fresh(
         count: images.
         seed: of their factors.
         engine: "povray" or "torch".
+        degradations: see `evaluate_on`.
         progress: show bars on stderr.
 
     Raises:
@@ -190,7 +206,7 @@ def evaluate_fresh(
             engine=engine,
         )
         run_render(plan, progress=progress)
-        return evaluate_on(recognizer, ShapesHD(plan.dataset), progress=progress)
+        return evaluate_on(recognizer, ShapesHD(plan.dataset), degradations, progress=progress)
 
 
 def measure_noise_floor(
@@ -230,6 +246,7 @@ class Evaluation(NamedTuple):
     recognizer: Recognizer
     accuracy: Accuracy
     noise_floor: NoiseFloor | None
+    degradations: tuple[KnownDegradation, ...] = ()
 
     def measured(self) -> dict[str, Any]:
         """Return what its card says of that, ready for JSON."""
@@ -241,6 +258,8 @@ class Evaluation(NamedTuple):
     def to_json(self) -> dict[str, Any]:
         """Return all of it, ready for JSON."""
         known = {"name": self.recognizer.name, "digest": self.recognizer.digest}
+        if self.degradations:
+            known["degraded"] = ", ".join(map(str, self.degradations))
         return {"recognizer": known, **self.measured()}
 
 
@@ -253,6 +272,7 @@ def evaluate_recognizer(
     engine: str = "povray",
     noise_floor: int | None = None,
     device: str = "cpu",
+    degrade: Sequence[str] = (),
     write_card: bool = False,
 ) -> Evaluation:
     """Measure how well a recognizer reads images of known factors, with bars on stderr.
@@ -265,27 +285,35 @@ def evaluate_recognizer(
         engine: "povray" or "torch".
         noise_floor: of how many images the noise floor is measured, too.
         device: where the recognizer computes.
+        degrade: what is done to the images before they are read, one after the other: see
+            `KnownDegradation.parse`.
         write_card: write the figures into the recognizer's card.
 
     Raises:
         UsageError: if the recognizer cannot be loaded, its card is that of a shipped one and should
-            be written, or it cannot read the images or was trained on some of them.
+            be written, what was measured of degraded images should go into a card, or it cannot
+            read the images or was trained on some of them.
         RendererError: if POV-Ray is missing.
     """
     if write_card and name in SHIPPED:
         raise UsageError(f"the card of the shipped {name} stays as it is: copy it, or give a path")
+    changes = tuple(map(KnownDegradation.parse, degrade))
+    if changes and (write_card or noise_floor is not None):
+        other = named("write_card" if write_card else "noise_floor")
+        raise UsageError(f"{other} is of images as they are: leave out {named('degrade')}")
     recognizer = load_recognizer(name, device)
     if source is not None:
         dataset = open_dataset(source)
-        found = evaluate_on(recognizer, dataset, progress=True)
+        found = evaluate_on(recognizer, dataset, changes, progress=True)
         data = origin_of(dataset, source)
     else:
-        found = evaluate_fresh(recognizer, count, seed, engine, progress=True)
+        found = evaluate_fresh(recognizer, count, seed, engine, changes, progress=True)
         data = Origin(renderer=engine, seed=seed, start=0, images=count)
     floor = None
     if noise_floor is not None:
         floor = measure_noise_floor(recognizer, noise_floor, progress=True)
-    evaluation = Evaluation(recognizer, found.model_copy(update={"data": data}), floor)
+    accurate = found.model_copy(update={"data": data})
+    evaluation = Evaluation(recognizer, accurate, floor, changes)
     if write_card:
         path = find_recognizer(name)
         checkpoint = load_checkpoint(path, KIND)
@@ -327,6 +355,16 @@ def _counted(
         for images, factors in ordered_batches(dataset, 0, len(dataset)):
             yield images, factors
             bar.update(len(images))
+
+
+def _degraded(
+    batches: Iterable[tuple[Tensor, FloatArray]], degradations: Sequence[KnownDegradation]
+) -> Iterator[tuple[Tensor, FloatArray]]:
+    generator = torch.Generator().manual_seed(0)
+    for images, factors in batches:
+        for degradation in degradations:
+            images = degradation(images, generator)
+        yield images, factors
 
 
 def _worst(

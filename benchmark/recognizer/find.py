@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shapeshd.errors import UsageError
 
-SHIPPED = ("lite", "hd")
+SHIPPED = ("lite", "lite-robust", "hd")
 HD_FROM = 128
 """Images of so many pixels a side, and larger ones, are read by ``hd``."""
 
@@ -24,7 +24,7 @@ def find_recognizer(name: str | Path) -> Path:
     """Return the file of a recognizer's weights.
 
     Args:
-        name: ``lite``, ``hd``, a ``.safetensors`` file, or a training's folder.
+        name: one of `SHIPPED`, a ``.safetensors`` file, or a training's folder.
 
     Raises:
         UsageError: if there is none.
@@ -38,7 +38,7 @@ def find_recognizer(name: str | Path) -> Path:
             raise UsageError(f"{path.parent}: holds no {FILE_NAME}, so its training has not ended")
     if not path.exists():
         raise UsageError(
-            f"{path}: no such recognizer; say {' or '.join(SHIPPED)}, or the path of one that "
+            f"{path}: no such recognizer; say {', '.join(SHIPPED)}, or the path of one that "
             "`shapeshd train recognizer` made"
         )
     if path.suffix != SUFFIX:

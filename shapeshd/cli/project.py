@@ -11,6 +11,7 @@ from shapeshd.errors import UsageError, with_argument_named
 
 from .command import Command
 from .options import (
+    RECOGNIZER_NAMES,
     RECOGNIZERS,
     Checkpoint,
     Dataset,
@@ -90,7 +91,7 @@ if TYPE_CHECKING:
     type=NameOrPath("auto", "none", *RECOGNIZERS),
     default="auto",
     show_default=True,
-    metavar="auto|none|lite|hd|PATH",
+    metavar=f"auto|none|{RECOGNIZER_NAMES}",
     help="Read the factors by this recognizer. auto chooses as score does.",
 )
 @click.option(

@@ -9,6 +9,7 @@ import click
 
 from .command import Group
 from .options import (
+    RECOGNIZER_NAMES,
     Dataset,
     device_option,
     engines,
@@ -40,7 +41,7 @@ def command() -> None:
         "shapeshd recognizer info run --json": "All of a card of yours.",
     },
 )
-@click.argument("recognizer", type=recognizer_type, metavar="lite|hd|PATH")
+@click.argument("recognizer", type=recognizer_type, metavar=RECOGNIZER_NAMES)
 @json_option
 def info(recognizer: str, as_json: bool) -> None:
     """Say how a recognizer was trained, by which command, and how well it reads."""
@@ -59,9 +60,10 @@ def info(recognizer: str, as_json: bool) -> None:
     examples={
         "shapeshd recognizer evaluate lite": "The figures of a shipped recognizer's card.",
         "shapeshd recognizer evaluate run/recognizer data": "Your own, on a dataset of yours.",
+        "shapeshd recognizer evaluate lite-robust --degrade jpeg=75": "On images saved as JPEG.",
     },
 )
-@click.argument("recognizer", type=recognizer_type, metavar="lite|hd|PATH")
+@click.argument("recognizer", type=recognizer_type, metavar=RECOGNIZER_NAMES)
 @click.argument("dataset", required=False, type=Dataset())
 @click.option(
     "--count",
@@ -92,6 +94,13 @@ def info(recognizer: str, as_json: bool) -> None:
     metavar="N",
     help="Score N traced images, too, which says what real images give.",
 )
+@click.option(
+    "--degrade",
+    multiple=True,
+    metavar="KIND=STRENGTH",
+    help="Degrade the images before they are read: jpeg=QUALITY, noise=LEVELS (of 255), "
+    "blur=PIXELS or brightness=FACTOR. Said again, one follows the other.",
+)
 @device_option
 @click.option("--write-card", is_flag=True, help="Write the figures into the recognizer's card.")
 @json_option
@@ -115,5 +124,6 @@ def evaluate(
     from shapeshd.support.progress import emit
 
     found = evaluate_recognizer(recognizer, dataset, device=pick_device(device), **options)
-    text = describe_accuracy(found.accuracy, recognizer, found.noise_floor)
+    what = " ".join([recognizer, *(f"({one})" for one in found.degradations)])
+    text = describe_accuracy(found.accuracy, what, found.noise_floor)
     emit(found.to_json(), text, as_json=as_json)

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .options import NewPath, Source, device_option, json_option, recognizer_type, seed_option
+from .options import (
+    RECOGNIZER_NAMES,
+    NewPath,
+    Source,
+    device_option,
+    json_option,
+    recognizer_type,
+    seed_option,
+)
 from .source_options import SourceCommand, options_of, source_options
 
 if TYPE_CHECKING:
@@ -47,9 +55,9 @@ if TYPE_CHECKING:
 @click.option(
     "--recognizer",
     type=recognizer_type,
-    metavar="lite|hd|PATH",
-    help="Read the factors by this recognizer.  [default: hd for images of 128 pixels and more, "
-    "else lite]",
+    metavar=RECOGNIZER_NAMES,
+    help="Read the factors by this recognizer: lite-robust if images are compressed, noisy or of "
+    "another brightness.  [default: hd for images of 128 pixels and more, else lite]",
 )
 @click.option(
     "--samples",

@@ -12,6 +12,7 @@ from shapeshd.benchmark.recognizer.recipe import RECIPES, recipe_for
 
 from .command import Group, command_line
 from .options import (
+    RECOGNIZER_NAMES,
     RECOGNIZERS,
     Dataset,
     NameOrPath,
@@ -128,7 +129,7 @@ def command() -> None:
 @click.option(
     "--start-from",
     type=NameOrPath(_NONE, *RECOGNIZERS),
-    metavar="lite|hd|PATH|none",
+    metavar=f"{RECOGNIZER_NAMES}|none",
     help=f"Begin with the weights of this recognizer, or with new ones.{_defaults('start_from')}",
 )
 @click.option(

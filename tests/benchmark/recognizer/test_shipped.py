@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 
+from shapeshd.benchmark.recognizer.degrade import KnownDegradation
 from shapeshd.benchmark.recognizer.evaluate import accuracy
 from shapeshd.benchmark.recognizer.find import SHIPPED, find_recognizer
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
@@ -22,7 +23,7 @@ from shapeshd.raytracer.tracer import trace_images
 from tests.experiments.truth.distributions import DISTRIBUTIONS
 
 LARGEST = 8 * 2**20  # bytes
-IMAGES = {"lite": 400, "hd": 80}
+IMAGES = {"lite": 400, "lite-robust": 100, "hd": 80}
 
 
 @pytest.mark.parametrize("name", SHIPPED)
@@ -75,6 +76,20 @@ def test_card(name: str) -> None:
     assert data.seed != found.data.seed
     assert floor.divergence.low == 0  # real images do not differ significantly from ideal
     assert floor.seed not in (data.seed, found.data.seed)
+
+
+@pytest.mark.parametrize("text", ["jpeg=75", "brightness=0.9"])
+def test_lite_robust_reads_degraded_images_better(text: str) -> None:
+    factors = uniform_factors(77_001, 0, 80)
+    generator = torch.Generator().manual_seed(0)
+    images = KnownDegradation.parse(text)(trace_images(factors, 64), generator)
+    lite, robust = (
+        accuracy(factors, load_recognizer(name)(images)) for name in ("lite", "lite-robust")
+    )
+    assert robust.joint_accuracy > 0.83
+    assert robust.joint_accuracy > lite.joint_accuracy + 0.05
+    bias = robust.factors["orientation"].bias
+    assert abs(bias) < 0.1  # lite: 0.57 degrees at 0.9 times the brightness
 
 
 @pytest.mark.usefixtures("no_page")

@@ -1,4 +1,4 @@
-"""Strong degradation: JPEG against Pillow's, blur against SciPy's, gain and noise by hand."""
+"""Degradation by chance, and of one strength: beside Pillow's JPEG, SciPy's blur, NumPy's rest."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ from shapeshd.benchmark.recognizer.degrade import (
     GAINS,
     QUALITIES,
     STRONG_NOISE,
+    KnownDegradation,
     degrade,
     degrade_strongly,
     jpeg,
 )
+from shapeshd.errors import UsageError
 from shapeshd.factors import uniform_factors
 from shapeshd.raytracer.tracer import trace_images
 
@@ -128,3 +130,38 @@ def test_the_generator_alone_decides(scenes: Tensor) -> None:
     torch.manual_seed(1)
     assert torch.equal(first, degrade(scenes, 1.0, seeded(1), "strong"))
     assert not torch.equal(first, degrade(scenes, 1.0, seeded(2), "strong"))
+
+
+def known(text: str, images: Tensor) -> Tensor:
+    degradation = KnownDegradation.parse(text)
+    assert str(degradation) == text
+    found = degradation(images, seeded())
+    assert (found.dtype, found.shape) == (torch.uint8, images.shape)
+    return found
+
+
+def test_a_known_degradation_is_of_its_strength(scenes: Tensor) -> None:
+    images = scenes[:6]
+    values = images.numpy().astype(float)
+    assert torch.equal(known("jpeg=75", images), torch.stack([jpeg(one, 75) for one in images]))
+    blurred = known("blur=1.5", images).numpy() - gaussian_filter(
+        values, (0, 0, 1.5, 1.5), mode="nearest"
+    )
+    assert np.abs(blurred).max() <= 0.51
+    darker = known("brightness=0.9", images).numpy() - 0.9 * values
+    assert np.abs(darker).max() <= 0.501
+    grey = torch.full((40, 3, 32, 32), 128, dtype=torch.uint8)
+    noise = known("noise=8", grey).double() - 128
+    assert float(noise.std()) == pytest.approx((64 + 1 / 12) ** 0.5, rel=0.02)
+    assert abs(float(noise.mean())) < 0.15
+    for same in ("blur=0", "noise=0", "brightness=1"):
+        assert torch.equal(known(same, images), images)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["jpeg", "jpeg=", "jpeg=0", "jpeg=101", "jpeg=7.5", "noise=-1", "blur=nan", "blur=33", "hue=1"],
+)
+def test_a_degradation_that_there_is_none_of(text: str) -> None:
+    with pytest.raises(UsageError, match=f"degrade.*{text}"):
+        KnownDegradation.parse(text)

@@ -1,40 +1,45 @@
 """What degraded images leave of a known divergence, and what the score says of it.
 
-    python -m tests.experiments.truth.degraded_images [--images 6000] [--minutes 4]
+    python -m tests.experiments.truth.degraded_images [--minutes 4]
 
-Factors are drawn from distributions that are wrong on purpose: noise over all joint bins (D = 0.5;
-D = 2, where one bin of three occurs, and D = 5, one of six), a pair, and a factor. Images of them
-are traced at 64 pixels, degraded, read by `lite`, and looked at as a score does it
-(`check_images`). Recorded, for each degradation:
+Factors are drawn from distributions that are wrong on purpose: one joint bin of six occurs (D = 5),
+one of three (D = 2), noise over all joint bins (D = 0.5), a pair, and a factor. Images of them are
+traced at 64 pixels, degraded, read by `lite`, and looked at as a score does it (`check_images`).
+Recorded, for each degradation:
 
 - the attenuation of noise over joint bins in truth, of pairs of images with known factors, beside
   what the score estimates without knowing them, with its interval;
 - for each distribution the true D, D as it is seen, and D corrected, each with its interval, and
-  whether these hold the truth.
+  whether these hold the truth;
+- how many of its images, none of which was made twice, are taken for near copies.
 
-Everything is in benchmark/results/degraded-images.json. What stands there of the same settings is
-kept: a run that was stopped, or ended after `--minutes`, goes on.
+A divergence of 5 is seen as exactly with 2,000 images as one of 0.5 with 12,000, so it comes first:
+`CASES` has the order, and `IMAGES` the numbers. Everything is in
+benchmark/results/degraded-images.json. What stands there of the same settings is kept: a run that
+was stopped, or ended after `--minutes`, goes on.
 """
 
 from __future__ import annotations
 
 import argparse
-import io
+import functools
+import itertools
 import json
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageFilter
 from torch import Tensor
 
 from shapeshd.benchmark.image_check.check import check_images
 from shapeshd.benchmark.image_check.kept_images import Kept
 from shapeshd.benchmark.image_check.real_images import paired_factors
+from shapeshd.benchmark.recognizer.degrade import KnownDegradation
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
+from shapeshd.benchmark.scoring.near_copies import describe_near_copies
+from shapeshd.benchmark.scoring.seen_factors import SeenFactors
 from shapeshd.benchmark.statistics.decomposition import decompose
 from shapeshd.benchmark.statistics.source_attenuation import (
     Share,
@@ -50,48 +55,25 @@ from .distributions import Distribution
 
 RESULTS = ROOT / "benchmark" / "results"
 SIDE, SEED = 64, 41
-Damage = Callable[[Tensor], Tensor]
+NONE, TRUTH = "none", "truth"
+IMAGES = {"sixth": 2_000, "third": 3_000, "fine": 6_000, "pair": 6_000, "factor": 6_000}
+COMMON = ("jpeg=75", "noise=16", "blur=1", "brightness=0.9")
+RARER = ("jpeg=50", "noise=8", "jpeg=95", NONE)
+CASES = (
+    *itertools.product(COMMON, ("sixth",)),
+    *itertools.product(COMMON, ("fine", TRUTH)),
+    *itertools.product(RARER, ("sixth", TRUTH)),
+    *itertools.product(COMMON, ("pair", "factor")),
+    *itertools.product(RARER, ("fine",)),
+    *itertools.product((*COMMON, *RARER), ("third",)),
+    *itertools.product(RARER, ("pair", "factor")),
+)
+"""Degradations and distributions, the most telling first."""
 
 
-def each(work: Callable[[Image.Image], Image.Image]) -> Damage:
-    def damage(images: Tensor) -> Tensor:
-        pictures = map(Image.fromarray, images.permute(0, 2, 3, 1).numpy())
-        return torch.stack(
-            [torch.from_numpy(np.array(work(picture))) for picture in pictures]
-        ).permute(0, 3, 1, 2)
-
-    return damage
-
-
-def jpeg(quality: int) -> Damage:
-    def work(picture: Image.Image) -> Image.Image:
-        file = io.BytesIO()
-        picture.save(file, "JPEG", quality=quality)
-        return Image.open(file)
-
-    return each(work)
-
-
-def noise(levels: float) -> Damage:
-    def damage(images: Tensor) -> Tensor:
-        drawn = torch.randn(images.shape, generator=torch.Generator().manual_seed(SEED))
-        return (images.float() + levels * drawn).round().clamp(0, 255).byte()
-
-    return damage
-
-
-DAMAGES: dict[str, Damage] = {
-    "none": lambda images: images,
-    "JPEG 95": jpeg(95),
-    "JPEG 75": jpeg(75),
-    "JPEG 50": jpeg(50),
-    "noise of 8 levels": noise(8),
-    "blur of 1 pixel": each(lambda picture: picture.filter(ImageFilter.GaussianBlur(1))),
-}
-
-
-def distributions() -> Iterator[Distribution]:
-    """Yield noise over joint bins with D = 0.5, 2 and 5, a pair and a factor."""
+@functools.cache
+def distributions() -> dict[str, Distribution]:
+    """Return noise over joint bins with D = 0.5, 2 and 5, a pair and a factor."""
     rng = np.random.default_rng(SEED)
     fine = 1 + np.sqrt(0.5) * np.where(rng.random(NUM_BINS) < 0.5, -1.0, 1.0)
     pair = np.ones(BIN_SHAPE)
@@ -106,26 +88,35 @@ def distributions() -> Iterator[Distribution]:
         ("pair", "object hue with shape", pair),
         ("factor", "scale", factor),
     )
-    for name, text, density in named:
-        p = density.ravel() / density.sum()
-        yield Distribution(name, text, p, ())
+    return {
+        name: Distribution(name, text, density.ravel() / density.sum(), ())
+        for name, text, density in named
+    }
 
 
-def true_attenuation(damage: Damage, reader: Recognizer, count: int) -> dict[str, Any]:
+def degraded(images: Tensor, name: str) -> Tensor:
+    """Return images as a degradation leaves them; "none" changes nothing."""
+    if name == NONE:
+        return images
+    generator = torch.Generator().manual_seed(SEED)
+    return KnownDegradation.parse(name)(images, generator).contiguous()
+
+
+def true_attenuation(degradation: str, reader: Recognizer, count: int) -> dict[str, Any]:
     """Return the attenuation from degraded images whose factors are known."""
     factors = paired_factors(count)
-    read = reader(damage(trace_images(factors, SIDE)).contiguous())
+    read = reader(degraded(trace_images(factors, SIDE), degradation))
     found = source_attenuation(factors, read, method_error=0)
     right = float((joint_bins(read) == joint_bins(factors)).mean())
-    return {"right_bins": right, "higher_order": vars(found.higher_order)}
+    return {"images": count, "right_bins": right, "higher_order": vars(found.higher_order)}
 
 
 def measure(
-    distribution: Distribution, damage: Damage, reader: Recognizer, images: int, check: int
+    distribution: Distribution, degradation: str, reader: Recognizer, images: int, check: int
 ) -> dict[str, Any]:
     """Score degraded images of a distribution."""
     true = distribution.divergence
-    shown = damage(trace_images(distribution.draw(SEED, 0, images), SIDE)).contiguous()
+    shown = degraded(trace_images(distribution.draw(SEED, 0, images), SIDE), degradation)
     read: FloatArray = reader(shown)
     parts = decompose(np.bincount(joint_bins(read), minlength=NUM_BINS))
     look = check_images(Kept(np.arange(check), shown[:check], read[:check]), reader, SIDE)
@@ -136,7 +127,11 @@ def measure(
         parts, Share(left.value, left.standard_error, left.low, left.high)
     )
     seen = parts.total
+    once = SeenFactors()
+    once.add(0, read)
+    near = describe_near_copies(once)
     return {
+        "images": images,
         "true": true,
         "seen": [seen.value, seen.low, seen.high],
         "corrected": [corrected.value, corrected.low, corrected.high],
@@ -146,12 +141,12 @@ def measure(
         "right_bins": look.right_bins,
         "looks_like_the_dataset": look.ok,
         "change": look.change,
+        "near_copies": None if near is None else near.copies,
     }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--images", type=int, default=6_000)
     parser.add_argument("--truth", type=int, default=2_000)
     parser.add_argument("--check", type=int, default=256)
     parser.add_argument("--minutes", type=float, default=None)
@@ -159,29 +154,27 @@ def main() -> None:
     options = parser.parse_args()
     started, reader = time.monotonic(), load_recognizer("lite")
     settings = {
-        "images": options.images, "check": options.check, "truth": options.truth, "seed": SEED,
-        "recognizer": reader.digest,
+        "check": options.check, "truth": options.truth, "seed": SEED, "recognizer": reader.digest,
     }  # fmt: skip
     found: dict[str, Any] = {**settings, "damages": {}}
     if options.out.exists():
         earlier = json.loads(options.out.read_text(encoding="utf-8"))
         if settings.items() <= earlier.items():
             found = earlier
-    for distribution in (None, *distributions()):
-        for name, damage in DAMAGES.items():
-            row = found["damages"].setdefault(name, {})
-            key = "truth" if distribution is None else distribution.name
-            if key in row:
-                continue
-            if distribution is None:
-                row[key] = true_attenuation(damage, reader, options.truth)
-            else:
-                row[key] = measure(distribution, damage, reader, options.images, options.check)
-            note(f"{name}, {key}: {json.dumps(row[key])}")
-            options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-            if options.minutes and time.monotonic() - started > 60 * options.minutes:
-                note("to be gone on with")
-                return
+    for degradation, key in CASES:
+        row = found["damages"].setdefault(degradation, {})
+        if key in row:
+            continue
+        if key == TRUTH:
+            row[key] = true_attenuation(degradation, reader, options.truth)
+        else:
+            distribution = distributions()[key]
+            row[key] = measure(distribution, degradation, reader, IMAGES[key], options.check)
+        note(f"{degradation}, {key}: {json.dumps(row[key])}")
+        options.out.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        if options.minutes and time.monotonic() - started > 60 * options.minutes:
+            note("to be gone on with")
+            return
     note("complete")
 
 

@@ -46,8 +46,8 @@ def test_names_and_files() -> None:
     assert values("train", "vae", "--config", "") == shipped_configs()
     assert values("train", "vae", "--config", "l") == ["lite"]
     assert offers_files("train", "vae", "--config", "")
-    assert values("score", "x.npy", "--recognizer", "") == ["lite", "hd"]
-    assert values("recognizer", "evaluate", "l") == ["lite"]
+    assert values("score", "x.npy", "--recognizer", "") == ["lite", "lite-robust", "hd"]
+    assert values("recognizer", "evaluate", "l") == ["lite", "lite-robust"]
     assert values("project", "g.safetensors", "data", "--encoder", "a") == ["auto"]
     assert offers_files("project", "g.safetensors", "data", "--recognizer", "run")
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import h5py
 import pytest
+import torch
 
 from shapeshd.benchmark.recognizer.data import images_in_common
-from shapeshd.benchmark.recognizer.evaluate import measure_noise_floor
+from shapeshd.benchmark.recognizer.evaluate import accuracy, measure_noise_floor
 from shapeshd.benchmark.recognizer.recognizer import load_recognizer
 from shapeshd.benchmark.recognizer.train import RecognizerTraining
 from shapeshd.dataset.shapes_hd import open_dataset
@@ -132,6 +133,38 @@ def test_a_card_s_figures_are_repeated_exactly(run: Run, own: Path, engine: str)
     assert "network" in checkpoint.card
     status, stdout, _ = run(*arguments, "--json")
     assert json.loads(stdout)["accuracy"] == checkpoint.card["accuracy"]
+
+
+def test_degraded_images_are_read_instead(run: Run, tiny: Path) -> None:
+    """The result is that of reading them oneself, and says what was done to them."""
+    arguments = ["recognizer", "evaluate", tiny, "render:9:40,size=64"]
+    status, stdout, _ = run(*arguments, "--degrade", "jpeg=50", "--degrade", "brightness=0.9")
+    assert status == 0
+    assert "(jpeg=50) (brightness=0.9)" in stdout
+    found = json.loads(run(*arguments, "--degrade", "brightness=0", "--json")[1])
+    assert found["recognizer"]["degraded"] == "brightness=0"
+    dataset = open_dataset("render:9:40,size=64")
+    read = load_recognizer(tiny)(torch.zeros((40, 3, 64, 64), dtype=torch.uint8))
+    expected = accuracy(dataset.read(range(40))[1], read).to_json()
+    assert {key: found["accuracy"][key] for key in expected} == expected
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--degrade", "jpeg=0"], "--degrade jpeg=0"),
+        (["--degrade", "blur=1", "--write-card"], "--write-card"),
+        (["--degrade", "blur=1", "--noise-floor", 6_000], "--noise-floor"),
+    ],
+)
+def test_a_degradation_is_refused_in_one_line(
+    run: Run, own: Path, options: list[Any], words: str
+) -> None:
+    before = (own / "recognizer.safetensors").read_bytes()
+    status, stdout, stderr = run("recognizer", "evaluate", own, "render:9:5,size=64", *options)
+    assert (status, stdout) == (2, "")
+    assert words in one_line(stderr)
+    assert (own / "recognizer.safetensors").read_bytes() == before
 
 
 def test_a_card_is_written_only_when_asked(run: Run, own: Path) -> None:
