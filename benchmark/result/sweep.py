@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 from shapeshd.benchmark.statistics.record import Count, Flag, Record, Text
 from shapeshd.errors import UsageError, named
+from shapeshd.support import atomic_files
 
 from .fidelity import FidelityRecord, IntervalRecord, ShareRecord
 from .files import REPORT
@@ -130,9 +131,13 @@ def save_sweep(sweep: SweepRecord, out: Path) -> None:
 
 
 def check_sweep_folder(out: Path) -> None:
-    """Raise `UsageError` if the folder of a sweep is a file, or holds anything but sweeps."""
+    """Raise `UsageError` if the folder of a sweep is a file, or holds anything but sweeps.
+
+    What a killed sweep was writing is removed.
+    """
     if out.exists() and not out.is_dir():
         raise UsageError(f"{out}: is a file; {named('out')} takes a folder")
+    atomic_files.sweep(out)
     names = sorted(path.name for path in out.iterdir()) if out.is_dir() else []
     foreign = [name for name in names if name not in (SWEEP, REPORT) and "=" not in name]
     if foreign:

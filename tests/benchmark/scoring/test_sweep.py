@@ -14,7 +14,7 @@ from torch import Tensor
 
 from shapeshd.benchmark import score, sweep
 from shapeshd.benchmark.report.sweep import describe_sweep, sweep_page
-from shapeshd.benchmark.result.sweep import SweepRecord
+from shapeshd.benchmark.result.sweep import SweepRecord, check_sweep_folder
 from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.benchmark.sources.options import OPTIONS
 from shapeshd.benchmark.sources.subprocess import code_process
@@ -22,6 +22,7 @@ from shapeshd.benchmark.sources.sweep import Sweep, parse_sweep, sweepable
 from shapeshd.cli import score_run
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, from_unit, joint_bins
+from shapeshd.support.workspace import machine_tag
 from tests.support.fake_scores import ReadsWritten, written_images
 from tests.support.html_check import Page, browser, cut_off
 from tests.support.same_process import SameProcess
@@ -34,6 +35,19 @@ def shrunk(z: Tensor, truncation: float = 1.0) -> Tensor:
     """Images of factors that a normal code decides; truncation draws codes to the middle."""
     unit = torch.special.ndtr(truncation * z.double()).clamp(0, 1 - 1e-9).numpy()
     return written_images(joint_bins(from_unit(unit)), 32)
+
+
+def test_a_killed_sweep_goes_on(tmp_path: Path) -> None:
+    """What it was writing is removed; another file is refused as before."""
+    aside = tmp_path / f".sweep.json-aside-{machine_tag()}-{'0' * 12}"
+    aside.mkdir()
+    (aside / "sweep.json").write_text("{")
+    (tmp_path / "truncation=0.5").mkdir()
+    check_sweep_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["truncation=0.5"]
+    (tmp_path / "mine.txt").write_text("")
+    with pytest.raises(UsageError, match=r"mine\.txt"):
+        check_sweep_folder(tmp_path)
 
 
 def check_page(text: str) -> None:

@@ -65,7 +65,7 @@ BIASES: dict[str, Bias] = {
     "ten object hues": _few_hues,
 }
 CASES = (
-    ("none", "uniform", 6_000), ("jpeg=75", "uniform", 6_000), ("none", "uniform", 65_536),
+    ("none", "uniform", 6_000), ("jpeg=75", "uniform", 6_000), ("none", "uniform", 20_000),
     ("noise=16", "uniform", 6_000), *(("none", bias, 6_000) for bias in list(BIASES)[1:]),
 )  # fmt: skip
 
