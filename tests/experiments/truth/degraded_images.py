@@ -2,9 +2,10 @@
 
     python -m tests.experiments.truth.degraded_images [--minutes 4]
 
-Factors are drawn from distributions that are wrong on purpose: one joint bin of six occurs (D = 5),
-one of three (D = 2), noise over all joint bins (D = 0.5), a pair, and a factor. Images of them are
-traced at 64 pixels, degraded, read by `lite`, and looked at as a score does it (`check_images`).
+Factors are drawn from distributions that are wrong on purpose: 500 joint bins occur (D = 331), one
+of six (D = 5), one of three (D = 2), noise over all joint bins (D = 0.5), a pair, and a factor.
+Images of them are traced at 64 pixels, degraded, read by `lite`, and looked at as a score does it
+(`check_images`).
 Recorded, for each degradation:
 
 - the attenuation of noise over joint bins in truth, of pairs of images with known factors, beside
@@ -13,8 +14,9 @@ Recorded, for each degradation:
   whether these hold the truth;
 - how many of its images, none of which was made twice, are taken for near copies.
 
-A divergence of 5 is seen as exactly with 2,000 images as one of 0.5 with 12,000, so it comes first:
-`CASES` has the order, and `IMAGES` the numbers. Everything is in
+What is left of a divergence is a share of it, however large it is; a large one is seen as exactly
+with 500 images as one of 0.5 with 50,000, so it comes first: `CASES` has the order, and `IMAGES`
+the numbers. Everything is in
 benchmark/results/degraded-images.json. What stands there of the same settings is kept: a run that
 was stopped, or ended after `--minutes`, goes on.
 """
@@ -56,10 +58,12 @@ from .distributions import Distribution
 RESULTS = ROOT / "benchmark" / "results"
 SIDE, SEED = 64, 41
 NONE, TRUTH = "none", "truth"
-IMAGES = {"sixth": 2_000, "third": 3_000, "fine": 6_000, "pair": 6_000, "factor": 6_000}
+IMAGES = {"few": 500, "sixth": 2_000, "third": 3_000, "fine": 6_000, "pair": 6_000, "factor": 6_000}
+FEW_BINS = 500
 COMMON = ("jpeg=75", "noise=16", "blur=1", "brightness=0.9")
 RARER = ("jpeg=50", "noise=8", "jpeg=95", NONE)
 CASES = (
+    *itertools.product((*COMMON, *RARER), ("few",)),
     *itertools.product(COMMON, ("sixth",)),
     *itertools.product(COMMON, ("fine", TRUTH)),
     *itertools.product(RARER, ("sixth", TRUTH)),
@@ -73,7 +77,7 @@ CASES = (
 
 @functools.cache
 def distributions() -> dict[str, Distribution]:
-    """Return noise over joint bins with D = 0.5, 2 and 5, a pair and a factor."""
+    """Return them by name: see the module."""
     rng = np.random.default_rng(SEED)
     fine = 1 + np.sqrt(0.5) * np.where(rng.random(NUM_BINS) < 0.5, -1.0, 1.0)
     pair = np.ones(BIN_SHAPE)
@@ -82,6 +86,7 @@ def distributions() -> dict[str, Distribution]:
     factor = np.ones(BIN_SHAPE) * np.array([1.9, 1.3, 0.6, 0.2])[:, None, None]
     place = rng.permutation(NUM_BINS)
     named = (
+        ("few", f"{FEW_BINS} joint bins", 1.0 * (place < FEW_BINS)),
         ("sixth", "one joint bin of six", 1.0 * (place < NUM_BINS // 6)),
         ("third", "one joint bin of three", 1.0 * (place < NUM_BINS // 3)),
         ("fine", "noise over all joint bins", fine),
