@@ -77,18 +77,20 @@ def test_card(name: str) -> None:
     assert data.seed not in (floor.seed, found.data.seed)
 
 
-@pytest.mark.parametrize("text", ["jpeg=75", "brightness=0.9"])
-def test_lite_robust_reads_degraded_images_better(text: str) -> None:
+def test_lite_robust_reads_degraded_images_better() -> None:
     factors = uniform_factors(77_001, 0, 80)
-    generator = torch.Generator().manual_seed(0)
-    images = KnownDegradation.parse(text)(trace_images(factors, 64), generator)
+    images, generator = trace_images(factors, 64), torch.Generator().manual_seed(0)
+    for text in ("brightness=0.9", "jpeg=75"):
+        images = KnownDegradation.parse(text)(images, generator)
     lite, robust = (
         accuracy(factors, load_recognizer(name)(images)) for name in ("lite", "lite-robust")
     )
-    assert robust.joint_accuracy > 0.83
-    assert robust.joint_accuracy > lite.joint_accuracy + 0.05
-    bias = robust.factors["orientation"].bias
-    assert abs(bias) < 0.1  # lite: 0.57 degrees at 0.9 times the brightness
+    assert robust.joint_accuracy > 0.8
+    assert robust.joint_accuracy > lite.joint_accuracy + 0.1
+    assert lite.factors is not None and robust.factors is not None
+    biases = [found.factors["orientation"].bias or 0 for found in (lite, robust)]
+    assert abs(biases[1]) < 0.1
+    assert abs(biases[0]) > 0.4  # degrees, from the brightness
 
 
 @pytest.mark.usefixtures("no_page")
