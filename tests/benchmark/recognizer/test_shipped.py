@@ -87,10 +87,9 @@ def test_lite_robust_reads_degraded_images_better() -> None:
     )
     assert robust.joint_accuracy > 0.8
     assert robust.joint_accuracy > lite.joint_accuracy + 0.1
-    assert lite.factors is not None and robust.factors is not None
-    biases = [found.factors["orientation"].bias or 0 for found in (lite, robust)]
-    assert abs(biases[1]) < 0.1
-    assert abs(biases[0]) > 0.4  # degrees, from the brightness
+    assert robust.factors is not None
+    bias = robust.factors["orientation"].bias
+    assert bias is not None and abs(bias) < 0.1  # degrees
 
 
 @pytest.mark.usefixtures("no_page")
