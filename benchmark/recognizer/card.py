@@ -157,14 +157,27 @@ class TrainingRecord(Record):
     command: str | None = None
 
 
+class Measured(Record):
+    """What was measured of a recognizer in one precision.
+
+    Attributes:
+        accuracy: how well it reads images that it was not trained on.
+        noise_floor: what images of the true process score.
+    """
+
+    accuracy: Accuracy | None = None
+    noise_floor: NoiseFloor | None = None
+
+
 class RecognizerCard(Record):
     """What is known of a recognizer; each part may be missing, and a card may say more.
 
     Attributes:
         network: see `NetworkConfig`.
         training: how it was trained.
-        accuracy: how well it reads images that it was not trained on.
-        noise_floor: what images of the true process score.
+        accuracy: how well it reads images that it was not trained on, in fp32.
+        noise_floor: what images of the true process score, in fp32.
+        bf16: the same of its convolutions in bf16.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -173,6 +186,13 @@ class RecognizerCard(Record):
     training: TrainingRecord | None = None
     accuracy: Accuracy | None = None
     noise_floor: NoiseFloor | None = None
+    bf16: Measured | None = None
+
+    def measured(self, precision: str | None) -> Measured:
+        """Return what was measured in "bf16", or in "fp32" (as of None); empty if nothing was."""
+        if precision == "bf16":
+            return self.bf16 or Measured()
+        return Measured(accuracy=self.accuracy, noise_floor=self.noise_floor)
 
     @classmethod
     def read(cls, values: Mapping[str, Any], where: str = "") -> RecognizerCard:

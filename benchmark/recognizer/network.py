@@ -14,8 +14,8 @@ average has that surface's hue too.
 
 from __future__ import annotations
 
+import copy
 import itertools
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, NamedTuple
@@ -28,9 +28,11 @@ from shapeshd.checks import whole_number
 from shapeshd.errors import UsageError
 from shapeshd.factors import SHAPES
 
+from .pixels import LEVELS, hue_vectors, hue_vectors_of_sums, relative_hues, squares
+
 HUES = 3
-_SRGB_KNEE = 0.0031308
 _PLACE_GAIN = 20.0
+_CACHED = 4  # images of more than 64 pixels whose pixels fit into a CPU's cache
 
 
 @dataclass(frozen=True)
@@ -104,35 +106,6 @@ class Reading(NamedTuple):
     shape: Tensor
 
 
-def hue_vectors(images: Tensor) -> Tensor:
-    """Return each pixel's hue as a vector whose length is the colour's saturation.
-
-    The light scales a surface's colour in linear light. So a pixel is decoded to linear
-    light, scaled until its largest channel is 1, and encoded again: this is the surface's own
-    colour in HSV, whatever its brightness.
-
-    Args:
-        images: float (n, 3, H, W), sRGB in [0, 1].
-
-    Returns:
-        float (n, 2, H, W): saturation times cosine and sine of the hue's angle.
-    """
-    linear = torch.where(images <= 0.04045, images / 12.92, ((images + 0.055) / 1.055) ** 2.4)
-    linear = linear / linear.amax(1, keepdim=True).clamp_min(1e-6)
-    low = linear <= _SRGB_KNEE
-    colour = torch.where(low, 12.92 * linear, 1.055 * linear.clamp_min(1e-8) ** (1 / 2.4) - 0.055)
-    red, green, blue = colour.unbind(1)
-    largest = colour.amax(1)
-    saturation = largest - colour.amin(1)
-    # Position in the hexagon of HSV, in sixths of a turn: 0 red, 2 green, 4 blue.
-    of_red = green - blue
-    of_green = 2 * saturation + blue - red
-    of_blue = 4 * saturation + red - green
-    position = torch.where(red == largest, of_red, torch.where(green == largest, of_green, of_blue))
-    angle = position / saturation.clamp_min(1e-6) * (math.pi / 3)
-    return torch.stack((saturation * angle.cos(), saturation * angle.sin()), 1)
-
-
 class _Block(nn.Module):
     """Two convolutions beside the identity; begins as the identity."""
 
@@ -144,7 +117,8 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Keep the shape (n, channels, h, w)."""
-        return x + self.second(F.relu(self.first(F.relu(x))))
+        inner: Tensor = self.second(F.relu_(self.first(F.relu(x))))
+        return inner.add_(x)
 
 
 class RecognitionNetwork(nn.Module):
@@ -182,6 +156,18 @@ class RecognitionNetwork(nn.Module):
         hues, pooled = self._look(images)
         return torch.cat((hues.flatten(1), pooled), 1)
 
+    def in_bf16(self) -> RecognitionNetwork:
+        """Return a copy whose convolutions compute in bfloat16, as those under autocast do.
+
+        The stem, whose few channels cost little, and all other layers stay in float32.
+        """
+        made = copy.deepcopy(self)
+        for part in (made.pointer, made.geometry):
+            for name, layer in part.named_modules():
+                if isinstance(layer, nn.Conv2d) and name != "stem":
+                    layer.to(torch.bfloat16)
+        return made
+
     @property
     def feature_dim(self) -> int:
         """How many numbers `features` gives."""
@@ -189,36 +175,44 @@ class RecognitionNetwork(nn.Module):
 
     def _look(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the hues (n, 3, 2) and the pooled features of the geometry."""
-        if images.dtype == torch.uint8:
-            images = images.float() / 255
-        small = F.avg_pool2d(images, self.config.stride) if self.config.stride > 1 else images
+        # Large images are not all in a CPU's cache together; what is left of them is.
+        together = _CACHED if images.is_cpu and self.config.stride > 1 else max(1, len(images))
+        parts = [self._pixels(part) for part in images.split(together)]
+        small, vectors, stem = (torch.cat(found) for found in zip(*parts, strict=True))
         grid: Tensor = self.grid  # type: ignore[assignment]
         grid = grid.expand(len(images), -1, -1, -1)
-        with torch.autocast(images.device.type, enabled=False):
-            vectors = hue_vectors(small)
         masks = self.pointer(torch.cat((small - 0.5, vectors, grid), 1))
         with torch.autocast(images.device.type, enabled=False):
             hues = torch.einsum("nhp,ncp->nhc", masks, vectors.flatten(2))
             relative = relative_hues(vectors, hues.detach())
             light = torch.stack((small.amax(1), small.amin(1)), 1)
-        inputs = [light - 0.5, relative, grid]
-        return hues, self.geometry(torch.cat(inputs, 1), images)
+        return hues, self.geometry(torch.cat((light - 0.5, relative, grid, stem), 1))
 
+    def _pixels(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what squares of pixels say by themselves.
 
-def relative_hues(vectors: Tensor, hues: Tensor) -> Tensor:
-    """Turn each pixel's hue back by that of floor, wall and object.
-
-    Args:
-        vectors: (n, 2, H, W), see `hue_vectors`.
-        hues: (n, 3, 2), points near the unit circle.
-
-    Returns:
-        (n, 6, H, W): saturation times cosine and sine of the difference, surface by surface.
-    """
-    directions = F.normalize(hues, dim=2)
-    cos, sin = directions[:, :, 0, None, None], directions[:, :, 1, None, None]
-    x, y = vectors[:, :1], vectors[:, 1:]
-    return torch.cat((x * cos + y * sin, y * cos - x * sin), 1)
+        Returns:
+            their means (n, 3, 64, 64) in [0, 1]; the hues of these (n, 2, 64, 64), see
+            `hue_vectors`; and what the stem sees in them (n, stem, 64, 64), without a channel for
+            images of 64 pixels.
+        """
+        stride, count, n = self.config.stride, self.config.stride**2, len(images)
+        whole = images.dtype == torch.uint8
+        if stride == 1:
+            none = torch.empty(n, 0, 64, 64, device=images.device)
+            if not whole:
+                return images, hue_vectors(images), none
+            return images.float() / LEVELS, hue_vectors_of_sums(images, 1), none
+        pixels = squares(images, stride)
+        means = pixels.view(n, 64, 64, HUES, count)
+        if whole:
+            sums = means.sum(4).permute(0, 3, 1, 2).contiguous()
+            small, vectors = sums / (LEVELS * count), hue_vectors_of_sums(sums, count)
+            pixels = pixels.sub_(LEVELS / 2).div_(LEVELS)
+        else:
+            small = means.mean(4).permute(0, 3, 1, 2).contiguous()
+            vectors, pixels = hue_vectors(small), pixels - 0.5
+        return small, vectors, self.geometry.stem_of(pixels)
 
 
 class _Pointer(nn.Module):
@@ -234,8 +228,8 @@ class _Pointer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return weights (n, 3, 64 * 64) of sum 1 for inputs (n, 7, 64, 64)."""
-        x = x.contiguous(memory_format=torch.channels_last)
-        x = F.relu(self.block(self.down(F.relu(self.enter(x)))))
+        x = x.to(self.enter.weight.dtype, memory_format=torch.channels_last)
+        x = F.relu_(self.block(self.down(F.relu_(self.enter(x)))))
         masks = F.pixel_shuffle(self.masks(x), 4).float() + _PLACE_GAIN * self.places
         return masks.flatten(2).softmax(2)
 
@@ -272,25 +266,28 @@ class _Geometry(nn.Module):
         )
         self.register_buffer("line", torch.linspace(-1, 1, 32), persistent=False)
 
-    def forward(self, x: Tensor, images: Tensor) -> Tensor:
-        """Return the pooled features, float32 (n, `features`)."""
-        if hasattr(self, "stem"):
-            pixels = (images - 0.5).contiguous(memory_format=torch.channels_last)
-            x = torch.cat((x, F.relu(self.stem(pixels)).to(x.dtype)), 1)
-        x = x.contiguous(memory_format=torch.channels_last)
+    def stem_of(self, pixels: Tensor) -> Tensor:
+        """Return what the stem's convolution sees in `squares` of pixels: (n, stem, 64, 64)."""
+        seen = F.relu_(F.linear(pixels, self.stem.weight.flatten(1), self.stem.bias))
+        return seen.transpose(1, 2).unflatten(2, (64, 64)).float()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the pooled features, float32 (n, `features`), of inputs (n, 10 + stem, 64, 64)."""
+        x = x.to(self.enter.weight.dtype, memory_format=torch.channels_last)
         steps = [self.stages[0](self.enter(x))]
         for down, stage in zip(self.down, self.stages[1:], strict=True):
             steps.append(stage(down(steps[-1])))
         top = steps[-1]
         for step, up in zip(reversed(steps[:-1]), reversed(self.up), strict=True):
             top = step + F.interpolate(up(top), scale_factor=2.0, mode="nearest")
-        fine = F.relu(self.join(top))
+        fine = F.relu_(self.join(top))
         maps, areas = self.maps(fine).float(), self.areas(fine).float()
         coarse = F.relu(steps[-1]).float().mean((2, 3))
         with torch.autocast(x.device.type, enabled=False):  # places are finer than bf16 can say
-            heat = maps.flatten(2).softmax(2).view_as(maps)
+            heat = maps.permute(0, 2, 3, 1).flatten(1, 2).softmax(1)
             line: Tensor = self.line  # type: ignore[assignment]
-            across, along = heat.sum(2) @ line, heat.sum(3) @ line
+            places = torch.stack((line.expand(32, 32), line[:, None].expand(32, 32)))
+            across, along = (places.flatten(1) @ heat).unbind(1)
             return torch.cat((across, along, areas.sigmoid().mean((2, 3)), coarse), 1)
 
     def read(self, pooled: Tensor) -> tuple[Tensor, Tensor, Tensor]:

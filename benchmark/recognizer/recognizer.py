@@ -19,19 +19,20 @@ from torch import Tensor
 
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import FACTORS, FloatArray
-from shapeshd.support.batching import in_threads
+from shapeshd.support.batching import in_threads, keep_freed_memory
 from shapeshd.support.checkpoint import load_checkpoint, load_weights
 
 from .card import RecognizerCard
 from .find import SHIPPED, find_recognizer
 from .network import NetworkConfig, Reading, RecognitionNetwork
+from .precision import Precision, chosen_precision
 
 KIND = "recognizer"
 
 Array = TypeVar("Array", bound=npt.NDArray[Any])
 
 _SCALE, _ORIENTATION = FACTORS[3], FACTORS[5]
-_CACHED_PIXELS = 64 * 64 * 64  # of a batch on a CPU: with more, tensors leave its cache
+_CACHED_IMAGES = 16  # of a batch on a CPU: more leave its cache, and of fewer oneDNN is not asked
 _GPU_PIXELS = 64 * 256 * 256
 
 
@@ -82,10 +83,15 @@ class Recognizer:
         digest: SHA-256 of its weights.
         card: what is known of it.
         device: where it computes.
+        precision: of its convolutions: "fp32" or "bf16", or "auto", see `chosen_precision`.
 
     Attributes:
         size: width and height of its images, pixels.
+        network: in fp32, whatever the precision is.
+        precision: "fp32" or "bf16".
     """
+
+    precision: Precision
 
     def __init__(
         self,
@@ -94,6 +100,7 @@ class Recognizer:
         digest: str = "",
         card: RecognizerCard | None = None,
         device: str | torch.device = "cpu",
+        precision: str = "fp32",
     ) -> None:
         self.name = name
         self.digest = digest
@@ -101,8 +108,12 @@ class Recognizer:
         self.device = torch.device(device)
         self.size = network.config.size
         self.network = network.to(self.device).to(memory_format=torch.channels_last).eval()
-        pixels = _CACHED_PIXELS if self.device.type == "cpu" else _GPU_PIXELS
-        self._batch = max(1, pixels // self.size**2)
+        self.precision = chosen_precision(precision, self.device, self.card)
+        self._net = self.network if self.precision == "fp32" else self.network.in_bf16()
+        gpu = _GPU_PIXELS // self.size**2
+        self._batch = _CACHED_IMAGES if self.device.type == "cpu" else max(1, gpu)
+        if self.device.type == "cpu":
+            keep_freed_memory()
 
     def __call__(self, images: Tensor) -> FloatArray:
         """Return the factors of images.
@@ -119,7 +130,7 @@ class Recognizer:
         """
 
         def read(part: Tensor) -> Tensor:
-            return decode_reading(self.network(part))
+            return decode_reading(self._net(part))
 
         return self._in_batches(images, read, np.empty((len(images), len(FACTORS))))
 
@@ -136,7 +147,7 @@ class Recognizer:
             UsageError, ShapesHDError: as of `__call__`.
         """
         found = np.empty((len(images), self.feature_dim), dtype=np.float32)
-        return self._in_batches(images, self.network.features, found)
+        return self._in_batches(images, self._net.features, found)
 
     @property
     def feature_dim(self) -> int:
@@ -155,7 +166,7 @@ class Recognizer:
 
         def read(start: int) -> None:
             part = images[start : start + self._batch].to(self.device, non_blocking=True)
-            # A caller may be training with autocast: it was measured in float32.
+            # A caller may be training with autocast: it was measured without.
             with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
                 out[start : start + len(part)] = work(part).cpu()
 
@@ -169,12 +180,15 @@ class Recognizer:
         return out
 
 
-def load_recognizer(name: str | Path, device: str | torch.device = "cpu") -> Recognizer:
+def load_recognizer(
+    name: str | Path, device: str | torch.device = "cpu", precision: str = "fp32"
+) -> Recognizer:
     """Load a recognizer.
 
     Args:
         name: see `find_recognizer`.
         device: where it computes.
+        precision: of its convolutions: "fp32", "bf16" or "auto"; see `chosen_precision`.
 
     Raises:
         UsageError: if there is none of that name, or it is something else.
@@ -189,4 +203,4 @@ def load_recognizer(name: str | Path, device: str | torch.device = "cpu") -> Rec
     tensors = {key: tensor.float() for key, tensor in checkpoint.tensors.items()}
     load_weights(network, tensors, path)
     known = str(name) if str(name) in SHIPPED else str(path)
-    return Recognizer(network, known, checkpoint.digest, card, device)
+    return Recognizer(network, known, checkpoint.digest, card, device, precision)
