@@ -23,6 +23,7 @@ from .fidelity.measure import FidelitySettings
 from .fidelity.real_cache import cache_folder
 from .fidelity.rerender import DEFAULT_ENGINE
 from .recognizer.find import shipped_for
+from .recognizer.precision import check_precision
 from .recognizer.reader import Reader
 from .recognizer.recognizer import load_recognizer
 from .report.sweep import finish_sweep
@@ -30,6 +31,7 @@ from .result.files import HISTOGRAM
 from .result.sweep import SweepRecord, check_sweep_folder
 from .score_object import Score
 from .scoring.asked import refuse_without_fidelity
+from .scoring.run_folder import precision_of
 from .scoring.score import score_in_memory, score_source
 from .scoring.settings import ReaderChoice, ScoreSettings
 from .sources.base import Source
@@ -63,6 +65,7 @@ def score(
     samples: int | None = None,
     *,
     recognizer: str | Path | Reader | None = None,
+    precision: str = "auto",
     out: str | Path | None = None,
     protocol: str | None = None,
     distribution: Distribution | str | Path | None = None,
@@ -121,6 +124,9 @@ def score(
             images of a source that ends.
         recognizer: "lite", "lite-robust", "hd", the path of another one, or an object that reads
             images. By default hd for images of 128 pixels and more, else lite.
+        precision: of the recognizer's convolutions: "fp32" or "bf16", or "auto": that of the score
+            that lies in `out`, else bf16 where the device computes in it natively and the
+            recognizer's card says how well it then reads, else fp32. An object has its own.
         out: folder that gets report, histogram and examples, as from the command line. A score
             that was stopped goes on there if it is of the same network, bit for bit, or the same
             source; a function cannot be told from another, and needs a new folder.
@@ -182,6 +188,7 @@ def score(
     )  # fmt: skip
     with ExitStack() as stack:
         check_seed(seed)
+        check_precision(precision, recognizer)
         if out is not None and not isinstance(out, (str, Path)):
             raise UsageError(f"out must be the path of a folder, not {out!r}")
         generator = unwrapped(generator)
@@ -200,7 +207,9 @@ def score(
             again=again,
             allow_irreproducible=allow_irreproducible,
         )
-        reader = _reader(recognizer, place)
+        if out is not None:
+            precision = precision_of(Path(out), precision, again=again)
+        reader = _reader(recognizer, place, precision)
         if out is None:
             if fidelity is not None:
                 raise UsageError("fidelity takes a folder, too: give out")
@@ -338,9 +347,11 @@ def _name_in_folder(generator: Any, out: Path, again: bool) -> str:
     return name
 
 
-def _reader(recognizer: str | Path | Reader | None, device: torch.device) -> Reader | ReaderChoice:
+def _reader(
+    recognizer: str | Path | Reader | None, device: torch.device, precision: str
+) -> Reader | ReaderChoice:
     if recognizer is None or isinstance(recognizer, (str, Path)):
-        return lambda side: load_recognizer(recognizer or shipped_for(side), device)
+        return lambda side: load_recognizer(recognizer or shipped_for(side), device, precision)
     if not callable(recognizer) or not hasattr(recognizer, "size"):
         raise UsageError(
             f"recognizer must be lite, hd, a path or what load_recognizer gives, not {recognizer!r}"

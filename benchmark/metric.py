@@ -21,6 +21,7 @@ from .caller_state import restoring_random_state
 from .image_check.check import check_images
 from .image_check.kept_images import FEWEST, MOST, Kept
 from .recognizer.find import shipped_for
+from .recognizer.precision import check_precision
 from .recognizer.reader import Reader, count_bins, read_factors
 from .recognizer.recognizer import Recognizer, load_recognizer
 from .result.image_check import ImageCheckRecord
@@ -57,6 +58,9 @@ class DistributionScore(Metric):
         recognizer: "lite", "lite-robust", "hd", the path of another one, or an object that reads
             images. By default hd for images of 128 pixels and more, else lite. One that is named
             works where the metric is; none is part of its state.
+        precision: of the convolutions of a recognizer that is named or chosen: "fp32", "bf16", or
+            "auto" for bf16 where the device computes in it natively and the recognizer's card says
+            how well it then reads, else fp32.
         distribution: that the samples should follow, or its TOML file; by default the uniform one.
         image_check: how many of the first images are looked at beside their re-renders, of each
             rank its own, as every `score` does: 32 to 256, or 0 for none. `compute` warns once if
@@ -85,6 +89,7 @@ class DistributionScore(Metric):
         *,
         layout: Layout = "nchw",
         recognizer: str | Path | Reader | None = None,
+        precision: str = "auto",
         distribution: Distribution | str | Path | None = None,
         image_check: int = 64,
         **kwargs: Any,
@@ -108,6 +113,8 @@ class DistributionScore(Metric):
         self.looked_at: ImageCheckRecord | None = None
         self._inside_forward = False
         self._form = ImageFormat(SourceOptions(range=range, layout=layout), name=_NAME)
+        check_precision(precision, recognizer)
+        self._precision = precision
         self._ours = recognizer is None or isinstance(recognizer, (str, Path))
         if isinstance(recognizer, (str, Path)):
             recognizer = self._load(recognizer)
@@ -236,12 +243,16 @@ class DistributionScore(Metric):
             self._reader = self._load(shipped_for(side))
         elif self._ours and self._reader.device != self.device:
             old = cast(Recognizer, self._reader)
-            self._reader = Recognizer(old.network, old.name, old.digest, old.card, self.device)
+            # What is counted already stays in one precision.
+            precision = old.precision if self.histogram.any() else self._precision
+            self._reader = Recognizer(
+                old.network, old.name, old.digest, old.card, self.device, precision
+            )
         return self._reader
 
     def _load(self, name: str | Path) -> Recognizer:
         with restoring_random_state(self.device):
-            return load_recognizer(name, self.device)
+            return load_recognizer(name, self.device, self._precision)
 
     def _warn(self, needed: int) -> None:
         if not self._warned:

@@ -22,6 +22,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from shapeshd.benchmark.recognizer.reader import precision_in_use
 from shapeshd.benchmark.recognizer.recognizer import Recognizer
 from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray, uniform_factors
@@ -37,7 +38,8 @@ SCALE_SEED = 1_000_003
 
 _SCALE_IMAGES = 256
 _FLOOR = 0.1  # of the median of all standard deviations
-_scales: dict[str, tuple[FloatArray, FloatArray]] = {}  # by the weights' digest
+_scales: dict[tuple[str, str | None], tuple[FloatArray, FloatArray]] = {}
+"""By the weights' digest, and the precision."""
 
 
 class FeatureNetwork(Protocol):
@@ -89,8 +91,9 @@ class RecognizerFeatures:
 
     def _scale(self) -> tuple[FloatArray, FloatArray]:
         """Return mean and spread of each raw feature over real images: float64 (d,) each."""
-        if self.digest and self.digest in _scales:
-            return _scales[self.digest]
+        key = (self.digest, precision_in_use(self._recognizer))
+        if self.digest and key in _scales:
+            return _scales[key]
         factors = uniform_factors(SCALE_SEED, 0, _SCALE_IMAGES)
         device = self._recognizer.device
         raw = self._recognizer.features(trace_images(factors, self._recognizer.size, device=device))
@@ -99,7 +102,7 @@ class RecognizerFeatures:
         floor = _FLOOR * float(np.median(deviation)) or 1.0
         scale = values.mean(0), np.hypot(deviation, floor)
         if self.digest:
-            _scales[self.digest] = scale
+            _scales[key] = scale
         return scale
 
 

@@ -14,7 +14,13 @@ import torch
 from torch import Tensor
 
 from shapeshd.benchmark.recognizer.data import images_in_common
-from shapeshd.benchmark.recognizer.reader import Reader, card_of, piece_length, read_factors
+from shapeshd.benchmark.recognizer.reader import (
+    Reader,
+    card_of,
+    piece_length,
+    precision_in_use,
+    read_factors,
+)
 from shapeshd.benchmark.recognizer.recognizer import Recognizer
 from shapeshd.benchmark.result.fidelity import FidelityRecord
 from shapeshd.benchmark.sources.base import Source
@@ -198,7 +204,11 @@ class Fidelity:
             self._cache,
             {
                 **self._decisive(),
-                "recognizer": {"digest": reader.digest, "size": reader.size},
+                "recognizer": {
+                    "digest": reader.digest,
+                    "size": reader.size,
+                    "precision": precision_in_use(reader),
+                },
                 "piece": self._length,
                 # Rounding differs between processors, and may between versions.
                 "device": reader.device.type,

@@ -11,7 +11,7 @@ from torch import Tensor
 from shapeshd.benchmark.fidelity.measure import REAL_SEED
 from shapeshd.benchmark.fidelity.rerender import DEFAULT_ENGINE, Renderer
 from shapeshd.benchmark.fidelity.residual import residuals
-from shapeshd.benchmark.recognizer.reader import Reader
+from shapeshd.benchmark.recognizer.reader import Reader, precision_in_use
 from shapeshd.distribution import Distribution
 from shapeshd.factors import FACTORS, FloatArray, bin_indices, from_unit, unit_numbers
 from shapeshd.images.resize import resized
@@ -91,7 +91,7 @@ def real_images(
         distribution: of the bins; by default the uniform one.
     """
     key = (
-        count, reader.name, reader.digest, reader.size, rerender.side,
+        count, reader.name, reader.digest, precision_in_use(reader), reader.size, rerender.side,
         None if distribution is None else distribution.digest,
     )  # fmt: skip
     if reader.digest and key in _cached:

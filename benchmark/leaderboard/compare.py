@@ -28,6 +28,7 @@ from .row import (
     fidelity_settings,
     leaderboard_row,
     model_name,
+    precision_of,
     protocol_version_of,
     recognizer_identity,
     recognizer_name,
@@ -160,6 +161,7 @@ class Comparison:
                         "name": result.recognizer.name,
                         "digest": result.recognizer.digest,
                         "version": recognizer_version_of(result),
+                        "precision": precision_of(result),
                     },
                     "scene": result.scene and result.scene.to_json(),
                     "reduced_chi_square": result.fit.prediction.reduced_chi_square.to_json(),
@@ -216,6 +218,7 @@ def comparison_warnings(results: Sequence[ScoreRecord]) -> list[str]:
     """Say why some results do not compare, one line each; nothing where all do."""
     checks: list[tuple[str, Callable[[ScoreRecord], str | None]]] = [
         ("they were read by different recognizers", recognizer_identity),
+        ("the recognizer read them in different precisions", precision_of),
         ("they were tested against different distributions", distribution_name),
         ("they are of different scenes", scene_identity),
         (

@@ -38,7 +38,8 @@ def recognizer_name(result: ScoreRecord) -> str:
     """Name the recognizer, and how often it is right."""
     accuracy = result.recognizer.accuracy
     right = f" ({percent(accuracy.joint_accuracy)} right)" if accuracy else ""
-    return f"{result.recognizer.name}{right}"
+    precision = " in bf16" if result.recognizer.precision == "bf16" else ""
+    return f"{result.recognizer.name}{precision}{right}"
 
 
 def scene_name(result: ScoreRecord) -> str:
@@ -61,6 +62,11 @@ def scene_version_of(result: ScoreRecord) -> int | None:
 def recognizer_version_of(result: ScoreRecord) -> int | None:
     """Return the version of a recognizer that comes with the program; None of another."""
     return result.recognizer.version or recognizer_version(result.recognizer.digest)
+
+
+def precision_of(result: ScoreRecord) -> str:
+    """Return the precision in which the recognizer read; older results were read in fp32."""
+    return result.recognizer.precision or "fp32"
 
 
 def protocol_version_of(result: ScoreRecord) -> int:

@@ -7,7 +7,7 @@ them look wrong. Its interval must contain a divergence of 0.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -255,9 +255,19 @@ class Evaluation(NamedTuple):
             found["noise_floor"] = self.noise_floor.to_json()
         return found
 
+    def card(self, before: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a card with these figures: at its top those in fp32, below "bf16" the others."""
+        if self.recognizer.precision == "fp32":
+            return {**before, **self.measured()}
+        return {**before, "bf16": {**(before.get("bf16") or {}), **self.measured()}}
+
     def to_json(self) -> dict[str, Any]:
         """Return all of it, ready for JSON."""
-        known = {"name": self.recognizer.name, "digest": self.recognizer.digest}
+        known = {
+            "name": self.recognizer.name,
+            "digest": self.recognizer.digest,
+            "precision": self.recognizer.precision,
+        }
         if self.degradations:
             known["degraded"] = ", ".join(map(str, self.degradations))
         return {"recognizer": known, **self.measured()}
@@ -273,6 +283,7 @@ def evaluate_recognizer(
     noise_floor: int | None = None,
     device: str = "cpu",
     degrade: Sequence[str] = (),
+    precision: str = "fp32",
     write_card: bool = False,
 ) -> Evaluation:
     """Measure how well a recognizer reads images of known factors, with bars on stderr.
@@ -287,6 +298,7 @@ def evaluate_recognizer(
         device: where the recognizer computes.
         degrade: what is done to the images before they are read, one after the other: see
             `KnownDegradation.parse`.
+        precision: of its convolutions, as `load_recognizer` takes it.
         write_card: write the figures into the recognizer's card.
 
     Raises:
@@ -301,7 +313,7 @@ def evaluate_recognizer(
     if changes and (write_card or noise_floor is not None):
         other = named("write_card" if write_card else "noise_floor")
         raise UsageError(f"{other} is of images as they are: leave out {named('degrade')}")
-    recognizer = load_recognizer(name, device)
+    recognizer = load_recognizer(name, device, precision)
     if source is not None:
         dataset = open_dataset(source)
         found = evaluate_on(recognizer, dataset, changes, progress=True)
@@ -317,8 +329,7 @@ def evaluate_recognizer(
     if write_card:
         path = find_recognizer(name)
         checkpoint = load_checkpoint(path, KIND)
-        card = {**checkpoint.card, **evaluation.measured()}
-        save_checkpoint(path, KIND, checkpoint.tensors, card)
+        save_checkpoint(path, KIND, checkpoint.tensors, evaluation.card(checkpoint.card))
         note(f"{path}: card written")
     return evaluation
 

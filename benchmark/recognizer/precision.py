@@ -7,6 +7,7 @@ card holds the accuracy of both.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final, Literal
 
 import torch
@@ -42,6 +43,26 @@ def default_precision(device: torch.device) -> Precision:
     return "bf16" if computes_bf16(device) else "fp32"
 
 
+def check_precision(asked: str, recognizer: object = None) -> None:
+    """Refuse a precision that is none, or that cannot be chosen.
+
+    Args:
+        asked: should be one of `PRECISIONS`.
+        recognizer: a name or path, None for the one that suits the images, or an object, which has
+            a precision of its own.
+
+    Raises:
+        UsageError: if it is another word, or `recognizer` is an object and it is not "auto".
+    """
+    if asked not in PRECISIONS:
+        raise UsageError(f"{named('precision')} must be {', '.join(PRECISIONS)}, not {asked!r}")
+    if asked != "auto" and not (recognizer is None or isinstance(recognizer, (str, Path))):
+        raise UsageError(
+            f"{named('precision', asked)}: a recognizer that is an object has its own precision: "
+            "give it to load_recognizer"
+        )
+
+
 def chosen_precision(asked: str, device: torch.device, card: RecognizerCard) -> Precision:
     """Return the precision that a recognizer computes in.
 
@@ -54,8 +75,7 @@ def chosen_precision(asked: str, device: torch.device, card: RecognizerCard) -> 
     Raises:
         UsageError: if `asked` is another word.
     """
-    if asked not in PRECISIONS:
-        raise UsageError(f"{named('precision')} must be {', '.join(PRECISIONS)}, not {asked!r}")
+    check_precision(asked)
     if asked == "auto":
         return default_precision(device) if card.measured("bf16").accuracy else "fp32"
     return "bf16" if asked == "bf16" else "fp32"

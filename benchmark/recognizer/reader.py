@@ -13,6 +13,7 @@ from shapeshd.factors import NUM_BINS, FloatArray, IntArray, joint_bins
 from shapeshd.images.resize import resized
 
 from .card import RecognizerCard
+from .precision import Precision
 
 if TYPE_CHECKING:
     from shapeshd.benchmark.sources.base import Source
@@ -55,6 +56,12 @@ def card_of(reader: Reader) -> RecognizerCard:
     if isinstance(card, RecognizerCard):
         return card
     return RecognizerCard.read(card, f"{reader.name}: its card: ")
+
+
+def precision_in_use(reader: Reader) -> Precision | None:
+    """Return the precision in which a reader computes; None if it does not say."""
+    precision: Precision | None = getattr(reader, "precision", None)
+    return precision
 
 
 class Piece(NamedTuple):

@@ -49,6 +49,7 @@ from .degrade import Degradation, degrade
 from .evaluate import evaluate
 from .find import FILE_NAME, find_recognizer
 from .network import NetworkConfig, Reading, RecognitionNetwork
+from .precision import default_precision
 from .recipe import default_held_out, recipe_for
 from .recognizer import KIND, Recognizer, encode_factors
 
@@ -117,14 +118,6 @@ class TrainingConfig:
     def to_json(self) -> dict[str, Any]:
         """Return the fields, ready for JSON."""
         return asdict(self)
-
-
-def default_precision(device: torch.device) -> str:
-    """Return "bf16" where the device computes fast in it, else "fp32"."""
-    if device.type == "cuda":
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    return "bf16" if device.type == "cpu" and supported() else "fp32"
 
 
 def reading_loss(reading: Reading, factors: Tensor, length: float = 1.0) -> dict[str, Tensor]:

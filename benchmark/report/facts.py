@@ -31,7 +31,11 @@ def facts(result: Result) -> list[Fact]:
         ("Samples", _samples(result), False),
         *_source_checks(result),
         *_distribution(result),
-        ("Recognizer", f"{recognizer.name}, {recognizer.size} pixels", False),
+        (
+            "Recognizer",
+            f"{recognizer.name}, {recognizer.size} pixels, in {recognizer.precision or 'fp32'}",
+            False,
+        ),
     ]
     if recognizer.digest:
         found.append(("Recognizer, SHA-256", recognizer.digest, True))

@@ -183,6 +183,8 @@ def _source(result: Result) -> list[tuple[str, str]]:
 
 def _recognizer(recognizer: RecognizerRecord) -> list[tuple[str, str]]:
     name, accuracy = f"{recognizer.name}, {recognizer.size} px", recognizer.accuracy
+    if recognizer.precision == "bf16":
+        name += ", in bf16"
     if not accuracy:
         return [("recognizer", f"{name}; its accuracy is not recorded")]
     right = f"right joint bin for {percent(accuracy.joint_accuracy)}"

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 
 import shapeshd
 from shapeshd.benchmark.recognizer.card import RecognizerCard
-from shapeshd.benchmark.recognizer.reader import Reader, card_of
+from shapeshd.benchmark.recognizer.reader import Reader, card_of, precision_in_use
 from shapeshd.benchmark.recognizer.version import recognizer_version
 from shapeshd.benchmark.sources.base import Source
 from shapeshd.benchmark.statistics.attenuation import attenuation
@@ -226,14 +226,17 @@ def _joint(result: Result, residual: ResidualRecord) -> JointVerdictRecord:
 
 
 def _recognizer(reader: Reader, card: RecognizerCard) -> RecognizerRecord:
+    precision = precision_in_use(reader)
+    measured = card.measured(precision)
     try:
         return RecognizerRecord(
             name=reader.name,
             digest=reader.digest,
             size=reader.size,
-            accuracy=card.accuracy,
-            noise_floor=card.noise_floor,
+            accuracy=measured.accuracy,
+            noise_floor=measured.noise_floor,
             version=recognizer_version(reader.digest),
+            precision=precision,
         )
     except ValidationError as error:
         raise ShapesHDError(f"{reader.name}: the recognizer's {first_problem(error)}") from None

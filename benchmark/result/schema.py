@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, field_validator, model_validator
 
 from shapeshd.benchmark.recognizer.card import Accuracy, NoiseFloor
+from shapeshd.benchmark.recognizer.precision import Precision
 from shapeshd.benchmark.statistics.record import (
     AtLeastOne,
     ByFactor,
@@ -74,7 +75,9 @@ class RecognizerRecord(Record):
     """What read the images, and what its card says of it; None where it does not say.
 
     An entry has the totals of its accuracy alone. `version` is that of a recognizer which comes
-    with the program; see `recognizer_version`.
+    with the program; see `recognizer_version`. `precision` is that of its convolutions, of which
+    its accuracy and noise floor are, too; None if it does not say, and in older results, which were
+    read in fp32.
     """
 
     name: Text
@@ -83,6 +86,7 @@ class RecognizerRecord(Record):
     accuracy: Accuracy | None
     noise_floor: NoiseFloor | None
     version: Count | None = None
+    precision: Precision | None = None
 
 
 class SourceRecord(Record):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from shapeshd.benchmark.recognizer.reader import precision_in_use
 from shapeshd.benchmark.result.content import (
     code_digests,
     content_digest,
@@ -48,6 +49,7 @@ def identity_of(task: Task, options: SourceOptions) -> dict[str, Any]:
         "order": None if task.drawn_from is None else DRAWN,
         "seed": task.seed,
         "recognizer": task.reader.digest or task.reader.name,
+        "precision": precision_in_use(task.reader),
         "distribution": None if task.distribution is None else task.distribution.digest,
         **vars(options),
     }
@@ -88,6 +90,8 @@ def _unrecorded(name: str, value: Any) -> Any:
     """Return what a setting was that an earlier version did not know."""
     if name in ("files", "content", "code"):
         return value
+    if name == "precision":
+        return None if value is None else "fp32"
     return OPTIONS[name].default if name in OPTIONS else None
 
 

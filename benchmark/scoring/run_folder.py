@@ -179,6 +179,22 @@ class RunFolder:
         self._lock.release()
 
 
+def precision_of(out: Path, asked: str, *, again: bool = False) -> str:
+    """Return the precision in which a score reads: that of the run that lies in its folder.
+
+    Another one that is asked for is refused when the folder is opened, as any other setting is.
+
+    Args:
+        out: the folder, which need not be there.
+        asked: one of `PRECISIONS`.
+        again: whether a run that lies there is deleted.
+    """
+    before = None if asked != "auto" or again else recorded_settings(out)
+    if before is None:
+        return asked
+    return before.get("precision") or "fp32"  # in which earlier versions read
+
+
 def recorded_settings(out: Path) -> dict[str, Any] | None:
     """Return the settings of the run that lies in a folder; None if there is none, or damaged."""
     for path in sorted((out / _WORK).glob("tally-*.npz")):

@@ -106,6 +106,14 @@ device_option = click.option(
     metavar="DEVICE",
     help="Compute on this device: cpu, cuda, cuda:1, mps. auto takes a GPU if there is one.",
 )
+precision_option = click.option(
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16"]),  # `PRECISIONS`, which would import PyTorch
+    default="auto",
+    show_default=True,
+    help="Compute the recognizer's convolutions in this precision. auto takes bf16 where the "
+    "device computes in it natively and the recognizer's card says how well it then reads.",
+)
 workers_option = click.option(
     "--workers",
     type=click.IntRange(min=0),

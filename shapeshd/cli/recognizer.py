@@ -15,6 +15,7 @@ from .options import (
     engines,
     json_option,
     pick_device,
+    precision_option,
     recognizer_type,
 )
 
@@ -101,6 +102,7 @@ def info(recognizer: str, as_json: bool) -> None:
     help="Degrade the images before they are read: jpeg=QUALITY, noise=LEVELS (of 255), "
     "blur=PIXELS or brightness=FACTOR. Said again, one follows the other.",
 )
+@precision_option
 @device_option
 @click.option("--write-card", is_flag=True, help="Write the figures into the recognizer's card.")
 @json_option
@@ -124,6 +126,7 @@ def evaluate(
     from shapeshd.support.progress import emit
 
     found = evaluate_recognizer(recognizer, dataset, device=pick_device(device), **options)
-    what = " ".join([recognizer, *(f"({one})" for one in found.degradations)])
+    how = [f"({one})" for one in found.degradations]
+    what = " ".join([recognizer, "in", found.recognizer.precision, *how])
     text = describe_accuracy(found.accuracy, what, found.noise_floor)
     emit(found.to_json(), text, as_json=as_json)

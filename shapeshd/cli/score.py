@@ -13,6 +13,7 @@ from .options import (
     Source,
     device_option,
     json_option,
+    precision_option,
     recognizer_type,
     seed_option,
 )
@@ -37,7 +38,13 @@ if TYPE_CHECKING:
         "Image fidelity": ["--fidelity", "--features", "--fidelity-engine", "--cache"],
         "How images are read": options_of("images"),
         "What a generator draws": options_of("generator"),
-        "How it runs": ["--device", *options_of("process"), "--trust", "--allow-irreproducible"],
+        "How it runs": [
+            "--precision",
+            "--device",
+            *options_of("process"),
+            "--trust",
+            "--allow-irreproducible",
+        ],
         "Output": ["--out", "--again", "--json", "--help"],
     },
     examples={
@@ -86,6 +93,7 @@ if TYPE_CHECKING:
     metavar="FILE.toml",
     help="Test against this distribution of the factors, as in render.  [default: uniform]",
 )
+@precision_option
 @device_option
 @source_options()
 @click.option(

@@ -15,6 +15,7 @@ from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
 from shapeshd.benchmark.report.sweep import finish_sweep
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.result.sweep import SweepRecord, check_sweep_folder
+from shapeshd.benchmark.scoring.run_folder import precision_of
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.sources.open import open_source, short_name
@@ -72,12 +73,13 @@ def _score(
     fidelity = _fidelity(options)
     distribution = Distribution.read(options["distribution"]) if options["distribution"] else None
     device = pick_device(options["device"], ranks.gpu)
+    precision = precision_of(folder, options["precision"], again=options["again"])
 
     def choose(side: int) -> Recognizer:
         name = options["recognizer"] or shipped_for(side)
         if options["recognizer"] is None and ranks.first:
             note(f"images of {side}x{side} pixels: recognizer {name}")
-        return load_recognizer(name, device)
+        return load_recognizer(name, device, precision)
 
     with open_source(
         text, seed=options["seed"], trust=options["trust"], device=device, options=given

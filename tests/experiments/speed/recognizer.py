@@ -31,10 +31,10 @@ from torch import Tensor, nn
 from shapeshd.benchmark.recognizer.data import check_split, ordered_batches, training_batches
 from shapeshd.benchmark.recognizer.evaluate import accuracy
 from shapeshd.benchmark.recognizer.network import NetworkConfig, Reading, RecognitionNetwork
+from shapeshd.benchmark.recognizer.precision import default_precision
 from shapeshd.benchmark.recognizer.recognizer import decode_reading
 from shapeshd.benchmark.recognizer.train import (
     TrainingConfig,
-    default_precision,
     reading_loss,
     total_loss,
 )
