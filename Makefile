@@ -60,6 +60,7 @@ speed: $(VENV)/.installed-dev povray
 	$(BIN)/python tests/experiments/speed/reading.py
 	$(BIN)/python tests/experiments/speed/memory.py
 	$(BIN)/python tests/experiments/speed/scoring.py
+	$(BIN)/python tests/experiments/speed/precision.py
 	$(BIN)/python tests/experiments/speed/models.py --sizes 64
 	$(BIN)/python tests/experiments/speed/caching.py
 

@@ -112,6 +112,6 @@ def squares(images: Tensor, side: int) -> Tensor:
         packed = images.contiguous().view(word).view(n, channels, rows, side, columns)
         cut = packed.permute(0, 2, 4, 1, 3).contiguous().view(torch.uint8)
     else:
-        cut = images.view(n, channels, rows, side, columns, side).permute(0, 2, 4, 1, 3, 5)
+        cut = images.reshape(n, channels, rows, side, columns, side).permute(0, 2, 4, 1, 3, 5)
     cut = cut.reshape(n, rows * columns, channels * side**2)
     return cut if cut.is_floating_point() else cut.float()
