@@ -45,7 +45,8 @@ class NetworkConfig:
         blocks: residual blocks at a half, a quarter and an eighth of 64 pixels.
         keypoints: heat maps whose centres and areas tell scale and orientation.
         hidden: width of the layers that turn them into factors.
-        stem: channels of the learned stem of images larger than 64 pixels.
+        stem: channels of the learned stem of images larger than 64 pixels; with 0 the averages are
+            all that is seen of them.
     """
 
     size: int = 64
@@ -56,8 +57,9 @@ class NetworkConfig:
     stem: int = 16
 
     def __post_init__(self) -> None:
-        for name in ("size", "width", "keypoints", "hidden", "stem"):
+        for name in ("size", "width", "keypoints", "hidden"):
             whole_number(name, getattr(self, name), 1)
+        whole_number("stem", self.stem, 0)
         if not isinstance(self.blocks, tuple) or len(self.blocks) != 3:
             raise UsageError(f"blocks must be three numbers, not {self.blocks!r}")
         for count in self.blocks:
@@ -193,25 +195,27 @@ class RecognitionNetwork(nn.Module):
 
         Returns:
             their means (n, 3, 64, 64) in [0, 1]; the hues of these (n, 2, 64, 64), see
-            `hue_vectors`; and what the stem sees in them (n, stem, 64, 64), without a channel for
-            images of 64 pixels.
+            `hue_vectors`; and what the stem sees in them (n, stem, 64, 64), without a channel where
+            there is none.
         """
-        stride, count, n = self.config.stride, self.config.stride**2, len(images)
+        stride, count = self.config.stride, self.config.stride**2
         whole = images.dtype == torch.uint8
+        none = torch.empty(len(images), 0, 64, 64, device=images.device)
         if stride == 1:
-            none = torch.empty(n, 0, 64, 64, device=images.device)
             if not whole:
                 return images, hue_vectors(images), none
             return images.float() / LEVELS, hue_vectors_of_sums(images, 1), none
         pixels = squares(images, stride)
-        means = pixels.view(n, 64, 64, HUES, count)
+        means = pixels.view(len(images), 64, 64, HUES, count)
         if whole:
             sums = means.sum(4).permute(0, 3, 1, 2).contiguous()
             small, vectors = sums / (LEVELS * count), hue_vectors_of_sums(sums, count)
-            pixels = pixels.sub_(LEVELS / 2).div_(LEVELS)
         else:
             small = means.mean(4).permute(0, 3, 1, 2).contiguous()
-            vectors, pixels = hue_vectors(small), pixels - 0.5
+            vectors = hue_vectors(small)
+        if not self.config.stem:
+            return small, vectors, none
+        pixels = pixels.sub_(LEVELS / 2).div_(LEVELS) if whole else pixels - 0.5
         return small, vectors, self.geometry.stem_of(pixels)
 
 
