@@ -6,7 +6,7 @@ from pathlib import Path
 
 from shapeshd.errors import UsageError
 
-SHIPPED = ("lite", "lite-robust", "hd")
+SHIPPED = ("lite", "lite-robust", "lite-256", "hd")
 HD_FROM = 128
 """Images of so many pixels a side, and larger ones, are read by ``hd``."""
 

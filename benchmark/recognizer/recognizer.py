@@ -1,7 +1,7 @@
 """A trained recognizer: images in, factors out.
 
-Those that are shipped, ``lite`` and ``lite-robust`` for images of 64 pixels and ``hd`` for 256, lie
-in ``weights/``; others come from ``shapeshd train recognizer``. How well one reads is measured on
+Those that are shipped, ``lite`` and ``lite-robust`` for images of 64 pixels, ``hd`` and
+``lite-256`` for 256, lie in ``weights/``; others come from ``shapeshd train recognizer``. How well one reads is measured on
 images it has never seen and stands in its card: see `RecognizerCard`.
 """
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _Command = TypeVar("_Command", bound=Callable[..., Any])
 
 engines = click.Choice(["povray", "torch"])  # `ENGINES`, which would import NumPy
-RECOGNIZERS = ("lite", "lite-robust", "hd")  # `SHIPPED`, whose module is loaded later
+RECOGNIZERS = ("lite", "lite-robust", "lite-256", "hd")  # `SHIPPED`, whose module is loaded later
 RECOGNIZER_NAMES = "|".join((*RECOGNIZERS, "PATH"))
 MODEL = "model:"  # `shipped.PREFIX`
 _DEVICES = re.compile(r"auto|(cpu|cuda|mps|xpu|hpu|mtia|ipu|xla|privateuseone)(:[0-9]{1,3})?")

@@ -26,16 +26,22 @@ from shapeshd.raytracer.tracer import trace_images
 from shapeshd.support.checkpoint import load_checkpoint, load_weights, save_checkpoint
 
 SIZE, BATCH, FOLDS = 256, 32, 5
+LAST = "geometry.head.4."
 PENALTIES = tuple(10.0**power for power in range(-6, 3))
 
 
 def averaging(path: Path) -> RecognitionNetwork:
     """Return `lite` as a network that averages images of 256 pixels first."""
     checkpoint = load_checkpoint(path, KIND)
-    config = NetworkConfig.from_json(checkpoint.card["network"])
+    tensors, config = checkpoint.tensors, NetworkConfig.from_json(checkpoint.card["network"])
     network = RecognitionNetwork(replace(config, size=SIZE, stem=0)).eval()
-    load_weights(network, checkpoint.tensors, path)
+    load_weights(network, {name: stored(name, one).float() for name, one in tensors.items()}, path)
     return network
+
+
+def stored(name: str, tensor: Tensor) -> Tensor:
+    """Return a tensor as it is written: of 16 bits, but for the last layer."""
+    return tensor if name.startswith(LAST) else tensor.half()
 
 
 def hidden_of(network: RecognitionNetwork, seed: int, count: int) -> tuple[Tensor, Tensor]:
@@ -104,7 +110,8 @@ def main() -> None:
         "fitted": "the last layer's rows for scale and orientation", "penalty": penalty,
     }  # fmt: skip
     card = {"network": network.config.to_json(), "training": training}
-    print(save_checkpoint(options.out, KIND, network.state_dict(), card))
+    tensors = {name: stored(name, tensor) for name, tensor in network.state_dict().items()}
+    print(save_checkpoint(options.out, KIND, tensors, card))
 
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ def test_the_shipped_ones_lie_with_the_package(
 
 
 def test_what_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"^litle: .*lite or hd"):
+    with pytest.raises(UsageError, match=r"^litle: .*lite, .*hd"):
         find_recognizer("litle")
     with pytest.raises(UsageError, match=r"recognizer\.safetensors"):
         find_recognizer(tmp_path)

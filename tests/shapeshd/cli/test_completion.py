@@ -46,8 +46,9 @@ def test_names_and_files() -> None:
     assert values("train", "vae", "--config", "") == shipped_configs()
     assert values("train", "vae", "--config", "l") == ["lite"]
     assert offers_files("train", "vae", "--config", "")
-    assert values("score", "x.npy", "--recognizer", "") == ["lite", "lite-robust", "hd"]
-    assert values("recognizer", "evaluate", "l") == ["lite", "lite-robust"]
+    names = ["lite", "lite-robust", "lite-256", "hd"]
+    assert values("score", "x.npy", "--recognizer", "") == names
+    assert values("recognizer", "evaluate", "l") == names[:3]
     assert values("project", "g.safetensors", "data", "--encoder", "a") == ["auto"]
     assert offers_files("project", "g.safetensors", "data", "--recognizer", "run")
 

@@ -324,7 +324,7 @@ def test_evaluate_refuses_in_one_line(
 
 
 def test_evaluate_knows_no_such_recognizer(run: Run, tmp_path: Path) -> None:
-    for name, words in (("litle", "say lite or hd"), (tmp_path, "training has not ended")):
+    for name, words in (("litle", "say lite, "), (tmp_path, "training has not ended")):
         status, _, stderr = run("recognizer", "evaluate", name, "render:9:5,size=64")
         assert status == 2
         assert words in one_line(stderr)
