@@ -206,9 +206,11 @@ def images_rates(
     return rates
 
 
-def peak_of_a_score(path: str, name: str, samples: int, device: str, folder: str) -> dict[str, int]:
+def peak_of_a_score(
+    path: str, name: str, precision: str, samples: int, device: str, folder: str
+) -> dict[str, int]:
     """Score and return the peak of this process's memory, and of the GPU's tensors, in bytes."""
-    recognizer = load_recognizer(name, device)
+    recognizer = load_recognizer(name, device, precision)
     score_once(path, recognizer, samples, device, Path(folder))
     status = Path("/proc/self/status")
     if status.exists():  # ru_maxrss would begin with that of the parent
@@ -222,7 +224,7 @@ def peak_of_a_score(path: str, name: str, samples: int, device: str, folder: str
 def measure(size: int, options: argparse.Namespace) -> dict[str, Any]:
     """Measure one size."""
     name = options.recognizer or ("hd" if size >= 128 else "lite")
-    recognizer = load_recognizer(name, options.device)
+    recognizer = load_recognizer(name, options.device, options.precision)
     if recognizer.size != size:
         raise SystemExit(f"{name} reads images of {recognizer.size} pixels, not {size}")
     result: dict[str, Any] = {
@@ -232,6 +234,7 @@ def measure(size: int, options: argparse.Namespace) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "load_average": os.getloadavg()[0],  # what else the machine was doing
         "recognizer": recognizer.digest,
+        "precision": recognizer.precision,
         "generator_channels": options.channels,
     }
     with tempfile.TemporaryDirectory(prefix="shapeshd-scoring-") as temporary:
@@ -243,7 +246,7 @@ def measure(size: int, options: argparse.Namespace) -> dict[str, Any]:
             result["images_per_s"] = images_rates(recognizer, folder, options)
         result["memory"] = []
         for samples in options.memory:
-            arguments = (str(path), name, samples, options.device, temporary)
+            arguments = (str(path), name, options.precision, samples, options.device, temporary)
             with multiprocessing.get_context("spawn").Pool(1) as pool:
                 result["memory"].append(pool.apply(peak_of_a_score, arguments))
     return result
@@ -277,6 +280,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--recognizer", help="by default lite, or hd from 128 pixels on")
+    parser.add_argument("--precision", default="auto", help="of the recognizer")
     parser.add_argument("--channels", type=int, default=16, help="of the generator")
     parser.add_argument("--stored", type=int, default=10_000, help="images rendered and stored")
     parser.add_argument("--no-images", action="store_true", help="score the generator alone")
