@@ -70,10 +70,15 @@ def test_card(name: str) -> None:
     assert found.gross_errors is not None and found.gross_errors.count == 0
     assert all(factor.accuracy >= 0.99 for factor in found.factors.values())
     limits = {"floor_hue": 0.2, "wall_hue": 0.2, "object_hue": 0.2, "scale": 0.003,
-              "orientation": 0.1}  # fmt: skip
+              "orientation": 0.12 if name == "lite-256" else 0.1}  # fmt: skip
     for factor, limit in limits.items():
         error = found.factors[factor].mean_absolute_error
         assert error is not None and error <= limit
+    coarse = load_recognizer(name).card.measured("bf16").accuracy
+    if coarse is not None:  # convolutions in bf16 hardly change what is read
+        assert coarse.images >= 3_000
+        assert abs(coarse.joint_accuracy - found.joint_accuracy) < 0.01
+        assert coarse.gross_errors is not None and coarse.gross_errors.count == 0
     assert floor.divergence.low == 0  # real images do not differ significantly from ideal
     assert data.seed not in (floor.seed, found.data.seed)
 
