@@ -64,8 +64,8 @@ if TYPE_CHECKING:
     type=recognizer_type,
     metavar=RECOGNIZER_NAMES,
     help="Read the factors by this recognizer: lite-robust if images are compressed, noisy or of "
-    "another brightness, lite-256 for many images of 256 pixels, faster than hd.  "
-    "[default: hd for images of 128 pixels and more, else lite]",
+    "another brightness; lite-256 reads averages of images of 256 pixels, a little faster than "
+    "hd.  [default: hd for images of 128 pixels and more, else lite]",
 )
 @click.option(
     "--samples",
