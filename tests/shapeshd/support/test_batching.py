@@ -1,5 +1,6 @@
 """The search for the best batch, on costs that are known."""
 
+import platform
 import threading
 import time
 
@@ -8,7 +9,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shapeshd.support.batching import BatchSize, free_memory, in_threads, says_no_memory
+from shapeshd.support.batching import (
+    BatchSize,
+    free_memory,
+    in_threads,
+    keep_freed_memory,
+    says_no_memory,
+)
 
 
 def search(size: BatchSize, rate, steps: int = 200) -> int:
@@ -127,3 +134,21 @@ def test_torch_keeps_its_threads_however_calls_overlap() -> None:
     thread.start()
     thread.join()
     assert fresh == [before]
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="it is glibc that gives pages back")
+def test_freed_memory_is_used_again() -> None:
+    """The pages of eight tensors of 4 MB each are asked for once, and not in every pass."""
+    import resource
+
+    keep_freed_memory()
+
+    def one_pass() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        tensors = [torch.ones(2**20) for _ in range(8)]
+        del tensors
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    one_pass()
+    pages = 8 * 2**22 // resource.getpagesize()
+    assert min(one_pass() for _ in range(5)) < pages / 10
