@@ -1,8 +1,8 @@
 """A trained recognizer: images in, factors out.
 
 Those that are shipped, ``lite`` and ``lite-robust`` for images of 64 pixels, ``hd`` and
-``lite-256`` for 256, lie in ``weights/``; others come from ``shapeshd train recognizer``. How well one reads is measured on
-images it has never seen and stands in its card: see `RecognizerCard`.
+``lite-256`` for 256, lie in ``weights/``; others come from ``shapeshd train recognizer``. How well
+one reads is measured on images it has never seen and stands in its card: see `RecognizerCard`.
 """
 
 from __future__ import annotations
