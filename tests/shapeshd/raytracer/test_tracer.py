@@ -44,7 +44,7 @@ def assert_nearly_equal(traced: torch.Tensor, rendered: np.ndarray) -> None:
     assert differences.mean() <= 0.01
 
 
-@pytest.mark.parametrize(("size", "count"), [(64, 200), (256, 16)])
+@pytest.mark.parametrize(("size", "count"), [(64, 300), (256, 24)])
 def test_random_scenes_are_those_of_povray(size: int, count: int) -> None:
     factors = uniform_factors(seed=7, start=0, stop=count)
     assert_nearly_equal(trace_images(factors, size), render_images(factors, size))
@@ -70,7 +70,7 @@ def test_extreme_scenes_are_those_of_povray() -> None:
 def test_any_size_and_antialiasing_is_that_of_povray(
     size: int, antialias: float | None, depth: int
 ) -> None:
-    factors = uniform_factors(seed=8, start=0, stop=24)
+    factors = uniform_factors(seed=8, start=0, stop=40)
     options = {"antialias": antialias, "antialias_depth": depth}
     assert_nearly_equal(
         trace_images(factors, size, dtype=torch.float64, **options),
@@ -123,7 +123,7 @@ def other_scene(monkeypatch: pytest.MonkeyPatch):
     ids=lambda values: "+".join(values).lower(),
 )
 def test_a_changed_scene_changes_both(values: dict[str, str], other_scene) -> None:
-    factors = uniform_factors(seed=10, start=0, stop=24)
+    factors = uniform_factors(seed=10, start=0, stop=40)
     before = trace_images(factors, 48)
     other_scene(**values)
     after = trace_images(factors, 48)
