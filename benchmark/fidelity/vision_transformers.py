@@ -142,7 +142,7 @@ def dinov2(tensors: dict[str, Tensor], device: torch.device, name: str) -> Netwo
         UsageError: if the tensors are those of another network.
         MissingPackageError: if torch-fidelity is not installed.
     """
-    module = _extractors("dinov2", name)
+    module = _loaded(lambda: import_module("torch_fidelity.feature_extractor_dinov2"), name)
     try:
         model = DinoVisionTransformer(tensors)
     except (KeyError, ValueError, IndexError) as error:
@@ -159,7 +159,7 @@ def clip(tensors: dict[str, Tensor], device: torch.device, name: str) -> Network
         UsageError: if the tensors are those of another network.
         MissingPackageError: if torch-fidelity is not installed.
     """
-    module = _extractors("clip", name)
+    module = _loaded(lambda: import_module("torch_fidelity.feature_extractor_clip"), name)
     given = {key: value for key, value in tensors.items() if key.startswith("visual.")}
     try:
         # torch-fidelity reads the number of features from the text encoder, which nothing else
@@ -177,9 +177,10 @@ def clip(tensors: dict[str, Tensor], device: torch.device, name: str) -> Network
     return _extractor(module.FeatureExtractorCLIP, "clip-vit-b-32", "clip", model, device)
 
 
-def _extractors(kind: str, name: str) -> Any:
+def _loaded(load: Callable[[], Any], name: str) -> Any:
+    """Return a module of torch-fidelity, or say how to install it."""
     try:
-        return import_module(f"torch_fidelity.feature_extractor_{kind}")
+        return load()
     except ImportError:
         raise MissingPackageError.of("torch-fidelity", "fidelity", f"{name}: features") from None
 

@@ -6,6 +6,7 @@ An export appears under its own name only when it is complete.
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import deque
@@ -44,7 +45,7 @@ class ExportResult:
 
 def export_dataset(
     dataset: ShapesHD,
-    out: Path,
+    out: str | os.PathLike[str],
     format: str,
     *,
     per_file: int = 10_000,
@@ -74,7 +75,7 @@ def export_dataset(
         MissingPackageError: if ``parquet`` lacks pyarrow.
         DamagedShardError: if an image cannot be read.
     """
-    began = time.monotonic()
+    began, out = time.monotonic(), Path(out)
     shares = None if splits is None else check_splits(splits)
     _check(out, format, per_file, labels, jobs, split=shares is not None)
     parts = {"": range(len(dataset))} if shares is None else cut(dataset, shares)

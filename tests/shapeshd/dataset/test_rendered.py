@@ -305,7 +305,7 @@ def test_export_in_blocks_gives_the_same_bytes(
         monkeypatch.setattr(rendered, "_BLOCK_IMAGES", block)
         out = tmp_path / (f"{block}.zip" if format == "stylegan-zip" else str(block))
         assert run("export", SPEC, out, "--format", format)[0] == 0
-        files = sorted(out.iterdir()) if out.is_dir() else [out]
+        files = sorted(path for path in [out, *out.rglob("*")] if path.is_file())
         written.append([path.read_bytes() for path in files])
     assert written[0] == written[1]
     if format == "webdataset":
