@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from shapeshd.benchmark.recognizer.find import find_recognizer
 from shapeshd.benchmark.recognizer.network import NetworkConfig, RecognitionNetwork
@@ -87,6 +87,7 @@ def main() -> None:
     network = averaging(lite)
     hidden, wanted = hidden_of(network, options.seed, options.count)
     last = network.geometry.head[-1]
+    assert isinstance(last, nn.Linear)
     weights = torch.cat((last.weight[:2], last.bias[:2, None]), 1).detach().double()
     missing = wanted - hidden @ weights.T
     errors = {penalty: fold_error(hidden, missing, penalty) for penalty in PENALTIES}

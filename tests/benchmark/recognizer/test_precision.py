@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -175,7 +176,7 @@ def test_a_result_has_the_figures_of_the_precision_in_use(tmp_path: Path) -> Non
     table = np.full((12, 12), 1) + 40 * np.eye(12, dtype=int)
     hue = {**fine["factors"]["wall_hue"], "confusion": table.tolist()}
     coarse["factors"] = {**fine["factors"], "wall_hue": hue}
-    card = {
+    card: dict[str, Any] = {
         "accuracy": fine, "noise_floor": noise_floor(),
         "bf16": {"accuracy": coarse, "noise_floor": {**noise_floor(), "images": 7_000}},
     }  # fmt: skip
