@@ -17,5 +17,5 @@ def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages of scores have no figures, which take seconds; tests of the page look at them."""
-    empty = {"wide": "data:,", "narrow": "data:,"}
+    empty = dict.fromkeys(("wide", "narrow"), "data:image/svg+xml;base64,")
     monkeypatch.setattr("shapeshd.benchmark.report.sections.both_widths", lambda _: empty)

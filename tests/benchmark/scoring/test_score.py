@@ -354,7 +354,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     reader = ReadsWritten(accuracy=accuracy(), noise_floor=noise_floor())
     with pytest.MonkeyPatch.context() as patch:
         # Figures take seconds; tests of the page look at them.
-        empty = {"wide": "data:,", "narrow": "data:,"}
+        empty = dict.fromkeys(("wide", "narrow"), "data:image/svg+xml;base64,")
         patch.setattr("shapeshd.benchmark.report.sections.both_widths", lambda _: empty)
         settings = ScoreSettings(samples=8_000, seed=3)
         score_source(Written(128, seed=3), reader, out, settings, command="shapeshd score x")
