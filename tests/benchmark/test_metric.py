@@ -239,9 +239,10 @@ def test_the_shipped_recognizer_reads_and_follows_the_metric() -> None:
     named, chosen = DistributionScore(recognizer="lite"), DistributionScore()
     factors = uniform_factors(11, 0, 48)
     traced = trace_images(factors, 64)
+    lite = load_recognizer("lite", precision="auto")
     for found in (named, chosen, pickle.loads(pickle.dumps(named)).to("cpu")):
         found.update(traced)
-        expected = np.bincount(joint_bins(load_recognizer("lite")(traced)), minlength=NUM_BINS)
+        expected = np.bincount(joint_bins(lite(traced)), minlength=NUM_BINS)
         np.testing.assert_array_equal(found.histogram.numpy(), expected)
         true = np.bincount(joint_bins(factors), minlength=NUM_BINS)
         assert np.minimum(true, expected).sum() >= 44
