@@ -62,12 +62,16 @@ def check_splits(shares: Mapping[str, float | str | Fraction]) -> dict[str, Frac
 
 def _fraction(share: float | str | Fraction, name: str) -> Fraction:
     try:
-        value = share if isinstance(share, Fraction) else Fraction(str(share))
+        text = str(share)
+        # A fraction of an exponent such as 1e-999999999 would have as many digits.
+        fits = isinstance(share, Fraction) or len(text.lower().partition("e")[2]) <= 3
+        value = Fraction(text) if fits else Fraction(0)
     except (ValueError, ZeroDivisionError):
         value = Fraction(0)
-    if value <= 0:
+    if not 0 < value <= 1:
         raise UsageError(
-            f"{named('split')}: the share of {name} is {share}; it must be a number above 0"
+            f"{named('split')}: the share of {name or 'a split'} is {text or 'missing'}; it must "
+            "be a number above 0, and at most 1"
         )
     return value
 
