@@ -128,10 +128,14 @@ def write_parquet(out: Path, samples: Iterable[Sample], task: Task) -> None:
     files = -(-len(task) // task.per_file)
     for number, group in enumerate(groups(samples, task.per_file)):
         path = folder / f"{task.split or 'train'}-{number:05d}-of-{files:05d}.parquet"
-        # PNG does not compress again, and statistics of its bytes say nothing.
-        with parquet.ParquetWriter(
-            path, schema, compression="none", use_dictionary=False, write_statistics=list(NAMES)
-        ) as writer:
+        # PNG does not compress again, and statistics of its bytes say nothing. The file is opened
+        # here, because pyarrow takes no path that is not UTF-8.
+        with (
+            path.open("wb") as file,
+            parquet.ParquetWriter(
+                file, schema, compression="none", use_dictionary=False, write_statistics=list(NAMES)
+            ) as writer,
+        ):
             for rows in groups(group, _ROW_GROUP):
                 writer.write_table(pyarrow.Table.from_pylist(list(map(_row, rows)), schema))
 

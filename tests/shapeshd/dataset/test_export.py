@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import sys
 import tarfile
 import zipfile
@@ -290,6 +291,17 @@ def test_one_hdf5_file_stands_alone(source, tmp_path):
     np.testing.assert_array_equal(again.pixels(7), images[7])
     with pytest.raises(UsageError, match=r"must end in \.h5"):
         export_dataset(ShapesHD(folder), tmp_path / "alone", "h5")
+
+
+def test_parquet_in_a_folder_whose_name_is_no_utf8(source, tmp_path):
+    out = tmp_path / os.fsdecode(b"out-\xff")
+    try:
+        (tmp_path / os.fsdecode(b"\xff")).touch()
+    except OSError:
+        pytest.skip("this file system takes no name that is no UTF-8")
+    export_dataset(ShapesHD(source[0]), out, "parquet")
+    [path] = (out / "data").iterdir()
+    assert pyarrow.parquet.read_table(path.open("rb")).num_rows == len(ShapesHD(source[0]))
 
 
 def test_parquet_without_pyarrow_names_the_extra(source, tmp_path, monkeypatch):
