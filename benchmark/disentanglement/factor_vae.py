@@ -77,6 +77,8 @@ def factor_vae_score(
     variance = codes.var(0)
     used = variance >= smallest_variance
     if not used.any():
+        if not variance.any():
+            raise UsageError("all codes are the same: the encoder tells no image from another")
         raise UsageError(
             f"no component of the codes has a variance of {smallest_variance:g} (the largest is "
             f"{variance.max():.3g}): lower {named('smallest_variance')}"

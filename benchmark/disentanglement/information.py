@@ -75,7 +75,7 @@ def check_codes(codes: FloatArray, factors: FloatArray) -> None:
             f"codes must be (n, d) and factors (n, k), not {codes.shape} and {factors.shape}"
         )
     if codes.shape[1] < 2:
-        raise UsageError(f"codes have {codes.shape[1]} component, and must have at least 2")
+        raise UsageError(f"codes must have at least 2 components, not {codes.shape[1]}")
     if len(codes) < _PARTS:
         raise UsageError(f"{len(codes)} images are too few: give at least {_PARTS}")
     if not np.isfinite(codes).all():

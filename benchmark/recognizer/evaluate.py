@@ -298,7 +298,8 @@ def evaluate_recognizer(
         device: where the recognizer computes.
         degrade: what is done to the images before they are read, one after the other: see
             `KnownDegradation.parse`.
-        precision: of its convolutions, as `load_recognizer` takes it.
+        precision: of its convolutions, as `load_recognizer` takes it; with `write_card` "auto" is
+            "fp32", so that no figures are replaced but those that were asked for.
         write_card: write the figures into the recognizer's card.
 
     Raises:
@@ -313,6 +314,8 @@ def evaluate_recognizer(
     if changes and (write_card or noise_floor is not None):
         other = named("write_card" if write_card else "noise_floor")
         raise UsageError(f"{other} is of images as they are: leave out {named('degrade')}")
+    if write_card and precision == "auto":
+        precision = "fp32"
     recognizer = load_recognizer(name, device, precision)
     if source is not None:
         dataset = open_dataset(source)

@@ -162,7 +162,8 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _fail(message: str, status: int, debug: bool) -> NoReturn:
     if debug:
         raise  # the exception that is being handled
-    click.echo(f"shapeshd: error: {message}", err=True)
+    # A name may hold a line feed; an error is one line all the same.
+    click.echo("shapeshd: error: " + " ".join(message.splitlines()), err=True)
     _let_go_of_output()
     sys.exit(status)
 

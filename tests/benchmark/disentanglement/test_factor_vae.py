@@ -68,6 +68,8 @@ def test_components_that_hardly_vary_do_not_vote() -> None:
     assert found.votes[6].sum() == 0
     with pytest.raises(UsageError, match="smallest_variance"):
         factor_vae_score(0.01 * codes, factors)
+    with pytest.raises(UsageError, match="all codes are the same"):
+        factor_vae_score(0 * codes, factors)
     small = factor_vae_score(0.01 * codes, factors, HUES, train=500, test=500, smallest_variance=0)
     assert small.used.all()
 

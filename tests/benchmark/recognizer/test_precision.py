@@ -169,6 +169,8 @@ def test_figures_in_bf16_stand_beside_those_in_fp32(tmp_path: Path) -> None:
     assert card.bf16 is not None
     assert card.accuracy != card.bf16.accuracy
     assert load_recognizer(path, precision="bf16").precision == "bf16"
+    again = evaluate_recognizer(str(path), images, precision="auto", write_card=True)
+    assert again.recognizer.precision == "fp32"
 
 
 def test_a_result_has_the_figures_of_the_precision_in_use(tmp_path: Path) -> None:

@@ -119,6 +119,12 @@ def test_a_fault_of_ours_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPat
     assert len(stderr.splitlines()) == 1
 
 
+def test_a_name_with_a_line_feed_is_one_line(run: Run) -> None:
+    status, _, stderr = run("recognizer", "info", "lite\nx")
+    assert status == 2
+    assert len(stderr.splitlines()) == 1
+
+
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     """Before or after the command's name."""
     for arguments in (["--debug", "info", "none"], ["info", "none", "--debug"]):
