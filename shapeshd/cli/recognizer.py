@@ -58,6 +58,12 @@ def info(recognizer: str, as_json: bool) -> None:
 
 @command.command(
     "evaluate",
+    sections={
+        "Which images": ["--count", "--seed", "--engine", "--degrade"],
+        "What is measured": ["--noise-floor"],
+        "How it runs": ["--precision", "--device"],
+        "Output": ["--write-card", "--json", "--help"],
+    },
     examples={
         "shapeshd recognizer evaluate lite": "The figures of a shipped recognizer's card.",
         "shapeshd recognizer evaluate run/recognizer data": "Your own, on a dataset of yours.",
@@ -115,8 +121,9 @@ def evaluate(
 ) -> None:
     """Let a recognizer read DATASET, or a fresh render, and compare with the true factors.
 
-    Without options this repeats the figures of the shipped recognizers' cards: 10,000 images
-    of seed 1000000 by POV-Ray. Images that it was trained on are refused.
+    Without options this repeats the figures of the shipped recognizers' cards in the precision
+    that is used: 10,000 images of seed 1000000 by POV-Ray. Images that it was trained on are
+    refused.
     """
     from shapeshd.benchmark.recognizer.find import find_recognizer
 
