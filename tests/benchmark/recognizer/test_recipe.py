@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from shapeshd.benchmark.recognizer.find import SHIPPED, find_recognizer
-from shapeshd.benchmark.recognizer.recipe import default_held_out, recipe_for
+from shapeshd.benchmark.recognizer.find import find_recognizer
+from shapeshd.benchmark.recognizer.recipe import RECIPES, default_held_out, recipe_for
 from shapeshd.benchmark.recognizer.train import complete_settings
 from shapeshd.cli.render import command as render
 from shapeshd.cli.train import command as train
@@ -49,7 +49,7 @@ def recorded(card: dict[str, Any]) -> dict[str, Any]:
     return {"degradation": "mild", **card["training"]["config"]}  # the only way at that time
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_command_in_a_card_sets_what_the_card_records(name: str, card: dict[str, Any]) -> None:
     program, *arguments = shlex.split(card["training"]["command"])
     assert (program, arguments.pop(0)) == ("shapeshd", "train")
@@ -62,7 +62,7 @@ def test_the_command_in_a_card_sets_what_the_card_records(name: str, card: dict[
     assert digest == training["start_from"]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_command_of_its_data_does_too(name: str, card: dict[str, Any]) -> None:
     data = card["training"]["data"]
     program, *arguments = shlex.split(data["command"])
@@ -73,7 +73,7 @@ def test_the_command_of_its_data_does_too(name: str, card: dict[str, Any]) -> No
     assert str(given["out"]) == shlex.split(card["training"]["command"])[3]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_defaults_are_how_it_was_trained(
     name: str, card: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,7 +87,7 @@ def test_the_defaults_are_how_it_was_trained(
     assert digest == training["start_from"]
 
 
-@pytest.mark.parametrize("name", SHIPPED)
+@pytest.mark.parametrize("name", RECIPES)
 def test_the_page_has_the_same_commands(name: str, card: dict[str, Any]) -> None:
     lines = (ROOT / "docs" / "recognizers.md").read_text(encoding="utf-8").splitlines()
     assert card["training"]["command"] in lines
