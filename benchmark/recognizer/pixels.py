@@ -90,7 +90,7 @@ def relative_hues(vectors: Tensor, hues: Tensor) -> Tensor:
     directions = F.normalize(hues, dim=2)
     across = torch.stack((-directions[:, :, 1], directions[:, :, 0]), 2)
     turned = torch.cat((directions, across), 1) @ vectors.flatten(2)
-    return turned.view(len(vectors), -1, *vectors.shape[2:])
+    return turned.view(len(vectors), turned.shape[1], *vectors.shape[2:])
 
 
 def squares(images: Tensor, side: int) -> Tensor:
@@ -107,7 +107,8 @@ def squares(images: Tensor, side: int) -> Tensor:
     n, channels, height, width = images.shape
     rows, columns = height // side, width // side
     word = _WORDS.get(side)
-    if word is not None and images.dtype == torch.uint8 and images.storage_offset() % side == 0:
+    whole_words = images.storage_offset() % side == 0 and len(images) > 0
+    if word is not None and images.dtype == torch.uint8 and whole_words:
         # The pixels of a square's row are moved together, as one number.
         packed = images.contiguous().view(word).view(n, channels, rows, side, columns)
         cut = packed.permute(0, 2, 4, 1, 3).contiguous().view(torch.uint8)

@@ -8,13 +8,14 @@ card holds the accuracy of both.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final, Literal
-
-import torch
+from typing import TYPE_CHECKING, Final, Literal
 
 from shapeshd.errors import UsageError, named
 
-from .card import RecognizerCard
+if TYPE_CHECKING:
+    import torch
+
+    from .card import RecognizerCard
 
 Precision = Literal["fp32", "bf16"]
 PRECISIONS: Final = ("auto", "fp32", "bf16")
@@ -27,6 +28,8 @@ def computes_bf16(device: torch.device) -> bool:
 
     Of a CPU these are AVX512_BF16 and AMX, through oneDNN. What is not known to do so does not.
     """
+    import torch  # readers of results need none
+
     if device.type == "cuda":
         if torch.version.hip is not None:
             return True

@@ -141,6 +141,8 @@ def run(words: tuple[str, ...], folder: Path, kill_at: int | None = None) -> int
             name = arguments[0]
         else:
             return
+        if isinstance(name, int):  # a descriptor: what it is of was opened by name before
+            return
         if not str(name).startswith("/dev") and "/out" in str(Path(name).absolute()):
             seen += 1
             if seen == kill_at:
