@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -28,7 +29,8 @@ MOST_BYTES = 2 * 2**20
 def test_it_is_small_and_of_the_present_configuration(path: Path) -> None:
     card = read_card(path)
     tier, *method = path.relative_to(WEIGHTS).parts[:-2]
-    config = load_config(tier, method=method[0] if method else "vae").to_json()
+    changes = re.findall(r"--set (\S+)", card["training"][-1]["command"])
+    config = load_config(tier, changes, method=method[0] if method else "vae").to_json()
     assert path.stat().st_size <= MOST_BYTES
     for table in ("codes", "images", card["phase"]):  # else --from would not take it
         assert card[table] == config[table]

@@ -85,7 +85,7 @@ def test_few_values_are_classes_of_their_own() -> None:
 @pytest.mark.parametrize(
     ("codes", "factors", "told"),
     [
-        (np.zeros((30, 1)), uniform_factors(0, 0, 30), "1 component"),
+        (np.zeros((30, 1)), uniform_factors(0, 0, 30), "2 components, not 1"),
         (np.zeros((30, 2)), uniform_factors(0, 0, 29), "must be"),
         (np.zeros((10, 2)), uniform_factors(0, 0, 10), "10 images"),
         (np.full((30, 2), np.nan), uniform_factors(0, 0, 30), "component 0 of code 0"),
