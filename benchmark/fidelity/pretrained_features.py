@@ -38,7 +38,6 @@ from torch import Tensor, nn
 from shapeshd.benchmark.sources.examine import is_torchscript
 from shapeshd.benchmark.sources.trust import require_trust
 from shapeshd.errors import (
-    MissingPackageError,
     ShapesHDError,
     UsageError,
     explain,
@@ -49,7 +48,7 @@ from shapeshd.support.device import usable_device
 from shapeshd.support.progress import note
 from shapeshd.support.state_dict import fitting, read_tensors
 
-from .vision_transformers import clip, dinov2
+from .vision_transformers import clip, dinov2, torch_fidelity_module
 
 KINDS = ("inception", "vgg", "dinov2", "clip")
 _SIDES = {"inception": 299, "vgg": 224}
@@ -177,10 +176,7 @@ def _load_script(path: Path, device: torch.device, name: str) -> nn.Module:
 def _inception(
     tensors: dict[str, Tensor], device: torch.device, name: str
 ) -> Callable[[Tensor], Any]:
-    try:
-        extractor = import_module("torch_fidelity.feature_extractor_inceptionv3")
-    except ImportError:
-        raise MissingPackageError.of("torch-fidelity", "fidelity", f"{name}: Inception") from None
+    extractor = _inception_module(f"{name}: Inception")
     # Its own loader runs whatever a file holds: it gets a file of ours, with these tensors.
     with tempfile.TemporaryDirectory(prefix="shapeshd-") as folder:
         safe = Path(folder) / "weights.pth"
@@ -286,10 +282,9 @@ def fetch_checked(
 
 
 def _clip_module() -> Any:
-    try:
-        return import_module("torch_fidelity.feature_extractor_clip")
-    except ImportError:
-        raise MissingPackageError.of("torch-fidelity", "fidelity", "CLIP") from None
+    return torch_fidelity_module(
+        lambda: import_module("torch_fidelity.feature_extractor_clip"), "CLIP"
+    )
 
 
 def _published_clips() -> dict[str, str]:
@@ -303,8 +298,10 @@ def _address(kind: str) -> str:
 
         url: str = VGG16_Weights.IMAGENET1K_V1.url
         return url
-    try:
-        extractor = import_module("torch_fidelity.feature_extractor_inceptionv3")
-    except ImportError:
-        raise MissingPackageError.of("torch-fidelity", "fidelity", "Inception") from None
-    return str(extractor.URL_INCEPTION_V3)
+    return str(_inception_module("Inception").URL_INCEPTION_V3)
+
+
+def _inception_module(needed_for: str) -> Any:
+    return torch_fidelity_module(
+        lambda: import_module("torch_fidelity.feature_extractor_inceptionv3"), needed_for
+    )

@@ -142,7 +142,9 @@ def dinov2(tensors: dict[str, Tensor], device: torch.device, name: str) -> Netwo
         UsageError: if the tensors are those of another network.
         MissingPackageError: if torch-fidelity is not installed.
     """
-    module = _loaded(lambda: import_module("torch_fidelity.feature_extractor_dinov2"), name)
+    module = torch_fidelity_module(
+        lambda: import_module("torch_fidelity.feature_extractor_dinov2"), f"{name}: features"
+    )
     try:
         model = DinoVisionTransformer(tensors)
     except (KeyError, ValueError, IndexError) as error:
@@ -159,7 +161,9 @@ def clip(tensors: dict[str, Tensor], device: torch.device, name: str) -> Network
         UsageError: if the tensors are those of another network.
         MissingPackageError: if torch-fidelity is not installed.
     """
-    module = _loaded(lambda: import_module("torch_fidelity.feature_extractor_clip"), name)
+    module = torch_fidelity_module(
+        lambda: import_module("torch_fidelity.feature_extractor_clip"), f"{name}: features"
+    )
     given = {key: value for key, value in tensors.items() if key.startswith("visual.")}
     try:
         # torch-fidelity reads the number of features from the text encoder, which nothing else
@@ -177,12 +181,16 @@ def clip(tensors: dict[str, Tensor], device: torch.device, name: str) -> Network
     return _extractor(module.FeatureExtractorCLIP, "clip-vit-b-32", "clip", model, device)
 
 
-def _loaded(load: Callable[[], Any], name: str) -> Any:
-    """Return a module of torch-fidelity, or say how to install it."""
+def torch_fidelity_module(load: Callable[[], Any], needed_for: str) -> Any:
+    """Return the module of torch-fidelity that `load` imports, or say how to install it.
+
+    Raises:
+        MissingPackageError: if torch-fidelity is not installed; it says what it is needed for.
+    """
     try:
         return load()
     except ImportError:
-        raise MissingPackageError.of("torch-fidelity", "fidelity", f"{name}: features") from None
+        raise MissingPackageError.of("torch-fidelity", "fidelity", needed_for) from None
 
 
 def _extractor(kind: Any, name: str, layer: str, model: nn.Module, device: torch.device) -> Network:

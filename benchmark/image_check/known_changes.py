@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from shapeshd.benchmark.fidelity.residual import squared_error
+from shapeshd.benchmark.recognizer.pixels import linear_light
 from shapeshd.benchmark.recognizer.reader import Reader
 
 from .real_images import Rerender
@@ -46,11 +47,6 @@ def _encoded(images: Tensor) -> Tensor:
     return torch.where(images <= 0.0031308, 12.92 * images, above)
 
 
-def _decoded(images: Tensor) -> Tensor:
-    """Return linear values of sRGB."""
-    return torch.where(images <= 0.04045, images / 12.92, ((images + 0.055) / 1.055) ** 2.4)
-
-
 def _moved(right: int, down: int) -> Undo:
     """Return what moves images back; pixels at the border are repeated."""
 
@@ -71,7 +67,7 @@ CHANGES = (
     Change("in BGR order (red and blue exchanged)", lambda images: images.flip(1)),
     Change("inverted (black for white)", lambda images: 1 - images),
     Change("linear values that were saved as if they were sRGB", _encoded),
-    Change("sRGB values that were encoded as sRGB once more", _decoded),
+    Change("sRGB values that were encoded as sRGB once more", linear_light),
     Change("values of [0, 1] that were taken for [-1, 1]", lambda images: 2 * images - 1),
     Change("moved by a pixel to the right", _moved(1, 0)),
     Change("moved by a pixel to the left", _moved(-1, 0)),

@@ -11,7 +11,7 @@ _VERSIONS = {
     "2b3586dde27f772798c79971fc93a117e73163b9d5a64e8bf17f6953525fad2f": 1,  # lite-256
     "0dd8b899c560be17aee89354406384c789fd5cbb0b272be0fd244128316d8b2e": 1,  # hd
 }
-"""Versions by the digest of the weights. Trained anew, lite or hd gets the next number here."""
+"""Versions by the digest of the weights. Trained anew, a recognizer gets the next number here."""
 
 
 def recognizer_version(digest: str | None) -> int | None:
