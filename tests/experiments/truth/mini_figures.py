@@ -19,6 +19,7 @@ from typing import Any
 from shapeshd.benchmark.report.figures.score import bin_counts_figure
 from shapeshd.benchmark.report.figures.style import INK, LINES, WIDE, new_figure, style
 from shapeshd.benchmark.result.read import read_result
+from shapeshd.benchmark.result.schema import Result
 from shapeshd.support.training.loop import LOG
 from tests import ROOT
 
@@ -73,7 +74,7 @@ def draw_steps(found: dict[str, dict[str, Any]], path: Path) -> None:
 
 def draw_bins(folders: list[Path], path: Path) -> None:
     """Draw figure 2 of scores, which are named as their sources are."""
-    results = [read_result(folder) for folder in folders]
+    results = [one for one in map(read_result, folders) if isinstance(one, Result)]
     with style():
         figure = bin_counts_figure(
             [(str(one.source.name).removeprefix("model:"), one.bin_counts) for one in results],
