@@ -70,12 +70,19 @@ class FeatureNetwork(Protocol):
 class RecognizerFeatures:
     """The features from which a recognizer reads the factors, on one scale; see the module.
 
-    Images of another size are resized as for a score. The first call traces 256 real images.
-    Errors as of `Recognizer` and `check_image_size`.
+    Images of another size are resized as for a score. The first call traces 256 real images
+    unless `scale` is given. Errors as of `Recognizer` and `check_image_size`.
+
+    Args:
+        recognizer: whose features these are.
+        scale: mean and spread of each raw feature over real images, float64 (d,) each, as `scale`
+            gave them before; None to measure them.
     """
 
-    def __init__(self, recognizer: Recognizer) -> None:
-        self._recognizer = recognizer
+    def __init__(
+        self, recognizer: Recognizer, scale: tuple[FloatArray, FloatArray] | None = None
+    ) -> None:
+        self._recognizer, self._given = recognizer, scale
         self.name = f"recognizer {recognizer.name}"
         self.digest = recognizer.digest
         self.dimension = recognizer.feature_dim
@@ -85,12 +92,14 @@ class RecognizerFeatures:
         wanted = self._recognizer.size
         check_image_size(images.shape[-2], images.shape[-1], wanted, "features")
         raw = self._recognizer.features(resized(images, wanted))
-        mean, spread = self._scale()
+        mean, spread = self.scale()
         found: npt.NDArray[np.float32] = np.arcsinh((raw - mean) / spread).astype(np.float32)
         return found
 
-    def _scale(self) -> tuple[FloatArray, FloatArray]:
+    def scale(self) -> tuple[FloatArray, FloatArray]:
         """Return mean and spread of each raw feature over real images: float64 (d,) each."""
+        if self._given is not None:
+            return self._given
         key = (self.digest, precision_in_use(self._recognizer))
         if self.digest and key in _scales:
             return _scales[key]
