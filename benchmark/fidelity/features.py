@@ -14,7 +14,6 @@ hyperbolic sine of that: as it is near 0, like a logarithm far out.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -24,15 +23,13 @@ from torch import Tensor
 
 from shapeshd.benchmark.recognizer.reader import precision_in_use
 from shapeshd.benchmark.recognizer.recognizer import Recognizer
-from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray, uniform_factors
 from shapeshd.images.resize import check_image_size, resized
 from shapeshd.raytracer.tracer import trace_images
 
-from .pretrained_features import KINDS, load_pretrained, published_weights
+from .pretrained.names import DEFAULT, features_place
+from .pretrained.networks import load_pretrained, published_weights
 
-DEFAULT = "recognizer"
-FORM = "recognizer, inception, vgg, dinov2 or clip, the latter four also as inception:PATH"
 SCALE_SEED = 1_000_003
 """Of the real images that tell the scale of a recognizer's features."""
 
@@ -121,7 +118,7 @@ def load_features(
     """Return the network that `text` names.
 
     Args:
-        text: "recognizer"; a kind of `pretrained_features.KINDS` with a file of weights, such as
+        text: "recognizer"; a kind of `pretrained.names.KINDS` with a file of weights, such as
             "inception:PATH"; or the kind alone, whose published weights are downloaded once.
         recognizer: the one of the score.
         device: where another network computes.
@@ -132,10 +129,7 @@ def load_features(
         MissingPackageError: if it takes a package that is not installed.
         ShapesHDError: if the file is damaged.
     """
-    if text == DEFAULT:
+    kind, path = features_place(text)
+    if kind == DEFAULT:
         return RecognizerFeatures(recognizer)
-    kind, colon, path = text.partition(":")
-    if kind in KINDS and (path or not colon):
-        file = Path(path) if colon else published_weights(kind)
-        return load_pretrained(kind, file, device, trust=trust)
-    raise UsageError(f"there are no features {text!r}; say {FORM}")
+    return load_pretrained(kind, path or published_weights(kind), device, trust=trust)

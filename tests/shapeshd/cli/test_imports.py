@@ -60,6 +60,7 @@ def test_scoring_does_not_import_torchvision() -> None:
         ("score net.pt --trust --latent-dim 8 --recognizer none.safetensors", "none.safetensors"),
         ("score net.pt --trust --latent-dim 8 --distribution none.toml", "none.toml"),
         ("score net.pt --trust --latent-dim 8 --features vgg", "--fidelity"),
+        ("score net.pt --trust --latent-dim 8 --fidelity 100 --features no", "no features 'no'"),
         ("score net.pt --trust --latent-dim 8 --samples 10", "5,761"),
         ("score net.pt --trust --latent-dim 8 --samples 6000 --protocol chi2-20k", "--protocol"),
         ("score file.py:function", "there is no file file.py"),
