@@ -19,9 +19,12 @@ TEMPLATES = sorted(
     path.name for path in (ROOT / "povray_templates").iterdir() if path.suffix in (".pov", ".inc")
 )
 WEIGHTS = sorted((ROOT / "benchmark" / "recognizer" / "weights").iterdir())
+STATISTICS = sorted((ROOT / "benchmark" / "fidelity" / "shipped").iterdir())
 MODELS = sorted((ROOT / "models" / "weights").rglob("*.safetensors"))
 CONFIGS = sorted((ROOT / "models" / "configs").rglob("*.toml"))
 PAGES = sorted((ROOT / "benchmark" / "report" / "templates").iterdir())
+
+PACKED = [*WEIGHTS, *STATISTICS, *MODELS, *CONFIGS, *PAGES]
 
 
 def expected_files() -> set[str]:
@@ -35,7 +38,7 @@ def expected_files() -> set[str]:
         for name, file in MODULES.items()
         if file.with_suffix(".pyi").exists()
     }
-    data = {f"shapeshd/{file.relative_to(ROOT)}" for file in [*WEIGHTS, *MODELS, *CONFIGS, *PAGES]}
+    data = {f"shapeshd/{file.relative_to(ROOT)}" for file in PACKED}
     templates = {f"shapeshd/povray_templates/{name}" for name in TEMPLATES}
     return modules | stubs | data | templates | {"shapeshd/py.typed"}
 
@@ -78,6 +81,7 @@ def test_what_must_be_packed_is_there() -> None:
     assert {file.suffix for file in WEIGHTS} >= {".safetensors"}
     assert len(PAGES) >= 3
     assert len(MODELS) >= 4
+    assert [file.name for file in STATISTICS] == ["hd-256.safetensors", "lite-64.safetensors"]
 
 
 def test_a_wheel_holds_every_file_once_and_no_other_module(built: Path) -> None:
