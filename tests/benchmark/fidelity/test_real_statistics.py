@@ -68,7 +68,7 @@ def test_it_is_the_fid_of_a_score(
     np.save(tmp_path / "images.npy", images.numpy())
     fidelity = open_fidelity(FidelitySettings(FEW), FEW, lite, 64)
     fidelity.open(tmp_path, Ranks())
-    with open_source(tmp_path / "images.npy") as source:
+    with open_source(str(tmp_path / "images.npy")) as source:
         found = fidelity.finish(source, Ranks())
     assert found is not None
     expected = found[0]["statistics"]["fid"]["value"]
