@@ -35,7 +35,7 @@ from shapeshd.support.distributed import Ranks
 from tests.experiments.real_statistics import IMAGES, write_real_statistics
 from tests.support.fake_scores import ReadsWritten
 
-FEW = 120
+FEW = 100
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,6 @@ def test_it_is_the_fid_of_a_score(
     assert found is not None
     expected = found[0]["statistics"]["fid"]["value"]
     monkeypatch.setattr(real_statistics, "FOLDER", small)
-    assert frechet_distance_to_real(images, lite) == pytest.approx(expected, rel=1e-5)
     batches = (images[:50], images[50:])
     assert frechet_distance_to_real(batches) == pytest.approx(expected, rel=1e-5)
     metric = DistributionScore("unit", recognizer="lite", image_check=0, fid=True)
