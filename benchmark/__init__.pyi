@@ -1,5 +1,6 @@
 from .api import score as score
 from .api import sweep as sweep
+from .fidelity.real_statistics import frechet_distance_to_real as frechet_distance_to_real
 from .metric import DistributionScore as DistributionScore
 from .recognizer.recognizer import Recognizer as Recognizer
 from .recognizer.recognizer import load_recognizer as load_recognizer

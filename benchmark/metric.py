@@ -18,6 +18,9 @@ from shapeshd.factors import NUM_BINS, FloatArray, IntArray, joint_bins
 from shapeshd.images.resize import check_image_size, resized
 
 from .caller_state import restoring_random_state
+from .fidelity.compare_features import MIN_IMAGES
+from .fidelity.frechet import Moments
+from .fidelity.real_statistics import DIMENSION, RealStatistics, load_real_statistics
 from .image_check.check import check_images
 from .image_check.kept_images import FEWEST, MOST, Kept
 from .recognizer.find import shipped_for
@@ -65,6 +68,9 @@ class DistributionScore(Metric):
         image_check: how many of the first images are looked at beside their re-renders, of each
             rank its own, as every `score` does: 32 to 256, or 0 for none. `compute` warns once if
             they do not look like the dataset.
+        fid: whether `compute_all` also gives ``fid`` against 10,000 real images of this size, of
+            which mean and covariance come with the program: for ``lite`` and images of 64 pixels,
+            and ``hd`` and 256. Each image is then read twice. The states are float64.
         kwargs: those of `torchmetrics.Metric`.
 
     Attributes:
@@ -82,6 +88,9 @@ class DistributionScore(Metric):
     plot_lower_bound = 1.0
 
     histogram: Tensor
+    fid_images: Tensor
+    fid_sum: Tensor
+    fid_products: Tensor
 
     def __init__(
         self,
@@ -92,6 +101,7 @@ class DistributionScore(Metric):
         precision: str = "auto",
         distribution: Distribution | str | Path | None = None,
         image_check: int = 64,
+        fid: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -107,6 +117,8 @@ class DistributionScore(Metric):
         self.distribution = None if distribution is None or distribution.uniform else distribution
         if self.distribution is not None:
             check_testable(self.distribution)
+            if fid:
+                raise UsageError("fid compares with real images of the uniform distribution alone")
         if image_check:
             whole_number("image_check", image_check, FEWEST // 2, MOST)
         self._to_keep, self._kept, self._side = image_check, list[Kept](), 0
@@ -123,6 +135,14 @@ class DistributionScore(Metric):
         self._outside: float | None = None
         self._warned = self._warned_of_images = False
         self.add_state("histogram", torch.zeros(NUM_BINS, dtype=torch.int64), dist_reduce_fx="sum")
+        self.fid = fid
+        self._real: RealStatistics | None = None
+        self._fid: float | None = None
+        if fid:
+            self.add_state("fid_images", torch.tensor(0), dist_reduce_fx="sum")
+            for name, shape in (("sum", (DIMENSION,)), ("products", (DIMENSION, DIMENSION))):
+                zeros = torch.zeros(shape, dtype=torch.float64)
+                self.add_state(f"fid_{name}", zeros, dist_reduce_fx="sum")
 
     @property
     def samples(self) -> int:
@@ -137,7 +157,8 @@ class DistributionScore(Metric):
                 device.
 
         Raises:
-            UsageError: if these are no such images, or too small for the recognizer.
+            UsageError: if these are no such images, or too small for the recognizer; or `fid` is
+                asked for, and nothing comes with the program for their size or for the recognizer.
             ShapesHDError: if they are not of the stated range, or of another size than before.
         """
         levels = self._form(images)
@@ -145,6 +166,8 @@ class DistributionScore(Metric):
         reader = self._chosen(side)
         check_image_size(height, side, reader.size, _NAME)
         factors = read_factors(levels, reader)
+        if self.fid:
+            self._add_features(levels, reader)
         self._keep(levels, factors, reader)
         counted = torch.from_numpy(count_bins([joint_bins(factors)]))
         # A new tensor: one made in inference mode cannot be changed outside of it.
@@ -159,6 +182,7 @@ class DistributionScore(Metric):
         counts: IntArray = self.histogram.cpu().numpy()
         probabilities = None if self.distribution is None else self.distribution.expected()
         self._fit = self._outside = None
+        self._fid = self._distance() if self.fid and not self._inside_forward else None
         if self.distribution is not None and counts.any():
             counts, outside = split_outside(counts, self.distribution)
             self._outside = outside.share
@@ -177,8 +201,9 @@ class DistributionScore(Metric):
             ``reduced_chi_square`` and ``divergence``, each also with ``_low`` and ``_high``, the
             ends of the 95% interval; ``p_value`` of the chi-square test; ``unlike_dataset``, the
             share of this rank's images that were looked at and are farther from their re-render
-            than 99% of real images are (NaN if none were); and, of a distribution that is not
-            uniform, ``outside``, the share of the samples where it has none.
+            than 99% of real images are (NaN if none were); of a distribution that is not uniform,
+            ``outside``, the share of the samples where it has none; and if asked for ``fid``, see
+            `frechet_distance_to_real`.
         """
         self.compute()
         return self._tensors()
@@ -197,6 +222,24 @@ class DistributionScore(Metric):
             return super().forward(*args, **kwargs)
         finally:
             self._inside_forward = False
+
+    def _add_features(self, levels: Tensor, reader: Reader) -> None:
+        """Add the images' features to the sums that FID takes."""
+        if self._real is None or self._real.card.size != levels.shape[-1]:
+            self._real = load_real_statistics(reader, levels.shape[-1])
+        found = self._real.moments(levels, cast(Recognizer, reader))
+        self.fid_images = self.fid_images + found.count
+        for name, values in (("fid_sum", found.first), ("fid_products", found.second)):
+            before = getattr(self, name)
+            setattr(self, name, before + torch.from_numpy(values).to(before.device))
+
+    def _distance(self) -> float | None:
+        """Return FID of all images; None if they are too few."""
+        count = int(self.fid_images)
+        if self._real is None or count < MIN_IMAGES:
+            return None
+        sums = (state.cpu().numpy() for state in (self.fid_sum, self.fid_products))
+        return self._real.distance(Moments(count, *sums))
 
     def _keep(self, levels: Tensor, factors: FloatArray, reader: Reader) -> None:
         """Keep the first images as the reader sees them."""
@@ -234,6 +277,8 @@ class DistributionScore(Metric):
         values["unlike_dataset"] = math.nan if look is None else look.beyond.value
         if self.distribution is not None:
             values["outside"] = math.nan if self._outside is None else self._outside
+        if self.fid:
+            values["fid"] = math.nan if self._fid is None else self._fid
         place = self.histogram.device
         return {name: torch.tensor(value, device=place) for name, value in values.items()}
 

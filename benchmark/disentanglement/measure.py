@@ -149,18 +149,21 @@ def measure_disentanglement(
             parts.append(_codes(encoder, some, name))
             bar.update(len(some))
     codes = np.concatenate(parts)
-    return Disentanglement(
-        encoder=name,
-        dataset=dataset.name,
-        images=count,
-        components=codes.shape[1],
-        seed=seed,
-        mig=mutual_information_gap(codes, factors),
-        factor_vae=factor_vae_score(
-            codes, factors, tuple(_CIRCLES), seed=seed, smallest_variance=smallest_variance
-        ),
-        dci=dci(codes, factors, _CLASSES, _CIRCLES, seed=seed, jobs=core_count()),
-    )
+    try:
+        return Disentanglement(
+            encoder=name,
+            dataset=dataset.name,
+            images=count,
+            components=codes.shape[1],
+            seed=seed,
+            mig=mutual_information_gap(codes, factors),
+            factor_vae=factor_vae_score(
+                codes, factors, tuple(_CIRCLES), seed=seed, smallest_variance=smallest_variance
+            ),
+            dci=dci(codes, factors, _CLASSES, _CIRCLES, seed=seed, jobs=core_count()),
+        )
+    except UsageError as error:  # of the codes: the factors were looked at above
+        raise UsageError(f"{name}: {error}") from None
 
 
 def _batches(

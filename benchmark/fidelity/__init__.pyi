@@ -5,6 +5,7 @@ from .features import load_features as load_features
 from .measure import Fidelity as Fidelity
 from .measure import FidelitySettings as FidelitySettings
 from .measure import open_fidelity as open_fidelity
+from .real_statistics import frechet_distance_to_real as frechet_distance_to_real
 from .rerender import Renderer as Renderer
 from .residual import residuals as residuals
 from .residual import summarize as summarize

@@ -14,7 +14,6 @@ hyperbolic sine of that: as it is near 0, like a logarithm far out.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 import numpy as np
@@ -24,15 +23,13 @@ from torch import Tensor
 
 from shapeshd.benchmark.recognizer.reader import precision_in_use
 from shapeshd.benchmark.recognizer.recognizer import Recognizer
-from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray, uniform_factors
 from shapeshd.images.resize import check_image_size, resized
 from shapeshd.raytracer.tracer import trace_images
 
-from .pretrained_features import KINDS, load_pretrained, published_weights
+from .pretrained.names import DEFAULT, features_place
+from .pretrained.networks import load_pretrained, published_weights
 
-DEFAULT = "recognizer"
-FORM = "recognizer, inception, vgg, dinov2 or clip, the latter four also as inception:PATH"
 SCALE_SEED = 1_000_003
 """Of the real images that tell the scale of a recognizer's features."""
 
@@ -70,12 +67,19 @@ class FeatureNetwork(Protocol):
 class RecognizerFeatures:
     """The features from which a recognizer reads the factors, on one scale; see the module.
 
-    Images of another size are resized as for a score. The first call traces 256 real images.
-    Errors as of `Recognizer` and `check_image_size`.
+    Images of another size are resized as for a score. The first call traces 256 real images
+    unless `scale` is given. Errors as of `Recognizer` and `check_image_size`.
+
+    Args:
+        recognizer: whose features these are.
+        scale: mean and spread of each raw feature over real images, float64 (d,) each, as `scale`
+            gave them before; None to measure them.
     """
 
-    def __init__(self, recognizer: Recognizer) -> None:
-        self._recognizer = recognizer
+    def __init__(
+        self, recognizer: Recognizer, scale: tuple[FloatArray, FloatArray] | None = None
+    ) -> None:
+        self._recognizer, self._given = recognizer, scale
         self.name = f"recognizer {recognizer.name}"
         self.digest = recognizer.digest
         self.dimension = recognizer.feature_dim
@@ -85,12 +89,14 @@ class RecognizerFeatures:
         wanted = self._recognizer.size
         check_image_size(images.shape[-2], images.shape[-1], wanted, "features")
         raw = self._recognizer.features(resized(images, wanted))
-        mean, spread = self._scale()
+        mean, spread = self.scale()
         found: npt.NDArray[np.float32] = np.arcsinh((raw - mean) / spread).astype(np.float32)
         return found
 
-    def _scale(self) -> tuple[FloatArray, FloatArray]:
+    def scale(self) -> tuple[FloatArray, FloatArray]:
         """Return mean and spread of each raw feature over real images: float64 (d,) each."""
+        if self._given is not None:
+            return self._given
         key = (self.digest, precision_in_use(self._recognizer))
         if self.digest and key in _scales:
             return _scales[key]
@@ -112,7 +118,7 @@ def load_features(
     """Return the network that `text` names.
 
     Args:
-        text: "recognizer"; a kind of `pretrained_features.KINDS` with a file of weights, such as
+        text: "recognizer"; a kind of `pretrained.names.KINDS` with a file of weights, such as
             "inception:PATH"; or the kind alone, whose published weights are downloaded once.
         recognizer: the one of the score.
         device: where another network computes.
@@ -123,10 +129,7 @@ def load_features(
         MissingPackageError: if it takes a package that is not installed.
         ShapesHDError: if the file is damaged.
     """
-    if text == DEFAULT:
+    kind, path = features_place(text)
+    if kind == DEFAULT:
         return RecognizerFeatures(recognizer)
-    kind, colon, path = text.partition(":")
-    if kind in KINDS and (path or not colon):
-        file = Path(path) if colon else published_weights(kind)
-        return load_pretrained(kind, file, device, trust=trust)
-    raise UsageError(f"there are no features {text!r}; say {FORM}")
+    return load_pretrained(kind, path or published_weights(kind), device, trust=trust)

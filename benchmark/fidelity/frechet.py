@@ -56,19 +56,31 @@ class Frechet:
 
 
 @dataclass(frozen=True)
-class _Moments:
-    """Sums over a set: of 1, of the features (d,), and of their products (d, d)."""
+class Moments:
+    """Sums over a set: of 1, of the features (d,), and of their products (d, d).
+
+    Features should lie near 0, such as about the mean of real ones: sums of products lose digits
+    far from it.
+    """
 
     count: int
     first: FloatArray
     second: FloatArray
 
     @classmethod
-    def of(cls, features: FloatArray) -> _Moments:
+    def of(cls, features: FloatArray) -> Moments:
+        """Return the sums over features, float64 (n, d)."""
         return cls(len(features), features.sum(0), features.T @ features)
 
-    def without(self, other: _Moments) -> _Moments:
-        return _Moments(
+    def plus(self, other: Moments) -> Moments:
+        """Return the sums over two sets."""
+        return Moments(
+            self.count + other.count, self.first + other.first, self.second + other.second
+        )
+
+    def without(self, other: Moments) -> Moments:
+        """Return the sums over the set less those over a part of it."""
+        return Moments(
             self.count - other.count, self.first - other.first, self.second - other.second
         )
 
@@ -113,14 +125,14 @@ def frechet_distance(generated: FloatArray, real: FloatArray, seed: int = 0) -> 
     """
     centre = real.mean(0)  # sums of products lose digits far from 0
     sets = [features - centre for features in (generated, real)]
-    whole = [_Moments.of(features) for features in sets]
+    whole = [Moments.of(features) for features in sets]
     value = _between(whole[0], whole[1])
     groups = GROUPS if generated.shape[1] <= _LARGE else _FEW_GROUPS
     parts = [groups_of(len(features), seed + place, groups) for place, features in enumerate(sets)]
     left_out = [
         _between(
-            whole[0].without(_Moments.of(sets[0][parts[0] == group])),
-            whole[1].without(_Moments.of(sets[1][parts[1] == group])),
+            whole[0].without(Moments.of(sets[0][parts[0] == group])),
+            whole[1].without(Moments.of(sets[1][parts[1] == group])),
         )
         for group in range(groups)
     ]
@@ -140,5 +152,5 @@ def _extrapolated(value: float, left_out: list[float]) -> Interval:
     return Interval(unbiased, max(0.0, unbiased - reach), max(0.0, unbiased) + reach)
 
 
-def _between(generated: _Moments, real: _Moments) -> float:
+def _between(generated: Moments, real: Moments) -> float:
     return frechet_between(*generated.normal(), *real.normal())

@@ -36,8 +36,9 @@ from shapeshd.support.distributed import Ranks
 from shapeshd.support.progress import progress_bar
 
 from .compare_features import MIN_IMAGES, compare_features, theoretical
-from .features import DEFAULT, FeatureNetwork, load_features
+from .features import FeatureNetwork, load_features
 from .measurement_files import MeasurementFiles, Measurements
+from .pretrained.names import DEFAULT
 from .real_cache import folder_of
 from .rerender import DEFAULT_ENGINE, Renderer
 from .residual import residuals, summarize

@@ -31,11 +31,16 @@ def find_recognizer(name: str | Path) -> Path:
     """
     if str(name) in SHIPPED:
         return WEIGHTS / f"{name}{SUFFIX}"
+    if not str(name):
+        raise UsageError(f"the recognizer's name is empty; say {', '.join(SHIPPED)}, or a path")
     path = Path(name).expanduser()
     if path.is_dir():
         path = path / FILE_NAME
         if not path.exists():
-            raise UsageError(f"{path.parent}: holds no {FILE_NAME}, so its training has not ended")
+            raise UsageError(
+                f"{path.parent}: holds no {FILE_NAME}: it is no recognizer's folder, or the "
+                "training has not ended"
+            )
     if not path.exists():
         raise UsageError(
             f"{path}: no such recognizer; say {', '.join(SHIPPED)}, or the path of one that "

@@ -204,7 +204,7 @@ def fine_structure_text(result: ScoreRecord) -> str | None:
         return None
     return (
         f"{share_left(found)} of fine structure survives the errors of reading these images; D "
-        f"corrected for that: {corrected_text(corrected)}"
+        f"corrected for that: {corrected_text(corrected, result.fit.divergence)}"
     )
 
 

@@ -77,13 +77,19 @@ def estimate(values: Reported) -> tuple[str, str, str]:
     return _with_ends(values.reported, values.low, values.high)
 
 
-def _with_ends(value: float, low: float, high: float) -> tuple[str, str, str]:
+def _decimals(value: float, low: float, high: float) -> int:
+    """Return how many decimals an interval of a length above 0 takes."""
+    largest = max(abs(low), abs(high), abs(value))
+    digits = _MOST_DIGITS - 1 - math.floor(math.log10(largest))  # of a very narrow interval
+    return max(0, min(1 - math.floor(math.log10((high - low) / 2)), digits))
+
+
+def _with_ends(value: float, low: float, high: float, fewest: int = 0) -> tuple[str, str, str]:
     half = (high - low) / 2
     if half <= 0 or not math.isfinite(half):
         return number(value, 4), number(low, 4), number(high, 4)
     largest = max(abs(low), abs(high), abs(value))
-    digits = _MOST_DIGITS - 1 - math.floor(math.log10(largest))  # of a very narrow interval
-    decimals = max(0, min(1 - math.floor(math.log10(half)), digits))
+    decimals = max(_decimals(value, low, high), fewest)
     if decimals > _MOST_DECIMALS and largest < 10.0 ** (1 - _MOST_DECIMALS):
         return number(value, 2), number(low, 2), number(high, 2)
     return _fixed(value, decimals), _fixed(low, decimals), _fixed(high, decimals)
@@ -100,9 +106,17 @@ def with_interval(values: Reported) -> str:
     return f"{value} [{low}, {high}]"
 
 
-def interval(values: Interval) -> str:
-    """Write a value and its interval such as "31.2 [30.8, 31.6]"."""
-    value, low, high = _with_ends(values.value, values.low, values.high)
+def interval(values: Interval, beside: Reported | None = None) -> str:
+    """Write a value and its interval such as "31.2 [30.8, 31.6]".
+
+    Args:
+        values: the value and its interval.
+        beside: an estimate that it is compared with: it gets at least as many decimals.
+    """
+    fewest = 0
+    if beside is not None and 0 < beside.high - beside.low < math.inf:
+        fewest = min(_decimals(beside.reported, beside.low, beside.high), _MOST_DECIMALS)
+    value, low, high = _with_ends(values.value, values.low, values.high, fewest)
     return f"{value} [{low}, {high}]"
 
 

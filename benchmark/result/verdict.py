@@ -17,6 +17,7 @@ from shapeshd.factors import NAMES, IntArray
 from .fidelity import JointVerdictRecord, ResidualRecord
 from .fit import CollapseRecord
 from .formatting import (
+    Reported,
     factor_name,
     interval,
     number,
@@ -164,7 +165,7 @@ def verdict(
         said = (
             images_text(image_check, parts=named),
             text,
-            attenuation_text(image_check, corrected),
+            attenuation_text(image_check, corrected, fit.divergence),
         )
         text = " ".join(filter(None, said))
     if scene is not None:
@@ -375,7 +376,9 @@ def _kind(found: ImageCheckRecord) -> str | None:
     return f"blurred by about {number(response.blur, 2)} pixels (standard deviation)"
 
 
-def attenuation_text(found: ImageCheckRecord, corrected: CorrectedRecord | None) -> str:
+def attenuation_text(
+    found: ImageCheckRecord, corrected: CorrectedRecord | None, divergence: Reported
+) -> str:
     """Say what the errors of reading these images leave of a fine divergence; "" of most of it."""
     if found.attenuation is None or corrected is None:
         return _uncorrected(found)
@@ -385,7 +388,7 @@ def attenuation_text(found: ImageCheckRecord, corrected: CorrectedRecord | None)
     return (
         f"The recognizer reads these images with errors that leave {share_left(found)} of fine "
         "structure (interactions of four factors and more): corrected for that, D = "
-        f"{corrected_text(corrected)}."
+        f"{corrected_text(corrected, divergence)}."
     )
 
 
@@ -407,7 +410,7 @@ def share_left(found: ImageCheckRecord) -> str:
     return f"{percent(left.value, 0)} [{percent(left.low, 0)}, {percent(left.high, 0)}]"
 
 
-def corrected_text(corrected: CorrectedRecord) -> str:
-    """Write the corrected D with its interval; it is not shown below 0."""
+def corrected_text(corrected: CorrectedRecord, divergence: Reported) -> str:
+    """Write the corrected D with its interval, no coarser than D itself; none is below 0."""
     found = corrected.divergence
-    return interval(found.model_copy(update={"value": max(0.0, found.value)}))
+    return interval(found.model_copy(update={"value": max(0.0, found.value)}), divergence)

@@ -28,6 +28,7 @@ from shapeshd.support.schema import configuration, validated
 
 from .config import Depth, PyramidConfig, Width
 from .layers import EqualLinear, ModulatedConv, double_size, full_precision, leaky
+from .truncation import truncate
 
 _EPSILON = 1e-8
 _SMALLEST = 4  # pixels of the learned constant
@@ -107,9 +108,7 @@ class Generator(nn.Module):
 
         Args:
             z: (n, latent_dim).
-            truncation: psi. A style is average + psi (w - average): 1 leaves w as it is, 0 replaces
-                it by its running average; between the two, what the images gain in quality they
-                lose in variety (Karras et al. 2019, arXiv:1812.04948, equation of appendix B).
+            truncation: psi, towards the running average of w; see `truncate`.
             cutoff: how many styles, from the coarsest on, are truncated; None for all.
             noise: False leaves the noise of all layers out.
             rng: draws the noise; None takes the fixed one. Only where there is noise.
@@ -121,13 +120,7 @@ class Generator(nn.Module):
         Raises:
             UsageError: if `z` has another shape, or there is an `rng` and no noise.
         """
-        w = self.mapping(z)
-        if truncation != 1.0:
-            drawn = torch.lerp(self.mapping.average.to(w.dtype), w, truncation)
-            if cutoff is not None and cutoff < self.layers:
-                styles = [drawn] * cutoff + [w] * (self.layers - cutoff)
-                drawn = torch.stack(styles, 1)
-            w = drawn
+        w = truncate(self.mapping(z), self.mapping.average, truncation, cutoff, self.layers)
         return self.synthesize(w, noise=noise, rng=rng)
 
     def synthesize(

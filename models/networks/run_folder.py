@@ -20,10 +20,19 @@ CONFIG = "config.toml"
 
 
 def is_run_folder(path: Path) -> bool:
-    """Tell whether a folder is that of a run, or of a phase that is finished."""
+    """Tell whether a folder is that of a run, or of one of its phases.
+
+    A run that has not come to its first phase holds its configuration alone.
+    """
     if (path / GENERATOR).is_file():
         return True
-    return (path / CONFIG).is_file() and any((path / name).is_dir() for name in (*PHASES, FLOW))
+    phases = {*PHASES, FLOW}
+    if path.name in phases and (path.parent / CONFIG).is_file():
+        return True
+    if not (path / CONFIG).is_file():
+        return False
+    names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
+    return bool(names & phases) or names == {CONFIG}
 
 
 def last_generator(path: Path) -> Path:

@@ -185,6 +185,7 @@ def _check_early(source: str, options: dict[str, Any]) -> Sweep | None:
     Returns:
         The sweep that is asked for, if one is.
     """
+    from shapeshd.benchmark.fidelity.pretrained.names import features_place
     from shapeshd.benchmark.recognizer.find import find_recognizer
     from shapeshd.benchmark.scoring.asked import (
         refuse_too_few,
@@ -206,6 +207,8 @@ def _check_early(source: str, options: dict[str, Any]) -> Sweep | None:
     check_seed(options["seed"])
     settings = {name: bool(options[name]) for name in ("features", "fidelity_engine")}
     refuse_without_fidelity(options["fidelity"], **settings)
+    if options["features"] is not None:
+        features_place(options["features"])
     if options["recognizer"] is not None:
         find_recognizer(options["recognizer"])
     file = options["distribution"]

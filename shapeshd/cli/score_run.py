@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
-from shapeshd.benchmark.fidelity.features import DEFAULT
 from shapeshd.benchmark.fidelity.measure import FidelitySettings
+from shapeshd.benchmark.fidelity.pretrained.names import DEFAULT
 from shapeshd.benchmark.fidelity.real_cache import cache_folder
 from shapeshd.benchmark.fidelity.rerender import DEFAULT_ENGINE
 from shapeshd.benchmark.recognizer.find import shipped_for

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import tarfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -38,7 +39,8 @@ def open_webdataset(
         target_transform: the same for the label.
         split: of a folder, the split whose files to take; None for all files.
         options: more arguments of `WebDataset`, such as ``shardshuffle=100`` or ``nodesplitter``;
-            without them files come in order, once.
+            without them files come in order, once, and one that is no tar file or is cut off is a
+            `ShapesHDError` when its turn comes.
 
     Raises:
         UsageError: if there is no such file, or `split` is given with files.
@@ -57,7 +59,7 @@ def open_webdataset(
             label if target_transform is None else target_transform(label),
         )
 
-    settings = {"shardshuffle": False, **options}
+    settings = {"shardshuffle": False, "handler": _raise_with_file, **options}
     return webdataset.WebDataset([str(path.absolute()) for path in paths], **settings).map(pair)
 
 
@@ -84,6 +86,14 @@ def image_and_label(sample: Mapping[str, Any]) -> tuple[Tensor, Tensor]:
             f"{place}: holds no image and factors as an export has them ({explain(error)})"
         ) from None
     return torch.from_numpy(pixels).permute(2, 0, 1), label
+
+
+def _raise_with_file(error: Exception) -> bool:
+    """Raise what webdataset met; it puts the stream and the file behind a message of `tarfile`."""
+    if isinstance(error, (tarfile.TarError, EOFError)) and len(error.args) > 2:
+        message, *_, file = error.args
+        raise ShapesHDError(f"{file}: is no tar file, or is cut off ({message})") from None
+    raise error
 
 
 def _find(

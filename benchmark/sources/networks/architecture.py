@@ -25,7 +25,7 @@ from shapeshd.support.state_dict import read_tensors, say_prefix, unwrapped
 from .checkpoint import network_source, require_known_form
 from .dcgan import build_dcgan
 from .generator import GeneratorSource
-from .truncation import apply_sampling
+from .style_options import apply_sampling
 
 KIND = "safetensors"
 

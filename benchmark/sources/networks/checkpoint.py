@@ -23,7 +23,7 @@ from shapeshd.support.device import usable_device
 from shapeshd.support.progress import note
 
 from .generator import GeneratorSource, NetworkBatches, choose_latent_dim
-from .truncation import apply_sampling
+from .style_options import apply_sampling
 
 KIND = "checkpoint"
 MODEL_KIND = "model"

@@ -35,7 +35,7 @@ from torch import Tensor, nn
 from shapeshd.benchmark.sources.labels import choose_labels, refuse_labels
 from shapeshd.benchmark.sources.networks.checkpoint import network_source, require_known_form
 from shapeshd.benchmark.sources.networks.generator import GeneratorSource
-from shapeshd.benchmark.sources.networks.truncation import apply_sampling
+from shapeshd.benchmark.sources.networks.style_options import apply_sampling
 from shapeshd.benchmark.sources.options import ENTRY_HINT
 from shapeshd.benchmark.sources.source_kind import OpenRequest
 from shapeshd.errors import ShapesHDError, UsageError, named

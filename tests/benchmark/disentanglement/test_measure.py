@@ -92,6 +92,18 @@ def test_an_encoder_that_fails(dataset: ShapesHD, encode: object, told: str) -> 
         measure_disentanglement(encode, dataset, name="mine")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("channels", [0, 1])
+def test_codes_that_cannot_be_measured_name_their_encoder(dataset: ShapesHD, channels: int) -> None:
+    """Of one component, or all the same."""
+    with pytest.raises(UsageError, match=r"^mine: .*codes"):
+        measure_disentanglement(
+            lambda x: x[:, :1, 0, 0] if channels else 0 * x[:, :2, 0, 0],
+            dataset,
+            name="mine",
+            images=1000,
+        )
+
+
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [({"value_range": "0,2"}, "0,255"), ({"images": 999}, "images"), ({"batch": 0}, "batch")],

@@ -15,9 +15,9 @@ import torch
 import torchvision.transforms.functional as filters
 from torch import Tensor, nn
 
-from shapeshd.benchmark.fidelity import pretrained_features as foreign_features
 from shapeshd.benchmark.fidelity.compare_features import compare_features
 from shapeshd.benchmark.fidelity.features import FeatureNetwork, load_features
+from shapeshd.benchmark.fidelity.pretrained import networks
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, decode_reading, load_recognizer
 from shapeshd.errors import MissingPackageError, ShapesHDError, UsageError
 from shapeshd.factors import SHAPE, uniform_factors
@@ -182,7 +182,7 @@ def test_inception_is_torch_fidelitys(
     assert found.digest == hashlib.sha256(path.read_bytes()).hexdigest()
     expected = original(images[:2])[0].numpy()
     assert expected.std() > 0
-    assert isinstance(found, foreign_features.PretrainedFeatures)
+    assert isinstance(found, networks.PretrainedFeatures)
     assert found.class_weights is not None
     np.testing.assert_array_equal(found.class_weights, original.fc.weight.numpy())
     np.testing.assert_allclose(found(images[:2]), expected, rtol=1e-4, atol=1e-6)
@@ -287,7 +287,9 @@ def test_what_is_no_network(tmp_path: Path, recognizer: Recognizer) -> None:
     cut.write_bytes(other.read_bytes()[:100])
     for text, error, message in (
         ("resnet", UsageError, "'resnet'; say recognizer"),
-        ("vgg:", UsageError, "no features 'vgg:'"),
+        ("vgg:", UsageError, "'vgg:' name no file: say vgg:PATH"),
+        ("dinov2:", UsageError, "'dinov2:' name no file: say dinov2:PATH"),
+        ("recognizer:x", UsageError, "no features 'recognizer:x'"),
         (f"vgg:{tmp_path / 'none.pth'}", UsageError, "no such file"),
         (f"vgg:{other}", UsageError, "other tensors.*VGG16"),
         (f"vgg:{listed}", UsageError, "no dictionary"),
@@ -309,4 +311,4 @@ def test_a_network_that_gives_no_vectors(tmp_path: Path, recognizer: Recognizer)
     path = tmp_path / "net.pt"
     torch.jit.script(Picture()).save(str(path))
     with pytest.raises(ShapesHDError, match="vector for each image"):
-        foreign_features.load_pretrained("vgg", path, trust=True)
+        networks.load_pretrained("vgg", path, trust=True)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from shapeshd.benchmark.fidelity import pretrained_features
-from shapeshd.benchmark.fidelity.pretrained_features import fetch_checked, published_weights
+from shapeshd.benchmark.fidelity.pretrained import networks
+from shapeshd.benchmark.fidelity.pretrained.networks import fetch_checked, published_weights
 from shapeshd.errors import ShapesHDError, UsageError
 
 CONTENT = b"weights" * 1000
@@ -92,6 +92,6 @@ def test_the_published_files(kind: str, name: str, monkeypatch: pytest.MonkeyPat
         asked.append(otherwise)
         return Path(url)
 
-    monkeypatch.setattr(pretrained_features, "fetch_checked", fetch)
+    monkeypatch.setattr(networks, "fetch_checked", fetch)
     assert published_weights(kind).name == name
     assert asked == [f"{kind}:PATH"]

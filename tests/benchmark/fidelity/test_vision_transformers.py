@@ -11,9 +11,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shapeshd.benchmark.fidelity import pretrained_features
-from shapeshd.benchmark.fidelity.pretrained_features import load_pretrained
-from shapeshd.benchmark.fidelity.vision_transformers import DinoVisionTransformer
+from shapeshd.benchmark.fidelity.pretrained import networks
+from shapeshd.benchmark.fidelity.pretrained.networks import load_pretrained
+from shapeshd.benchmark.fidelity.pretrained.vision_transformers import DinoVisionTransformer
 from shapeshd.errors import MissingPackageError, UsageError
 
 WIDTH, DEPTH, PATCH = 128, 2, 56  # 56: four patches a side of 224 pixels
@@ -237,19 +237,22 @@ def test_other_tensors(tmp_path: Path, visual: nn.Module, kind: str, damage: str
         place = "visual.ln_post.weight"
     else:
         tensors, place = made(), "blocks.1.norm2.weight"
+    told = place
     if damage == "other":
         tensors = {"weight": torch.zeros(3)}
+        told = "patch_embed.proj.weight" if kind == "dinov2" else "'weight'"
     elif damage == "missing":
         del tensors[place]
     elif damage == "more":
-        more = "register_tokens" if kind == "dinov2" else "visual.more"
-        tensors[more] = torch.zeros(1, 4, WIDTH)
+        told = "register_tokens" if kind == "dinov2" else "visual.more"
+        tensors[told] = torch.zeros(1, 4, WIDTH)
     else:
         tensors[place] = torch.zeros(5)
     torch.save(tensors, tmp_path / "x.pth")
     with pytest.raises(UsageError, match=rf"{kind}:x\.pth: holds other tensors") as caught:
         load_pretrained(kind, tmp_path / "x.pth")
     assert "\n" not in str(caught.value)
+    assert told in str(caught.value)
 
 
 @pytest.mark.parametrize("kind", ["dinov2", "clip"])
@@ -265,11 +268,9 @@ def test_without_torch_fidelity(tmp_path: Path, kind: str, monkeypatch: pytest.M
 def test_published_weights_are_known_by_their_digest(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("torch_fidelity")
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(
-        pretrained_features, "fetch_checked", lambda *given: asked.append(given) or Path("x")
-    )
+    monkeypatch.setattr(networks, "fetch_checked", lambda *given: asked.append(given) or Path("x"))
     for kind in ("dinov2", "clip"):
-        assert pretrained_features.published_weights(kind) == Path("x")
+        assert networks.published_weights(kind) == Path("x")
     (dino, clip) = asked
     assert dino[0].endswith("/dinov2_vitl14_pretrain.pth") and dino[1] == "dinov2:PATH"
     assert len(dino[2]) == len(clip[2]) == 64

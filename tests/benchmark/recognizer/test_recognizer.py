@@ -231,8 +231,10 @@ def test_the_shipped_ones_lie_with_the_package(
 def test_what_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"^litle: .*lite, .*hd"):
         find_recognizer("litle")
-    with pytest.raises(UsageError, match=r"recognizer\.safetensors"):
+    with pytest.raises(UsageError, match=r"no recognizer\.safetensors: it is no recognizer's"):
         find_recognizer(tmp_path)
+    with pytest.raises(UsageError, match="name is empty; say lite"):
+        find_recognizer("")
 
 
 def test_another_kind_of_network(tmp_path: Path) -> None:

@@ -36,3 +36,17 @@ def test_whole_is_written_only_for_the_whole() -> None:
     shares = [1.0, 0.9999, 0.984, 0.5, 0.0001]
     assert [formatting.percent(s) for s in shares] == ["100%", "99.990%", "98.4%", "50%", "0.010%"]
     assert formatting.percent(0.001, 0) == "< 1%"
+
+
+@pytest.mark.parametrize(
+    ("values", "text"),
+    [
+        ((31.4, 22.3, 41.0), "31.40 [22.30, 41.00]"),
+        ((31.4146, 31.4129, 31.4161), "31.4146 [31.4129, 31.4161]"),
+        ((31.4, 31.4, 31.4), "31.40 [31.40, 31.40]"),
+    ],
+)
+def test_what_is_compared_has_as_many_decimals(values: tuple[float, ...], text: str) -> None:
+    value, low, high = values
+    found = Estimate(value, 0.0, low, high)
+    assert formatting.interval(found, Estimate(27.1234, 0.0, 26.8, 27.5)) == text

@@ -20,24 +20,32 @@ LEADERBOARD = Path(__file__).parents[3] / "benchmark" / "results" / "leaderboard
 HEAVY = ("torch", "torchvision", "scipy.stats", "matplotlib", "pandas", "h5py", "jinja2")
 
 
-def run_and_list(arguments: Sequence[str], folder: Path) -> tuple[int, str, list[str]]:
-    """Run a command in a process of its own; return status, stderr, and what it imported."""
+Found = tuple[int, str, list[str]]
+"""Status of a command, what it said on stderr, and which of `HEAVY` are imported since."""
+
+
+def run_and_list(lines: Sequence[str], folder: Path) -> list[Found]:
+    """Run commands one after the other in one new process."""
     script = (
-        "import json, sys\nfrom shapeshd.cli.main import main\nstatus = 0\n"
-        "try:\n    main(sys.argv[1:])\nexcept SystemExit as stop:\n    status = stop.code\n"
-        f"found = [name for name in {HEAVY!r} if name in sys.modules]\n"
-        "print('\\n' + json.dumps([status, found]))\n"
+        "import contextlib, io, json, sys\nfrom shapeshd.cli.main import main\nfound = []\n"
+        "for line in sys.argv[1:]:\n"
+        "    said, status = io.StringIO(), 0\n"
+        "    with contextlib.redirect_stderr(said):\n"
+        "        try:\n            main(line.split())\n"
+        "        except SystemExit as stop:\n            status = stop.code\n"
+        f"    heavy = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "    found.append([status, said.getvalue(), heavy])\n"
+        "print('\\n' + json.dumps(found))\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", script, *arguments],
+        [sys.executable, "-c", script, *lines],
         cwd=folder, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    status, found = json.loads(done.stdout.splitlines()[-1])
-    return status, done.stderr, found
+    return [tuple(each) for each in json.loads(done.stdout.splitlines()[-1])]
 
 
 def test_compare_imports_neither_figures_nor_torch(tmp_path: Path) -> None:
-    status, _, found = run_and_list(["compare", str(LEADERBOARD)], tmp_path)
+    ((status, _, found),) = run_and_list([f"compare {LEADERBOARD}"], tmp_path)
     assert status == 0
     assert found == []
 
@@ -50,47 +58,58 @@ def test_scoring_does_not_import_torchvision() -> None:
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-@pytest.mark.parametrize(
-    ("line", "message"),
-    [
-        ("score nosuch.pt", "nosuch.pt: no such file"),
-        ("score net.pt", "--trust"),
-        ("score net.pt --trust", "--latent-dim"),
-        ("score net.pt --trust --latent-dim 8 --steps 3", "leave out --steps"),
-        ("score net.pt --trust --latent-dim 8 --recognizer none.safetensors", "none.safetensors"),
-        ("score net.pt --trust --latent-dim 8 --distribution none.toml", "none.toml"),
-        ("score net.pt --trust --latent-dim 8 --features vgg", "--fidelity"),
-        ("score net.pt --trust --latent-dim 8 --samples 10", "5,761"),
-        ("score net.pt --trust --latent-dim 8 --samples 6000 --protocol chi2-20k", "--protocol"),
-        ("score file.py:function", "there is no file file.py"),
-        ("score cmd:program", "--frame-size"),
-        ("score pictures.parquet", "Parquet"),
-        ("sample nosuch.pt out.png", "nosuch.pt: no such file"),
-        ("sample net.pt out.png", "--trust"),
-        ("compare nosuch", "nosuch"),
-        ("score net.pt --trust --latent-dim 8 --device foo", "--device foo"),
-        ("score net.pt --trust --latent-dim 8 --truncation 0.5", "leave out --truncation"),
-        ("train vae nosuch --config smoke --out run", "nosuch: no such file"),
-        ("train vae --config smoke --out run", "DATASET"),
-        ("train vae pictures.parquet --config nosuch --out run", "nosuch"),
-        ("train vae pictures.parquet --config smoke --out run --set vae.nosuch=1", "vae.nosuch"),
-        ("train baseline ours --config factors", "--out"),
-        ("train recognizer nosuch run", "nosuch: no such file"),
-        ("train recognizer pictures.parquet run --start-from absent", "absent"),
-        ("recognizer evaluate none", "none: no such recognizer"),
-        ("project none.safetensors pictures.parquet", "none.safetensors"),
-        ("project net.pt pictures.parquet", "net.pt"),
-        ("sample net.pt out.png --device foo", "--device foo"),
-        ("disentangle none.pt pictures.parquet", "none.pt: no such file"),
-        ("disentangle pictures.parquet pictures.parquet", "is no encoder"),
-    ],
-)
-def test_a_refusal_does_not_wait_for_torch(line: str, message: str, tmp_path: Path) -> None:
-    with zipfile.ZipFile(tmp_path / "net.pt", "w") as archive:
+REFUSED = [
+    ("score nosuch.pt", "nosuch.pt: no such file"),
+    ("score net.pt", "--trust"),
+    ("score net.pt --trust", "--latent-dim"),
+    ("score net.pt --trust --latent-dim 8 --steps 3", "leave out --steps"),
+    ("score net.pt --trust --latent-dim 8 --recognizer none.safetensors", "none.safetensors"),
+    ("score net.pt --trust --latent-dim 8 --distribution none.toml", "none.toml"),
+    ("score net.pt --trust --latent-dim 8 --features vgg", "--fidelity"),
+    ("score net.pt --trust --latent-dim 8 --fidelity 100 --features no", "no features 'no'"),
+    ("score net.pt --trust --latent-dim 8 --samples 10", "5,761"),
+    ("score net.pt --trust --latent-dim 8 --samples 6000 --protocol chi2-20k", "--protocol"),
+    ("score file.py:function", "there is no file file.py"),
+    ("score cmd:program", "--frame-size"),
+    ("score pictures.parquet", "Parquet"),
+    ("sample nosuch.pt out.png", "nosuch.pt: no such file"),
+    ("sample net.pt out.png", "--trust"),
+    ("compare nosuch", "nosuch"),
+    ("score net.pt --trust --latent-dim 8 --device foo", "--device foo"),
+    ("score net.pt --trust --latent-dim 8 --truncation 0.5", "leave out --truncation"),
+    ("train vae nosuch --config smoke --out run", "nosuch: no such file"),
+    ("train vae --config smoke --out run", "DATASET"),
+    ("train vae pictures.parquet --config nosuch --out run", "nosuch"),
+    ("train vae pictures.parquet --config smoke --out run --set vae.nosuch=1", "vae.nosuch"),
+    ("train baseline ours --config factors", "--out"),
+    ("train recognizer nosuch run", "nosuch: no such file"),
+    ("train recognizer pictures.parquet run --start-from absent", "absent"),
+    ("recognizer evaluate none", "none: no such recognizer"),
+    ("project none.safetensors pictures.parquet", "none.safetensors"),
+    ("project net.pt pictures.parquet", "net.pt"),
+    ("sample net.pt out.png --device foo", "--device foo"),
+    ("disentangle none.pt pictures.parquet", "none.pt: no such file"),
+    ("disentangle pictures.parquet pictures.parquet", "is no encoder"),
+]
+
+
+@pytest.fixture(scope="module")
+def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
+    """What the commands of `REFUSED` did, in one process: none may import what all are without."""
+    folder = tmp_path_factory.mktemp("refused")
+    with zipfile.ZipFile(folder / "net.pt", "w") as archive:
         archive.writestr("net/constants.pkl", b"")
         archive.writestr("net/code/__torch__/net.py", "class Net(Module):\n  weight : Tensor\n")
-    (tmp_path / "pictures.parquet").write_bytes(b"PAR1")
-    status, stderr, found = run_and_list(line.split(), tmp_path)
+    (folder / "pictures.parquet").write_bytes(b"PAR1")
+    lines = [line for line, _ in REFUSED]
+    return dict(zip(lines, run_and_list(lines, folder), strict=True))
+
+
+@pytest.mark.parametrize(("line", "message"), REFUSED)
+def test_a_refusal_does_not_wait_for_torch(
+    line: str, message: str, refusals: dict[str, Found]
+) -> None:
+    status, stderr, found = refusals[line]
     assert status == 2, stderr
     assert message in stderr
     assert found == []
@@ -103,33 +122,29 @@ def test_leftover_variables_of_a_launcher_are_told_before_torch_is_imported(
         monkeypatch.setenv(name, value)
     for name in ("MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID"):
         monkeypatch.delenv(name, raising=False)
-    for line in ("score model:mini/vae", "train vae --config factors --out run"):
-        status, stderr, found = run_and_list(line.split(), tmp_path)
+    lines = ("score model:mini/vae", "train vae --config factors --out run")
+    for status, stderr, found in run_and_list(lines, tmp_path):
         assert (status, found) == (2, []), stderr
         assert "MASTER_ADDR" in stderr and "unset WORLD_SIZE" in stderr
 
 
-@pytest.mark.parametrize(
-    ("line", "message", "needed"),
-    [
-        ("score two.h5", "--key a or --key b", ["h5py"]),
-        ("score two.h5 --key c", "no array 'c'", ["h5py"]),
-        ("score two.npz", "--key a or --key b", []),
-        ("score one.npy", "one.npy: holds uint8 (8, 8, 3)", []),
-    ],
-)
-def test_arrays_are_chosen_before_torch_is_imported(
-    line: str, message: str, needed: list[str], tmp_path: Path
-) -> None:
+def test_arrays_are_chosen_before_torch_is_imported(tmp_path: Path) -> None:
     images = np.zeros((10, 8, 8, 3), np.uint8)
     with h5py.File(tmp_path / "two.h5", "w") as file:
         file["a"], file["b"] = images, images
     np.savez(tmp_path / "two.npz", a=images, b=images)
     np.save(tmp_path / "one.npy", images[0])
-    status, stderr, found = run_and_list(line.split(), tmp_path)
-    assert status == 2, stderr
-    assert message in stderr
-    assert found == needed
+    cases = (  # each needs what those before it do
+        ("score two.npz", "--key a or --key b", []),
+        ("score one.npy", "one.npy: holds uint8 (8, 8, 3)", []),
+        ("score two.h5", "--key a or --key b", ["h5py"]),
+        ("score two.h5 --key c", "no array 'c'", ["h5py"]),
+    )
+    done = run_and_list([line for line, *_ in cases], tmp_path)
+    for (_, message, needed), (status, stderr, found) in zip(cases, done, strict=True):
+        assert status == 2, stderr
+        assert message in stderr
+        assert found == needed
 
 
 def test_all_that_is_missing_is_asked_for_at_once(tmp_path: Path) -> None:

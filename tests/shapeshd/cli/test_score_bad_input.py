@@ -77,6 +77,8 @@ CASES = [
     ("score good.npy --device cuda:77", 2, "--device cuda:77"),
     ("score good.npy --recognizer huge", 2, "no such recognizer"),
     ("score good.npy --recognizer hd", 2, "too few to read"),
+    ("score good.npy --fidelity 100 --features nofile", 2, "no features 'nofile'"),
+    ("score good.npy --fidelity 100 --features clip:none.pt", 2, "none.pt: no such file"),
     ("score good.npy --recognizer good.npy", 2, "good"),
     ("score good.npy --recognizer none", 2, "training has not ended"),
     ("score good.npy --out good.npy", 2, "is a file"),

@@ -78,6 +78,12 @@ def test_webdataset_refusals(tars: Path, tmp_path: Path, monkeypatch: pytest.Mon
         open_webdataset("pipe:touch ran")  # which webdataset itself would run
     with pytest.raises(UsageError, match="split"):
         open_webdataset([tars / "test-000000.tar"], split="test")
+    whole = (tars / "test-000000.tar").read_bytes()
+    for content in (b"", b"no tar file", whole[:600]):
+        (tmp_path / "y.tar").write_bytes(content)
+        with pytest.raises(ShapesHDError, match=r"y\.tar: is no tar file, or is cut off") as caught:
+            list(open_webdataset(tmp_path / "y.tar"))
+        assert "\n" not in str(caught.value)
     with pytest.raises(ShapesHDError, match=r"x\.tar: 7"):
         image_and_label({"__url__": "x.tar", "__key__": "7", "png": b"", "json": b"{}"})
     monkeypatch.setitem(sys.modules, "webdataset", None)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import save_file
 
 from shapeshd.benchmark.sources import SourceOptions, open_source
@@ -84,8 +85,13 @@ def test_a_run_is_the_generator_of_its_last_phase(
 
 def test_a_run_without_a_generator_or_with_two_is_refused(tmp_path: Path) -> None:
     begun = run_folder(tmp_path / "begun")
-    with pytest.raises(UsageError, match="none of whose phases is finished"):
-        check_source(str(begun))
+    cut = tmp_path / "cut"
+    cut.mkdir()
+    (cut / "config.toml").write_text("[codes")  # the disk was full
+    (cut / ".config.toml.tmp").touch()
+    for path in (begun, begun / "vae", cut):
+        with pytest.raises(UsageError, match="none of whose phases is finished"):
+            check_source(str(path))
     both = run_folder(tmp_path / "both", "vae", "flow")
     with pytest.raises(UsageError, match=f"give {both / 'vae'} or {both / 'flow'}"):
         check_source(str(both))
@@ -94,6 +100,8 @@ def test_a_run_without_a_generator_or_with_two_is_refused(tmp_path: Path) -> Non
 def test_a_folder_of_images_is_none_of_a_run(tmp_path: Path) -> None:
     (tmp_path / "vae").mkdir()
     assert find_kind(str(tmp_path)).name == "folder"
+    Image.new("RGB", (8, 8)).save(tmp_path / "vae" / "a.png")
+    assert find_kind(str(tmp_path / "vae")).name == "folder"
 
 
 SMALL = FlowConfig(

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from shapeshd.errors import MissingPackageError, UsageError
+from shapeshd.errors import MissingPackageError, UsageError, explain
 
 _HEAD = 64  # values of an attention head, in every published DINOv2
 _EPSILON = 1e-6
@@ -165,6 +165,9 @@ def clip(tensors: dict[str, Tensor], device: torch.device, name: str) -> Network
         lambda: import_module("torch_fidelity.feature_extractor_clip"), f"{name}: features"
     )
     given = {key: value for key, value in tensors.items() if key.startswith("visual.")}
+    wrong = f"{name}: holds other tensors than CLIP's image encoder"
+    if not given:
+        raise UsageError(f"{wrong}: none is called visual.*, the first {next(iter(tensors), '')!r}")
     try:
         # torch-fidelity reads the number of features from the text encoder, which nothing else
         # here needs: so a file of the image encoder alone will do.
@@ -175,9 +178,8 @@ def clip(tensors: dict[str, Tensor], device: torch.device, name: str) -> Network
         given["text_projection"] = torch.empty(0, dimension)
         model = module.build_model(given, torch.float32)
     except (KeyError, RuntimeError, AssertionError, ValueError, IndexError) as error:
-        raise UsageError(
-            f"{name}: holds other tensors than CLIP's image encoder ({type(error).__name__})"
-        ) from None
+        missing = f"{error} is missing" if isinstance(error, KeyError) else explain(error)
+        raise UsageError(f"{wrong} ({missing})") from None
     return _extractor(module.FeatureExtractorCLIP, "clip-vit-b-32", "clip", model, device)
 
 

@@ -50,7 +50,6 @@ from shapeshd.support.state_dict import fitting, read_tensors
 
 from .vision_transformers import clip, dinov2, torch_fidelity_module
 
-KINDS = ("inception", "vgg", "dinov2", "clip")
 _SIDES = {"inception": 299, "vgg": 224}
 _PROBED = 64  # pixels a side of an image that tells how many features a network gives
 _BATCH = 32
@@ -122,20 +121,18 @@ def load_pretrained(
     """Load the network of a file.
 
     Args:
-        kind: of `KINDS`.
-        path: its weights: ``.safetensors``, what ``torch.save`` wrote, or TorchScript.
+        kind: of `names.KINDS`.
+        path: an existing file of weights: ``.safetensors``, what ``torch.save`` wrote, or
+            TorchScript.
         device: where it computes.
         trust: run code that the file may hold.
 
     Raises:
-        UsageError: if there is no such file, it holds other tensors, or it could run code.
+        UsageError: if it holds other tensors, or it could run code.
         MissingPackageError: if torch-fidelity is needed and not installed.
         ShapesHDError: if the file is damaged.
     """
-    path = path.expanduser()
     name = f"{kind}:{path.name}"
-    if not path.is_file():
-        raise UsageError(f"{path}: no such file; give the weights as {kind}:PATH")
     place = usable_device(str(device))
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     build = {"inception": _inception, "vgg": _vgg, "dinov2": dinov2, "clip": clip}[kind]
@@ -225,7 +222,7 @@ def published_weights(kind: str) -> Path:
     It lies where `torch.hub` keeps such files (``TORCH_HOME``, else a cache in the user's home).
 
     Args:
-        kind: of `KINDS`. Of DINOv2 that is ViT-L/14, of CLIP ViT-B/32.
+        kind: of `names.KINDS`. Of DINOv2 that is ViT-L/14, of CLIP ViT-B/32.
 
     Raises:
         UsageError: if it cannot be downloaded.

@@ -1,4 +1,7 @@
-"""How a generator of ours draws: the options of truncation and noise, and whether they can be."""
+"""Whether a generator can take the options of truncation and noise; hands them to it.
+
+What truncation computes is in `shapeshd.models.networks.truncation`.
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Pretrained networks of the literature, whose features images can be compared by."""
