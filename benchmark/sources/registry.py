@@ -43,7 +43,7 @@ def _is_dataset(candidate: Candidate) -> bool:
         return is_dataset_folder(candidate.path)
     if candidate.options.key is not None:
         return False
-    from shapeshd.dataset.hdf5_files import holds_dataset
+    from shapeshd.dataset.hdf5_reader import holds_dataset
 
     return holds_dataset(candidate.path)
 

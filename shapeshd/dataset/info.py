@@ -15,7 +15,7 @@ from shapeshd.scene.render_options import RenderOptions
 from shapeshd.scene.version import SCENE_VERSION, scene_version
 
 from .hdf5_arrays import check_virtual
-from .hdf5_files import check_form, open_file
+from .hdf5_reader import check_form, open_file
 from .manifest import MANIFEST_NAME, manifest_of_available_shards
 from .render_spec import RenderSpec
 from .shards import open_shard, read_labels

@@ -23,7 +23,7 @@ from shapeshd.errors import UsageError, named
 from shapeshd.factors import FloatArray, IntArray, check_seed
 from shapeshd.scene.render_options import Image
 
-from .hdf5_files import DatasetPart, OpenFiles, find_files
+from .hdf5_reader import DatasetPart, OpenFiles, find_files
 from .render_spec import RenderSpec, parse_rendered
 from .rendered import RenderedImages
 

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from torchvision.transforms import ToTensor
 
 from shapeshd import ShapesHD
-from shapeshd.dataset import hdf5_files
+from shapeshd.dataset import hdf5_reader
 from shapeshd.errors import UsageError
 from tests.support.noise_dataset import (
     COUNT,
@@ -188,13 +188,13 @@ def test_pickling_drops_files_and_caches(folder):
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="counts through /proc")
 @pytest.mark.parametrize("compression", ["gzip", "none"])
 def test_few_files_stay_open(tmp_path, compression):
-    count = hdf5_files.MAX_OPEN_FILES + 40
+    count = hdf5_reader.MAX_OPEN_FILES + 40
     images, labels = write_noise_dataset(tmp_path, count, 8, 1, compression)
     dataset = ShapesHD(tmp_path)
     before = open_descriptors()
     assert_serves(dataset, images, labels)
     held = open_descriptors() - before
-    assert 0 < held <= hdf5_files.MAX_OPEN_FILES
+    assert 0 < held <= hdf5_reader.MAX_OPEN_FILES
     del dataset
     assert open_descriptors() == before
 
@@ -214,7 +214,7 @@ def test_a_forked_process_opens_its_own_files(folder):
 
 
 def test_threads_share_a_dataset(folder, monkeypatch):
-    monkeypatch.setattr(hdf5_files.OpenFiles.__init__, "__defaults__", (1,))
+    monkeypatch.setattr(hdf5_reader.OpenFiles.__init__, "__defaults__", (1,))
     images, labels = plain_loop(folder)
     dataset = ShapesHD(folder)
     failures = []

@@ -1,4 +1,4 @@
-"""The HDF5 files that images are read from: shards of ours, 3dshapes.h5, and their like.
+"""Reads images of HDF5 files: shards of ours, 3dshapes.h5, and their like (`shards` writes them).
 
 A dataset can have more files than a process may hold open, and random order touches them
 all; so few stay open, and what a read needs beside the file (labels, places of the images)
