@@ -48,6 +48,11 @@ class Seen(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs, name = kwargs or {}, func.overloadpacket.__name__
+        if torch.is_inference_mode_enabled():  # what is made of other operations comes here whole
+            with self:
+                made = func.decompose(*args, **kwargs)
+            if made is not NotImplemented:
+                return made
         given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor)]
         there = [one for one in given if one.device.type == self.device]
         waits = bool(there) and name in _ANSWERS | _UNIQUE
