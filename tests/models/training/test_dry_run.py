@@ -14,7 +14,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from shapeshd.dataset.render_spec import RenderSpec
@@ -25,9 +26,10 @@ from shapeshd.models.methods import METHODS
 from shapeshd.models.training.aae import AAEPhase
 from shapeshd.models.training.distributed import Group
 from shapeshd.models.training.dry_run import (
+    MemoryCounter,
     WorkCounter,
     _kept,
-    _state_bytes,
+    _state,
     _step_kinds,
     describe_plan,
     plan_of,
@@ -112,6 +114,7 @@ def test_a_plan_of_images_has_all_phases_and_leaves_no_trace(tmp_path: Path) -> 
     for name, values in plan.items():
         assert f"{name}: 12 steps of 8 samples" in text
         assert min(values["flops"], values["activation_bytes"], values["state_bytes"]) > 0
+        assert values["peak_bytes"] > values["state_bytes"] + values["activation_bytes"] / 2
     phase = run.domain.generator()
     assert plan["gan"]["parameters"]["generator"] == sum(p.numel() for p in phase.parameters())
     assert plan["aae"]["features_bytes"] == 4 * 96 * 6
@@ -173,11 +176,47 @@ def test_shapes_take_what_a_real_step_takes(name: str, precision: str, tmp_path:
     else:
         phase = GANPhase(*shared, autoencoder)
     x = torch.randn(plan["batch"], 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    rows = torch.arange(len(x))
     with _kept() as peak, WorkCounter() as counter:
-        phase.update(0, x, torch.arange(len(x)))
+        phase.update(0, x, rows)
     assert plan["flops"] == counter.flops
-    assert plan["state_bytes"] == _state_bytes(phase)
+    assert plan["state_bytes"] == sum(tensor.nbytes for tensor in _state(phase))
     assert plan["activation_bytes"] == pytest.approx(peak[0], rel=0.01)
+    # The peak as PyTorch's allocator saw it, with what kernels take inside.
+    assert plan["peak_bytes"] == pytest.approx(allocated(phase, x, rows), rel=0.1)
+
+
+def allocated(phase: Phase, x: Tensor, rows: Tensor) -> int:
+    """Return the most bytes that there are in a step, by PyTorch's own profile of its allocator.
+
+    It does not see that a gradient is let go which was there before, so there is none.
+    """
+    for optimizer in phase.optimizers.values():
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+    now = peak = x.nbytes + sum(tensor.nbytes for tensor in _state(phase))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+        for _ in range(2):  # in the second step gradients are there from the first
+            phase.update(0, x, rows)
+    for event in profiled.profiler.kineto_results.events():
+        if event.name() == "[memory]":
+            now += event.nbytes()
+            peak = max(peak, now)
+    return peak
+
+
+def test_memory_is_followed_until_nothing_holds_it() -> None:
+    first = torch.ones(100)
+    with MemoryCounter([first]) as counter:
+        second = first * 2
+        part = second[:10]
+        del second  # its memory is still held
+        third = torch.cat((part, part))
+        del third
+        assert counter.now == 4 * 200
+        del part
+    assert (counter.now, counter.peak) == (4 * 100, 4 * 220)
 
 
 @pytest.fixture(scope="module")
