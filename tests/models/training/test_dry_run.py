@@ -14,8 +14,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from shapeshd.dataset.render_spec import RenderSpec
@@ -23,8 +22,6 @@ from shapeshd.models.config import GAN, RunConfig
 from shapeshd.models.config_file import load_config
 from shapeshd.models.losses import r1_penalty
 from shapeshd.models.methods import METHODS
-from shapeshd.models.training.aae import AAEPhase
-from shapeshd.models.training.distributed import Group
 from shapeshd.models.training.dry_run import (
     MemoryCounter,
     WorkCounter,
@@ -34,11 +31,8 @@ from shapeshd.models.training.dry_run import (
     describe_plan,
     plan_of,
 )
-from shapeshd.models.training.flow import FlowPhase
-from shapeshd.models.training.gan import GANPhase
-from shapeshd.models.training.phase import Phase
 from shapeshd.models.training.run import TrainingRun
-from shapeshd.models.training.vae import VAEPhase
+from tests.support.step_memory import EACH_STEP, allocated, batches_of, computed_phase
 from tests.support.tiny_models import tiny_run
 from tests.support.training_runs import TRAINED
 
@@ -158,25 +152,12 @@ def test_twice_the_batch_is_twice_the_work_and_memory_but_for_the_weights(tmp_pa
 @pytest.mark.parametrize("name", TRAINED)
 def test_shapes_take_what_a_real_step_takes(name: str, precision: str, tmp_path: Path) -> None:
     """The step of the configuration `smoke`, once on shapes and once computed."""
-    changes = [f"images.precision={precision}", "gan.path=1", "gan.path_every=1",
-               "gan.penalty_every=1", "aae.penalty_every=1", "gan.head_start=0",
-               "gan.augment=none", "vae.batch=8", "aae.batch=8", "aae.codes=64", "gan.batch=8",
-               "flow.batch=8"]  # fmt: skip
+    changes = [*EACH_STEP, *batches_of(8), f"images.precision={precision}", "aae.codes=64"]
     config = load_config("smoke", changes, method="ours")
     source = RenderSpec(seed=5, count=1100, size=32)
     run = TrainingRun(config, source, tmp_path / "run", workers=0)
     plan = plan_of(run, (name,))[name]
-    autoencoder = run.domain.encoder(), run.domain.generator()
-    shared = (config, run.domain, Group(), run.device)
-    phase: Phase
-    if name in ("vae", "flow"):
-        phase = (VAEPhase if name == "vae" else FlowPhase)(*shared)
-    elif name == "aae":
-        phase = AAEPhase(*shared, *autoencoder, torch.randn(100, run.domain.feature_dim))
-    else:
-        phase = GANPhase(*shared, autoencoder)
-    x = torch.randn(plan["batch"], 3, 32, 32).contiguous(memory_format=torch.channels_last)
-    rows = torch.arange(len(x))
+    phase, x, rows = computed_phase(run, name)
     with _kept() as peak, WorkCounter() as counter:
         phase.update(0, x, rows)
     assert plan["flops"] == counter.flops
@@ -184,26 +165,6 @@ def test_shapes_take_what_a_real_step_takes(name: str, precision: str, tmp_path:
     assert plan["activation_bytes"] == pytest.approx(peak[0], rel=0.01)
     # The peak as PyTorch's allocator saw it, with what kernels take inside.
     assert plan["peak_bytes"] == pytest.approx(allocated(phase, x, rows), rel=0.1)
-
-
-def allocated(phase: Phase, x: Tensor, rows: Tensor) -> int:
-    """Return the most bytes that there are in a step, by PyTorch's own profile of its allocator.
-
-    It does not see that a gradient is let go which was there before, so there is none.
-    """
-    for optimizer in phase.optimizers.values():
-        for group in optimizer.param_groups:
-            for parameter in group["params"]:
-                parameter.grad = None
-    now = peak = x.nbytes + sum(tensor.nbytes for tensor in _state(phase))
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
-        for _ in range(2):  # in the second step gradients are there from the first
-            phase.update(0, x, rows)
-    for event in profiled.profiler.kineto_results.events():
-        if event.name() == "[memory]":
-            now += event.nbytes()
-            peak = max(peak, now)
-    return peak
 
 
 def test_memory_is_followed_until_nothing_holds_it() -> None:
