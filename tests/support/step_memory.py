@@ -33,7 +33,7 @@ def batches_of(batch: int) -> list[str]:
 def computed_phase(run: TrainingRun, name: str) -> tuple[Phase, Tensor, Tensor]:
     """Return a phase on the CPU, and a batch of numbers with its rows; see `Phase.update`."""
     config: RunConfig = run.config
-    shared: tuple[Any, ...] = (config, run.domain, Group(), run.device)
+    shared: tuple[Any, Any, Any, Any] = (config, run.domain, Group(), run.device)
     phase: Phase
     if name in ("vae", "flow"):
         phase = (VAEPhase if name == "vae" else FlowPhase)(*shared)
