@@ -16,6 +16,7 @@ from shapeshd.distribution import Distribution
 from shapeshd.errors import MissingPackageError, UsageError
 from shapeshd.factors import NUM_BINS, FloatArray, IntArray, joint_bins
 from shapeshd.images.resize import check_image_size, resized
+from shapeshd.support.device import moved
 
 from .caller_state import restoring_random_state
 from .fidelity.compare_features import MIN_IMAGES
@@ -171,7 +172,7 @@ class DistributionScore(Metric):
         self._keep(levels, factors, reader)
         counted = torch.from_numpy(count_bins([joint_bins(factors)]))
         # A new tensor: one made in inference mode cannot be changed outside of it.
-        self.histogram = self.histogram + counted.to(self.histogram.device)
+        self.histogram = self.histogram + moved(counted, self.histogram.device)
 
     def compute(self) -> Tensor:
         """Return the reduced chi-square at 20 samples per bin: shape (), >= 1, or NaN.

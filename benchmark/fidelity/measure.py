@@ -32,6 +32,7 @@ from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError, name
 from shapeshd.factors import FloatArray
 from shapeshd.scene.sampling import make_sampling
 from shapeshd.support.atomic_files import remove_hidden_files
+from shapeshd.support.device import moved
 from shapeshd.support.distributed import Ranks
 from shapeshd.support.progress import progress_bar
 
@@ -326,6 +327,6 @@ class Fidelity:
             return
         images, factors = images[:wanted], factors[:wanted]
         again = self._renderer(factors)
-        found = residuals(images.to(again.device), again)
+        found = residuals(moved(images, again.device), again)
         features = np.asarray(self._features(images), dtype=np.float32)
         pieces.save(first, Measurements(features, factors, found))

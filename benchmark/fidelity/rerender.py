@@ -14,6 +14,7 @@ from shapeshd.errors import UsageError
 from shapeshd.factors import FloatArray
 from shapeshd.raytracer.tracer import RayTracer
 from shapeshd.scene.render_options import RenderOptions
+from shapeshd.support.device import moved
 from shapeshd.support.distributed import core_count
 
 DEFAULT_ENGINE = "torch"
@@ -57,4 +58,4 @@ class Renderer:
             stream = self._engine.stream(factors, self._options, Path(work), parallel)
             for number, image in enumerate(stream):
                 images[number] = image
-        return torch.from_numpy(images).permute(0, 3, 1, 2).to(self._device)
+        return moved(torch.from_numpy(images).permute(0, 3, 1, 2), self._device)

@@ -71,7 +71,7 @@ def residuals(images: Tensor, rerenders: Tensor) -> FloatArray:
         one, other = images[start : start + step], rerenders[start : start + step]
         mean_square = squared_error(one, other)
         columns = (mean_square.sqrt(), psnr(one, other), ssim(one, other), hue_error(one, other))
-        parts.append(torch.stack([column.double().cpu() for column in columns], 1).numpy())
+        parts.append(torch.stack([column.cpu().double() for column in columns], 1).numpy())
     return np.concatenate(parts)
 
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from shapeshd.factors import FloatArray, IntArray
 from shapeshd.images.resize import resized
 from shapeshd.support.atomic_files import remove_hidden_files, replace_file
+from shapeshd.support.device import moved
 from shapeshd.support.distributed import Ranks
 from shapeshd.support.random_numbers import mixed_bits
 
@@ -113,7 +114,7 @@ class KeptImages:
             return
         numbers = self._chosen[start:stop]
         rows = numbers - first
-        found = images[torch.from_numpy(rows).to(images.device)]
+        found = images[moved(torch.from_numpy(rows), images.device)]
         kept = Kept(numbers, resized(found, self._size).cpu(), np.asarray(factors)[rows])
         if self._folder is None:
             self._pieces[first] = kept

@@ -22,6 +22,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shapeshd.errors import UsageError, named
+from shapeshd.support.device import moved
 
 Degradation: TypeAlias = Literal["mild", "strong"]
 DEGRADATIONS: tuple[str, ...] = get_args(Degradation)
@@ -142,9 +143,9 @@ def degrade(
     sigmas = (0.05 + (MAX_BLUR - 0.05) * torch.rand(half, generator=generator)) * width
     levels = MAX_NOISE * torch.rand(half, 1, 1, 1, generator=generator)
     noise = torch.randn((half, *values.shape[1:]), generator=generator) * levels
-    noisy = (values[half : 2 * half] + noise.to(device)).clamp(0, 1)
+    noisy = (values[half : 2 * half] + moved(noise, device)).clamp(0, 1)
     noisy = (noisy * 255).round() / 255
-    return torch.cat((blurred(values[:half], sigmas.to(device)), noisy, values[2 * half :]))
+    return torch.cat((blurred(values[:half], sigmas), noisy, values[2 * half :]))
 
 
 def degrade_strongly(images: Tensor, generator: torch.Generator) -> Tensor:
@@ -179,14 +180,22 @@ def degrade_strongly(images: Tensor, generator: torch.Generator) -> Tensor:
 
     values = images.float() / 255
     if blurs.any():
-        values[blurs] = blurred(values[blurs], sigmas[blurs].to(device))
-    values = values * torch.where(gained, gains, 1.0).to(device)[:, None, None, None]
+        rows = moved(blurs.nonzero()[:, 0], device)
+        values[rows] = blurred(values[rows], sigmas[blurs])
+    values = values * moved(torch.where(gained, gains, 1.0), device)[:, None, None, None]
     noise = torch.randn((int(noisy.sum()), *images.shape[1:]), generator=generator)
-    values[noisy] += (noise * levels[noisy, None, None, None]).to(device)
+    values[moved(noisy.nonzero()[:, 0], device)] += moved(
+        noise * levels[noisy, None, None, None], device
+    )
     found = (values.clamp(0, 1) * 255).round().to(torch.uint8)
-    for row in compressed.nonzero()[:, 0].tolist():
-        pixels = jpeg(found[row].cpu(), int(qualities[row]), whole_chroma=bool(whole[row]))
-        found[row] = pixels.to(device)
+    rows = compressed.nonzero()[:, 0]
+    if len(rows):
+        there = moved(rows, device)
+        made = [
+            jpeg(image, int(qualities[row]), whole_chroma=bool(whole[row]))
+            for row, image in zip(rows.tolist(), found[there].cpu(), strict=True)
+        ]
+        found[there] = moved(torch.stack(made), device)
     return found
 
 
@@ -210,12 +219,12 @@ def blurred(images: Tensor, sigmas: Tensor, truncate: float = 2.0) -> Tensor:
 
     Args:
         images: float (n, 3, H, W).
-        sigmas: (n,), standard deviations in pixels, > 0.
+        sigmas: (n,), standard deviations in pixels, > 0; on the CPU, or they are waited for.
         truncate: where the filter ends, in standard deviations of the widest, rounded to pixels.
     """
     reach = max(1, round(truncate * float(sigmas.max())))
     steps = torch.arange(-reach, reach + 1, device=images.device, dtype=images.dtype)
-    kernels = torch.exp(-0.5 * (steps / sigmas[:, None]) ** 2)
+    kernels = torch.exp(-0.5 * (steps / moved(sigmas, images.device)[:, None]) ** 2)
     kernels = kernels / kernels.sum(1, keepdim=True)
     count, channels, height, width = images.shape
     weights = kernels.repeat_interleave(channels, 0)[:, None]

@@ -21,6 +21,7 @@ from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.factors import FACTORS, FloatArray
 from shapeshd.support.batching import in_threads, keep_freed_memory
 from shapeshd.support.checkpoint import load_checkpoint, load_weights
+from shapeshd.support.device import moved
 
 from .card import RecognizerCard
 from .find import SHIPPED, find_recognizer
@@ -55,7 +56,7 @@ def encode_factors(factors: FloatArray | Tensor) -> tuple[Tensor, Tensor, Tensor
 
 
 def decode_reading(reading: Reading) -> Tensor:
-    """Return the factors that a reading says: float64 (n, 6), on its device.
+    """Return the factors that a reading says: float64 (n, 6), on its device, which needs float64.
 
     Hues lie in [0, 1); scale and orientation are limited to their ranges, NaN stays NaN.
     """
@@ -130,9 +131,15 @@ class Recognizer:
         """
 
         def read(part: Tensor) -> Tensor:
-            return decode_reading(self._net(part))
+            said: Reading = self._net(part)
+            columns = (said.hues.flatten(1), said.scale[:, None], said.orientation[:, None])
+            return torch.cat((*columns, said.shape), 1)  # one copy from the device
 
-        return self._in_batches(images, read, np.empty((len(images), len(FACTORS))))
+        def decode(said: Tensor) -> Tensor:
+            hues, scale, orientation = said[:, :6].unflatten(1, (3, 2)), said[:, 6], said[:, 7]
+            return decode_reading(Reading(hues, scale, orientation, said[:, 8:]))
+
+        return self._in_batches(images, read, decode, np.empty((len(images), len(FACTORS))))
 
     def features(self, images: Tensor) -> npt.NDArray[np.float32]:
         """Return the features of images that their factors are read from.
@@ -147,15 +154,25 @@ class Recognizer:
             UsageError, ShapesHDError: as of `__call__`.
         """
         found = np.empty((len(images), self.feature_dim), dtype=np.float32)
-        return self._in_batches(images, self._net.features, found)
+        return self._in_batches(images, self._net.features, lambda features: features, found)
 
     @property
     def feature_dim(self) -> int:
         """How many numbers `features` gives for an image."""
         return self.network.feature_dim
 
-    def _in_batches(self, images: Tensor, work: Callable[[Tensor], Tensor], out: Array) -> Array:
-        """Fill `out` with what `work` makes of images, a batch at a time, and check it."""
+    def _in_batches(
+        self,
+        images: Tensor,
+        work: Callable[[Tensor], Tensor],
+        finish: Callable[[Tensor], Tensor],
+        out: Array,
+    ) -> Array:
+        """Fill `out` with what `work` makes of images, a batch at a time, and check it.
+
+        What it has made is copied to the CPU, and `finish` does the rest there. A GPU gets all
+        batches before the first one is waited for.
+        """
         wanted = (3, self.size, self.size)
         if images.dtype != torch.uint8 or images.ndim != 4 or images.shape[1:] != wanted:
             raise UsageError(
@@ -164,17 +181,25 @@ class Recognizer:
             )
         starts = range(0, len(images), self._batch)
 
-        def read(start: int) -> None:
-            part = images[start : start + self._batch].to(self.device, non_blocking=True)
+        def made(start: int) -> Tensor:
+            part = moved(images[start : start + self._batch], self.device)
             # A caller may be training with autocast: it was measured without.
             with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
-                out[start : start + len(part)] = work(part).cpu()
+                return work(part)
+
+        def read(start: int) -> None:
+            with torch.inference_mode():
+                found = finish(made(start).cpu())
+            out[start : start + len(found)] = found
 
         if self.device.type == "cpu" and len(starts) > 1:
             in_threads(read, starts, min(len(starts), torch.get_num_threads()))
-        else:
-            for start in starts:
-                read(start)
+        elif len(starts) > 1:
+            parts = [made(start) for start in starts]
+            with torch.inference_mode():
+                out[:] = finish(torch.cat(parts).cpu())
+        elif starts:
+            read(0)
         if not np.isfinite(out).all():
             raise ShapesHDError(f"the recognizer {self.name} gives NaN: its weights are damaged")
         return out

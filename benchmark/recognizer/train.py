@@ -29,6 +29,7 @@ from shapeshd.errors import UsageError, with_argument_named
 from shapeshd.factors import FACTORS, SHAPE
 from shapeshd.scene.version import scene_version
 from shapeshd.support.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from shapeshd.support.device import moved
 from shapeshd.support.progress import note
 from shapeshd.support.random_numbers import mixed_seed
 from shapeshd.support.schema import configuration
@@ -125,14 +126,16 @@ def reading_loss(reading: Reading, factors: Tensor, length: float = 1.0) -> dict
 
     Args:
         reading: of n images.
-        factors: float64 (n, 6), the true ones.
+        factors: float64 (n, 6), the true ones; on the CPU.
         length: weight of the error along the true hue's vector.
 
     Returns:
         Scalars by name of the factor. A hue's is the distance from the point on the unit
         circle, which a hue vector shorter than 1 has too.
     """
-    hues, scale, orientation, shape = encode_factors(factors)
+    place = reading.hues.device
+    true = [moved(part, place) for part in encode_factors(factors)]  # MPS has no float64
+    hues, scale, orientation, shape = true
     error = reading.hues.float() - hues
     along = (error * hues).sum(2, keepdim=True) * hues
     turns = (error - (1 - length) * along).norm(dim=2).mean(0) / (2 * math.pi)
@@ -267,7 +270,7 @@ class RecognizerTraining(ResumableTraining):
             group["lr"] = config.rate_at(self.step)
         generator = torch.Generator().manual_seed(mixed_seed(config.seed, self.step, 1))
         pixels = degrade(
-            images.to(self.device, non_blocking=True),
+            moved(images, self.device),
             config.degraded,
             generator,
             config.degradation,
@@ -277,7 +280,7 @@ class RecognizerTraining(ResumableTraining):
             reading = self.network(pixels)
         losses = reading_loss(
             reading,
-            factors.to(self.device, non_blocking=True),
+            factors,
             _LENGTH[config.degradation],
         )
         loss = total_loss(losses)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from shapeshd.checks import whole_number
 from shapeshd.errors import UsageError, named
+from shapeshd.support.device import moved
 
 from .latents import MAX_CHOICES, sample_choices
 from .option_values import UNIFORM, parse_labels
@@ -59,10 +60,10 @@ class Labels:
         """
         numbers = torch.from_numpy(self.numbers(seed, start, stop))
         if self.form == "index":
-            return numbers.to(device)
+            return moved(numbers, device)
         rows = torch.zeros(len(numbers), self.classes)
         rows[torch.arange(len(numbers)), numbers] = 1
-        return rows.to(device)
+        return moved(rows, device)
 
     def describe(self) -> dict[str, Any]:
         """Return what a result must say of them, ready for JSON."""

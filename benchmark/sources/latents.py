@@ -18,6 +18,7 @@ from torch import Tensor
 from shapeshd.checks import whole_number
 from shapeshd.errors import UsageError
 from shapeshd.factors import MAX_IMAGE, check_seed
+from shapeshd.support.device import moved
 
 MAX_DIM = 2**22
 """More components than any generator's latent has; it keeps the counters within 256 bits."""
@@ -65,7 +66,7 @@ def normal_latents(
     words = words.reshape(stop - start, _WORDS * counters)[:, :dim]
     # 52 bits and a half: every value is exact in float64, and neither 0 nor 1.
     unit = ((words >> np.uint64(12)) + 0.5) * 2.0**-52
-    return torch.from_numpy(ndtri(unit).astype(np.float32)).to(device)
+    return moved(torch.from_numpy(ndtri(unit).astype(np.float32)), device)
 
 
 def sample_seeds(seed: int, start: int, stop: int) -> npt.NDArray[np.int64]:

@@ -23,6 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from shapeshd.models.networks.layers import upfirdn
+from shapeshd.support.device import moved
 
 # Halves, from the centre out, of the 9/7 pair, with sums of 2 and 1.
 _ENLARGE = (1.115087052456994, 0.5912717631142470, -0.0575435262284996, -0.0912717631142495)
@@ -66,7 +67,7 @@ def resample(x: Tensor, lookup: Tensor) -> Tensor:
     # What `grid_sample` takes for the first and last pixel is -1 and 1.
     places = [[2 / (width - 1), 0, -1], [0, 2 / (height - 1), -1], [0, 0, 1]]
     unit = torch.tensor(places, dtype=lookup.dtype)
-    m = (unit @ lookup)[:, :2, :, None, None].to(x)  # (n, 2, 3, 1, 1)
+    m = moved((unit @ lookup)[:, :2, :, None, None], x.device, x.dtype)  # (n, 2, 3, 1, 1)
     across, down = (
         (torch.arange(2 * pixels - 1 + _MARGIN, device=x.device) - _MARGIN // 2).to(x.dtype) / 2
         for pixels in (width, height)
@@ -79,7 +80,7 @@ def resample(x: Tensor, lookup: Tensor) -> Tensor:
 
 def _kernel(half: Sequence[float], x: Tensor) -> Tensor:
     line = torch.tensor([*half[:0:-1], *half], dtype=torch.float64)
-    return torch.outer(line, line).to(x)
+    return moved(torch.outer(line, line), x.device, x.dtype)
 
 
 class _Lookup(torch.autograd.Function):
@@ -121,7 +122,7 @@ class _Spread(torch.autograd.Function):
 def recolour(x: Tensor, colour: Tensor) -> Tensor:
     """Return the images (n, 3 m, h, w) whose colours are mapped by (n, 4, 4)."""
     planes = x.unflatten(1, (-1, 3))  # (n, m, 3, h, w)
-    m = colour[:, None, :3, :, None, None].to(x)  # (n, 1, 3, 4, 1, 1)
+    m = moved(colour[:, None, :3, :, None, None], x.device, x.dtype)  # (n, 1, 3, 4, 1, 1)
     made = m[:, :, :, 3]
     for i in range(3):
         made = made + m[:, :, :, i] * planes[:, :, i : i + 1]
@@ -131,7 +132,8 @@ def recolour(x: Tensor, colour: Tensor) -> Tensor:
 def amplify(x: Tensor, gains: Tensor) -> Tensor:
     """Return the images (n, c, h, w) whose octaves are amplified by (n, 4), along each axis."""
     count, channels, height, width = x.shape
-    taps = (gains @ _OCTAVES).to(x).repeat_interleave(channels, 0)[:, None]  # (n c, 1, 43)
+    lines = moved(gains @ _OCTAVES, x.device, x.dtype)
+    taps = lines.repeat_interleave(channels, 0)[:, None]  # (n c, 1, 43)
     wide = F.pad(x, (REACH,) * 4, mode="reflect").reshape(
         1, -1, *(2 * REACH + s for s in (height, width))
     )
@@ -141,7 +143,7 @@ def amplify(x: Tensor, gains: Tensor) -> Tensor:
 
 def inside(x: Tensor, cut: Tensor) -> Tensor:
     """Return (n, 1, h, w) bool, which pixels are in the rectangles (n, 4)."""
-    left, right, top, bottom = cut.to(x.device).T[:, :, None]
+    left, right, top, bottom = moved(cut, x.device).T[:, :, None]
     columns, rows = (torch.arange(pixels, device=x.device) for pixels in (x.shape[3], x.shape[2]))
     across, down = (columns >= left) & (columns < right), (rows >= top) & (rows < bottom)
     return (down[:, :, None] & across[:, None, :])[:, None]

@@ -40,6 +40,7 @@ from torch import Tensor
 
 from shapeshd.errors import UsageError
 from shapeshd.models.networks.layers import full_precision
+from shapeshd.support.device import moved
 
 from .operations import REACH, amplify, inside, recolour, resample
 
@@ -363,9 +364,9 @@ def apply(images: Tensor, parameters: Parameters) -> Tensor:
     made = full_precision(images)
     identity = torch.eye(4, dtype=torch.float64)
     with torch.autocast(images.device.type, enabled=False):
-        moved = (parameters.lookup != identity[:3, :3]).flatten(1).any(1)
-        if moved.any():
-            made = _choose(moved, resample(made, parameters.lookup), made)
+        geometric = (parameters.lookup != identity[:3, :3]).flatten(1).any(1)
+        if geometric.any():
+            made = _choose(geometric, resample(made, parameters.lookup), made)
         coloured = (parameters.colour != identity).flatten(1).any(1)
         if coloured.any():
             made = _choose(coloured, recolour(made, parameters.colour), made)
@@ -373,7 +374,8 @@ def apply(images: Tensor, parameters: Parameters) -> Tensor:
         if filtered.any():
             made = _choose(filtered, amplify(made, parameters.gains), made)
         if parameters.noise is not None:
-            noise = parameters.noise.to(made).repeat(1, made.shape[1] // 3, 1, 1)
+            noise = moved(parameters.noise, made.device, made.dtype)
+            noise = noise.repeat(1, made.shape[1] // 3, 1, 1)
             made = made + noise
         if parameters.cut.any():
             made = made.masked_fill(inside(made, parameters.cut), 0.0)
@@ -384,4 +386,4 @@ def apply(images: Tensor, parameters: Parameters) -> Tensor:
 
 def _choose(where: Tensor, new: Tensor, old: Tensor) -> Tensor:
     """Return `new` for the samples (n,) bool on the CPU, else `old`."""
-    return torch.where(where.to(new.device)[:, None, None, None], new, old)
+    return torch.where(moved(where, new.device)[:, None, None, None], new, old)

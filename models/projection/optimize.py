@@ -36,6 +36,7 @@ from shapeshd.factors import FloatArray
 from shapeshd.models.data.images import to_float, to_uint8
 from shapeshd.models.networks.encoder import Encoder, Trunk
 from shapeshd.models.networks.generator import Generator
+from shapeshd.support.device import moved
 from shapeshd.support.schema import configuration
 
 SHELL = 0.999
@@ -150,7 +151,7 @@ class Projector:
         Returns:
             The best z that were found. The images are those that `shapeshd score` would see.
         """
-        target = to_float(images.to(self._device))
+        target = to_float(moved(images, self._device))
         steps = self._config.steps
         first = max(1, steps // 3)
         starts = self._starts(target, numbers)  # (n, s, d)
@@ -210,7 +211,7 @@ class Projector:
     def images(self, z: FloatArray) -> Tensor:
         """Return the images of latents (n, latent_dim): uint8 (n, 3, size, size), on the CPU."""
         latents = torch.as_tensor(z, dtype=torch.float32)
-        parts = [to_uint8(self._generator(part.to(self._device))) for part in latents.split(64)]
+        parts = [to_uint8(self._generator(moved(part, self._device))) for part in latents.split(64)]
         return torch.cat(parts).cpu()
 
     @torch.no_grad()

@@ -22,6 +22,7 @@ from shapeshd.models.losses import (
 )
 from shapeshd.models.networks.code_discriminator import CodeDiscriminator, LinearCodeDiscriminator
 from shapeshd.models.networks.encoder import Encoder
+from shapeshd.support.device import moved
 
 from .distributed import Group
 from .domains.domain import Domain
@@ -89,7 +90,7 @@ class AAEPhase(Phase):
         settings: AAE = self.config.aae
         self._hold_noise(step)
         some = self.draws.rows(step, "features", settings.codes, len(self.features))
-        features = self.features[some.to(self.features.device)].to(self.device)
+        features = self.features[moved(some, self.features.device)].to(self.device)
         z, mean, log_variance = self.encode(features, step, settings.codes, "codes")
         seen = differences(z, settings.others) if self.differences else z
         log = self._discriminate("c1", seen.detach(), step)
@@ -99,7 +100,7 @@ class AAEPhase(Phase):
             log |= self._discriminate("c2", z.detach(), step)
             loss_c2 = adversarial(self._frozen_logits("c2", z))
         divergence = kl_to_standard_normal(mean, log_variance).mean()
-        small = self.features[rows.to(self.features.device)].to(self.device)
+        small = self.features[moved(rows, self.features.device)].to(self.device)
         with self.domain.autocast():
             code, _, _ = self.encode(small, step, settings.batch, "small")
             reconstruction = self.networks["generator"](code)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+import weakref
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
@@ -32,10 +33,9 @@ def plan_of(run: TrainingRun, phases: Sequence[str]) -> dict[str, Any]:
     """Estimate what each phase takes, ready for JSON.
 
     A step is taken on shapes alone, with the whole batch: nothing is computed or stored. Its
-    memory is what autograd keeps at the highest, and the networks with their averages, gradients
-    and moments; libraries' work space and what the allocator loses are not in it. The work is
-    counted by PyTorch's formulas, in multiply-adds times two. Augmentation, whose probability
-    begins at 0, is in neither.
+    memory is that of all tensors that there are at one time, at the highest; libraries' work space
+    and what the allocator loses are not in it. The work is counted by PyTorch's formulas, in
+    multiply-adds times two. Augmentation, whose probability begins at 0, is in neither.
 
     Args:
         run: with its configuration and data; what a compiler makes of networks can be neither
@@ -47,8 +47,8 @@ def plan_of(run: TrainingRun, phases: Sequence[str]) -> dict[str, Any]:
 
     Returns:
         By phase: ``steps``, ``batch``, ``parameters`` by network, ``state_bytes``,
-        ``activation_bytes`` of a batch, ``flops`` a step (a multiply-add is two), and
-        ``features_bytes`` of phase 2.
+        ``activation_bytes`` that autograd keeps of a batch, ``peak_bytes`` of a step with both of
+        these, ``flops`` a step (a multiply-add is two), and ``features_bytes`` of phase 2.
     """
     return {name: _plan(run, name) for name in phases} if run.group.first else {}
 
@@ -60,11 +60,11 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
         lines.append(f"{name}: {values['steps']:,} steps of {values['batch']:,} samples")
         for network, count in values["parameters"].items():
             lines.append(f"  {network:<15} {count:>12,} parameters")
-        state, kept = values["state_bytes"], values["activation_bytes"]
+        state, peak = values["state_bytes"], values["peak_bytes"]
         more = values["features_bytes"]
         lines.append(
-            f"  memory, about   {human_bytes(state + kept + more)}: networks "
-            f"{human_bytes(state)}, a step {human_bytes(kept)}"
+            f"  memory, about   {human_bytes(peak + more)}: networks "
+            f"{human_bytes(state)}, a step {human_bytes(peak - state)}"
             + (f", features {human_bytes(more)}" if more else "")
         )
         per_step = values["flops"]
@@ -87,7 +87,8 @@ def _plan(run: TrainingRun, name: str) -> dict[str, Any]:
         x = torch.empty(len(rows), *run.domain.shape, device=run.device)
         if x.ndim == 4:
             x = x.contiguous(memory_format=torch.channels_last)
-        with _kept() as peak:
+        _fill_state(phase)
+        with _kept() as kept, MemoryCounter([*_state(phase), x]) as memory:
             first = _work(phase, 0, x, rows)  # this step has all there is
         flops = _mean_work(phase, first, x, rows)
     every = {**phase.networks, **{f"fixed {key}": net for key, net in phase.fixed.items()}}
@@ -99,8 +100,9 @@ def _plan(run: TrainingRun, name: str) -> dict[str, Any]:
         "steps": schedule.steps,
         "batch": schedule.batch,
         "parameters": {key: sum(p.numel() for p in net.parameters()) for key, net in every.items()},
-        "state_bytes": _state_bytes(phase),
-        "activation_bytes": peak[0],
+        "state_bytes": sum(tensor.untyped_storage().nbytes() for tensor in _state(phase)),
+        "activation_bytes": kept[0],
+        "peak_bytes": memory.peak,
         "features_bytes": features_bytes,
         "flops": round(flops),
     }
@@ -289,13 +291,67 @@ class _ShapeCounter(WorkCounter):
         return super().__torch_dispatch__(func, types, args, kwargs)
 
 
-def _state_bytes(phase: Phase) -> int:
-    """Count the bytes of networks, averages and moments as they are, and of gradients."""
-    found = sum(tensor.numel() * tensor.element_size() for tensor in phase.tensors().values())
+class MemoryCounter(TorchDispatchMode):
+    """Follows the memory of tensors from when an operation makes them until nothing holds them.
+
+    Args:
+        tensors: that are there already.
+
+    Attributes:
+        now: bytes.
+        peak: bytes, the most that there were at one time.
+    """
+
+    def __init__(self, tensors: Iterable[Tensor] = ()) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._held: dict[int, weakref.ref[Any]] = {}
+        for tensor in tensors:
+            self._hold(tensor)
+
+    def _hold(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        key, size = storage._cdata, storage.nbytes()
+        if key in self._held:
+            return
+
+        def let_go(_: Any) -> None:
+            del self._held[key]
+            self.now -= size
+
+        self._held[key] = weakref.ref(storage, let_go)
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        """Run an operation and hold what it makes."""
+        out = func(*args, **(kwargs or {}))
+        for made in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(made, Tensor):
+                self._hold(made)
+        return out
+
+
+def _parameters(phase: Phase) -> Iterator[nn.Parameter]:
     for optimizer in phase.optimizers.values():
         for group in optimizer.param_groups:
-            found += sum(p.numel() * p.element_size() for p in group["params"])
-    return found
+            yield from group["params"]
+
+
+def _fill_state(phase: Phase) -> None:
+    """Give a phase on shapes the gradients and moments that it has after its first step."""
+    for parameter in _parameters(phase):
+        parameter.grad = torch.empty_like(parameter)
+    for optimizer in phase.optimizers.values():
+        optimizer.step()
+
+
+def _state(phase: Phase) -> list[Tensor]:
+    """Return networks, averages, moments and gradients."""
+    gradients = [p.grad for p in _parameters(phase) if p.grad is not None]
+    return [*phase.tensors().values(), *gradients]
 
 
 @contextmanager

@@ -47,7 +47,7 @@ def posterior_distance(codes: Tensor, seed: int = 0) -> PosteriorDistance:
         codes: (n, d), independent.
         seed: of the directions, and of the codes of N(0, I) for the floor.
     """
-    codes = codes.double().cpu()
+    codes = codes.cpu().double()  # MPS has no float64
     n, d = codes.shape
     rng = torch.Generator().manual_seed(seed)
     directions = torch.randn(d, _DIRECTIONS, generator=rng, dtype=torch.float64)

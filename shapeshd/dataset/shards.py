@@ -209,6 +209,11 @@ class ShardWriter:
             fletcher32=True,
             **compression_filter(provenance.compression),
         )
+        # Which image is written, and in which form: an assignment would make both for each anew.
+        self._place, self._form = (
+            self._images.id.get_space(),
+            h5py.h5s.create_simple((size, size, 3)),
+        )
         self._file.create_dataset(
             "labels", data=self._labels, chunks=self._labels.shape, fletcher32=True
         )
@@ -222,9 +227,11 @@ class ShardWriter:
 
     def append(self, image: Image) -> None:
         """Write the next image, uint8 (size, size, 3)."""
-        self._images[self._written] = image
+        pixels = np.ascontiguousarray(image, dtype=np.uint8)
+        self._place.select_hyperslab((self._written, 0, 0, 0), (1, *pixels.shape))
+        self._images.id.write(self._form, self._place, pixels)
         self._check_target()
-        self._digest.update(np.ascontiguousarray(image).data)
+        self._digest.update(pixels.data)
         self._written += 1
 
     def finish(self) -> ShardHeader:

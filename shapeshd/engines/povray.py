@@ -7,6 +7,7 @@ small frame takes (about 0.23 s of polling), so several processes share a core.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import queue
@@ -35,6 +36,7 @@ _ATTEMPTS = 4
 _ATTEMPTS_IF_KILLED = 20  # somebody else's doing, such as a full memory: more patience
 _QUEUED_FRAMES = 4
 _PIPE_BYTES = 2**16
+_SCENE_BYTES = 1024  # of a frame's scene file, filled up with spaces
 _READ_BYTES = 2**14
 _SPARE_PROCESSES = 1.3
 _INSTALL_HINT = (
@@ -194,7 +196,8 @@ class Batch(threading.Thread):
         for frame in range(first, first + self._ahead):
             self._describe(frame)
         place = self._work.relative_to(self._home).as_posix()
-        include = f'#include concat("{place}/frame", str(frame_number + {first}, 0, 0), ".inc")\n'
+        number = f"str(mod(frame_number + {first}, {self._ahead}), 0, 0)"
+        include = f'#include concat("{place}/frame", {number}, ".inc")\n'
         (self._work / "batch.pov").write_text(povray_scene.preamble() + include)
         (self._work / "batch.ini").write_text(self._options.ini(len(self._factors) - first))
         with (self._work / "messages.txt").open("wb") as messages:
@@ -215,11 +218,21 @@ class Batch(threading.Thread):
         return process.stdout
 
     def _describe(self, frame: int) -> None:
-        """Write the scene file of a frame, if there is such a frame."""
+        """Write the scene file of a frame, if there is such a frame.
+
+        It takes the place of the one before it by so many frames as POV-Ray can be ahead, which
+        has been rendered and read: to make a new file takes several times as long as its text.
+        """
         if frame < len(self._factors):
-            text = povray_scene.describe(self._factors[frame])
-            (self._work / f"frame{frame}.inc").write_text(text)
-            (self._work / f"frame{frame - self._ahead}.inc").unlink(missing_ok=True)
+            text = povray_scene.describe(self._factors[frame]).encode().ljust(_SCENE_BYTES)
+            assert len(text) == _SCENE_BYTES  # numbers are of 24 characters at most
+            path = self._work / f"frame{frame % self._ahead}.inc"
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)
+            try:
+                if os.write(descriptor, text) < len(text):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+            finally:
+                os.close(descriptor)
 
     def _reap(self, patience: float = 0) -> int:
         """End the process, if it does not end by itself in `patience` seconds."""

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from shapeshd.errors import ShapesHDError, one_line
 from shapeshd.factors import IntArray
+from shapeshd.support.device import moved
 from shapeshd.support.progress import progress_bar
 from shapeshd.support.random_numbers import seeded_order
 
@@ -70,7 +71,7 @@ class DrawnImages(NumberedImages):
             images = self._copy.images_at(wanted)
         else:
             images = self._source.images_at(wanted)
-        return images[torch.from_numpy(np.argsort(ascending)).to(images.device)]
+        return images[moved(torch.from_numpy(np.argsort(ascending)), images.device)]
 
     def conversions(self, numbers: Sequence[int]) -> Counter[str]:
         """Count what was done to those images that were read; see `decode_image`."""

@@ -23,6 +23,7 @@ from shapeshd.factors import NAMES, SHAPE, SHAPES, FloatArray, IntArray, check_f
 from shapeshd.scene.constants import SceneConstants, hue_to_srgb, scene_constants
 from shapeshd.scene.render_options import RenderOptions
 from shapeshd.support.batching import NO_MEMORY, BatchSize, free_memory, in_threads, says_no_memory
+from shapeshd.support.device import moved
 
 from .analytic import Window, outline, radiance
 from .antialiasing import offsets, supersample
@@ -203,7 +204,7 @@ class RayTracer:
                 self._batch.timed(len(rows), self.device),
             ):
                 traced = self._trace(factors[rows])
-                images[torch.from_numpy(rows).to(self.device)] = (
+                images[moved(torch.from_numpy(rows), self.device)] = (
                     traced if images.is_floating_point() else _rounded(traced)
                 )
             return
@@ -223,7 +224,7 @@ class RayTracer:
         """Trace images of one shape: floating-point (n, 3, size, size), sRGB in [0, 1]."""
         shape = int(factors[0, SHAPE])
         trace = self._traces[shape]
-        table = _table(self._scene, factors).to(self.device, self.dtype)
+        table = moved(_table(self._scene, factors), self.device, self.dtype)
         # A compiler that fuses everything gains more than a window would save.
         window = None if self._compile else self._window(shape, factors[:, _SCALE].max())
         linear = trace(table[:, :, None, None], self._line, -self._line[:, None], window)

@@ -45,17 +45,18 @@ def describe(factors: Sequence[float]) -> str:
         factors: six numbers in the order of `FACTORS`, inside their ranges.
     """
     floor, wall, thing, scale, shape, orientation = (float(value) for value in factors)
+    colours = hue_to_srgb(np.array((floor, wall, thing))).tolist()
     parts = [
         vapory.Camera("Orbit_Camera", "rotate", [0.0, -orientation, 0.0]),
-        Object("Floor", _pigment(floor)),
-        Object("Walls", _pigment(wall)),
-        Object(f"Shapes[{int(shape)}]", "scale", scale, _pigment(thing)),
+        Object("Floor", _pigment(colours[0])),
+        Object("Walls", _pigment(colours[1])),
+        Object(f"Shapes[{int(shape)}]", "scale", scale, _pigment(colours[2])),
     ]
     return "\n".join(str(part) for part in parts) + "\n"
 
 
-def _pigment(hue: float) -> vapory.Pigment:
-    return vapory.Pigment("srgb", [float(channel) for channel in hue_to_srgb(np.array(hue))])
+def _pigment(colour: list[float]) -> vapory.Pigment:
+    return vapory.Pigment("srgb", colour)
 
 
 def standalone(factors: Sequence[float]) -> str:

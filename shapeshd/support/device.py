@@ -1,8 +1,9 @@
-"""The device that computes: named by a user, and checked before anything is loaded."""
+"""The device that computes: named by a user, checked before anything is loaded, and given data."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from shapeshd.errors import UsageError, explain, named
 
@@ -32,3 +33,25 @@ def usable_device(text: str) -> torch.device:
             f"{named('device', 'cpu')}"
         ) from None
     return device
+
+
+def moved(values: Tensor, device: torch.device | str, dtype: torch.dtype | None = None) -> Tensor:
+    """Return a tensor on a device, without waiting for what the device has been given to do.
+
+    A copy from a program's own memory to a GPU waits for all that is queued there; one from pinned
+    memory takes its place in the queue, and PyTorch keeps the pinned pages until it is done. On
+    MPS such a copy may still read when its source has been freed, so there it waits.
+
+    Args:
+        values: on the CPU; one that is elsewhere is moved as `Tensor.to` does it.
+        device: where it shall be.
+        dtype: that it shall have; it is converted before it is moved. None keeps its own.
+    """
+    place = torch.device(device)
+    if dtype is not None:
+        values = values.to(dtype)
+    if values.device.type != "cpu" or place.type in ("cpu", "mps"):
+        return values.to(place)
+    if place.type == "cuda":
+        values = values.pin_memory()
+    return values.to(place, non_blocking=True)

@@ -44,7 +44,7 @@ from shapeshd.errors import (
     one_line,
 )
 from shapeshd.images.resize import resized
-from shapeshd.support.device import usable_device
+from shapeshd.support.device import moved, usable_device
 from shapeshd.support.progress import note
 from shapeshd.support.state_dict import fitting, read_tensors
 
@@ -102,7 +102,7 @@ class PretrainedFeatures:
         return np.concatenate(found)
 
     def _features(self, images: Tensor) -> npt.NDArray[np.float32]:
-        part = images.to(self._device)
+        part = moved(images, self._device)
         if self._side is not None and max(part.shape[-2:]) > self._side:
             part = resized(part, self._side)
         try:

@@ -26,6 +26,7 @@ from shapeshd.models.networks.blocks import Perceptron
 from shapeshd.models.networks.encoder import Encoder, Head
 from shapeshd.models.networks.flow import PerceptronFlow
 from shapeshd.support.checkpoint import save_checkpoint
+from shapeshd.support.device import moved
 
 from .score_samples import latent_dim_of, score_samples
 
@@ -58,10 +59,10 @@ def decode(embedding: Tensor) -> FloatArray:
     Any 12 numbers have factors: hues by their angle, the shape by its largest number, scale and
     orientation cut to their ranges; as a recognizer reads any image.
     """
-    values = embedding.detach().double()
+    values = embedding.detach().cpu().double()  # MPS has no float64
     points, scale = values[:, :6].view(-1, 3, 2), (values[:, 6] + 1) / 2
     reading = Reading(points, scale, values[:, 7], values[:, 8:])
-    return decode_reading(reading).cpu().numpy()
+    return decode_reading(reading).numpy()
 
 
 class FactorGenerator(nn.Module):
@@ -124,7 +125,7 @@ class FactorDomain:
     def batches(self, rows: Iterable[Tensor]) -> Iterator[Tensor]:
         """Yield the embeddings of rows."""
         for some in rows:
-            yield self._table[some.to(self._device)]
+            yield self._table[moved(some, self._device)]
 
     def encoder(self) -> Encoder:
         """Return an encoder whose trunk hands the embedding on."""

@@ -33,6 +33,7 @@ from shapeshd.models.networks.discriminator import Discriminator, DiscriminatorC
 from shapeshd.models.networks.encoder import Encoder, EncoderConfig, build_encoder
 from shapeshd.models.networks.flow import ImageFlow
 from shapeshd.models.networks.generator import Generator, GeneratorConfig
+from shapeshd.support.device import moved
 from shapeshd.support.progress import note
 from shapeshd.support.schema import validated
 
@@ -90,8 +91,9 @@ class ImageDomain:
         """Yield images of rows, float32 (n, 3, size, size) in [-1, 1]."""
         order = (some.tolist() for some in rows)
         for images in batches(self._data, order, self._workers):
-            there = images.to(self._device, non_blocking=True)
-            yield to_float(there).contiguous(memory_format=torch.channels_last)
+            yield to_float(moved(images, self._device)).contiguous(
+                memory_format=torch.channels_last
+            )
 
     def encoder(self) -> Encoder:
         """Return a new encoder."""

@@ -2,6 +2,10 @@
 
     python tests/experiments/speed/rendering.py [--sizes 256 64] [--images 1000]
         [--vapory-images 24]
+    python tests/experiments/speed/rendering.py --share 64 2000
+
+The second form measures POV-Ray's share of the CPU time of a run in one process, without its
+start: it does not depend on what else the machine does. The rest is this program's own work.
 
 The bound is the number of cores over the CPU time (user + system) that POV-Ray itself takes
 for these frames; nothing that starts POV-Ray can be faster. The vapory loop calls vapory's
@@ -29,8 +33,10 @@ import vapory
 
 from shapeshd.engines.povray import stream_images
 from shapeshd.factors import uniform_factors
+from shapeshd.render import plan_render, run_render
 from shapeshd.scene import povray_scene
 from shapeshd.scene.render_options import RenderOptions
+from shapeshd.scene.sampling import make_sampling
 
 
 class WholeScene:
@@ -117,6 +123,25 @@ def run_ours(
         return float(json.loads(done.stdout)["images_per_second"]), cpu / count, images
 
 
+def share_of_povray(size: int, count: int) -> tuple[float, float]:
+    """Return the CPU seconds for an image that POV-Ray takes in a run, and those of the program."""
+
+    def used() -> list[float]:
+        times = (
+            resource.getrusage(who) for who in (resource.RUSAGE_CHILDREN, resource.RUSAGE_SELF)
+        )
+        return [time.ru_utime + time.ru_stime for time in times]
+
+    for images in (2, count):  # the first run imports what is needed
+        with tempfile.TemporaryDirectory() as name:
+            options = RenderOptions(size)
+            plan = plan_render(Path(name), make_sampling("uniform"), images, options)
+            before = used()
+            run_render(plan, jobs=1, backend="threading")
+            povray, own = (b - a for a, b in zip(before, used(), strict=True))
+    return povray / count, own / count
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--sizes", type=int, nargs="+", default=[256, 64])
@@ -124,7 +149,15 @@ def main() -> None:
     parser.add_argument("--shard-size", type=int, default=500)
     parser.add_argument("--vapory-images", type=int, default=24)
     parser.add_argument("--vapory-loop", nargs=3, type=int, help=argparse.SUPPRESS)
+    parser.add_argument("--share", nargs=2, type=int, metavar=("SIZE", "COUNT"))
     arguments = parser.parse_args()
+    if arguments.share:
+        povray, own = share_of_povray(*arguments.share)
+        print(
+            f"{arguments.share[0]} pixels: POV-Ray {povray * 1e3:.2f} ms of CPU an image, the "
+            f"program itself {own * 1e3:.2f} ms: POV-Ray's share {povray / (povray + own):.1%}"
+        )
+        return
     if arguments.vapory_loop:
         vapory_loop(*arguments.vapory_loop, "out.npz")
         return

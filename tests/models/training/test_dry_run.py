@@ -22,21 +22,17 @@ from shapeshd.models.config import GAN, RunConfig
 from shapeshd.models.config_file import load_config
 from shapeshd.models.losses import r1_penalty
 from shapeshd.models.methods import METHODS
-from shapeshd.models.training.aae import AAEPhase
-from shapeshd.models.training.distributed import Group
 from shapeshd.models.training.dry_run import (
+    MemoryCounter,
     WorkCounter,
     _kept,
-    _state_bytes,
+    _state,
     _step_kinds,
     describe_plan,
     plan_of,
 )
-from shapeshd.models.training.flow import FlowPhase
-from shapeshd.models.training.gan import GANPhase
-from shapeshd.models.training.phase import Phase
 from shapeshd.models.training.run import TrainingRun
-from shapeshd.models.training.vae import VAEPhase
+from tests.support.step_memory import EACH_STEP, allocated, batches_of, computed_phase
 from tests.support.tiny_models import tiny_run
 from tests.support.training_runs import TRAINED
 
@@ -112,6 +108,7 @@ def test_a_plan_of_images_has_all_phases_and_leaves_no_trace(tmp_path: Path) -> 
     for name, values in plan.items():
         assert f"{name}: 12 steps of 8 samples" in text
         assert min(values["flops"], values["activation_bytes"], values["state_bytes"]) > 0
+        assert values["peak_bytes"] > values["state_bytes"] + values["activation_bytes"] / 2
     phase = run.domain.generator()
     assert plan["gan"]["parameters"]["generator"] == sum(p.numel() for p in phase.parameters())
     assert plan["aae"]["features_bytes"] == 4 * 96 * 6
@@ -155,29 +152,32 @@ def test_twice_the_batch_is_twice_the_work_and_memory_but_for_the_weights(tmp_pa
 @pytest.mark.parametrize("name", TRAINED)
 def test_shapes_take_what_a_real_step_takes(name: str, precision: str, tmp_path: Path) -> None:
     """The step of the configuration `smoke`, once on shapes and once computed."""
-    changes = [f"images.precision={precision}", "gan.path=1", "gan.path_every=1",
-               "gan.penalty_every=1", "aae.penalty_every=1", "gan.head_start=0",
-               "gan.augment=none", "vae.batch=8", "aae.batch=8", "aae.codes=64", "gan.batch=8",
-               "flow.batch=8"]  # fmt: skip
+    changes = [*EACH_STEP, *batches_of(8), f"images.precision={precision}", "aae.codes=64"]
     config = load_config("smoke", changes, method="ours")
     source = RenderSpec(seed=5, count=1100, size=32)
     run = TrainingRun(config, source, tmp_path / "run", workers=0)
     plan = plan_of(run, (name,))[name]
-    autoencoder = run.domain.encoder(), run.domain.generator()
-    shared = (config, run.domain, Group(), run.device)
-    phase: Phase
-    if name in ("vae", "flow"):
-        phase = (VAEPhase if name == "vae" else FlowPhase)(*shared)
-    elif name == "aae":
-        phase = AAEPhase(*shared, *autoencoder, torch.randn(100, run.domain.feature_dim))
-    else:
-        phase = GANPhase(*shared, autoencoder)
-    x = torch.randn(plan["batch"], 3, 32, 32).contiguous(memory_format=torch.channels_last)
+    phase, x, rows = computed_phase(run, name)
     with _kept() as peak, WorkCounter() as counter:
-        phase.update(0, x, torch.arange(len(x)))
+        phase.update(0, x, rows)
     assert plan["flops"] == counter.flops
-    assert plan["state_bytes"] == _state_bytes(phase)
+    assert plan["state_bytes"] == sum(tensor.nbytes for tensor in _state(phase))
     assert plan["activation_bytes"] == pytest.approx(peak[0], rel=0.01)
+    # The peak as PyTorch's allocator saw it, with what kernels take inside.
+    assert plan["peak_bytes"] == pytest.approx(allocated(phase, x, rows), rel=0.1)
+
+
+def test_memory_is_followed_until_nothing_holds_it() -> None:
+    first = torch.ones(100)
+    with MemoryCounter([first]) as counter:
+        second = first * 2
+        part = second[:10]
+        del second  # its memory is still held
+        third = torch.cat((part, part))
+        del third
+        assert counter.now == 4 * 200
+        del part
+    assert (counter.now, counter.peak) == (4 * 100, 4 * 220)
 
 
 @pytest.fixture(scope="module")
