@@ -206,7 +206,7 @@ def histogram(what: str, device: torch.device, precision: str, setting: Setting)
 def _script(folder: Path) -> Path:
     """Save a small TorchScript generator; return its path."""
     torch.manual_seed(0)
-    layers = (nn.Linear(8, 3 * 16 * 16), nn.Sigmoid(), nn.Unflatten(1, (3, 16, 16)))
+    layers = (nn.Linear(8, 3 * 32 * 32), nn.Sigmoid(), nn.Unflatten(1, (3, 32, 32)))
     traced = torch.jit.trace(nn.Sequential(*layers), torch.zeros(2, 8))
     torch.jit.save(traced, folder / "generator.pt")
     return folder / "generator.pt"

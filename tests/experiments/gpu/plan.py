@@ -12,6 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from tests import ROOT
+
 from .settings import ABLATIONS, TABLE, Setting
 from .step import JSON, LEFT, Results, Step
 
@@ -60,20 +62,27 @@ class Place:
     def step(self, kind: str, name: str, *words: object, **known: Any) -> Step:
         """Return a step that runs a module of this folder, or of `tests.experiments`."""
         module, *rest = map(str, words)
+        command = ("-m", f"tests.experiments.{module}", *rest, "--json", JSON)
         return Step(
             name,
-            (sys.executable, "-m", f"tests.experiments.{module}", *rest, "--json", JSON),
+            (sys.executable, *command),
             float(_COSTS[self.setting.name][kind]),
             settings={
                 "setting": self.setting.name,
                 "device": self.device,
                 "machine": self.machine["name"],
                 "torch": self.machine["torch"],
-                "words": [word.replace(str(self.out), "OUT") for word in rest],
+                "command": ["python", *map(self._shown, command)],
                 **known.pop("settings", {}),
             },
             **known,
         )
+
+    def _shown(self, word: str) -> str:
+        """Return a word of a command without the machine's folders."""
+        for path, name in ((self.out, "OUT"), (self.peer, "PEER"), (ROOT, ".")):
+            word = word.replace(str(path), name) if path else word
+        return word
 
 
 def all_steps(place: Place) -> list[Step]:
@@ -167,6 +176,7 @@ def _table(place: Place) -> list[Step]:
     share = place.step(
         SHARE, SHARE, "gpu.share", "--rates", place.out / "results" / f"{rates}.json", *shared,
         prepare=with_rates,
+        begins_with=float(_COSTS[setting.name][SHARE] + len(TABLE) * _COSTS[setting.name]["table"]),
     )  # fmt: skip
     share = replace(share, command=(*share.command, "--seconds", LEFT))
     steps = [share]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -122,8 +121,11 @@ class Runner:
                 if not (one.optional or one.missing or is_done(read_record(self._file(one))))
             )
         wanted = step.seconds if step.resumes is None else min(step.seconds, step.resumes)
-        if left - kept < wanted:
-            said = f"takes about {wanted:.0f} s, and {max(0.0, left):.0f} s are left"
+        if left - kept < max(wanted, step.begins_with):
+            said = f"takes about {wanted:.0f} s"
+            if step.begins_with > wanted:
+                said += f" and what follows it {step.begins_with - wanted:.0f} s"
+            said += f"; {max(0.0, left):.0f} s are left"
             return said + (f", of which later steps take {kept:.0f} s" if kept else "")
         if step.resumes is not None:
             return left - kept
@@ -134,7 +136,8 @@ class Runner:
         log.parent.mkdir(parents=True, exist_ok=True)
         made.unlink(missing_ok=True)
         self._tell(f"{self._time()} {step.name}: about {step.seconds:.0f} s")
-        words = {JSON: str(made), LEFT: f"{limit:.0f}"}
+        left = max(0.0, self._budget.left() - self._grace)
+        words = {JSON: str(made), LEFT: f"{left:.0f}"}
         command = [words.get(word, word) for word in step.command]
         began = datetime.now(timezone.utc)
         ended = run_limited(command, log, limit, self._stop, cwd=ROOT, grace=self._grace)
@@ -146,9 +149,6 @@ class Runner:
             "status": status,
             "said": said,
             "settings": _plain(step.settings),
-            "command": [Path(sys.executable).name, *step.command[1:]]
-            if step.command[0] == sys.executable
-            else list(step.command),
             **self._common,
             "began": began.isoformat(timespec="seconds"),
             "seconds": round(ended.seconds, 1),

@@ -29,13 +29,15 @@ class Step:
     Attributes:
         name: of the step, and of its files.
         command: its words; ``{json}`` stands for the file that it writes, ``{left}`` for the
-            seconds that it may take.
+            seconds that the run has left.
         seconds: that it takes, as far as that is known before.
-        settings: what its result depends on, fit for JSON; a result of others is not kept.
+        settings: what its result depends on, fit for JSON; a result of others is not kept. They
+            are written beside it, so that no path of the machine should stand in them.
         headline: returns a result in one line.
         optional: whether it is left out unless the steps after it have their time, too.
         resumes: the seconds for which it is worth while to begin, as it goes on the next time where
             it is stopped; None where it would begin anew.
+        begins_with: the seconds that must be left for it and what follows from it.
         missing: what it needs and this machine lacks; "" for nothing.
         prepare: returns the step with what depends on results, or why it cannot be taken.
     """
@@ -47,6 +49,7 @@ class Step:
     headline: Callable[[Any], str] = own_headline
     optional: bool = False
     resumes: float | None = None
+    begins_with: float = 0.0
     missing: str = ""
     prepare: Callable[[Step, Results], Step | str] | None = None
 

@@ -110,10 +110,10 @@ def made(options: argparse.Namespace) -> dict[str, Any]:
         "empty_bins": fit.empty_bins.observed,
         "mainly_wrong": worst and worst.name,
         "fidelity": None if result.fidelity is None else result.fidelity.to_json(),
-        "recognizer": result.recognizer.name,
+        "recognizer": Path(result.recognizer.name).name,
         "precision": result.recognizer.precision,
         "score_seconds": result.run.seconds,
-        "commands": [*commands, command],
+        "commands": [text.replace(f"{options.runs}/", "runs/") for text in (*commands, command)],
         "weights": keep_weights(run / last / GENERATOR, options.weights / f"{method}.safetensors"),
     }
 
