@@ -1,4 +1,4 @@
-"""The run of everything that a GPU is wanted for: its budget, by fake steps, and its steps, tiny."""
+"""The run of everything that a GPU is wanted for: its budget by fake steps, its plan, a tiny run."""
 
 from __future__ import annotations
 

@@ -90,7 +90,9 @@ def describe(name: str) -> dict[str, Any]:
 
     Raises:
         UsageError: if PyTorch cannot compute on the device.
+        ImportError: if a package is there and cannot be loaded.
     """
+    import pydantic  # noqa: F401  # its compiled part may be that of another Python
     import torch
 
     from shapeshd.benchmark.recognizer.precision import computes_bf16
@@ -122,5 +124,5 @@ if __name__ == "__main__":
 
     try:
         print(json.dumps(describe(sys.argv[1])))
-    except ShapesHDError as error:
+    except (ShapesHDError, ImportError) as error:
         sys.exit(str(error))
