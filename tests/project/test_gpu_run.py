@@ -1,4 +1,4 @@
-"""The run of everything that a GPU is wanted for: its budget by fake steps, its plan, a tiny run."""
+"""The run of all that a GPU is wanted for: its budget by fake steps, its plan, and a tiny run."""
 
 from __future__ import annotations
 
@@ -96,6 +96,13 @@ def test_what_fails_or_hangs_does_not_lose_the_others(
     assert "ended after" in found["hangs"].said
     assert time.monotonic() - began < 30
     assert statuses(take(tmp_path, fake("raises"))) == ["done"]  # what failed is tried again
+
+
+def test_a_result_of_another_form_does_not_lose_the_others(tmp_path: Path) -> None:
+    odd = fake("odd", "import sys; open(sys.argv[1], 'w').write('[1]')")
+    found = take(tmp_path, odd, fake("next"))
+    assert statuses(found) == ["failed", "done"]
+    assert "TypeError" in found["odd"].said
 
 
 def test_a_child_of_a_hanging_step_is_ended_too(

@@ -17,8 +17,8 @@ from tests import ROOT
 
 from .step import write_record
 
-REHEARSED = "test_devices.py"
-"""Name of the files that rehearse a GPU's paths, in any folder of tests."""
+REHEARSED = ("test_devices.py", "test_rehearsal.py")
+"""Names of the files that rehearse a GPU's paths, in any folder of tests."""
 
 NEED_A_GPU = (
     "tests/shapeshd/raytracer/test_tracer.py::test_cpu_and_gpu_agree",
@@ -47,7 +47,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
-    files = [str(path) for path in sorted((ROOT / "tests").rglob(REHEARSED))]
+    files = [str(path) for name in REHEARSED for path in sorted((ROOT / "tests").rglob(name))]
     with tempfile.TemporaryDirectory(prefix="shapeshd-gpu-") as folder:
         report = Path(folder) / "report.xml"
         words = ["-p", "no:cacheprovider", f"--junitxml={report}", *NEED_A_GPU, *files]

@@ -124,5 +124,7 @@ if __name__ == "__main__":
 
     try:
         print(json.dumps(describe(sys.argv[1])))
-    except (ShapesHDError, ImportError) as error:
+    except ShapesHDError as error:
         sys.exit(str(error))
+    except ImportError as error:
+        sys.exit(f"{error}: is that package there for Python {platform.python_version()}?")

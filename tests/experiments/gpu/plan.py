@@ -25,12 +25,12 @@ _ASSUMED_RATE = 4_000.0  # samples a second of a score, where none was measured
 
 _COSTS = {
     "full": {
-        TESTS: 60, "tracer": 30, "reading": 60, "training": 90, "scores": 60, "evaluate": 60,
+        TESTS: 90, "tracer": 30, "reading": 60, "training": 90, "scores": 60, "evaluate": 60,
         "train": 300, "steps": 60, "score": 75, "rates": 75, SHARE: 15, "table": 150,
         "ablation": 150,
     },
     "tiny": {
-        TESTS: 30, "tracer": 20, "reading": 60, "training": 120, "scores": 120, "evaluate": 60,
+        TESTS: 60, "tracer": 20, "reading": 60, "training": 120, "scores": 120, "evaluate": 60,
         "train": 120, "steps": 30, "score": 240, "rates": 90, SHARE: 15, "table": 90,
         "ablation": 90,
     },

@@ -70,9 +70,10 @@ def measure(config: str, device: torch.device, steps: int) -> dict[str, Any]:
         batch = getattr(settings, name).batch
         run = open_run(settings, max(4 * batch, 64), device)
         planned = plan_of(run, [name])[name]
+        kept = planned["state_bytes"] + planned["activation_bytes"]
         row = {
             "method": method, "phase": name, "flops_per_step": planned["flops"],
-            "planned_bytes": planned["state_bytes"] + planned["activation_bytes"],
+            "planned_bytes": planned.get("peak_bytes", kept) + planned["features_bytes"],
         }  # fmt: skip
         try:
             row |= timed_phase(run, name, steps)

@@ -10,6 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from shapeshd.errors import explain
 from tests import ROOT
 
 from .process import Ended, last_error, run_limited
@@ -84,7 +85,10 @@ class Runner:
         """Take steps in order, and return what became of each."""
         found = []
         for number, step in enumerate(steps):
-            outcome = self._take(step, steps[number + 1 :])
+            try:
+                outcome = self._take(step, steps[number + 1 :])
+            except Exception as error:  # a file that is not as it should be: the others go on
+                outcome = Outcome(step.name, FAILED, explain(error))
             if outcome.status in (DONE, KEPT):
                 self._results[step.name] = outcome.record["result"]
             self._tell(f"{self._time()} {step.name}: {outcome.status}: {outcome.said}")

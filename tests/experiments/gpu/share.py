@@ -26,6 +26,9 @@ OF_TIME = 0.85
 SMALLEST = 0.02
 """Smallest share of a training; what is shorter says nothing of the methods."""
 
+_CHECK_SECONDS = 10.0
+"""What is guessed for the end of a phase: codes of held-out images, sheets, files."""
+
 _COUNTS_STEPS = ("half_life", "head_start", "warm_up")
 
 
@@ -78,7 +81,7 @@ def images_shown(changes: list[str], config: RunConfig, method: str) -> int:
 def seconds_of(
     changes: list[str], method: str, rates: dict[str, Any], images: int, score: float
 ) -> float:
-    """Estimate what a method takes: its steps, the features of phase 2, and its score."""
+    """Estimate what a method takes: steps, checks, the features of phase 2, and its score."""
     known = dict(change.split("=") for change in changes)
     timed = {(row["method"], row["phase"]): row["seconds_per_step"] for row in rates["phases"]}
     total = score
@@ -87,7 +90,7 @@ def seconds_of(
             continue
         plain = (method, phase)
         each = timed[plain] if plain in timed else timed["ours", phase]
-        total += int(known[f"{phase}.steps"]) * each
+        total += int(known[f"{phase}.steps"]) * each + _CHECK_SECONDS
         if phase == "aae":
             total += images / rates["features_images_per_s"]
     return total
