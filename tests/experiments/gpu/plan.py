@@ -106,20 +106,17 @@ def _recognizers(place: Place) -> list[Step]:
     shared = ("gpu.recognizers", "evaluate")
     found = []
     for name, count in setting.evaluated:
-        words = (name, "--device", place.device, "--count", count)
-        floor_of = ("--floor", floor.get(name, 0))
         found.append(
             place.step(
-                "evaluate", f"evaluate-{name}", *shared, *words, *floor_of,
-                optional=name == "lite-256",
+                "evaluate", f"evaluate-{name}", *shared, name, "--device", place.device,
+                "--count", count, "--floor", floor.get(name, 0), optional=name == "lite-256",
             )
         )  # fmt: skip
     for name, count in setting.evaluated[:2]:
-        words = (name, "--device", place.device, "--count", count, "--engine", "povray")
         found.append(
             place.step(
-                "evaluate", f"evaluate-{name}-povray", *shared, *words,
-                missing=missing, optional=True,
+                "evaluate", f"evaluate-{name}-povray", *shared, name, "--device", place.device,
+                "--count", count, "--engine", "povray", missing=missing, optional=True,
             )
         )  # fmt: skip
     train = place.step(
