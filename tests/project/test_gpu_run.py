@@ -25,8 +25,8 @@ from tests.experiments.gpu import runner as runner_module
 from tests.experiments.gpu.plan import Place, all_steps
 from tests.experiments.gpu.runner import Budget, Runner, chosen
 from tests.experiments.gpu.settings import ABLATIONS, FULL, SETTINGS, TABLE, TINY
-from tests.experiments.gpu.share import SMALLEST, largest, plan
 from tests.experiments.gpu.step import JSON, LEFT, Outcome, Step, read_record, write_record
+from tests.experiments.gpu.steps.share import SMALLEST, largest, plan
 from tests.experiments.gpu.summary import page, write_summary
 
 GRACE = 3.0

@@ -3,5 +3,5 @@
     python -m tests.experiments.gpu --minutes 25 --out DIR [--device cuda] [--setting full]
 
 `plan` lists the steps and what each costs, `runner` runs them in order as processes of their own,
-`summary` says what came out. The other modules are such steps, or what they share.
+`summary` says what came out. What the steps do stands in `steps/`.
 """

@@ -1,7 +1,8 @@
 """The steps of the run, in their order, each with what it costs.
 
 No cost has been measured on a GPU yet: those of the setting `full` are guesses for an H200, on the
-safe side. A step that takes longer is ended at three times its cost and half a minute.
+safe side. A step that takes longer is ended at three times its cost and half a minute; one that can
+goes on from there in the next run.
 """
 
 from __future__ import annotations
@@ -93,17 +94,17 @@ def all_steps(place: Place) -> list[Step]:
 def _checks(place: Place) -> list[Step]:
     missing = ", ".join(place.without_tests)
     tests = place.step(
-        TESTS, TESTS, "gpu.device_tests",
+        TESTS, TESTS, "gpu.steps.device_tests",
         missing=f"the tests need {missing}, which is not installed" if missing else "",
     )  # fmt: skip
     options = ("--device", place.device, "--setting", place.setting.name)
-    return [tests, *(place.step(kind, kind, "gpu.checks", kind, *options) for kind in CODES)]
+    return [tests, *(place.step(kind, kind, "gpu.steps.checks", kind, *options) for kind in CODES)]
 
 
 def _recognizers(place: Place) -> list[Step]:
     setting, floor = place.setting, dict(place.setting.floor)
     missing = "" if place.povray else "POV-Ray is not there: compared with traced images alone"
-    shared = ("gpu.recognizers", "evaluate")
+    shared = ("gpu.steps.recognizers", "evaluate")
     found = []
     for name, count in setting.evaluated:
         found.append(
@@ -120,10 +121,10 @@ def _recognizers(place: Place) -> list[Step]:
             )
         )  # fmt: skip
     train = place.step(
-        "train", "train-lite", "gpu.recognizers", "train", "lite", "--device", place.device,
+        "train", "train-lite", "gpu.steps.recognizers", "train", "lite", "--device", place.device,
         "--images", setting.recognizer_images, "--count", dict(setting.evaluated)["lite"],
         "--runs", place.out / "runs", "--weights", place.out / "weights",
-        optional=True,
+        optional=True, resumes=float(_COSTS[setting.name]["train"]),
     )  # fmt: skip
     return [*found, train]
 
@@ -147,7 +148,7 @@ def _speed(place: Place) -> list[Step]:
     ]  # fmt: skip
     rates = [
         place.step(
-            "rates", f"rates-{Path(config).stem}", "gpu.rates", "--config", config,
+            "rates", f"rates-{Path(config).stem}", "gpu.steps.rates", "--config", config,
             "--device", place.device, "--steps", setting.rate_steps,
         )
         for config in setting.rates
@@ -170,17 +171,17 @@ def _table(place: Place) -> list[Step]:
             rate = results[SCORE][0]["score_images_per_s"]
         return replace(step, command=(*step.command, "--score-rate", str(rate)))
 
+    costs, measured = _COSTS[setting.name], place.out / "results" / f"{rates}.json"
     share = place.step(
-        SHARE, SHARE, "gpu.share", "--rates", place.out / "results" / f"{rates}.json", *shared,
-        prepare=with_rates,
-        begins_with=float(_COSTS[setting.name][SHARE] + len(TABLE) * _COSTS[setting.name]["table"]),
+        SHARE, SHARE, "gpu.steps.share", "--rates", measured, *shared, prepare=with_rates,
+        begins_with=float(costs[SHARE] + len(TABLE) * costs["table"]),
     )  # fmt: skip
     share = replace(share, command=(*share.command, "--seconds", LEFT))
     steps = [share]
     for name in (*TABLE, *ABLATIONS):
         steps.append(
             place.step(
-                "table" if name in TABLE else "ablation", f"table-{name}", "gpu.table", name,
+                "table" if name in TABLE else "ablation", f"table-{name}", "gpu.steps.table", name,
                 "--share", place.out / "results" / f"{SHARE}.json", *shared,
                 "--size", setting.size, "--device", place.device, "--batch", setting.score_batch,
                 *(("--untrained",) if setting.untrained else ()),

@@ -131,8 +131,6 @@ class Runner:
                 said += f" and what follows it {step.begins_with - wanted:.0f} s"
             said += f"; {max(0.0, left):.0f} s are left"
             return said + (f", of which later steps take {kept:.0f} s" if kept else "")
-        if step.resumes is not None:
-            return left - kept
         return min(left - kept, _OVER * step.seconds + _MORE)
 
     def _run(self, step: Step, limit: float) -> Outcome:

@@ -64,7 +64,7 @@ class Setting:
     score_batch: int
 
 
-_TINY_FILE = str(ROOT / "tests" / "experiments" / "gpu" / "tiny.toml")
+_TINY_FILE = str(ROOT / "tests" / "experiments" / "gpu" / "steps" / "tiny.toml")
 
 FULL = Setting(
     name="full",

@@ -35,8 +35,8 @@ class Step:
             are written beside it, so that no path of the machine should stand in them.
         headline: returns a result in one line.
         optional: whether it is left out unless the steps after it have their time, too.
-        resumes: the seconds for which it is worth while to begin, as it goes on the next time where
-            it is stopped; None where it would begin anew.
+        resumes: the seconds for which it is worth while to begin, if it costs more, as it goes on
+            the next time where it is stopped; None where it would begin anew.
         begins_with: the seconds that must be left for it and what follows from it.
         missing: what it needs and this machine lacks; "" for nothing.
         prepare: returns the step with what depends on results, or why it cannot be taken.

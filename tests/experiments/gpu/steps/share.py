@@ -1,5 +1,5 @@
 """Says how many steps of each phase the table's methods take, so that they fit into the time:
-python -m tests.experiments.gpu.share --rates FILE --config lite --seconds 600 ...
+python -m tests.experiments.gpu.steps.share --rates FILE --config lite --seconds 600 ...
 
 All phases of all methods are shortened by one share, with their averages and what else counts
 steps, and a method with one phase sees as many images as the three phases of the others together.
@@ -16,9 +16,8 @@ from shapeshd.models.config import RunConfig
 from shapeshd.models.config_file import load_config
 from shapeshd.models.methods import METHODS
 from shapeshd.models.training.files import PHASES
-
-from .settings import ABLATIONS, TABLE
-from .step import read_record, write_record
+from tests.experiments.gpu.settings import ABLATIONS, TABLE
+from tests.experiments.gpu.step import read_record, write_record
 
 OF_TIME = 0.85
 """Share of the time that the table's three methods may take; costs are estimates."""

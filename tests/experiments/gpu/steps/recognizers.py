@@ -1,6 +1,6 @@
 """Evaluates shipped recognizers on images that the device traces, or trains one anew:
-python -m tests.experiments.gpu.recognizers evaluate lite --device cuda --json FILE
-python -m tests.experiments.gpu.recognizers train lite --runs FOLDER --weights FOLDER ...
+python -m tests.experiments.gpu.steps.recognizers evaluate lite --device cuda --json FILE
+python -m tests.experiments.gpu.steps.recognizers train lite --runs FOLDER --weights FOLDER ...
 
 A recognizer that is trained here is kept, in the folder of weights, where it reads more of the
 same images right than the shipped one; that one is never replaced.
@@ -20,9 +20,9 @@ from shapeshd.benchmark.recognizer.reader import card_of
 from shapeshd.benchmark.recognizer.recognizer import KIND, load_recognizer
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.support.checkpoint import load_checkpoint, save_checkpoint
+from tests.experiments.gpu.step import write_record
 
 from .command_line import shapeshd
-from .step import write_record
 
 SEED = 6_401  # of the images that `lite` was trained on
 

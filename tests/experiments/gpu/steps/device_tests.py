@@ -1,5 +1,5 @@
 """Runs the tests that use a GPU, and those that rehearse its paths, by pytest:
-python -m tests.experiments.gpu.device_tests --json FILE
+python -m tests.experiments.gpu.steps.device_tests --json FILE
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ from typing import Any
 import pytest
 
 from tests import ROOT
-
-from .step import write_record
+from tests.experiments.gpu.step import write_record
 
 REHEARSED = ("test_devices.py", "test_rehearsal.py")
 """Names of the files that rehearse a GPU's paths, in any folder of tests."""

@@ -1,5 +1,5 @@
 """Compares what a device computes with what the CPU computes:
-python -m tests.experiments.gpu.checks tracer --device cuda --setting full --json FILE
+python -m tests.experiments.gpu.steps.checks tracer --device cuda --setting full --json FILE
 
 `tracer`: the ray tracer's images. `reading`: factors read by the shipped recognizers, in fp32 and
 bf16. `training`: steps of each phase from the same weights and random numbers. `scores`: the
@@ -30,11 +30,11 @@ from shapeshd.errors import explain
 from shapeshd.factors import joint_bins, uniform_factors
 from shapeshd.models.training.distributed import Group
 from shapeshd.raytracer.tracer import trace_images
+from tests.experiments.gpu.settings import SETTINGS, Setting
+from tests.experiments.gpu.step import write_record
 from tests.support.tiny_training import save_untrained
 
 from .phases import MovedDraws, config_of, new_phase, open_run
-from .settings import SETTINGS, Setting
-from .step import write_record
 
 CPU = torch.device("cpu")
 

@@ -1,5 +1,5 @@
 """Times a training step of each phase, and measures its memory beside what --dry-run says:
-python -m tests.experiments.gpu.rates --config lite --device cuda --json FILE
+python -m tests.experiments.gpu.steps.rates --config lite --device cuda --json FILE
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from shapeshd.models.training.dry_run import plan_of
 from shapeshd.models.training.run import TrainingRun
 from shapeshd.support.batching import NO_MEMORY, says_no_memory
+from tests.experiments.gpu.step import write_record
 
 from .phases import config_of, new_phase, open_run
-from .step import write_record
 
 TIMED = (("ours", "vae"), ("ours", "aae"), ("ours", "gan"), ("stylegan2", "gan"), ("flow", "flow"))
 """The steps that differ in cost, as methods and their phases."""

@@ -1,5 +1,5 @@
 """Trains a method of the table and scores it, or goes on with it:
-python -m tests.experiments.gpu.table ours --share FILE --runs FOLDER --weights FOLDER ...
+python -m tests.experiments.gpu.steps.table ours --share FILE --runs FOLDER --weights FOLDER ...
 
 What a method has in common with `ours` it takes over from there. The generator is written in bf16
 into the folder of weights, if it then has at most 16 MiB.
@@ -18,11 +18,11 @@ from shapeshd.models.methods import METHODS
 from shapeshd.models.networks.checkpoints import KIND
 from shapeshd.models.training.files import GENERATOR, RESULT
 from shapeshd.support.checkpoint import load_checkpoint, save_checkpoint
+from tests.experiments.gpu.step import read_record, write_record
 from tests.experiments.ship import halved
 from tests.support.tiny_training import save_untrained
 
 from .command_line import shapeshd
-from .step import read_record, write_record
 
 MOST_BYTES = 16 * 2**20
 SEED = 0
