@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tests import ROOT
 
@@ -65,7 +65,7 @@ def probe(device: str) -> dict[str, Any]:
     return found
 
 
-def refuse(message: str) -> None:
+def refuse(message: str) -> NoReturn:
     """Write a line and end with exit status 2."""
     print(f"cannot begin: {message}", file=sys.stderr)
     sys.exit(2)
@@ -81,24 +81,21 @@ def main() -> None:
     from shapeshd.support.interrupts import stop_requested
 
     from .plan import Place, all_steps
-    from .runner import Budget, Runner, chosen
+    from .runner import Budget, Runner
     from .settings import SETTINGS
-    from .step import FAILED
+    from .step import FAILED, Outcome
     from .summary import page, write_summary
 
     budget = Budget(60 * options.minutes)
     out = options.out.expanduser().absolute()
-    known = probe(options.device)
-    setting = options.setting or ("tiny" if known["device"] == "cpu" else "full")
+    known = {"name": "", "torch": ""} if options.list else probe(options.device)
+    setting = options.setting or ("tiny" if options.device == "cpu" else "full")
     place = Place(
         setting=SETTINGS[setting], device=options.device, machine=known, out=out,
         peer=options.peer and options.peer.absolute(), povray=machine.povray_is_there(),
         without_tests=tuple(machine.missing_for_tests()),
     )  # fmt: skip
-    try:
-        steps = chosen(all_steps(place), [name for name in options.steps.split(",") if name])
-    except ValueError as error:
-        refuse(str(error))
+    steps = all_steps(place)
     if options.list:
         for step in steps:
             print(f"{step.name:22} {step.seconds:5.0f} s  {step.missing}".rstrip())
@@ -113,18 +110,28 @@ def main() -> None:
         "sources_sha256": machine.sources_sha256(),
         "machine": known,
     }
-    with stop_requested() as stop:
-        runner = Runner(out, budget, stop, common, lambda line: print(line, flush=True))
-        outcomes = runner.run(steps)
-        spent = budget.spent()
-        write_summary(out / "summary.json", common, outcomes, spent, budget.seconds)
-        text = page(common, outcomes, spent, budget.seconds)
+    only = [name for name in options.steps.split(",") if name]
+
+    def save(outcomes: list[Outcome]) -> None:
+        write_summary(out / "summary.json", common, outcomes, budget.spent(), budget.seconds)
+        text = page(common, outcomes, budget.spent(), budget.seconds)
         (out / "summary.txt").write_text(text + "\n", encoding="utf-8")
-        print(f"\n{text}\n\nAll of it: {out / 'summary.json'}", flush=True)
+
+    with stop_requested() as stop:
+        runner = Runner(out, budget, stop, common, lambda line: print(line, flush=True), only)
+        try:
+            outcomes = runner.run(steps, save)
+        except ValueError as error:
+            refuse(str(error))
+        if outcomes:
+            print(f"\n{(out / 'summary.txt').read_text(encoding='utf-8')}", flush=True)
         if stop.is_set():
             sys.exit(130)
     sys.exit(1 if any(one.status == FAILED for one in outcomes) else 0)
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:  # before there was something to end
+        sys.exit(130)

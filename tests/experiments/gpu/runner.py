@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -65,6 +65,7 @@ class Runner:
         stop: ends the run when it is set.
         common: what each result file says beside its own: commit, machine and the like.
         tell: takes a line for the user.
+        only: names of the steps that are taken, if not all; of others, what is done is kept.
         grace: seconds that a step has to end when it is told to.
     """
 
@@ -75,15 +76,31 @@ class Runner:
         stop: threading.Event,
         common: Mapping[str, Any],
         tell: Callable[[str], object] = print,
+        only: Collection[str] = (),
         grace: float = GRACE,
     ) -> None:
+        self._only = only
         self._out, self._budget, self._stop = out, budget, stop
         self._common, self._tell, self._grace = common, tell, grace
         self._results: dict[str, Any] = {}
 
-    def run(self, steps: Sequence[Step]) -> list[Outcome]:
-        """Take steps in order, and return what became of each."""
-        found = []
+    def run(
+        self, steps: Sequence[Step], after: Callable[[list[Outcome]], object] = lambda _: None
+    ) -> list[Outcome]:
+        """Take steps in order, and return what became of each.
+
+        Args:
+            steps: all that there are.
+            after: takes what became of all so far, each time that there is something new.
+
+        Raises:
+            ValueError: if there is no step of a name that was asked for.
+        """
+        known = [step.name for step in steps]
+        for name in self._only:
+            if name not in known:
+                raise ValueError(f"there is no step {name!r}; there are {', '.join(known)}")
+        found: list[Outcome] = []
         for number, step in enumerate(steps):
             try:
                 outcome = self._take(step, steps[number + 1 :])
@@ -91,9 +108,15 @@ class Runner:
                 outcome = Outcome(step.name, FAILED, explain(error))
             if outcome.status in (DONE, KEPT):
                 self._results[step.name] = outcome.record["result"]
-            self._tell(f"{self._time()} {step.name}: {outcome.status}: {outcome.said}")
-            found.append(outcome)
+            if self._asked(step):
+                self._tell(f"{self._time()} {step.name}: {outcome.status}: {outcome.said}")
+            if self._asked(step) or outcome.status == KEPT:
+                found.append(outcome)
+                after(found)
         return found
+
+    def _asked(self, step: Step) -> bool:
+        return not self._only or step.name in self._only
 
     def _take(self, step: Step, later: Sequence[Step]) -> Outcome:
         if step.missing:
@@ -108,6 +131,8 @@ class Runner:
             return Outcome(
                 step.name, KEPT, step.headline(record["result"]), record["seconds"], record
             )
+        if not self._asked(step):
+            return Outcome(step.name, SKIPPED, "not asked for")
         if self._stop.is_set():
             return Outcome(step.name, SKIPPED, "the run was interrupted")
         if isinstance(limit := self._limit(step, later), str):
@@ -122,7 +147,8 @@ class Runner:
             kept = sum(
                 one.seconds
                 for one in later
-                if not (one.optional or one.missing or is_done(read_record(self._file(one))))
+                if self._asked(one)
+                and not (one.optional or one.missing or is_done(read_record(self._file(one))))
             )
         wanted = step.seconds if step.resumes is None else min(step.seconds, step.resumes)
         if left - kept < max(wanted, step.begins_with):
@@ -188,19 +214,6 @@ def judge(step: Step, ended: Ended, result: Any, log: Path) -> tuple[str, str]:
     if result is not None:
         return FAILED, step.headline(result)
     return FAILED, f"exit status {ended.status}: {last_error(log)}"
-
-
-def chosen(steps: Sequence[Step], names: Sequence[str]) -> list[Step]:
-    """Return the steps of these names, in their order.
-
-    Raises:
-        ValueError: if there is no step of a name.
-    """
-    known = [step.name for step in steps]
-    for name in names:
-        if name not in known:
-            raise ValueError(f"there is no step {name!r}; there are {', '.join(known)}")
-    return [step for step in steps if not names or step.name in names]
 
 
 def _plain(settings: Mapping[str, Any]) -> Any:
