@@ -249,6 +249,17 @@ def test_required_steps_fit_into_the_default_time(tmp_path: Path) -> None:
     assert sum(step.seconds for step in steps if not (step.optional or step.missing)) < 25 * 60
 
 
+def test_lines_of_the_timings(tmp_path: Path) -> None:
+    steps = {step.name: step for step in all_steps(place(tmp_path, peer=tmp_path))}
+    ratio = {"median": 1.5, "range": [1.4, 1.6]}
+    found = {"size": 256, "batch": 32, "images_per_s": {"ours": 300.0, "peer": 200.0}}
+    said = steps["steps-peer"].headline({"sizes": [{**found, "ratio": {"iteration": ratio}}]})
+    assert "300.0 img/s" in said and "1.50 [1.40, 1.60]" in said
+    score = {"score_images_per_s": 3686.4, "size": 256, "precision": "bf16", "ratio": 0.98}
+    said = steps["score-256"].headline([score])
+    assert "3,317,760 samples take 15.0 min" in said  # the target
+
+
 def share_of(tmp_path: Path, seconds: float, each: float) -> dict[str, Any]:
     """Return the plan of a table whose steps take `each` seconds."""
     row = {"method": "ours", "seconds_per_step": each}
