@@ -120,11 +120,35 @@ def test_a_child_of_a_hanging_step_is_ended_too(
         "time.sleep(60)"
     )
     take(tmp_path, fake("hangs", code, seconds=1.5))
-    for _ in range(100):  # until the system has noticed
-        if not _lives(int(child.read_text())):
-            return
+    assert _ends(int(child.read_text()))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system tells a child there alone")
+def test_a_step_ends_with_a_run_that_is_killed(tmp_path: Path) -> None:
+    child = tmp_path / "child"
+    step = f"import os, time; open({str(child)!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    code = (
+        "import sys, threading; from pathlib import Path; "
+        "from tests.experiments.gpu.process import run_limited; run_limited("
+        f"[sys.executable, '-S', '-c', {step!r}], Path({str(tmp_path / 'log')!r}), 60, "
+        f"threading.Event(), cwd=Path({str(tmp_path)!r}))"
+    )
+    run = subprocess.Popen([sys.executable, "-S", "-c", code], cwd=ROOT)
+    for _ in range(400):
+        if child.exists() and child.read_text():
+            break
         time.sleep(0.05)
-    raise AssertionError("the child lives")
+    run.kill()
+    run.wait()
+    assert _ends(int(child.read_text()))
+
+
+def _ends(pid: int) -> bool:
+    for _ in range(100):  # until the system has noticed
+        if not _lives(pid):
+            return True
+        time.sleep(0.05)
+    return False
 
 
 def _lives(pid: int) -> bool:
