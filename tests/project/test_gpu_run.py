@@ -109,17 +109,18 @@ def test_a_result_of_another_form_does_not_lose_the_others(tmp_path: Path) -> No
     assert "TypeError" in found["odd"].said
 
 
-def test_a_child_of_a_hanging_step_is_ended_too(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("then", ["time.sleep(60)", "sys.exit(3)"], ids=["hangs", "fails"])
+def test_a_child_of_a_step_is_ended_too(
+    then: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner_module, "_MORE", 0.0)
     child = tmp_path / "child"
     code = (
         "import subprocess, sys, time; p = subprocess.Popen([sys.executable, '-S', '-c',"
         f" 'import time; time.sleep(60)']); open({str(child)!r}, 'w').write(str(p.pid)); "
-        "time.sleep(60)"
+        f"{then}"
     )
-    take(tmp_path, fake("hangs", code, seconds=1.5))
+    take(tmp_path, fake("parent", code, seconds=1.5))
     assert _ends(int(child.read_text()))
 
 
