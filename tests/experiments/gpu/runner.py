@@ -208,7 +208,8 @@ def judge(step: Step, ended: Ended, result: Any, log: Path) -> tuple[str, str]:
     if ended.stopped:
         return UNFINISHED, "interrupted; the next run begins it anew"
     if ended.at_limit:
-        return FAILED, f"ended after {ended.seconds:.0f} s, more than it may take"
+        said = f"ended after {ended.seconds:.0f} s, more than it may take"
+        return FAILED, said if result is None else f"{said}; until then {step.headline(result)}"
     if ended.status == 0:
         return FAILED, "wrote no result"
     if result is not None:
