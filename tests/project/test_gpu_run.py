@@ -33,7 +33,10 @@ from tests.experiments.gpu.summary import page, write_summary
 GRACE = 3.0
 MACHINE = {"name": "a machine", "torch": "2.0"}
 COMMON = {"commit": "c" * 40, "setting": "tiny", "machine": MACHINE}
-WRITES = "import json, sys; json.dump({'headline': 'well', 'n': 1}, open(sys.argv[1], 'w'))"
+WRITES = (
+    "import json, pathlib, sys; "
+    "pathlib.Path(sys.argv[1]).write_text(json.dumps({'headline': 'well', 'n': 1}))"
+)
 
 
 def fake(name: str, code: str = WRITES, seconds: float = 1.0, **known: Any) -> Step:
@@ -82,22 +85,25 @@ def test_what_fails_or_hangs_does_not_lose_the_others(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(runner_module, "_MORE", 0.0)
+    sleeps = "import time; time.sleep(60)"
     ignores = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(60)"
     steps = (
         fake("raises", "print('before'); raise ValueError('of no use')"),
         fake("silent", "pass"),
         fake("disagrees", f"{WRITES}; sys.exit(1)"),
-        fake("hangs", "import time; time.sleep(60)", seconds=0.2),
+        fake("hangs", sleeps, seconds=0.2),
         fake("ignores SIGTERM", ignores, seconds=0.2),
+        fake("hangs late", f"{WRITES}; {sleeps}"),
         fake("last"),
     )
     began = time.monotonic()
     found = take(tmp_path, *steps)
-    assert statuses(found) == ["failed"] * 5 + ["done"]
+    assert statuses(found) == ["failed"] * 6 + ["done"]
     assert found["raises"].said == "exit status 1: ValueError: of no use"
     assert "no result" in found["silent"].said
     assert found["disagrees"].said == "well"  # what its result says
     assert "ended after" in found["hangs"].said
+    assert "until then well" in found["hangs late"].said
     assert time.monotonic() - began < 30
     assert statuses(take(tmp_path, fake("raises"))) == ["done"]  # what failed is tried again
 
