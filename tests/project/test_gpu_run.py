@@ -269,6 +269,8 @@ def test_the_plan(tmp_path: Path, setting: Any) -> None:
         assert (ROOT / f"{step.command[2].replace('.', '/')}.py").exists()
         written = json.dumps(step.settings)
         assert str(tmp_path) not in written and str(ROOT) not in written
+    named = {step.name: step.settings["command"] for step in steps}
+    assert "OUT/results/share.json" in named["table-ours"]
     lacking = [step.name for step in steps if step.missing]
     assert lacking == ["evaluate-lite-povray", "evaluate-hd-povray", "steps-peer"]
     rich = all_steps(place(tmp_path, setting, peer=tmp_path, povray=True))

@@ -91,7 +91,8 @@ def main() -> None:
     known = {"name": "", "torch": ""} if options.list else probe(options.device)
     setting = options.setting or ("tiny" if options.device == "cpu" else "full")
     place = Place(
-        setting=SETTINGS[setting], device=options.device, machine=known, out=out,
+        setting=SETTINGS[setting], device=options.device, machine=known,
+        out=out.relative_to(ROOT) if out.is_relative_to(ROOT) else out,
         peer=options.peer and options.peer.absolute(), povray=machine.povray_is_there(),
         without_tests=tuple(machine.missing_for_tests()),
     )  # fmt: skip

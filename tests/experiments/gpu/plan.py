@@ -46,7 +46,7 @@ class Place:
         setting: how much is computed.
         device: where, as PyTorch names it.
         machine: what it is; a part of all settings, so that results of others are not kept.
-        out: folder of the run.
+        out: folder of the run, as it is named from the checkout.
         peer: a checkout of NVIDIA's code; None if there is none.
         povray: whether POV-Ray is there.
         without_tests: packages that pytest's files need and that are missing.
@@ -82,7 +82,8 @@ class Place:
     def _shown(self, word: str) -> str:
         """Return a word of a command without the machine's folders."""
         for path, name in ((self.out, "OUT"), (self.peer, "PEER"), (ROOT, ".")):
-            word = word.replace(str(path), name) if path else word
+            if path and (word == str(path) or word.startswith(f"{path}/")):
+                return name + word[len(str(path)) :]
         return word
 
 

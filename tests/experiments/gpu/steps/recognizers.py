@@ -40,6 +40,7 @@ def evaluated(
         name, device=device, precision=precision, noise_floor=floor or None, **known
     )
     values = found.to_json()
+    values["recognizer"]["name"] = Path(name).name
     for factor in values["accuracy"]["factors"].values():
         del factor["confusion"]
     said = card.measured(precision).accuracy

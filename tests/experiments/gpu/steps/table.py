@@ -18,6 +18,7 @@ from shapeshd.models.methods import METHODS
 from shapeshd.models.networks.checkpoints import KIND
 from shapeshd.models.training.files import GENERATOR, RESULT
 from shapeshd.support.checkpoint import load_checkpoint, save_checkpoint
+from tests import ROOT
 from tests.experiments.gpu.step import read_record, write_record
 from tests.experiments.ship import halved
 from tests.support.tiny_training import save_untrained
@@ -113,9 +114,14 @@ def made(options: argparse.Namespace) -> dict[str, Any]:
         "recognizer": Path(result.recognizer.name).name,
         "precision": result.recognizer.precision,
         "score_seconds": result.run.seconds,
-        "commands": [text.replace(f"{options.runs}/", "runs/") for text in (*commands, command)],
+        "commands": [_shown(text, options.runs) for text in (*commands, command)],
         "weights": keep_weights(run / last / GENERATOR, options.weights / f"{method}.safetensors"),
     }
+
+
+def _shown(command: str, runs: Path) -> str:
+    """Return a command without the machine's folders."""
+    return command.replace(f"{runs}/", "runs/").replace(f"{ROOT}/", "")
 
 
 def main() -> None:
