@@ -66,11 +66,11 @@ def evaluate(options: argparse.Namespace) -> dict[str, Any]:
     ]
     said = [
         f"{row['precision']} {row['found']:.2%}"
-        + (f" (card, of POV-Ray's: {row['card']:.2%})" if row["card"] is not None else "")
+        + (f" (its card: {row['card']:.2%})" if row["card"] is not None else "")
         for row in rows
     ]
-    made = {"torch": "traced", "povray": "POV-Ray's"}[options.engine]
-    headline = f"{options.name} reads {options.count:,} {made} images: " + ", ".join(said)
+    images = {"torch": "traced images", "povray": "images of POV-Ray"}[options.engine]
+    headline = f"{options.name} reads {options.count:,} {images}: " + ", ".join(said)
     return {"headline": headline, "engine": options.engine, "rows": rows}
 
 
