@@ -1,9 +1,20 @@
 # demo: the whole job, small, on real input      test: the tests       lint: ruff and mypy
 # docs: the site, into docs/_build/html          speed: the benchmarks of speed
+# gpu: all that a GPU is wanted for              carry: packages for a machine without a network
 # clean: remove what these made
 
 VENV := .venv
 BIN := $(VENV)/bin
+# Of `make gpu`: minutes in all, the folder, the device, and words such as --peer FOLDER.
+MINUTES ?= 25
+OUT ?= gpu
+DEVICE ?= cuda
+GPU_OPTIONS ?=
+# Of `make carry`: the Python and the platforms of the other machine.
+CARRIED_PYTHON ?= 3.12
+CARRIED_PLATFORMS ?= manylinux_2_28_x86_64 manylinux_2_17_x86_64 manylinux2014_x86_64
+# `make gpu PYTHON=python3` takes that interpreter as it is: nothing is installed.
+GPU_PYTHON := $(if $(filter undefined default,$(origin PYTHON)),$(BIN)/python,$(PYTHON))
 PYTHON ?= python3
 TEST_PROCESSES ?= 2
 DEMO_MODEL := model:mini/contrast/aae
@@ -15,7 +26,7 @@ export UV_NATIVE_TLS ?= 1
 # Tests start a hundred processes: what the first one compiles is kept for the others.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test lint docs speed povray clean
+.PHONY: demo test lint docs speed gpu carry povray clean
 
 demo: $(VENV)/.installed povray
 	$(BIN)/shapeshd render demo/data --count 400 --size 256 --seed 0 --shard-size 100
@@ -64,6 +75,19 @@ speed: $(VENV)/.installed-dev povray
 	$(BIN)/python tests/experiments/speed/models.py --sizes 64
 	$(BIN)/python tests/experiments/speed/caching.py
 
+gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/.installed-dev)
+	$(GPU_PYTHON) -m tests.experiments.gpu --minutes $(MINUTES) --out $(OUT) --device $(DEVICE) \
+		$(GPU_OPTIONS)
+
+# What GPU machines' images lack beside PyTorch; the folder goes into PYTHONPATH there.
+carry:
+	$(carry) pydantic
+	$(carry) --no-deps lazy-loader vapory
+	@echo "There: PYTHONPATH=carried make gpu PYTHON=python3"
+
+carry = $(PYTHON) -m pip install --quiet --target carried --upgrade --only-binary=:all: \
+	--python-version $(CARRIED_PYTHON) $(addprefix --platform ,$(CARRIED_PLATFORMS))
+
 # uv where it is present, else where pip can install it, else pip.
 $(VENV)/bin/python:
 	@if command -v uv >/dev/null; then uv venv --quiet $(VENV); \
@@ -97,4 +121,4 @@ povray:
 	       "or conda install -c conda-forge povray)"; exit 1; }
 
 clean:
-	rm -rf $(VENV) demo build dist docs/_build *.egg-info
+	rm -rf $(VENV) demo gpu carried build dist docs/_build *.egg-info

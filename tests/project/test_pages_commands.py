@@ -78,7 +78,8 @@ def test_every_script_and_module_exists_with_its_options(name: str) -> None:
             module, options = arguments[2], arguments[3:]
             if not module.startswith(("tests.", "shapeshd.")):
                 continue
-            file = ROOT / (module.replace(".", "/") + ".py")
+            place = ROOT / module.replace(".", "/")
+            file = place / "__main__.py" if place.is_dir() else place.with_suffix(".py")
         else:
             file, options = ROOT / arguments[1], arguments[2:]
         assert file.is_file(), f"{name}: {file} does not exist"
@@ -92,9 +93,12 @@ def test_every_script_and_module_exists_with_its_options(name: str) -> None:
 def test_every_target_of_make_exists(name: str) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    variables = set(re.findall(r"^([A-Z_]+) \?=", makefile, flags=re.MULTILINE))
     for page, arguments in ALL:
         if page == name and arguments[0] == "make":
-            assert set(arguments[1:]) <= targets, f"{name}: {' '.join(arguments)}"
+            given = {word.partition("=")[0] for word in arguments[1:] if "=" in word}
+            asked = {word for word in arguments[1:] if "=" not in word}
+            assert asked <= targets and given <= variables, f"{name}: {' '.join(arguments)}"
 
 
 @pytest.mark.parametrize("name", PAGES)

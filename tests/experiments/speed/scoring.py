@@ -38,6 +38,7 @@ from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.sources import SourceOptions, open_source
+from shapeshd.benchmark.sources.options import DEFAULT_BATCH
 from shapeshd.benchmark.statistics.histogram import min_samples
 from shapeshd.factors import NUM_BINS, joint_bins
 from shapeshd.models import Generator, GeneratorConfig, load_generator, save_generator
@@ -47,7 +48,7 @@ from shapeshd.scene.render_options import RenderOptions
 from shapeshd.scene.sampling import make_sampling
 from shapeshd.support.distributed import core_count
 
-BATCH = SourceOptions().batch
+BATCH = DEFAULT_BATCH
 
 
 def write_generator(folder: Path, size: int, channels: int) -> Path:
@@ -77,17 +78,20 @@ def timed(work: Callable[[], Any], device: str) -> tuple[float, Any]:
     return time.perf_counter() - began, found
 
 
-def bare_loop(path: Path, recognizer: Recognizer, samples: int, device: str) -> np.ndarray:
+def bare_loop(
+    path: Path, recognizer: Recognizer, samples: int, device: str, batch: int
+) -> np.ndarray:
     """Return the histogram of so many samples, by the shortest way there is."""
     network, latent_dim = load_generator(path, device)
     counts = np.zeros(NUM_BINS, np.int64)
     piece = piece_length(recognizer.size)  # the recognizer reads as many at a time as in a score
+    batch = min(batch, piece)
     rng = torch.Generator().manual_seed(0)
     for first in range(0, samples, piece):
         parts = []
-        for _ in range(0, piece, BATCH):
+        for _ in range(0, piece, batch):
             with torch.inference_mode():
-                images = network(torch.randn(BATCH, latent_dim, generator=rng).to(device))
+                images = network(torch.randn(batch, latent_dim, generator=rng).to(device))
                 parts.append((images * 127.5 + 128).clamp(0, 255).byte())
         bins = joint_bins(recognizer(torch.cat(parts)))[: samples - first]
         counts += np.bincount(bins, minlength=NUM_BINS)
@@ -95,12 +99,14 @@ def bare_loop(path: Path, recognizer: Recognizer, samples: int, device: str) -> 
 
 
 def score_once(
-    text: str, recognizer: Recognizer, samples: int, device: str, folder: Path
+    text: str, recognizer: Recognizer, samples: int, device: str, folder: Path, batch: int = BATCH
 ) -> Result:
     """Score a source into a new folder."""
-    with open_source(text, device=device) as source:
+    options = SourceOptions(batch=batch)
+    with open_source(text, device=device, options=options) as source:
         out = Path(tempfile.mkdtemp(dir=folder)) / "score"
-        result = score_source(source, recognizer, out, ScoreSettings(samples=samples))
+        settings = ScoreSettings(samples=samples, options=options)
+        result = score_source(source, recognizer, out, settings)
     assert result is not None
     return result
 
@@ -109,17 +115,19 @@ def against_the_loop(
     path: Path, recognizer: Recognizer, folder: Path, options: argparse.Namespace
 ) -> dict[str, Any]:
     """Let both take turns; the first round, which warms up, does not count."""
-    n, device = options.samples, options.device
+    n, device, batch = options.samples, options.device, options.batch
     scores, loops, whole = [], [], []
     for turn in range(options.rounds + 1):
         took: dict[str, float] = {}
         for which in ("score", "loop") if turn % 2 else ("loop", "score"):
             if which == "loop":
-                loop = lambda: bare_loop(path, recognizer, n, device)  # noqa: E731
+                loop = lambda: bare_loop(path, recognizer, n, device, batch)  # noqa: E731
                 took[which], counts = timed(loop, device)
                 assert counts.sum() == n
             else:
-                run = lambda: score_once(str(path), recognizer, n, device, folder)  # noqa: E731
+                run = lambda: score_once(  # noqa: E731
+                    str(path), recognizer, n, device, folder, batch
+                )
                 took[which], result = timed(run, device)
         if turn:
             loops.append(n / took["loop"])
@@ -236,6 +244,7 @@ def measure(size: int, options: argparse.Namespace) -> dict[str, Any]:
         "recognizer": recognizer.digest,
         "precision": recognizer.precision,
         "generator_channels": options.channels,
+        "batch": options.batch,
     }
     with tempfile.TemporaryDirectory(prefix="shapeshd-scoring-") as temporary:
         folder = Path(temporary)
@@ -281,6 +290,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--recognizer", help="by default lite, or hd from 128 pixels on")
     parser.add_argument("--precision", default="auto", help="of the recognizer")
+    parser.add_argument("--batch", type=int, default=BATCH, help="generated at a time")
     parser.add_argument("--channels", type=int, default=16, help="of the generator")
     parser.add_argument("--stored", type=int, default=10_000, help="images rendered and stored")
     parser.add_argument("--no-images", action="store_true", help="score the generator alone")
