@@ -83,8 +83,9 @@ class ImageCheckRecord(Record):
     read them as scenes of the dataset, if damaged ones: only then there are `response`,
     `right_bins`, `right_factors` and, under the uniform distribution, `attenuation`. `change` names
     what was done to them, if undoing it brings them there, and `tried` all changes that were
-    undone. `right_bins` is the share of known images with the differences of this source that are read in
-    the right joint bin, `right_factors` that of each factor (None in results of earlier versions).
+    undone. `right_bins` is the share of known images with the differences of this source that are
+    read in the right joint bin, `right_factors` that of each factor (None in results of earlier
+    versions).
     """
 
     images: AtLeastOne

@@ -218,10 +218,11 @@ def _nothing_found(findings: Findings, fit: GoodnessOfFit) -> str:
         "such runs; in one factor, pair or triple alone a smaller one is enough."
     )
     if findings.misread:
-        names = ", ".join(_plain(part) for part in findings.misread[:_LISTED])
+        names = [_plain(part) for part in findings.misread[:_LISTED]]
+        listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
         text += (
-            f" That {names} differ{'s' if len(findings.misread) == 1 else ''} a little is no more "
-            "than the errors of reading such images can explain."
+            f" That {listed} differ{'s' if len(names) == 1 else ''} a little is no more than the "
+            "errors of reading such images can explain."
         )
     if outside is not None and outside.samples:
         text += (

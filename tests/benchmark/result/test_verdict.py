@@ -301,7 +301,7 @@ def looked(*, ok: bool, alike: bool, right: float | None = None) -> ImageCheckRe
             "beyond": share, "real_beyond": share, "rmse": mean, "real_rmse": mean,
             "explained": 0.5, "ok": ok, "alike": alike,
             "right_factors": right
-            and dict.fromkeys(NAMES, {"count": 246, "value": right, "low": right, "high": 1.0}),
+            and {name: {"count": 246, "value": right, "low": right, "high": 1.0} for name in NAMES},
         }
     )  # fmt: skip
 

@@ -67,7 +67,7 @@ EXCLUSIVE = ("object_hue", "scale", "shape")
 TRIPLES = ((6_000, 0.36), (20_000, 0.05), (100_000, 0.01))
 LIMITS = ((20_000, 0.0), (20_000, 0.0161), (100_000, 0.0161), (PROTOCOL, 0.0161))
 COPIES: tuple[tuple[str, str | None, int], ...] = (
-    ("ideal", None, SMALLEST), ("ideal", None, 20_000), ("ideal", "jpeg=75", SMALLEST),
+    ("ideal", None, SMALLEST), ("ideal", "jpeg=75", SMALLEST),
     ("one hue for wall and object", None, SMALLEST),
     ("one object, seen from ahead", None, SMALLEST), ("scale tilted", "jpeg=75", SMALLEST),
 )  # fmt: skip
