@@ -16,9 +16,9 @@ Recorded, for each degradation:
 
 What is left of a divergence is a share of it, however large it is; a large one is seen as exactly
 with 500 images as one of 0.5 with 50,000. `CASES` has the order, and `IMAGES` the numbers. Every
-case has images of its own, so what the intervals hold is independent from case to case. Everything
-is in benchmark/results/degraded-images.json. What stands there of the same settings is kept: a run
-that was stopped, or ended after `--minutes`, goes on. All of it takes 35 minutes on one core.
+degradation has samples of its own. Everything is in benchmark/results/degraded-images.json. What
+stands there of the same settings is kept: a run that was stopped, or ended after `--minutes`, goes
+on.
 """
 
 from __future__ import annotations

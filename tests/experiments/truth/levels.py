@@ -12,7 +12,7 @@ Sources of known divergence are drawn many times, and held against what the stat
   often they, and they alone, are named.
 - ``limit``: sources at the detection limit that the verdict quotes, with errors of a recognizer:
   how often D fails them (80%).
-- ``copies``: sources that repeat nothing, as `lite` reads their images clean and saved as JPEG of
+- ``copies``: true images, which repeat nothing, as `lite` reads them clean and saved as JPEG of
   quality 75: how often near copies are named (hardly ever). Factors are drawn anew in each run;
   errors are drawn from those that `lite` makes on traced images.
 
@@ -66,11 +66,7 @@ COLLAPSED: tuple[tuple[int, tuple[str, ...], float], ...] = (
 EXCLUSIVE = ("object_hue", "scale", "shape")
 TRIPLES = ((6_000, 0.36), (20_000, 0.05), (100_000, 0.01))
 LIMITS = ((20_000, 0.0), (20_000, 0.0161), (100_000, 0.0161), (PROTOCOL, 0.0161))
-COPIES: tuple[tuple[str, str | None, int], ...] = (
-    ("ideal", None, SMALLEST), ("ideal", "jpeg=75", SMALLEST),
-    ("one hue for wall and object", None, SMALLEST),
-    ("one object, seen from ahead", None, SMALLEST), ("scale tilted", "jpeg=75", SMALLEST),
-)  # fmt: skip
+DEGRADATIONS = (None, "jpeg=75")
 READ_IMAGES = 2_000  # of which the errors of `lite` are taken
 
 Row = dict[str, Any]
@@ -258,30 +254,18 @@ def read_by_lite(
     return found
 
 
-def drawn(source: str, n: int, rng: np.random.Generator) -> FloatArray:
-    """Return factors (n, 6) of a source of `COPIES`."""
-    factors = uniform_factors(int(rng.integers(2**31)), 0, n)
-    if source.startswith("one hue"):
-        factors[:, 1] = factors[:, 2]
-    elif source.startswith("one object"):
-        factors[:, 3], factors[:, SHAPE], factors[:, 5] = 1.5, 2, 0
-    elif source.startswith("scale"):
-        factors[:, 3] = 1 + (factors[:, 3] - 1) ** 2
-    return factors
-
-
 def copies(runs: int) -> Iterator[Row]:
-    for place, (source, degradation, n) in enumerate(COPIES):
+    for place, degradation in enumerate(DEGRADATIONS):
         rng, named = np.random.default_rng([SEED, 90 + place]), 0
         for _ in range(runs):
+            factors = uniform_factors(int(rng.integers(2**31)), 0, SMALLEST)
             seen = SeenFactors()
-            seen.add(0, read_by_lite(drawn(source, n, rng), degradation, rng))
+            seen.add(0, read_by_lite(factors, degradation, rng))
             found = describe_near_copies(seen)
             named += found is not None and found.copies > 0
         yield {
-            "source": source,
             "degradation": degradation,
-            "samples": n,
+            "samples": SMALLEST,
             "near_copies_named": share(named, runs),
         }
 
@@ -306,7 +290,7 @@ def main() -> None:
             shown = {key: f"{value['share']:.1%}" if isinstance(value, dict) else value
                      for key, value in row.items()}  # fmt: skip
             print(name, shown, flush=True)
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
+            options.out.write_text(json.dumps(results, indent=1) + "\n")
         print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
 
 
