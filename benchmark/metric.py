@@ -28,8 +28,7 @@ from .recognizer.find import shipped_for
 from .recognizer.precision import check_precision
 from .recognizer.reader import Reader, count_bins, read_factors
 from .recognizer.recognizer import Recognizer, load_recognizer
-from .result.image_check import ImageCheckRecord
-from .result.verdict import images_text
+from .result.image_check import ImageCheckRecord, images_text
 from .sources.image_format import ImageFormat
 from .sources.options import RANGES, Layout, Range, SourceOptions
 from .statistics.chi_square import GoodnessOfFit, goodness_of_fit

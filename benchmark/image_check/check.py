@@ -26,7 +26,7 @@ from shapeshd.benchmark.recognizer.reader import Reader
 from shapeshd.benchmark.result.image_check import ImageCheckRecord
 from shapeshd.benchmark.statistics.source_attenuation import source_attenuation
 from shapeshd.distribution import Distribution
-from shapeshd.factors import FACTORS, FloatArray, IntArray, joint_bins
+from shapeshd.factors import FACTORS, NAMES, FloatArray, IntArray, bin_indices, joint_bins
 
 from .kept_images import FEWEST, Kept
 from .known_changes import find_change
@@ -98,6 +98,12 @@ def check_images(
         values |= {
             "response": _response(response, kept.images, again),
             "right_bins": float((joint_bins(known) == joint_bins(read)).mean()),
+            "right_factors": {
+                name: share_interval(int(right.sum()), len(known))
+                for name, right in zip(
+                    NAMES, (bin_indices(known) == bin_indices(read)).T, strict=True
+                )
+            },
             # Its formula holds for bins of equal probability alone.
             "attenuation": source_attenuation(known, read) if distribution is None else None,
         }

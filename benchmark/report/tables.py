@@ -14,9 +14,8 @@ from shapeshd.benchmark.result.formatting import (
     percent,
     with_interval,
 )
-from shapeshd.benchmark.result.image_check import ImageCheckRecord
+from shapeshd.benchmark.result.image_check import ImageCheckRecord, corrected_text, share_left
 from shapeshd.benchmark.result.schema import ImagesRecord, Result, ScoreRecord
-from shapeshd.benchmark.result.verdict import corrected_text, share_left
 
 INFINITE = "infinite"
 """Stands for a divergence from a distribution that has no place for what was seen."""

@@ -106,7 +106,9 @@ def _parts(result: Result) -> list[str]:
         for part in result.decomposition.together
     ]
     rows = [*made, *rows]  # which are the larger ones
-    lines = table(("what is wrong", "its part of D", "share"), rows)
+    # A part of a source that passed is no more than the recognizer's errors can make.
+    head = "within the errors" if result.verdict.passed else "what is wrong"
+    lines = table((head, "its part of D", "share"), rows)
     if len(significant) > _MOST_SIGNIFICANT:
         lines.append(
             f"  ... and {len(significant) - _MOST_SIGNIFICANT} more (result.json lists all)"

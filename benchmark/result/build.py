@@ -111,7 +111,7 @@ def build_result(
     samples = int(counts.sum())
     findings = find(
         counts, fit, parts, recognizer.accuracy,
-        measurement_error=measurement_error, outside=outside,
+        measurement_error=measurement_error, outside=outside, image_check=image_check,
     )  # fmt: skip
     corrected = _corrected(parts, fit, image_check)
     values = {

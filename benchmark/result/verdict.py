@@ -17,25 +17,16 @@ from shapeshd.factors import NAMES, IntArray
 from .fidelity import JointVerdictRecord, ResidualRecord
 from .fit import CollapseRecord
 from .formatting import (
-    Reported,
     factor_name,
-    interval,
-    number,
     percent,
     with_interval,
 )
-from .image_check import CorrectedRecord, ImageCheckRecord
+from .image_check import CorrectedRecord, ImageCheckRecord, attenuation_text, images_text
 from .schema import VerdictRecord
 from .source_checks import NearCopiesRecord, RepeatsRecord
 
 _LISTED = 3  # parts in a sentence
 _MOST = 0.5  # share of D that the named parts must hold by themselves
-
-ATTENUATED = 0.9
-"""Share of fine structure below which the verdict says how much of it survives."""
-_BLURRED = 0.5  # pixels from which a blur is named
-_READ_WELL = 0.95  # share of images in the right joint bin: about 90% of fine structure is left
-_FILTERED = 0.5  # the filter is named if it leaves less than so much of the error
 
 
 @dataclass(frozen=True)
@@ -51,6 +42,8 @@ class Findings:
         outside: the samples where the distribution has none, unless it is the uniform one.
         collapse: the bins that are occupied, if they are few; see `is_collapsed`.
         together: large parts that `parts` make together, if most of D lies there.
+        misread: significant parts that are not in `parts`, since the errors of reading these very
+            images, which do not look like the dataset, may make them.
     """
 
     one_cell: bool
@@ -60,6 +53,7 @@ class Findings:
     outside: Outside | None
     collapse: CollapseRecord | None = None
     together: tuple[Part, ...] = ()
+    misread: tuple[Part, ...] = ()
 
     @property
     def infinite(self) -> bool:
@@ -80,6 +74,7 @@ def find(
     *,
     measurement_error: MeasurementError | None = None,
     outside: Outside | None = None,
+    image_check: ImageCheckRecord | None = None,
 ) -> Findings:
     """Decide what is wrong with a histogram.
 
@@ -91,6 +86,9 @@ def find(
     make of images of the distribution counts (twice the deviation in density), and samples where
     the distribution has none fail a source if the errors do not explain them.
 
+    Images that do not look like the dataset are read with more errors than real ones. Where D does
+    not differ, a part is held against the errors of reading these images, too.
+
     Args:
         counts: n_i, int64 (k,).
         fit: the test of all bins.
@@ -98,6 +96,7 @@ def find(
         accuracy: of the recognizer, from its card; without it 2 e is 0.
         measurement_error: the distribution as the recognizer reads it, where it is not uniform.
         outside: what lies where the distribution has none; None of the uniform distribution.
+        image_check: what a look at the images found.
     """
     by_factor = (accuracy.factors if accuracy else None) or {}
     joint = 2 * (1 - accuracy.joint_accuracy) if accuracy else 0.0
@@ -107,14 +106,19 @@ def find(
         for part in parts.significant
         if part.delta.low > _explained(part, by_factor, measurement_error)
     )
+    differs, misread = fit.divergence.low > explained, ()
+    if not differs and image_check is not None and not image_check.ok:
+        misread = tuple(part for part in above if part.delta.low <= _misread(part, image_check))
+        above = tuple(part for part in above if part not in misread)
     most = sum(part.share or 0 for part in above) >= _MOST
     return Findings(
         collapse=_collapse(fit),
         together=() if most or not above else made_together(parts.parts),
         one_cell=int((counts > 0).sum()) == 1,
         margin=explained,
-        differs=fit.divergence.low > explained,
+        differs=differs,
         parts=above,
+        misread=misread,
         outside=outside,
     )
 
@@ -136,6 +140,17 @@ def _explained(
     missed = sum(1 - by_factor[name].accuracy for name in part.factors or NAMES)
     known = 4 * measurement_error.divergence(*part.factors) if measurement_error else 0.0
     return float(max((2 * missed) ** 2, known))
+
+
+def _misread(part: Part, image_check: ImageCheckRecord) -> float:
+    """Return the term of a part that the errors of reading a source's images may make.
+
+    They were measured on some images alone, so upper limits of them are taken.
+    """
+    right = image_check.right_factors
+    if right is None:
+        return 0.0
+    return (2 * sum(1 - right[name].low for name in part.factors or NAMES)) ** 2
 
 
 def verdict(
@@ -202,6 +217,13 @@ def _nothing_found(findings: Findings, fit: GoodnessOfFit) -> str:
         f"{limit.reduced_chi_square:.2f} at 20 per bin) would be found in {limit.power:.0%} of "
         "such runs; in one factor, pair or triple alone a smaller one is enough."
     )
+    if findings.misread:
+        names = [_plain(part) for part in findings.misread[:_LISTED]]
+        listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+        text += (
+            f" That {listed} differ{'s' if len(names) == 1 else ''} a little is no more than the "
+            "errors of reading such images can explain."
+        )
     if outside is not None and outside.samples:
         text += (
             f" Left out: {outside.samples:,} samples where the distribution has none, no more "
@@ -275,10 +297,14 @@ def _listed(findings: Findings) -> str:
     return f"{made}, made together by {', '.join(small)}{more}"
 
 
-def _named(part: Part) -> str:
-    name = " with ".join(map(factor_name, part.factors)) or (
+def _plain(part: Part) -> str:
+    return " with ".join(map(factor_name, part.factors)) or (
         "higher-order interactions of four factors and more"
     )
+
+
+def _named(part: Part) -> str:
+    name = _plain(part)
     if part.share is None:
         return name
     # An estimate, which can come out above D's own.
@@ -333,84 +359,3 @@ def _fidelity_text(residual: ResidualRecord) -> str:
         f"{share} of the images differ more from their re-render than {limit} of real ones do "
         f"({mean}, {real}; of real images {percent(residual.real_beyond.value)} differ so much)"
     )
-
-
-def images_text(found: ImageCheckRecord, *, parts: bool) -> str:
-    """Say that images do not look like the dataset, and why; "" where they do.
-
-    Args:
-        found: what the look at them found.
-        parts: whether the verdict names parts of the divergence.
-    """
-    if found.ok:
-        return ""
-    far = (
-        f"These images do not look like the dataset: {percent(found.beyond.value)} of "
-        f"{found.images:,} samples are farther from the rendering of their own recognised factors "
-        f"than {percent(found.quantile, 0)} of real images are (RMSE {number(found.rmse.value)} "
-        f"levels on average, real images {number(found.real_rmse.value)})."
-    )
-    if found.change is not None:
-        return f"{far} They do if this is undone: the images are {found.change}."
-    if not found.alike:
-        return (
-            f"{far} No known change of such images explains it, so that all that follows is of "
-            "factors which the recognizer reads into something else."
-        )
-    words = [far]
-    if kind := _kind(found):
-        words.append(f"They are {kind}.")
-    if parts:
-        words.append(
-            "What is named as wrong with the distribution may come from the images instead."
-        )
-    return " ".join(words)
-
-
-def _kind(found: ImageCheckRecord) -> str | None:
-    response = found.response
-    if response is None or response.remainder > _FILTERED * found.rmse.value:
-        return None
-    if response.blur < _BLURRED:
-        return None
-    return f"blurred by about {number(response.blur, 2)} pixels (standard deviation)"
-
-
-def attenuation_text(
-    found: ImageCheckRecord, corrected: CorrectedRecord | None, divergence: Reported
-) -> str:
-    """Say what the errors of reading these images leave of a fine divergence; "" of most of it."""
-    if found.attenuation is None or corrected is None:
-        return _uncorrected(found)
-    left = found.attenuation.higher_order
-    if left.value >= ATTENUATED:
-        return ""
-    return (
-        f"The recognizer reads these images with errors that leave {share_left(found)} of fine "
-        "structure (interactions of four factors and more): corrected for that, D = "
-        f"{corrected_text(corrected, divergence)}."
-    )
-
-
-def _uncorrected(found: ImageCheckRecord) -> str:
-    """Say that a D is not corrected, which only that of bins of equal probability can be."""
-    if found.attenuation is not None or found.right_bins is None or found.right_bins >= _READ_WELL:
-        return ""
-    return (
-        f"The recognizer reads {percent(found.right_bins, 0)} of such images in the right joint "
-        "bin, so that fine structure is seen too small; D is not corrected for that, which is "
-        "done for the uniform distribution alone."
-    )
-
-
-def share_left(found: ImageCheckRecord) -> str:
-    """Write the share of fine structure that is left, with its interval."""
-    assert found.attenuation is not None
-    left = found.attenuation.higher_order
-    return f"{percent(left.value, 0)} [{percent(left.low, 0)}, {percent(left.high, 0)}]"
-
-
-def corrected_text(corrected: CorrectedRecord, divergence: Reported) -> str:
-    """Write the corrected D with its interval, no coarser than D itself; none is below 0."""
-    found = corrected.divergence
-    return interval(found.model_copy(update={"value": max(0.0, found.value)}), divergence)

@@ -8,6 +8,7 @@ each time run again afterwards. It writes what it found to standard output, a JS
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import os
 import random
@@ -21,11 +22,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
+from shapeshd.benchmark.recognizer.recognizer import Recognizer
+from shapeshd.benchmark.result.files import REPORT
 from shapeshd.benchmark.scoring import counting
+from shapeshd.benchmark.scoring import score as scoring
 from shapeshd.cli.main import main as shapeshd
-from shapeshd.factors import BIN_SHAPE, NAMES
+from shapeshd.factors import BIN_SHAPE, NAMES, SHAPE, FloatArray, from_unit
+from shapeshd.models import Generator, read_generator, save_generator
 from shapeshd.models.training.trainer import Trainer
 from tests import ROOT
 from tests.support.projections import save_small
@@ -33,6 +39,12 @@ from tests.support.tiny_models import TABLES
 
 EVENTS = ("os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod")
 RANDOM_NAME = re.compile(r"[0-9a-f]{32}")
+LOADED = (
+    "matplotlib.backends.backend_svg", "scipy.stats", "shapeshd.benchmark.report.html",
+    "shapeshd.cli.score_run", "shapeshd.models.projection.run",
+)  # fmt: skip
+"""What every child would load anew, for seconds."""
+
 RANDOM = 2
 """Kills at random places, beside those at the first, a middle and the last one."""
 
@@ -44,11 +56,14 @@ class Command(NamedTuple):
         words: after ``shapeshd``; the output is below the folder "out", where it runs.
         timed: suffixes of files whose bytes hold a time, or follow from one.
         slow: whether it is killed once alone, in the middle.
+        plain: whether a score has no report and no look at its images, which another one has, and
+            takes a pixel for the shape and nothing else.
     """
 
     words: tuple[str, ...]
     timed: tuple[str, ...] = ()
     slow: bool = False
+    plain: bool = False
 
 
 DATA = "render:3:16,size=16"
@@ -77,6 +92,21 @@ COMMANDS = {
         ("score", "few", "--distribution", "few.toml",
          "--out", "out/score"), (".json", ".html", ".npz", "lock"), slow=True,
     ),
+    "score with a cache": Command(
+        ("score", "averaged.safetensors", "--distribution", "few.toml", "--samples", "128",
+         "--fidelity", "100", "--out", "out/score"), (".json", ".html", ".npz", "lock"),
+        slow=True, plain=True,
+    ),
+    "score a sweep": Command(
+        ("score", "averaged.safetensors", "--sweep", "truncation=0.5,1", "--samples", "64",
+         "--distribution", "few.toml",
+         "--out", "out/sweep"), (".json", ".html", ".npz", "lock"), slow=True, plain=True,
+    ),
+    "project": Command(
+        ("project", "small.safetensors", "render:5:8,size=32", "--count", "2", "--steps", "3",
+         "--pool", "16", "--reference", "2", "--recognizer", "none", "--out", "out/project"),
+        (".json", ".html"), slow=True,
+    ),
     "compare": Command(("compare", *ENTRIES, "--out", "out/page.html"), (".html",), slow=True),
     "compare markdown": Command(("compare", *ENTRIES, "--out", "out/page.md")),
     "compare entries": Command(("compare", *ENTRIES, "--entry", "out")),
@@ -90,6 +120,10 @@ COMMANDS = {
 def prepare(folder: Path) -> None:
     """Write what the commands read."""
     save_small(folder / "small.safetensors")
+    generator = read_generator(folder / "small.safetensors")
+    assert isinstance(generator, Generator)
+    generator.mapping.average.fill_(0.1)  # without one it cannot be truncated
+    save_generator(folder / "averaged.safetensors", generator, {})
     one = {name: [1.0] + [0.0] * (bins - 1) for name, bins in zip(NAMES, BIN_SHAPE, strict=True)}
     few = {name: {"weights": weights} for name, weights in one.items() if name != "shape"}
     (folder / "few.toml").write_text(toml(few))
@@ -123,8 +157,16 @@ def in_child(work: Callable[[], None]) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def run(words: tuple[str, ...], folder: Path, kill_at: int | None = None) -> int:
+def run(
+    words: tuple[str, ...], folder: Path, kill_at: int | None = None, *, plain: bool = False
+) -> int:
     """Run a command in a child, and kill it at its `kill_at`-th change of the file system.
+
+    Args:
+        words: after ``shapeshd``.
+        folder: where it runs.
+        kill_at: the place of the change, from 1; None for a whole run.
+        plain: see `Command`.
 
     Returns:
         Its status; without `kill_at` the number of changes is in "changes" below `folder`.
@@ -150,6 +192,10 @@ def run(words: tuple[str, ...], folder: Path, kill_at: int | None = None) -> int
 
     def work() -> None:
         os.chdir(folder)
+        os.environ["SHAPESHD_CACHE"] = "out/cache"
+        if plain:
+            scoring.write_report, scoring.check_images = write_nothing, lambda *_: None
+            Recognizer.__call__, Recognizer.features = by_a_pixel, by_a_pixel
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(os.open("words", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
@@ -161,6 +207,18 @@ def run(words: tuple[str, ...], folder: Path, kill_at: int | None = None) -> int
                 Path("changes").write_text(str(seen))
 
     return in_child(work)
+
+
+def write_nothing(_: Any, folder: Path) -> None:
+    """Write an empty page in place of a report."""
+    (folder / REPORT).write_text("")
+
+
+def by_a_pixel(_: Recognizer, images: torch.Tensor) -> FloatArray:
+    """Return factors (n, 6) of which a pixel of the images (n, 3, H, W) decides the shape."""
+    unit = np.zeros((len(images), len(NAMES)))
+    unit[:, SHAPE] = images[:, 0, 0, 0].double().numpy() / 256
+    return from_unit(unit)
 
 
 def left(folder: Path, timed: tuple[str, ...]) -> dict[str, str]:
@@ -184,7 +242,7 @@ def problems(name: str, command: Command, folder: Path) -> list[str]:
         out.mkdir()
 
     fresh()
-    status = run(command.words, folder)
+    status = run(command.words, folder, plain=command.plain)
     if status:
         return [f"ends with {status}: {(folder / 'words').read_text()[-400:]}"]
     whole, total = left(out, command.timed), int((folder / "changes").read_text())
@@ -196,9 +254,9 @@ def problems(name: str, command: Command, folder: Path) -> list[str]:
         places = {(total + 1) // 2}
     for place in sorted(places):
         fresh()
-        if (status := run(command.words, folder, place)) != -signal.SIGKILL:
+        if (status := run(command.words, folder, place, plain=command.plain)) != -signal.SIGKILL:
             found.append(f"killed at {place} of {total}: ends with {status}")
-        status = run(command.words, folder)
+        status = run(command.words, folder, plain=command.plain)
         words = (folder / "words").read_text()
         done = status == 0 or (status == 2 and "exists already" in words)
         now = left(out, command.timed)
@@ -211,6 +269,8 @@ def problems(name: str, command: Command, folder: Path) -> list[str]:
 def main() -> None:
     """Run all commands, or those that are named."""
     torch.set_num_threads(1)  # a forked child has no other thread
+    for module in LOADED:
+        importlib.import_module(module)
     counting._SAVE_SECONDS = Trainer.save_seconds = 0.0
     folder = Path(sys.argv[1]).resolve()
     prepare(folder)

@@ -16,8 +16,7 @@ from shapeshd.benchmark.image_check.check import check_images
 from shapeshd.benchmark.image_check.kept_images import Kept
 from shapeshd.benchmark.image_check.response import fit_response
 from shapeshd.benchmark.recognizer.recognizer import Recognizer, load_recognizer
-from shapeshd.benchmark.result.image_check import ImageCheckRecord
-from shapeshd.benchmark.result.verdict import images_text
+from shapeshd.benchmark.result.image_check import ImageCheckRecord, images_text
 from shapeshd.factors import joint_bins, uniform_factors
 from shapeshd.raytracer.tracer import trace_images
 from tests.support.fake_scores import ReadsWritten
@@ -112,6 +111,8 @@ def test_damaged_images_are_read_as_badly_as_known_ones_with_their_differences(
     assert found.change is None
     assert found.right_bins is not None
     assert abs(found.right_bins - right) < 3.5 * (0.25 / COUNT + 0.25 / COUNT) ** 0.5
+    assert found.right_factors is not None
+    assert found.right_bins <= min(share.value for share in found.right_factors.values()) < 1
     assert found.attenuation is not None
     assert found.attenuation.joint.high < 0.95
     assert "may come from the images" in images_text(found, parts=True)

@@ -15,7 +15,7 @@ from shapeshd.benchmark.statistics.chi_square import divergence_statistic, goodn
 from shapeshd.benchmark.statistics.decomposition import decompose
 from shapeshd.benchmark.statistics.measurement_error import Outside
 from shapeshd.benchmark.statistics.references import detection_limit, memorizer
-from shapeshd.factors import BIN_SHAPE, NUM_BINS
+from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS
 from tests.support.simulated_results import accuracy as card_accuracy
 from tests.support.simulated_results import on_axes
 
@@ -273,7 +273,26 @@ def test_images_of_a_collapsed_source_are_said_to_be_scenes_or_not() -> None:
         assert ("These images do not look like the dataset" in text) is not ok
 
 
-def looked(*, ok: bool, alike: bool) -> ImageCheckRecord:
+def test_errors_of_reading_bad_images_are_no_fault_of_the_distribution() -> None:
+    """JPEG of quality 75 moves 4% of true images to another bin of the orientation."""
+    counts = drawn(on_axes([1.15, 1, 0.95, 0.95, 0.95, 1], 5), 6_000, 4)
+    fit, parts = goodness_of_fit(counts), decompose(counts)
+    assert fit.divergence.low == 0
+    assert [part.name for part in find(counts, fit, parts, None).parts] == ["orientation"]
+    for right, ok, passed in ((0.96, False, True), (0.999, False, False), (0.96, True, False)):
+        image_check = looked(ok=ok, alike=True, right=right)
+        findings = find(counts, fit, parts, None, image_check=image_check)
+        text = verdict(findings, fit, image_check).text
+        assert findings.passed is passed
+        assert ("What is wrong: orientation" in text) is not passed
+        assert ("orientation differs a little is no more than the errors" in text) is passed
+    wrong = drawn(on_axes([1.5, 1.2, 0.9, 0.8, 0.8, 0.8], 5), 6_000)
+    image_check = looked(ok=False, alike=True, right=0.96)
+    found = find(wrong, goodness_of_fit(wrong), decompose(wrong), None, image_check=image_check)
+    assert [part.name for part in found.parts] == ["orientation"]
+
+
+def looked(*, ok: bool, alike: bool, right: float | None = None) -> ImageCheckRecord:
     mean = {"value": 9.0, "low": 7.0, "high": 11.0}
     share = {"count": 128, "value": 0.5, "low": 0.4, "high": 0.6}
     return ImageCheckRecord.model_validate(
@@ -281,6 +300,8 @@ def looked(*, ok: bool, alike: bool) -> ImageCheckRecord:
             "images": 256, "real_images": 256, "quantile": 0.99, "tolerated": 0.05,
             "beyond": share, "real_beyond": share, "rmse": mean, "real_rmse": mean,
             "explained": 0.5, "ok": ok, "alike": alike,
+            "right_factors": right
+            and {name: {"count": 246, "value": right, "low": right, "high": 1.0} for name in NAMES},
         }
     )  # fmt: skip
 

@@ -12,9 +12,13 @@ Sources of known divergence are drawn many times, and held against what the stat
   often they, and they alone, are named.
 - ``limit``: sources at the detection limit that the verdict quotes, with errors of a recognizer:
   how often D fails them (80%).
+- ``copies``: true images, which repeat nothing, as `lite` reads them clean and saved as JPEG of
+  quality 75: how often near copies are named (hardly ever). Factors are drawn anew in each run;
+  errors are drawn from those that `lite` makes on traced images.
 
 The result is benchmark/results/levels.json. `--runs` are for all but `collapsed` and `ideal`, which
-take 0.2 s each (`--slow-runs`). Takes about forty minutes on one core.
+take 0.2 s each (`--slow-runs`), and `copies` (`--copies-runs`). Takes about fifty minutes on one
+core.
 """
 
 from __future__ import annotations
@@ -29,13 +33,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy import stats
 
+from shapeshd.benchmark.image_check.real_images import paired_factors
+from shapeshd.benchmark.recognizer.degrade import KnownDegradation
+from shapeshd.benchmark.recognizer.recognizer import load_recognizer
+from shapeshd.benchmark.scoring.near_copies import describe_near_copies
+from shapeshd.benchmark.scoring.seen_factors import SeenFactors
 from shapeshd.benchmark.statistics.chi_square import divergence_statistic
 from shapeshd.benchmark.statistics.decomposition import HIGHER_ORDER, decompose
 from shapeshd.benchmark.statistics.histogram import min_samples_under
 from shapeshd.benchmark.statistics.references import detection_limit
-from shapeshd.factors import BIN_SHAPE, NAMES, NUM_BINS, FloatArray
+from shapeshd.factors import BIN_SHAPE, FACTORS, NAMES, NUM_BINS, SHAPE, FloatArray, uniform_factors
+from shapeshd.raytracer.tracer import trace_images
 from tests import ROOT
 
 OUT = ROOT / "benchmark" / "results" / "levels.json"
@@ -55,6 +66,8 @@ COLLAPSED: tuple[tuple[int, tuple[str, ...], float], ...] = (
 EXCLUSIVE = ("object_hue", "scale", "shape")
 TRIPLES = ((6_000, 0.36), (20_000, 0.05), (100_000, 0.01))
 LIMITS = ((20_000, 0.0), (20_000, 0.0161), (100_000, 0.0161), (PROTOCOL, 0.0161))
+DEGRADATIONS = (None, "jpeg=75")
+READ_IMAGES = 2_000  # of which the errors of `lite` are taken
 
 Row = dict[str, Any]
 
@@ -213,12 +226,57 @@ def limit(runs: int) -> Iterator[Row]:
         }
 
 
+@functools.cache
+def errors_of_lite(degradation: str | None) -> tuple[FloatArray, FloatArray]:
+    """Return the true factors (m, 6) of traced images, and by how much `lite` misses them."""
+    factors = paired_factors(READ_IMAGES)
+    images = trace_images(factors, 64)
+    if degradation is not None:
+        degrade = KnownDegradation.parse(degradation)
+        images = degrade(images, torch.Generator().manual_seed(SEED)).contiguous()
+    return factors, load_recognizer("lite")(images) - factors
+
+
+def read_by_lite(
+    factors: FloatArray, degradation: str | None, rng: np.random.Generator
+) -> FloatArray:
+    """Return factors with errors that `lite` made on images of the same shapes."""
+    known, errors = errors_of_lite(degradation)
+    found = factors.copy()
+    for shape in range(BIN_SHAPE[SHAPE]):
+        here = np.flatnonzero(factors[:, SHAPE] == shape)
+        found[here] += errors[rng.choice(np.flatnonzero(known[:, SHAPE] == shape), len(here))]
+    for column, factor in enumerate(FACTORS):
+        if factor.topology == "circle":
+            found[:, column] %= 1
+        else:
+            found[:, column] = found[:, column].clip(factor.low, factor.high)
+    return found
+
+
+def copies(runs: int) -> Iterator[Row]:
+    for place, degradation in enumerate(DEGRADATIONS):
+        rng, named = np.random.default_rng([SEED, 90 + place]), 0
+        for _ in range(runs):
+            factors = uniform_factors(int(rng.integers(2**31)), 0, SMALLEST)
+            seen = SeenFactors()
+            seen.add(0, read_by_lite(factors, degradation, rng))
+            found = describe_near_copies(seen)
+            named += found is not None and found.copies > 0
+        yield {
+            "degradation": degradation,
+            "samples": SMALLEST,
+            "near_copies_named": share(named, runs),
+        }
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     sections = {"ideal": ideal, "interval": interval, "rare": rare, "collapsed": collapsed,
-                "triple": triple, "limit": limit}  # fmt: skip
+                "triple": triple, "limit": limit, "copies": copies}  # fmt: skip
     parser.add_argument("--runs", type=int, default=1_000)
     parser.add_argument("--slow-runs", type=int, default=1_000)
+    parser.add_argument("--copies-runs", type=int, default=200)
     parser.add_argument("--sections", nargs="*", default=list(sections), choices=list(sections))
     parser.add_argument("--out", type=Path, default=OUT)
     options = parser.parse_args()
@@ -226,12 +284,13 @@ def main() -> None:
     for name in options.sections:
         began, slow = time.perf_counter(), name in ("ideal", "collapsed", "triple")
         results[name] = []
-        for row in sections[name](options.slow_runs if slow else options.runs):
+        runs = options.slow_runs if slow else options.runs
+        for row in sections[name](options.copies_runs if name == "copies" else runs):
             results[name].append(row)
             shown = {key: f"{value['share']:.1%}" if isinstance(value, dict) else value
                      for key, value in row.items()}  # fmt: skip
             print(name, shown, flush=True)
-        options.out.write_text(json.dumps(results, indent=1) + "\n")
+            options.out.write_text(json.dumps(results, indent=1) + "\n")
         print(f"{name}: {time.perf_counter() - began:.0f} s", flush=True)
 
 
