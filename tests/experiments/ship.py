@@ -110,7 +110,7 @@ def score_of(result: Result) -> dict[str, Any]:
         divergence=divergence.reported,
         low=divergence.low,
         high=divergence.high,
-        mainly_wrong=worst and worst.name,
+        mainly_wrong=worst.name if worst else None,
     ).model_dump()
 
 
