@@ -106,7 +106,8 @@ def find(
         for part in parts.significant
         if part.delta.low > _explained(part, by_factor, measurement_error)
     )
-    differs, misread = fit.divergence.low > explained, ()
+    differs = fit.divergence.low > explained
+    misread: tuple[Part, ...] = ()
     if not differs and image_check is not None and not image_check.ok:
         misread = tuple(part for part in above if part.delta.low <= _misread(part, image_check))
         above = tuple(part for part in above if part not in misread)
