@@ -194,13 +194,8 @@ def run(
         os.chdir(folder)
         os.environ["SHAPESHD_CACHE"] = "out/cache"
         if plain:
-            for place, name, stand_in in (
-                (scoring, "write_report", write_nothing),
-                (scoring, "check_images", lambda *_: None),
-                (Recognizer, "__call__", by_a_pixel),
-                (Recognizer, "features", by_a_pixel),
-            ):
-                setattr(place, name, stand_in)
+            for owner, name, other in PLAIN:
+                setattr(owner, name, other)
         null = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null, 1)
         os.dup2(os.open("words", os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
@@ -224,6 +219,14 @@ def by_a_pixel(_: Recognizer, images: torch.Tensor) -> FloatArray:
     unit = np.zeros((len(images), len(NAMES)))
     unit[:, SHAPE] = images[:, 0, 0, 0].double().numpy() / 256
     return from_unit(unit)
+
+
+PLAIN: tuple[tuple[Any, str, Callable[..., Any]], ...] = (
+    (scoring, "write_report", write_nothing),
+    (scoring, "check_images", lambda *_: None),
+    (Recognizer, "__call__", by_a_pixel),
+    (Recognizer, "features", by_a_pixel),
+)  # fmt: skip
 
 
 def left(folder: Path, timed: tuple[str, ...]) -> dict[str, str]:
