@@ -17,7 +17,7 @@ Sources of known divergence are drawn many times, and held against what the stat
   errors are drawn from those that `lite` makes on traced images.
 
 The result is benchmark/results/levels.json. `--runs` are for all but `collapsed` and `ideal`, which
-take 0.2 s each (`--slow-runs`), and `copies` (`--copies-runs`). Takes about fifty minutes on one
+take 0.2 s each (`--slow-runs`), and `copies` (`--copies-runs`). Takes about forty minutes on one
 core.
 """
 
