@@ -42,8 +42,8 @@ class Findings:
         outside: the samples where the distribution has none, unless it is the uniform one.
         collapse: the bins that are occupied, if they are few; see `is_collapsed`.
         together: large parts that `parts` make together, if most of D lies there.
-        misread: significant parts that are not in `parts`, since the errors of reading these very
-            images, which do not look like the dataset, may make them.
+        undecided: whether D does not differ, and the errors of reading these very images, which do
+            not look like the dataset, may make all of `parts`.
     """
 
     one_cell: bool
@@ -53,7 +53,7 @@ class Findings:
     outside: Outside | None
     collapse: CollapseRecord | None = None
     together: tuple[Part, ...] = ()
-    misread: tuple[Part, ...] = ()
+    undecided: bool = False
 
     @property
     def infinite(self) -> bool:
@@ -87,7 +87,8 @@ def find(
     the distribution has none fail a source if the errors do not explain them.
 
     Images that do not look like the dataset are read with more errors than real ones. Where D does
-    not differ, a part is held against the errors of reading these images, too.
+    not differ and these errors may make all parts that do, the source fails, as undecided: their
+    upper limits are far above what they usually make, so that a real fault can lie below.
 
     Args:
         counts: n_i, int64 (k,).
@@ -107,10 +108,7 @@ def find(
         if part.delta.low > _explained(part, by_factor, measurement_error)
     )
     differs = fit.divergence.low > explained
-    misread: tuple[Part, ...] = ()
-    if not differs and image_check is not None and not image_check.ok:
-        misread = tuple(part for part in above if part.delta.low <= _misread(part, image_check))
-        above = tuple(part for part in above if part not in misread)
+    unlike = image_check is not None and not image_check.ok and not differs and bool(above)
     most = sum(part.share or 0 for part in above) >= _MOST
     return Findings(
         collapse=_collapse(fit),
@@ -119,7 +117,7 @@ def find(
         margin=explained,
         differs=differs,
         parts=above,
-        misread=misread,
+        undecided=unlike and all(part.delta.low <= _misread(part, image_check) for part in above),
         outside=outside,
     )
 
@@ -143,13 +141,13 @@ def _explained(
     return float(max((2 * missed) ** 2, known))
 
 
-def _misread(part: Part, image_check: ImageCheckRecord) -> float:
+def _misread(part: Part, image_check: ImageCheckRecord | None) -> float:
     """Return the term of a part that the errors of reading a source's images may make.
 
     They were measured on some images alone, so upper limits of them are taken.
     """
-    right = image_check.right_factors
-    if right is None:
+    right = image_check and image_check.right_factors
+    if not right:
         return 0.0
     return (2 * sum(1 - right[name].low for name in part.factors or NAMES)) ** 2
 
@@ -218,13 +216,6 @@ def _nothing_found(findings: Findings, fit: GoodnessOfFit) -> str:
         f"{limit.reduced_chi_square:.2f} at 20 per bin) would be found in {limit.power:.0%} of "
         "such runs; in one factor, pair or triple alone a smaller one is enough."
     )
-    if findings.misread:
-        names = [_plain(part) for part in findings.misread[:_LISTED]]
-        listed = " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
-        text += (
-            f" That {listed} differ{'s' if len(names) == 1 else ''} a little is no more than the "
-            "errors of reading such images can explain."
-        )
     if outside is not None and outside.samples:
         text += (
             f" Left out: {outside.samples:,} samples where the distribution has none, no more "
@@ -271,13 +262,19 @@ def _what_is_wrong(
             f"{begin}: D = {with_interval(fit.divergence)}, a reduced chi-square of "
             f"{with_interval(predicted)} at 20 per bin, where 1 is ideal."
         )
+    elif findings.undecided and not findings.infinite:
+        sentences.append(
+            "Whether the distribution is wrong cannot be told from such images: D does not differ "
+            "significantly from 0, and the errors of reading them can make as much as what does."
+        )
     elif parts and not findings.infinite:
         sentences.append(
             "The distribution is wrong, though all bins together do not show it: D does not "
             "differ significantly from 0, but a part of it does."
         )
     if parts:
-        sentences.append(f"What is wrong: {_listed(findings)}.")
+        named = "What differs" if findings.undecided else "What is wrong"
+        sentences.append(f"{named}: {_listed(findings)}.")
     memory = memorizer(TRAINING_SET, fit.bins)
     if predicted.low > memory.reduced_chi_square:
         sentences.append(
@@ -298,14 +295,10 @@ def _listed(findings: Findings) -> str:
     return f"{made}, made together by {', '.join(small)}{more}"
 
 
-def _plain(part: Part) -> str:
-    return " with ".join(map(factor_name, part.factors)) or (
+def _named(part: Part) -> str:
+    name = " with ".join(map(factor_name, part.factors)) or (
         "higher-order interactions of four factors and more"
     )
-
-
-def _named(part: Part) -> str:
-    name = _plain(part)
     if part.share is None:
         return name
     # An estimate, which can come out above D's own.

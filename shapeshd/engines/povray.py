@@ -136,7 +136,8 @@ class Batch(threading.Thread):
         self._work = work
         self._process: subprocess.Popen[bytes] | None = None
         self._closed = threading.Event()
-        # POV-Ray can be as many frames ahead of us as the pipe and our buffer hold.
+        # POV-Ray can be as many frames ahead of us as the pipe and our buffer hold. (A frame that
+        # comes even before its scene finds another one's, which refuses it: see `_describe`.)
         self._ahead = (_PIPE_BYTES + _READ_BYTES) // (3 * options.size**2) + 4
         self._frames: queue.Queue[Image | BaseException] = queue.Queue(maxsize=_QUEUED_FRAMES)
 
@@ -196,9 +197,10 @@ class Batch(threading.Thread):
         for frame in range(first, first + self._ahead):
             self._describe(frame)
         place = self._work.relative_to(self._home).as_posix()
-        number = f"str(mod(frame_number + {first}, {self._ahead}), 0, 0)"
+        wanted = f"#declare WANTED_FRAME = frame_number + {first};\n"
+        number = f"str(mod(WANTED_FRAME, {self._ahead}), 0, 0)"
         include = f'#include concat("{place}/frame", {number}, ".inc")\n'
-        (self._work / "batch.pov").write_text(povray_scene.preamble() + include)
+        (self._work / "batch.pov").write_text(povray_scene.preamble() + wanted + include)
         (self._work / "batch.ini").write_text(self._options.ini(len(self._factors) - first))
         with (self._work / "messages.txt").open("wb") as messages:
             process = subprocess.Popen(
@@ -210,6 +212,7 @@ class Batch(threading.Thread):
                 stdout=subprocess.PIPE,
                 stderr=messages,
                 bufsize=_READ_BYTES,
+                pipesize=_PIPE_BYTES,  # some kernels have 1 MiB
             )
         self._process = process
         if self._closed.is_set():  # closed while it started: nobody else will end it
@@ -221,10 +224,13 @@ class Batch(threading.Thread):
         """Write the scene file of a frame, if there is such a frame.
 
         It takes the place of the one before it by so many frames as POV-Ray can be ahead, which
-        has been rendered and read: to make a new file takes several times as long as its text.
+        has been rendered and read: to make a new file takes several times as long as its text. It
+        names its frame, so that POV-Ray fails, and is started again, should it read it for another.
         """
         if frame < len(self._factors):
-            text = povray_scene.describe(self._factors[frame]).encode().ljust(_SCENE_BYTES)
+            check = f'#if (WANTED_FRAME != {frame}) #error "the scene of another frame" #end\n'
+            scene = check + povray_scene.describe(self._factors[frame])
+            text = scene.encode().ljust(_SCENE_BYTES)
             assert len(text) == _SCENE_BYTES  # numbers are of 24 characters at most
             path = self._work / f"frame{frame % self._ahead}.inc"
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o666)

@@ -112,6 +112,25 @@ def test_killed_processes_are_replaced(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found, expected)
 
 
+def test_a_process_that_comes_too_far_ahead_renders_no_other_scene(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pipe that holds more frames than was thought: the scene of another frame is refused."""
+    factors = uniform_factors(1, 0, 16)
+    expected = render_images(factors, 16)
+    monkeypatch.setattr(povray, "_PIPE_BYTES", 0)
+    monkeypatch.setattr(povray, "_READ_BYTES", 0)
+    images = stream_images(factors, RenderOptions(16), tmp_path, 1)
+    found = [next(images)]
+    # Nobody reads: it gets further ahead than the 4 frames that it is given, and ends.
+    deadline = time.monotonic() + 60
+    while psutil.Process(children()[0].pid).status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    found += images
+    np.testing.assert_array_equal(np.stack(found), expected)
+
+
 def test_leaving_early_ends_the_processes(tmp_path: Path) -> None:
     images = stream_images(uniform_factors(1, 0, 200), RenderOptions(64), tmp_path, 5)
     next(images)
