@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import psutil
@@ -120,14 +121,17 @@ def test_a_process_that_comes_too_far_ahead_renders_no_other_scene(
     expected = render_images(factors, 16)
     monkeypatch.setattr(povray, "_PIPE_BYTES", 0)
     monkeypatch.setattr(povray, "_READ_BYTES", 0)
-    images = stream_images(factors, RenderOptions(16), tmp_path, 1)
-    found = [next(images)]
-    # Nobody reads: it gets further ahead than the 4 frames that it is given, and ends.
-    deadline = time.monotonic() + 60
-    while psutil.Process(children()[0].pid).status() != psutil.STATUS_ZOMBIE:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-    found += images
+    read, waited = povray._read_ppm, []
+
+    def late(stream: IO[bytes], size: int) -> povray.Image | None:
+        """Read nothing before the first process has ended."""
+        while not waited:
+            time.sleep(0.05)
+            waited.extend(one for one in children() if one.status() == psutil.STATUS_ZOMBIE)
+        return read(stream, size)
+
+    monkeypatch.setattr(povray, "_read_ppm", late)
+    found = list(stream_images(factors, RenderOptions(16), tmp_path, 1))
     np.testing.assert_array_equal(np.stack(found), expected)
 
 
