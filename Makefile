@@ -121,4 +121,4 @@ povray:
 	       "or conda install -c conda-forge povray)"; exit 1; }
 
 clean:
-	rm -rf $(VENV) demo gpu carried build dist docs/_build *.egg-info
+	rm -rf $(VENV) demo carried build dist docs/_build *.egg-info

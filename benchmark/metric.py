@@ -70,7 +70,8 @@ class DistributionScore(Metric):
             they do not look like the dataset.
         fid: whether `compute_all` also gives ``fid`` against 10,000 real images of this size, of
             which mean and covariance come with the program: for ``lite`` and images of 64 pixels,
-            and ``hd`` and 256. Each image is then read twice. The states are float64.
+            and ``hd`` and 256. Each image is then read twice. The states are float64,
+            which MPS has not.
         kwargs: those of `torchmetrics.Metric`.
 
     Attributes:
@@ -139,6 +140,8 @@ class DistributionScore(Metric):
         self._real: RealStatistics | None = None
         self._fid: float | None = None
         if fid:
+            if self._reader is not None:
+                load_real_statistics(self._reader, self._reader.size)  # or it is refused now
             self.add_state("fid_images", torch.tensor(0), dist_reduce_fx="sum")
             for name, shape in (("sum", (DIMENSION,)), ("products", (DIMENSION, DIMENSION))):
                 zeros = torch.zeros(shape, dtype=torch.float64)

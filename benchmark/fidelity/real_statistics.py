@@ -183,12 +183,21 @@ def frechet_distance_to_real(
             for their size or for the recognizer.
     """
     statistics, total, side = None, None, 0
-    for batch in [images] if isinstance(images, Tensor) else images:
+    for batch in (
+        images if isinstance(images, Iterable) and not isinstance(images, Tensor) else [images]
+    ):
+        if not isinstance(batch, Tensor):
+            raise UsageError(
+                "images must be a tensor or batches that are tensors, "
+                f"not of type {type(batch).__name__}"
+            )
         if batch.dtype != torch.uint8 or batch.ndim != 4 or batch.shape[1] != 3:
             raise UsageError(
                 f"images must be uint8 of shape (n, 3, H, W), not {str(batch.dtype)[6:]} "
                 f"{tuple(batch.shape)}"
             )
+        if batch.shape[-2] != batch.shape[-1]:
+            raise UsageError(f"images must be square, not of {tuple(batch.shape[-2:])} pixels")
         if statistics is None:
             side = batch.shape[-1]
             if not isinstance(recognizer, Recognizer):

@@ -182,6 +182,14 @@ def begin(out: Path, *words: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
+def test_a_step_that_is_not_there_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    run = begin(tmp_path / "out", "--steps", "oops")
+    said = run.communicate()[0]
+    assert run.returncode == 2
+    assert "'oops'" in said
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_real_run_is_interrupted_and_goes_on(tmp_path: Path) -> None:
     words = ("--setting", "tiny", "--steps", "tracer,steps-peer,table-ours")
     run = begin(tmp_path / "out", *words)

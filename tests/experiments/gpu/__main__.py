@@ -101,17 +101,22 @@ def main() -> None:
         for step in steps:
             print(f"{step.name:22} {step.seconds:5.0f} s  {step.missing}".rstrip())
         return
+    only = [name for name in options.steps.split(",") if name]
+    names = [step.name for step in steps]
+    for name in only:
+        if name not in names:
+            refuse(f"--steps: there is no step {name!r}; there are {', '.join(names)}")
+    commit = options.commit or machine.commit()  # before OUT is a change of the checkout
     out.mkdir(parents=True, exist_ok=True)
     lock = FileLock(out / ".lock")
     if not lock.acquire():
         refuse(f"--out {options.out}: another run is writing there")
     common = {
         "setting": setting,
-        "commit": options.commit or machine.commit(),
+        "commit": commit,
         "sources_sha256": machine.sources_sha256(),
         "machine": known,
     }
-    only = [name for name in options.steps.split(",") if name]
 
     def save(outcomes: list[Outcome]) -> None:
         write_summary(out / "summary.json", common, outcomes, budget.spent(), budget.seconds)
@@ -120,10 +125,7 @@ def main() -> None:
 
     with stop_requested() as stop:
         runner = Runner(out, budget, stop, common, lambda line: print(line, flush=True), only)
-        try:
-            outcomes = runner.run(steps, save)
-        except ValueError as error:
-            refuse(str(error))
+        outcomes = runner.run(steps, save)
         if outcomes:
             print(f"\n{(out / 'summary.txt').read_text(encoding='utf-8')}", flush=True)
         if stop.is_set():

@@ -92,14 +92,7 @@ class Runner:
         Args:
             steps: all that there are.
             after: takes what became of all so far, each time that there is something new.
-
-        Raises:
-            ValueError: if there is no step of a name that was asked for.
         """
-        known = [step.name for step in steps]
-        for name in self._only:
-            if name not in known:
-                raise ValueError(f"there is no step {name!r}; there are {', '.join(known)}")
         found: list[Outcome] = []
         for number, step in enumerate(steps):
             try:
@@ -127,10 +120,11 @@ class Runner:
                 return Outcome(step.name, SKIPPED, prepared)
             step = prepared
         record = read_record(self._file(step))
-        if is_done(record) and record["settings"] == _plain(step.settings):
-            return Outcome(
-                step.name, KEPT, step.headline(record["result"]), record["seconds"], record
-            )
+        if self._is_kept(step, record):
+            said = step.headline(record["result"])
+            if record.get("sources_sha256") != self._common.get("sources_sha256"):
+                said += f" (of other sources: commit {record.get('commit', 'unknown')[:12]})"
+            return Outcome(step.name, KEPT, said, record["seconds"], record)
         if not self._asked(step):
             return Outcome(step.name, SKIPPED, "not asked for")
         if self._stop.is_set():
@@ -138,6 +132,16 @@ class Runner:
         if isinstance(limit := self._limit(step, later), str):
             return Outcome(step.name, SKIPPED, limit)
         return self._run(step, limit)
+
+    @staticmethod
+    def _is_kept(step: Step, record: Any) -> bool:
+        """Tell whether a step was finished with its settings."""
+        return is_done(record) and record.get("settings") == _plain(step.settings)
+
+    def _seems_kept(self, step: Step) -> bool:
+        """Tell whether a later step will be kept, whose settings may follow from other results."""
+        record = read_record(self._file(step))
+        return self._is_kept(step, record) or (step.prepare is not None and is_done(record))
 
     def _limit(self, step: Step, later: Sequence[Step]) -> float | str:
         """Return the seconds that a step may take, or why it is not begun."""
@@ -148,7 +152,8 @@ class Runner:
                 one.seconds
                 for one in later
                 if self._asked(one)
-                and not (one.optional or one.missing or is_done(read_record(self._file(one))))
+                and not (one.optional or one.missing)
+                and not self._seems_kept(one)
             )
         wanted = step.seconds if step.resumes is None else min(step.seconds, step.resumes)
         if left - kept < max(wanted, step.begins_with):
