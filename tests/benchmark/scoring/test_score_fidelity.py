@@ -315,7 +315,9 @@ def test_the_command_line_asks_for_it(
     monkeypatch.setattr(score_run, "load_recognizer", lambda *_: ReadsWritten(SIDE))
     monkeypatch.setattr(measure, "load_features", load)
     monkeypatch.setattr(sys, "argv", ["shapeshd", "score", "written"])
-    options = ["--fidelity", FEW, "--features", "vgg:my.pt", "--fidelity-engine", "torch"]
+    weights = tmp_path / "my.pt"
+    weights.touch()
+    options = ["--fidelity", FEW, "--features", f"vgg:{weights}", "--fidelity-engine", "torch"]
     out = tmp_path / "out"
     status, text, err = run(
         "score", "render:0:9", "--samples", SAMPLES, "--out", out, "--device", "cpu", *options
@@ -323,7 +325,7 @@ def test_the_command_line_asks_for_it(
     assert status == 0, err
     assert "Bad and wrong: " in text
     assert "residual" in text
-    assert asked == ["vgg:my.pt"]
+    assert asked == [f"vgg:{weights}"]
     assert entry(out)["command"] == "shapeshd score written"
     check_equal(out, whole)
 

@@ -28,6 +28,7 @@ def test_it_is_whole() -> None:
         "collapsed": len(levels.COLLAPSED),
         "triple": len(levels.TRIPLES),
         "limit": len(levels.LIMITS),
+        "copies": 2,
     }
 
 
@@ -61,6 +62,12 @@ def test_the_detection_limit_is_found_in_four_of_five_runs() -> None:
     for row in RECORDED["limit"]:
         assert within(row["fails"], 0.78, 0.82)
         assert row["limit"] > row["margin"]
+
+
+def test_near_copies_are_not_named_where_nothing_is_repeated() -> None:
+    for row in RECORDED["copies"]:
+        assert row["near_copies_named"]["runs"] >= 200
+        assert row["near_copies_named"]["high"] <= 0.02
 
 
 def test_a_section_can_be_run_again(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
