@@ -66,7 +66,9 @@ def run_limited(
     with log.open("wb") as file:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=file, stderr=subprocess.STDOUT, cwd=cwd,
-            env=environment, preexec_fn=_in_a_group_of_its_own,
+            # Python writes at once: its streams then come in their order, the error last.
+            env={**(environment or os.environ), "PYTHONUNBUFFERED": "1"},
+            preexec_fn=_in_a_group_of_its_own,
         )  # fmt: skip
         try:
             while process.poll() is None:
