@@ -141,7 +141,8 @@ class DistributionScore(Metric):
         self._fid: float | None = None
         if fid:
             if self._reader is not None:
-                load_real_statistics(self._reader, self._reader.size)  # or it is refused now
+                # What has none is refused now, and not by the first update.
+                self._real = load_real_statistics(self._reader, self._reader.size)
             self.add_state("fid_images", torch.tensor(0), dist_reduce_fx="sum")
             for name, shape in (("sum", (DIMENSION,)), ("products", (DIMENSION, DIMENSION))):
                 zeros = torch.zeros(shape, dtype=torch.float64)

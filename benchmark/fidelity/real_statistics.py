@@ -183,9 +183,8 @@ def frechet_distance_to_real(
             for their size or for the recognizer.
     """
     statistics, total, side = None, None, 0
-    for batch in (
-        images if isinstance(images, Iterable) and not isinstance(images, Tensor) else [images]
-    ):
+    one = isinstance(images, Tensor) or not isinstance(images, Iterable)
+    for batch in [images] if one else images:
         if not isinstance(batch, Tensor):
             raise UsageError(
                 "images must be a tensor or batches that are tensors, "
