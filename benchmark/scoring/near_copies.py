@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import scipy
 
-from shapeshd.benchmark.result.formatting import number, percent
+from shapeshd.benchmark.result.formatting import number
 from shapeshd.benchmark.result.source_checks import NearCopiesRecord
 from shapeshd.factors import FACTORS, SHAPE, FloatArray, IntArray
 
@@ -73,10 +73,12 @@ def describe_near_copies(seen: SeenFactors) -> NearCopiesRecord | None:
     rows, others = _nearest(factors, best.width)
     copies, share = len(rows), len(rows) / compared
     example = _example(seen.numbers, rows, others)
-    size = max(1, round(2**seen.zeros * compared * (compared - 1) / 2 / best.near))
-    of = f"{percent(share)} of the images ({compared:,} were compared)"
-    if not seen.zeros:
-        of = f"{copies:,} of {compared:,} images"
+    # Of M images, each one of N at random, M (M - 1) / 2 / N pairs are copies of each other; this
+    # holds as well for those M of them whose factors were kept.
+    size = max(1, round(compared * (compared - 1) / 2 / (best.near - best.expected)))
+    of = f"{copies:,} of {compared:,} images"
+    if seen.zeros:
+        of += " that were compared with one another"
     text = (
         f"{of} have a near copy, such as images {example[0]:,} and {example[1]:,}: all six "
         f"recognised factors differ by at most {number(best.width, 2)} of a bin in "

@@ -66,6 +66,21 @@ def test_a_memorizer_with_noise_is_found_with_its_size(images: int, samples: int
     assert found.share == pytest.approx(1 - np.exp(-samples / images), abs=0.08)
 
 
+def test_a_part_of_many_images_tells_the_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(seen_factors, "MOST", 8_000)
+    rng = np.random.default_rng(5)
+    found = described(read(uniform_factors(3, 0, 6_000)[rng.integers(0, 6_000, 40_000)], 6))
+    assert found.compared < 8_000
+    assert found.set_size == pytest.approx(6_000, rel=0.15)
+    twice = uniform_factors(2, 0, 20_000)
+    found = described(np.concatenate([read(twice), read(twice, 1)]))
+    assert found.text.startswith(
+        f"{found.copies:,} of {found.compared:,} images that were compared"
+    )
+
+
 def test_biased_sources_that_repeat_nothing_have_none() -> None:
     coupled = uniform_factors(4, 0, 6_000)
     coupled[:, 1] = coupled[:, 2]  # one colour for wall and object
