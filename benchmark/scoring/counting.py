@@ -82,19 +82,23 @@ def count_samples(
     except KeyboardInterrupt:
         _keep(folder)
         raise InterruptedRunError(
-            f"interrupted; {before + counted:,} of {samples:,} samples are counted and kept, and "
-            f"{_going_on(folder)}"
+            f"interrupted; {_counted(before + counted, task, ranks)}, and {_going_on(folder)}"
         ) from None
     except (ShapesHDError, OSError, RuntimeError) as error:
         _keep(folder)
         why = one_line(error) or type(error).__name__
         raise ShapesHDError(
-            f"{why}; {before + counted:,} of {samples:,} samples are counted and kept, and "
-            f"{_going_on(folder)}"
+            f"{why}; {_counted(before + counted, task, ranks)}, and {_going_on(folder)}"
         ) from error
     with held_back():
         folder.save()
     return counted
+
+
+def _counted(samples: int, task: Task, ranks: Ranks) -> str:
+    if ranks.count > 1:
+        return f"{samples:,} samples are counted and kept by this one of {ranks.count} processes"
+    return f"{samples:,} of {task.samples:,} samples are counted and kept"
 
 
 def _going_on(folder: RunFolder) -> str:

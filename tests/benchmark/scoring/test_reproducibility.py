@@ -223,7 +223,9 @@ def test_it_is_not_shared_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         scored(tmp_path / "out", ranks=Ranks(0, 2))
 
 
-def test_functions_of_this_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("batch", [64, 5_000])
+def test_functions_of_this_process(batch: int) -> None:
     make: Callable[..., Any] = np.random.default_rng(0).random
-    found = found_of(open_callable(lambda n: make((n, 3, 8, 8)), options=SourceOptions()))
+    options = SourceOptions(batch=batch)
+    found = found_of(open_callable(lambda n: make((n, 3, 8, 8)), options=options))
     assert not found.same
