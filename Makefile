@@ -66,14 +66,14 @@ docs: $(VENV)/.installed-dev
 	@echo "The site is in docs/_build/html/index.html"
 
 speed: $(VENV)/.installed-dev povray
-	$(BIN)/python tests/experiments/speed/rendering.py
-	$(BIN)/python tests/experiments/speed/tracing.py
-	$(BIN)/python tests/experiments/speed/reading.py
-	$(BIN)/python tests/experiments/speed/memory.py
-	$(BIN)/python tests/experiments/speed/scoring.py
-	$(BIN)/python tests/experiments/speed/precision.py
-	$(BIN)/python tests/experiments/speed/models.py --sizes 64
-	$(BIN)/python tests/experiments/speed/caching.py
+	$(BIN)/python -m tests.experiments.speed.rendering
+	$(BIN)/python -m tests.experiments.speed.tracing
+	$(BIN)/python -m tests.experiments.speed.reading
+	$(BIN)/python -m tests.experiments.speed.memory
+	$(BIN)/python -m tests.experiments.speed.scoring
+	$(BIN)/python -m tests.experiments.speed.precision
+	$(BIN)/python -m tests.experiments.speed.models --sizes 64
+	$(BIN)/python -m tests.experiments.speed.caching
 
 gpu: $(if $(filter $(BIN)/python,$(GPU_PYTHON)),$(VENV)/.installed-dev)
 	$(GPU_PYTHON) -m tests.experiments.gpu --minutes $(MINUTES) --out $(OUT) --device $(DEVICE) \

@@ -1,6 +1,6 @@
 """Can a trained network tell the ray tracer's images from POV-Ray's?
 
-    python tests/experiments/parity/classifier.py [--count 20000] [--epochs 6] [--json FILE]
+    python -m tests.experiments.parity.classifier [--count 20000] [--epochs 6] [--json FILE]
         [--control RAYS]
 
 Renders `count` scenes at 64 pixels with both, trains a network on four fifths of the scenes and

@@ -1,6 +1,6 @@
 """How close the ray tracer's pixels are to POV-Ray's: figures over many scenes, and a picture.
 
-    python tests/experiments/parity/parity.py [--random64 5000] [--random256 1000]
+    python -m tests.experiments.parity.parity [--random64 5000] [--random256 1000]
         [--dtype float32] [--json FILE] [--sheet FILE.png] [--worst FILE.png]
 
 Compares random scenes at 64 and 256 pixels, and all combinations of the ends of the factors'
@@ -22,7 +22,7 @@ from PIL import Image, ImageDraw
 from shapeshd import RayTracer, render_images, uniform_factors
 from shapeshd.factors import SHAPES
 from shapeshd.scene.render_options import RenderOptions
-from shapeshd.verify.pixels import Tally
+from shapeshd.verify.pixels import PixelDifferences
 
 _SEED = 2026
 _BLOCK = 250
@@ -50,14 +50,14 @@ class Scenes:
 
     def __init__(self, name: str, size: int) -> None:
         self.name, self.size = name, size
-        self.tally = Tally()
+        self.differences = PixelDifferences()
         self.worst: list[tuple[int, np.ndarray, np.ndarray, np.ndarray]] = []
 
     def add(self, factors: np.ndarray, rendered: np.ndarray, traced: np.ndarray) -> None:
         """Compare images, uint8 (n, H, W, 3)."""
         differences = np.abs(rendered.astype(np.int16) - traced)
         for difference in differences:
-            self.tally.add(difference)
+            self.differences.add(difference)
         totals = differences.sum((1, 2, 3), dtype=np.int64)
         for row in np.argsort(totals)[-4:]:
             self.worst.append((int(totals[row]), factors[row], rendered[row], traced[row]))
@@ -65,14 +65,14 @@ class Scenes:
 
     def result(self) -> dict[str, Any]:
         """Shares of channel values and the mean, in units of 1/255."""
-        counts = self.tally.counts
+        counts = self.differences.counts
         result: dict[str, Any] = {
-            "scenes": len(self.tally.means),
+            "scenes": len(self.differences.means),
             "size": self.size,
             "values": int(counts.sum()),
-            **{f"within_{limit}": self.tally.within(limit) for limit in (0, 1, 8)},
+            **{f"within_{limit}": self.differences.within(limit) for limit in (0, 1, 8)},
             "beyond_1": int(counts[2:].sum()),
-            "mean": self.tally.mean,
+            "mean": self.differences.mean,
             "largest": int(np.flatnonzero(counts)[-1]),
         }
         result["passed"] = result["mean"] <= _MEAN_TARGET and all(

@@ -1,4 +1,4 @@
-"""What stored features of the trunk save in phase 2: python tests/experiments/speed/caching.py
+"""What stored features of the trunk save in phase 2: python -m tests.experiments.speed.caching
 
 The update of the adversarial autoencoder (equations 4-6) with the trunk's features of all images
 at hand, as the project trains it, beside the same update where the trunk sees the large batch's

@@ -1,4 +1,4 @@
-"""How often the 95% intervals hold the truth: python tests/experiments/speed/coverage.py
+"""How often the 95% intervals hold the truth: python -m tests.experiments.speed.coverage
 
 Sources of known divergence, of several kinds, are drawn at random; n samples of each are
 counted, and every interval (of the divergence and of all its 42 parts) is held against the

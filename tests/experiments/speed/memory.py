@@ -1,4 +1,4 @@
-"""Peak memory of `shapeshd render` at two sizes of a set: python tests/experiments/speed/memory.py
+"""Peak memory of `shapeshd render` at two sizes of a set: python -m tests.experiments.speed.memory
 
 The peak is the sum of the resident sizes of the program and its worker processes, and of the
 POV-Ray processes, looked at four times a second.

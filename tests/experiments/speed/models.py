@@ -1,6 +1,6 @@
 """Training steps of our StyleGAN2 beside NVIDIA's.
 
-    python tests/experiments/speed/models.py --peer PATH
+    python -m tests.experiments.speed.models --peer PATH
 
 PATH is a clone of NVlabs/stylegan2-ada-pytorch or NVlabs/stylegan3, whose StyleGAN2 networks are
 built with the same sizes (stylegan3 needs setuptools below 81). Nothing of it is changed, and

@@ -1,5 +1,5 @@
 """How fast a recognizer reads, in both precisions, and beside an earlier checkout of this project:
-python tests/experiments/speed/precision.py [CHECKOUT] [--name lite] [--rounds 9]
+python -m tests.experiments.speed.precision [CHECKOUT] [--name lite] [--rounds 9]
 
 Three processes with one thread each hold the same images: the other checkout (in fp32, all it may
 know), and this one in fp32 and bf16. They read in turns, each turn in another order, so that other

@@ -151,8 +151,8 @@ def measure(distribution: Distribution, options: argparse.Namespace, work: Path)
             "mean": float(np.mean([row["predicted"] for row in rows])),
             "mean_error": float(np.mean(errors)),
             "mean_width": float(np.mean([row["high"] - row["low"] for row in rows])),
-            "holds_expectation": share([row["holds_expectation"] for row in rows]),
-            "holds_full_run": share([row["holds_full_run"] for row in rows]),
+            "holds_expectation": share([bool(row["holds_expectation"]) for row in rows]),
+            "holds_full_run": share([bool(row["holds_full_run"]) for row in rows]),
             "runs": rows,
         },
     }

@@ -1,4 +1,4 @@
-"""How fast images are read in random order, side by side: python tests/experiments/speed/reading.py
+"""How fast images are read in random order, side by side: python -m tests.experiments.speed.reading
 
 Rendered images are written as a dataset of ours and exported as PNG files. Then a plain h5py
 loop, `ShapesHD` and torchvision's ImageFolder read the same images in the same order, in

@@ -1,6 +1,6 @@
 """The recognition network beside ResNet-18.
 
-    python tests/experiments/speed/recognizer.py [--images 60000]
+    python -m tests.experiments.speed.recognizer [--images 60000]
 
 Both see the same batches of the same images in the same order, undegraded, with the optimizer,
 schedule, loss and average of weights that `shapeshd train recognizer` has. ResNet-18 is
@@ -16,11 +16,11 @@ from __future__ import annotations
 
 import argparse
 import copy
+import functools
 import json
 import os
 import statistics
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,8 @@ class ResNet18(nn.Module):
         if stem == "small":
             self.body.conv1 = nn.Conv2d(3, 64, 3, padding=1, bias=False)
             self.body.maxpool = nn.Identity()
+        self.mean: Tensor
+        self.deviation: Tensor
         self.register_buffer("mean", torch.tensor(_MEAN)[:, None, None])
         self.register_buffer("deviation", torch.tensor(_DEVIATION)[:, None, None])
 
@@ -173,7 +175,7 @@ def inference_rates(
 ) -> list[list[float]]:
     """Return the images per second of each in every round; they take turns."""
     rates: list[list[float]] = [[] for _ in contestants]
-    works: list[Callable[[], object]] = [lambda one=one: one.read(images) for one in contestants]
+    works = [functools.partial(one.read, images) for one in contestants]
     for turn in range(rounds + 1):
         for work, mine, one in zip(works, rates, contestants, strict=True):
             synchronize(one.device)

@@ -1,8 +1,8 @@
 """Rendering speed, side by side in one run: vapory, `shapeshd render`, POV-Ray's CPU bound.
 
-    python tests/experiments/speed/rendering.py [--sizes 256 64] [--images 1000]
+    python -m tests.experiments.speed.rendering [--sizes 256 64] [--images 1000]
         [--vapory-images 24]
-    python tests/experiments/speed/rendering.py --share 64 2000
+    python -m tests.experiments.speed.rendering --share 64 2000
 
 The second form measures POV-Ray's share of the CPU time of a run in one process, without its
 start: it does not depend on what else the machine does. The rest is this program's own work.
@@ -159,7 +159,8 @@ def main() -> None:
         )
         return
     if arguments.vapory_loop:
-        vapory_loop(*arguments.vapory_loop, "out.npz")
+        first, stop, size = arguments.vapory_loop
+        vapory_loop(first, stop, size, "out.npz")
         return
     cores = joblib.cpu_count()
     print(f"{cores} cores")

@@ -1,4 +1,4 @@
-"""How fast a source is scored, beside a bare loop: python tests/experiments/speed/scoring.py
+"""How fast a source is scored, beside a bare loop: python -m tests.experiments.speed.scoring
 
 A small StyleGAN2 with random weights is scored as `shapeshd score` does it. The bare loop does
 the least that gives a histogram: latents, the same generator and recognizer in batches of the

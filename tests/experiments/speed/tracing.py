@@ -1,6 +1,6 @@
 """Speed of the ray tracer, beside the POV-Ray pipeline on the same cores in one run.
 
-    python tests/experiments/speed/tracing.py [--sizes 64 256] [--seconds 10] [--device cpu]
+    python -m tests.experiments.speed.tracing [--sizes 64 256] [--seconds 10] [--device cpu]
         [--compile] [--json FILE]
 
 The pipeline is `shapeshd.render_images`: as many POV-Ray processes as keep the cores busy, with

@@ -143,7 +143,7 @@ def _tilt(axis: int, wanted: float) -> FloatArray:
 
 
 def _rarer(axis: int, bins: range, wanted: float) -> FloatArray:
-    inside = np.isin(np.arange(BIN_SHAPE[axis]), bins)
+    inside = np.isin(np.arange(BIN_SHAPE[axis]), bins).astype(np.float64)
     return _strength(lambda strength: 1 - strength * inside, wanted, 1.0)
 
 
