@@ -63,11 +63,16 @@ def test_a_folder_of_results_is_read_and_others_are_passed_over(folder: Path, ru
     assert "equal ranks (=)" in out
     assert "31.25 [30.50, 32.00] (44.0)" in out
     assert max(map(len, out.splitlines())) <= 100
-    (folder / "cut.json").write_text('{"format": "shapeshd-ent')
-    status, _, err = run("compare", folder)
-    (folder / "cut.json").unlink()
-    assert status == 2
-    assert "cut.json: is no result" in err
+    for name, text in (
+        ("tsconfig.json", '{"strict": true, // as all others\n}'),
+        ("cut.json", '{"format": "shapeshd-ent'),
+    ):
+        (folder / name).write_text(text)
+        status, same, err = run("compare", folder)
+        assert run("compare", folder / name)[0] == 2  # which was asked for
+        (folder / name).unlink()
+        assert (status, same) == (0, out)
+        assert err == f"{folder / name}: passed over, not JSON\n"
     status, _, err = run("compare", folder, folder / "b")
     assert status == 2
     assert "the same result" in err
