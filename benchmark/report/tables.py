@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from shapeshd.benchmark.result.fidelity import FidelityRecord, IntervalRecord
+from shapeshd.benchmark.result.fit import PartRecord
 from shapeshd.benchmark.result.formatting import (
     brief,
     estimate,
@@ -22,6 +23,9 @@ INFINITE = "infinite"
 
 REAL = "real images"
 """How the name of the row of real images through the recognizer begins."""
+
+AS_READ = (REAL, "the distribution as it is read")
+"""How the names of the references begin that depend on the recognizer."""
 
 MEASURES = {
     "psnr": "PSNR, dB",
@@ -126,12 +130,18 @@ def score_rows(result: Result) -> list[ScoreRow]:
     return [source_row(result), *reference_rows(result)]
 
 
+def largest_part(result: ScoreRecord) -> PartRecord | None:
+    """Return the largest significant part of D; None if there is none, or the source passed.
+
+    The parts of a source that passed are no more than the recognizer's errors can make.
+    """
+    return None if result.verdict.passed else next(iter(result.decomposition.significant), None)
+
+
 def largest_significant(result: ScoreRecord) -> str:
-    """Name the largest significant part and its contribution to D; "none" if there is none."""
-    significant = result.decomposition.significant
-    if not significant:
-        return "none"
-    return f"{part_name(significant[0].factors)} {brief(significant[0].delta)}"
+    """Name that part and its contribution to D; "none" if there is none."""
+    part = largest_part(result)
+    return "none" if part is None else f"{part_name(part.factors)} {brief(part.delta)}"
 
 
 def share_text(values: IntervalRecord) -> str:

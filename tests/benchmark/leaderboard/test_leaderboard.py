@@ -193,3 +193,25 @@ def test_scenes_and_fidelity_that_differ_are_told(tmp_path: Path) -> None:
     assert found[0] == "they are of different scenes: 11111111, 22222222, not recorded"
     assert "500 images" in found[1] and "400 images" in found[1]
     assert all(text in comparison_markdown(compare([first, third])) for text in ("Warning: they",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"engine": {"name": "POV-Ray 3.7", "scene_sha256": "cd" * 32}}, "POV-Ray 3.7"),
+        ({"engine": {"name": "shapeshd ray tracer 1", "scene_sha256": "ef" * 32}}, "efefefef"),
+        ({"version": 2}, "version 2"),
+        ({"engine": {"name": "shapeshd twin 1", "scene_sha256": "cd" * 32}}, None),  # its old name
+        ({"seed": 3}, None),  # another draw of real images
+    ],
+)
+def test_whatever_decides_fidelity_is_told(
+    tmp_path: Path, settings: dict[str, Any], told: str | None
+) -> None:
+    paths = [
+        write_result(tmp_path / name, "tilted", images=False, fidelity=known_fidelity(**given))
+        for name, given in (("a", {}), ("b", settings))
+    ]
+    found = compare(paths).warnings
+    assert len(found) == (told is not None)
+    assert told is None or told in found[0]
