@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from shapeshd.benchmark.result.fidelity import FidelityRecord, IntervalRecord
@@ -54,8 +55,8 @@ class ScoreRow:
     Attributes:
         name: of the source or the reference.
         own: whether it is a source that was scored, not a reference.
-        value: reduced chi-square at 20 samples per bin.
-        low: lower end of its interval; None of an exact value.
+        value: reduced chi-square at 20 samples per bin; infinity where D is infinite.
+        low: lower end of its interval; None of an exact or infinite value.
         high: upper end.
         text: the value as written.
         interval: the value and its interval as written.
@@ -73,6 +74,11 @@ class ScoreRow:
     divergence: str
     note: str
 
+    @property
+    def infinite(self) -> bool:
+        """Whether samples lie where the distribution has none; drawn at the end of an axis."""
+        return math.isinf(self.value)
+
 
 def source_row(result: ScoreRecord, name: str | None = None) -> ScoreRow:
     """Return the row of a result's own source."""
@@ -81,9 +87,9 @@ def source_row(result: ScoreRecord, name: str | None = None) -> ScoreRow:
     return ScoreRow(
         name=name or result.source.title,
         own=True,
-        value=predicted.reported,
-        low=predicted.low,
-        high=predicted.high,
+        value=math.inf if infinite else predicted.reported,
+        low=None if infinite else predicted.low,
+        high=None if infinite else predicted.high,
         text=infinite or estimate(predicted)[0],
         interval=infinite or with_interval(predicted),
         divergence=infinite or with_interval(result.fit.divergence),
