@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from shapeshd.benchmark.report.tables import (
-    REAL,
+    AS_READ,
     ScoreRow,
     distribution_name,
     largest_significant,
@@ -131,15 +131,17 @@ class Comparison:
         return sorted(rows.values(), key=lambda row: row.value)
 
     def _all_references(self) -> Iterable[ScoreRow]:
-        several = len({result.recognizer.name for result in self.results}) > 1
+        recognizers = len(set(map(recognizer_identity, self.results))) > 1
+        precisions = len(set(map(precision_of, self.results))) > 1
         distributions = len(set(map(distribution_name, self.results))) > 1
         for result in self.results:
             for row in reference_rows(result):
                 name = row.name
+                if row.name.startswith(AS_READ):  # each recognizer has its own
+                    name += f" {recognizer_identity(result)}" * recognizers
+                    name += f" in {precision_of(result)}" * precisions
                 if distributions:  # each distribution has its own bins
                     name += f", {distribution_name(result)}"
-                if several and row.name.startswith(REAL):  # each recognizer has its own
-                    name += f" {result.recognizer.name}"
                 yield replace(row, name=name)
 
     def to_json(self) -> dict[str, Any]:
@@ -190,31 +192,43 @@ def compare(paths: Sequence[Path]) -> Comparison:
     """
     read = [(read_result(file), file) for file in result_files(paths)]
     read.sort(key=lambda found: found[0].divergence_value)
-    results = tuple(result for result, _ in read)
+    results, names = tuple(result for result, _ in read), _names(read)
     return Comparison(
         results,
         tuple(file for _, file in read),
-        _names(read),
+        names,
         tuple(places(results)),
-        tuple(comparison_warnings(results)),
+        tuple(comparison_warnings(results, names)),
     )
 
 
 def _names(read: Sequence[tuple[ScoreRecord, Path]]) -> tuple[str, ...]:
-    """Name each result after its source; after its folder or file, too, where that is needed."""
-    plain = [model_name(result) for result, _ in read]
-    return tuple(
-        f"{name} ({_place(file)})" if plain.count(name) > 1 else name
-        for name, (_, file) in zip(plain, read, strict=True)
-    )
+    """Name each result after its source; where that is needed, after its place in the files, too.
+
+    A name takes as many folders, from the last one on, as set it apart from all others.
+    """
+    places = [_place(file) for _, file in read]
+    names = [model_name(result) for result, _ in read]
+    plain = tuple(names)
+    for depth in range(max(map(len, places))):
+        repeated = [names.count(name) > 1 for name in names]
+        for row, place in enumerate(places):
+            if repeated[row] and depth < len(place):
+                names[row] = f"{plain[row]} ({place[depth]})"
+    return tuple(names)
 
 
-def _place(file: Path) -> str:
-    name = (file.parent.name or str(file.parent)) if file.name == RESULT else file.stem
-    return printable(name)
+def _place(file: Path) -> list[str]:
+    """Return texts for where a result lies: its folder or entry alone, then with folders above."""
+    whole = file.absolute()
+    parts = whole.parent.parts if file.name == RESULT else whole.parts
+    longer = ["/".join(parts[-depth:]) for depth in range(2, len(parts) + 1)]
+    # The suffix of an entry then tells it from the folder of a result beside it.
+    short = parts[-1] if file.name == RESULT else file.stem
+    return list(map(printable, [short, *longer]))
 
 
-def comparison_warnings(results: Sequence[ScoreRecord]) -> list[str]:
+def comparison_warnings(results: Sequence[ScoreRecord], names: Sequence[str]) -> list[str]:
     """Say why some results do not compare, one line each; nothing where all do."""
     checks: list[tuple[str, Callable[[ScoreRecord], str | None]]] = [
         ("they were read by different recognizers", recognizer_identity),
@@ -234,11 +248,13 @@ def comparison_warnings(results: Sequence[ScoreRecord]) -> list[str]:
         ("the fidelity of their images was measured differently", fidelity_settings),
     ]
     found = []
-    for what, name in checks:
-        named = dict.fromkeys(text for text in map(name, results) if text is not None)
+    for what, identity in checks:
+        named = dict.fromkeys(text for text in map(identity, results) if text is not None)
         if len(named) > 1:
             found.append(f"{what}: {', '.join(named)}")
     found += [
-        f"{model_name(result)}: {outside_text(result)}" for result in results if result.is_infinite
+        f"{name}: {outside_text(result)}"
+        for name, result in zip(names, results, strict=True)
+        if result.is_infinite
     ]
     return found

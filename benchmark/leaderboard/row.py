@@ -7,7 +7,7 @@ from pathlib import PurePath
 from typing import Any
 
 from shapeshd.benchmark.recognizer.version import recognizer_version
-from shapeshd.benchmark.report.tables import distribution_name, share_text
+from shapeshd.benchmark.report.tables import distribution_name, largest_part, share_text
 from shapeshd.benchmark.result.formatting import Interval, interval, number, percent, printable
 from shapeshd.benchmark.result.schema import Entry, ScoreRecord
 from shapeshd.benchmark.statistics.record import EstimateRecord
@@ -93,7 +93,13 @@ def fidelity_settings(result: ScoreRecord) -> str | None:
         return None
     settings = result.fidelity.settings
     digest = (settings.features.digest or "")[:_SHORT]
-    return f"{settings.images:,} images, features {settings.features.name} {digest}".strip()
+    features = f"features {settings.features.name} {digest}".strip()
+    # One engine under its older name.
+    engine = settings.engine.name.replace("shapeshd twin ", "shapeshd ray tracer ")
+    return (
+        f"{settings.images:,} images, {features}, rendered by {engine} of scene "
+        f"{settings.engine.scene_sha256[:_SHORT]}, version {settings.version}"
+    )
 
 
 def leaderboard_row(result: ScoreRecord) -> Row:
@@ -103,7 +109,7 @@ def leaderboard_row(result: ScoreRecord) -> Row:
     of the distribution, D is infinite, and so is the reduced chi-square. What is not known is None.
     """
     fit, source = result.fit, result.source
-    worst = next(iter(result.decomposition.significant), None)
+    worst = largest_part(result)
     return {
         "model": model_name(result),
         **_estimate("reduced_chi_square", fit.prediction.reduced_chi_square, result.is_infinite),

@@ -9,6 +9,7 @@ import numpy as np
 from shapeshd.benchmark.result.fidelity import JointVerdictRecord
 from shapeshd.benchmark.result.fit import AttenuationRecord
 from shapeshd.benchmark.result.formatting import (
+    Reported,
     bin_name,
     estimate,
     factor_name,
@@ -41,6 +42,7 @@ from .figures.score import bin_counts_figure, decomposition_figure, score_figure
 from .figures.style import both_widths
 from .pictures import Arrays, example_sheets, rerender_sheets
 from .tables import (
+    INFINITE,
     distribution_name,
     fidelity_basis,
     fine_structure_text,
@@ -104,7 +106,6 @@ def headline(result: Result) -> Context:
     """Return title, verdict, the three numbers that matter most, and the table of scores."""
     fit, limit, rows = result.fit, result.detection_limit, score_rows(result)
     fidelity = result.fidelity
-    _, low, high = estimate(fit.prediction.reduced_chi_square)
     per_bin = fit.prediction.samples / fit.bins
     if result.samples == fit.prediction.samples:
         measured = "The number was measured with the protocol's own number of samples."
@@ -128,8 +129,11 @@ def headline(result: Result) -> Context:
         "fidelity_text": None if fidelity is None else _without_name(fidelity.verdict),
         "verdict": result.verdict.text,
         "own": source_row(result),
-        "interval": f"{low} to {high}",
-        "divergence": estimate(fit.divergence),
+        "interval": _below(result, fit.prediction.reduced_chi_square),
+        "divergence": {
+            "text": INFINITE if result.is_infinite else estimate(fit.divergence)[0],
+            "interval": _below(result, fit.divergence),
+        },
         "limit": {
             "divergence": number(limit.divergence),
             "reduced": number(limit.reduced_chi_square),
@@ -141,6 +145,14 @@ def headline(result: Result) -> Context:
         "score_text": "; ".join(f"{row.name}: {row.interval}" for row in rows) + ".",
         "measured": measured,
     }
+
+
+def _below(result: Result, values: Reported) -> str:
+    """Return what stands below a key number: its interval, or why it is infinite."""
+    if result.is_infinite:
+        return "samples lie where the distribution has none"
+    _, low, high = estimate(values)
+    return f"{CONFIDENCE:.0%} interval {low} to {high}"
 
 
 def _conclusion(result: Result) -> str:
@@ -175,6 +187,8 @@ def decomposition_section(result: Result) -> Context:
         for part in result.decomposition.together
     ]
     summary = _summary([part for part in parts if part["significant"]], together)
+    if result.verdict.passed and result.decomposition.significant:
+        summary += " That is within the recognizer's errors."
     return {"summary": summary, "parts": parts}
 
 

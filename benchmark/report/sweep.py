@@ -94,6 +94,7 @@ def sweep_page(sweep: SweepRecord) -> str:
                 for point in sweep.points
             ],
             "figure_of_values": both_widths(lambda width: sweep_figure(sweep, width)),
+            "infinite": any(point.infinite for point in sweep.points),
             "trade": both_widths(lambda width: trade_figure(sweep, width)) if fidelity else None,
             "text": "; ".join(f"{point.text}: D {_divergence(point)}" for point in sweep.points)
             + ".",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 from shapeshd.benchmark.result.fidelity import FidelityRecord, IntervalRecord
+from shapeshd.benchmark.result.fit import PartRecord
 from shapeshd.benchmark.result.formatting import (
     brief,
     estimate,
@@ -22,6 +24,9 @@ INFINITE = "infinite"
 
 REAL = "real images"
 """How the name of the row of real images through the recognizer begins."""
+
+AS_READ = (REAL, "the distribution as it is read")
+"""How the names of the references begin that depend on the recognizer."""
 
 MEASURES = {
     "psnr": "PSNR, dB",
@@ -50,8 +55,8 @@ class ScoreRow:
     Attributes:
         name: of the source or the reference.
         own: whether it is a source that was scored, not a reference.
-        value: reduced chi-square at 20 samples per bin.
-        low: lower end of its interval; None of an exact value.
+        value: reduced chi-square at 20 samples per bin; infinity where D is infinite.
+        low: lower end of its interval; None of an exact or infinite value.
         high: upper end.
         text: the value as written.
         interval: the value and its interval as written.
@@ -69,6 +74,11 @@ class ScoreRow:
     divergence: str
     note: str
 
+    @property
+    def infinite(self) -> bool:
+        """Whether samples lie where the distribution has none; drawn at the end of an axis."""
+        return math.isinf(self.value)
+
 
 def source_row(result: ScoreRecord, name: str | None = None) -> ScoreRow:
     """Return the row of a result's own source."""
@@ -77,9 +87,9 @@ def source_row(result: ScoreRecord, name: str | None = None) -> ScoreRow:
     return ScoreRow(
         name=name or result.source.title,
         own=True,
-        value=predicted.reported,
-        low=predicted.low,
-        high=predicted.high,
+        value=math.inf if infinite else predicted.reported,
+        low=None if infinite else predicted.low,
+        high=None if infinite else predicted.high,
         text=infinite or estimate(predicted)[0],
         interval=infinite or with_interval(predicted),
         divergence=infinite or with_interval(result.fit.divergence),
@@ -126,12 +136,18 @@ def score_rows(result: Result) -> list[ScoreRow]:
     return [source_row(result), *reference_rows(result)]
 
 
+def largest_part(result: ScoreRecord) -> PartRecord | None:
+    """Return the largest significant part of D; None if there is none, or the source passed.
+
+    The parts of a source that passed are no more than the recognizer's errors can make.
+    """
+    return None if result.verdict.passed else next(iter(result.decomposition.significant), None)
+
+
 def largest_significant(result: ScoreRecord) -> str:
-    """Name the largest significant part and its contribution to D; "none" if there is none."""
-    significant = result.decomposition.significant
-    if not significant:
-        return "none"
-    return f"{part_name(significant[0].factors)} {brief(significant[0].delta)}"
+    """Name that part and its contribution to D; "none" if there is none."""
+    part = largest_part(result)
+    return "none" if part is None else f"{part_name(part.factors)} {brief(part.delta)}"
 
 
 def share_text(values: IntervalRecord) -> str:

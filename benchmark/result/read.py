@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from shapeshd.benchmark.statistics.record import Record, encodable
 from shapeshd.errors import ShapesHDError, UsageError
 from shapeshd.support.atomic_files import replace_file
+from shapeshd.support.progress import warn
 from shapeshd.support.schema import first_problem
 
 from .files import ENTRY_FORMAT, FORMAT, FORMAT_VERSION, RESULT
@@ -29,7 +30,8 @@ def result_files(paths: Sequence[Path]) -> list[Path]:
 
     Args:
         paths: a file; a folder that `shapeshd score --out` wrote; or a folder of such folders and
-            of entries of a leaderboard, whose other files are passed over.
+            of entries of a leaderboard, whose other files are passed over, with a
+            warning if a .json is no JSON.
 
     Raises:
         UsageError: if there is none, one is missing or named twice, or a folder holds none.
@@ -70,15 +72,23 @@ def _inside(folder: Path) -> Iterator[Path]:
 
 
 def _is_ours(file: Path) -> bool:
-    content = _json_of(file)
+    try:
+        content = _json_of(file)
+    except _NotJSONError:  # of another program, or an entry that was damaged
+        warn(f"{file}: passed over, not JSON")
+        return False
     return isinstance(content, dict) and content.get("format") in (FORMAT, ENTRY_FORMAT)
+
+
+class _NotJSONError(UsageError):
+    """A file holds no JSON."""
 
 
 def _json_of(file: Path) -> Any:
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (ValueError, RecursionError):  # also what is no UTF-8
-        raise UsageError(f"{file}: is no result of `shapeshd score` (not JSON)") from None
+        raise _NotJSONError(f"{file}: is no result of `shapeshd score` (not JSON)") from None
     except OSError as error:
         raise UsageError(f"{file}: cannot be read ({error.strerror})") from None
 

@@ -22,21 +22,25 @@ _SHOWN_TAIL = 0.5  # bins: an expectation below this is none
 
 
 def score_figure(rows: Sequence[ScoreRow], width: float) -> Figure:
-    """Draw reduced chi-square with intervals on a log axis, one row a source or reference."""
+    """Draw reduced chi-square with intervals on a log axis, one row a source or reference.
+
+    An infinite one is a triangle at the end of the axis.
+    """
     short = width <= NARROW
     names = [_on_lines(row.name, 20, 4) if short else _on_lines(row.name, 38, 2) for row in rows]
     lines = 1 + max(name.count("\n") for name in names)
     figure = new_figure(width, 0.85 + _ROWS[lines] * len(rows))
     axes = figure.add_subplot()
     places = np.arange(len(rows))[::-1]
-    values = [row.high or row.value for row in rows]
-    low, high = 0.9, max(10.0, 1.6 * max(values))
+    values = [row.high or row.value for row in rows if not row.infinite]
+    low, high = 0.9, max(10.0, 1.6 * max(values, default=0.0))
     axes.axvline(1, color=GREY, lw=1, ls=(0, (4, 3)), zorder=0)
     for row, place in zip(rows, places, strict=True):
         colour, size = (BLUE, 6.5) if row.own else (FAINT, 5)
         if row.low is not None and row.high is not None:
             axes.plot([row.low, row.high], [place] * 2, color=colour, lw=2.2, alpha=0.55)
-        axes.plot(row.value, place, "o", color=colour, ms=size, mec="white", mew=0.6)
+        value, marker = (0.95 * high, ">") if row.infinite else (row.value, "o")
+        axes.plot(value, place, marker, color=colour, ms=size, mec="white", mew=0.6)
     axes.set_xscale("log")
     axes.set_xlim(low, high)
     log_ticks(axes.xaxis, low, high, few=short)

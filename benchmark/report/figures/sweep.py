@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from matplotlib.figure import Figure
@@ -15,15 +16,21 @@ from .style import BLUE, FAINT, NARROW, ORANGE, bare, log_ticks, new_figure
 _LEAST_DECADES = 1.0  # that a logarithmic axis shows below the largest value
 _WIDE_RANGE = 20.0  # of values, from which on they stand on a logarithmic axis
 
+_Values = Sequence[IntervalRecord | None]  # None: infinite
+
 
 def sweep_figure(sweep: SweepRecord, width: float) -> Figure:
     """Draw divergence and, where it was measured, fidelity against the option's values.
+
+    An infinite divergence is a triangle at the upper end of the axis, and interrupts the line.
 
     Args:
         sweep: of two values or more.
         width: inches.
     """
-    curves = [("divergence D", _divergences(sweep), BLUE, True)]
+    curves: list[tuple[str, _Values, str, bool]] = [
+        ("divergence D", _divergences(sweep), BLUE, True)
+    ]
     entries = [point.fidelity for point in sweep.points]
     known = [entry for entry in entries if entry is not None]
     if len(known) == len(entries):
@@ -56,24 +63,33 @@ def sweep_figure(sweep: SweepRecord, width: float) -> Figure:
 
 
 def trade_figure(sweep: SweepRecord, width: float) -> Figure:
-    """Draw FID against divergence, one point for each value; fidelity must have been measured."""
+    """Draw FID against divergence, one point for each value; fidelity must have been measured.
+
+    A point of infinite divergence is a triangle at the right end of the axis.
+    """
     figure = new_figure(width, 3.4)
     axes = figure.add_subplot()
     across = _drawn(_divergences(sweep))
     upright = [point.fidelity.fid for point in sweep.points if point.fidelity is not None]
-    axes.plot([x.value for x in across], [y.value for y in upright], color=FAINT, lw=1)
+    low, high = _ends(across)
+    low, high = 0.7 * low, 1.6 * high
+    axes.plot(_line(across), [y.value for y in upright], color=FAINT, lw=1)
     for point, x, y in zip(sweep.points, across, upright, strict=True):
-        axes.plot([x.low, x.high], [y.value] * 2, color=BLUE, lw=2.2, alpha=0.55)
-        axes.plot([x.value] * 2, [y.low, y.high], color=BLUE, lw=2.2, alpha=0.55)
-        axes.plot(x.value, y.value, "o", color=BLUE, ms=6, mec="white", mew=0.6)
+        if x is not None:
+            axes.plot([x.low, x.high], [y.value] * 2, color=BLUE, lw=2.2, alpha=0.55)
+        place, marker = (high, ">") if x is None else (x.value, "o")
+        axes.plot([place] * 2, [y.low, y.high], color=BLUE, lw=2.2, alpha=0.55, clip_on=False)
+        axes.plot(
+            place, y.value, marker, color=BLUE, ms=6, mec="white", mew=0.6, clip_on=False
+        )  # fmt: skip
         axes.annotate(
-            point.text, (x.value, y.value), xytext=(5, 5), textcoords="offset points",
-            color=FAINT,
+            point.text, (place, y.value), xytext=(-5 if x is None else 5, 5),
+            ha="right" if x is None else "left", textcoords="offset points", color=FAINT,
+            annotation_clip=False,
         )  # fmt: skip
     axes.set_xscale("log")
-    low, high = min(x.low for x in across), max(x.high for x in across)
-    axes.set_xlim(0.7 * low, 1.6 * high)
-    log_ticks(axes.xaxis, 0.7 * low, 1.6 * high, few=width <= NARROW)
+    axes.set_xlim(low, high)
+    log_ticks(axes.xaxis, low, high, few=width <= NARROW)
     axes.set_xlabel("divergence D")
     axes.set_ylabel("FID" if width <= NARROW else "FID, distance of features from real images'")
     axes.grid()
@@ -81,40 +97,58 @@ def trade_figure(sweep: SweepRecord, width: float) -> Figure:
     return figure
 
 
-def _divergences(sweep: SweepRecord) -> list[IntervalRecord]:
+def _divergences(sweep: SweepRecord) -> _Values:
+    found = ((point.infinite, point.divergence) for point in sweep.points)
     return [
-        IntervalRecord(value=found.reported, low=found.low, high=found.high)
-        for found in (point.divergence for point in sweep.points)
+        None if infinite else IntervalRecord(value=d.reported, low=d.low, high=d.high)
+        for infinite, d in found
     ]
 
 
-def _drawn(values: Sequence[IntervalRecord]) -> list[IntervalRecord]:
+def _known(values: _Values) -> Iterable[IntervalRecord]:
+    return (value for value in values if value is not None)
+
+
+def _line(values: _Values) -> list[float]:
+    return [math.nan if value is None else value.value for value in values]
+
+
+def _ends(values: _Values) -> tuple[float, float]:
+    """Return the lowest and the highest end of the intervals; 1 and 1 if all are infinite."""
+    known = list(_known(values))
+    return min((v.low for v in known), default=1.0), max((v.high for v in known), default=1.0)
+
+
+def _drawn(values: _Values) -> _Values:
     """Return values for a logarithmic axis: what is not above its lower end is drawn there."""
-    highest = max(value.high for value in values)
-    seen = [part for value in values for part in (value.value, value.high) if part > 0]
+    _, highest = _ends(values)
+    seen = [part for value in _known(values) for part in (value.value, value.high) if part > 0]
     floor = min(min(seen, default=1.0), highest / 10**_LEAST_DECADES) / 2
     return [
-        IntervalRecord(
+        one
+        and IntervalRecord(
             value=max(one.value, floor), low=max(one.low, floor), high=max(one.high, floor)
         )
         for one in values
     ]
 
 
-def _curve(
-    axes: Any, places: Sequence[float], values: Sequence[IntervalRecord], colour: str, log: bool
-) -> None:
-    drawn = _drawn(values) if log else list(values)
-    low, high = min(v.low for v in drawn), max(v.high for v in drawn)
-    axes.plot(places, [v.value for v in drawn], color=colour, lw=1.2, marker="o", ms=5)
+def _curve(axes: Any, places: Sequence[float], values: _Values, colour: str, log: bool) -> None:
+    drawn = _drawn(values) if log else values
+    low, high = _ends(drawn)
+    axes.plot(places, _line(drawn), color=colour, lw=1.2, marker="o", ms=5)
     for place, value in zip(places, drawn, strict=True):
-        axes.plot([place] * 2, [value.low, value.high], color=colour, lw=2.2, alpha=0.55)
+        if value is None:  # at the upper end of the axis, whatever that is
+            upper = axes.get_xaxis_transform()
+            axes.plot(place, 1, "^", color=colour, ms=7, transform=upper, clip_on=False)
+        else:
+            axes.plot([place] * 2, [value.low, value.high], color=colour, lw=2.2, alpha=0.55)
     if log:
         axes.set_yscale("log")
         axes.set_ylim(0.8 * low, 1.5 * high)
         log_ticks(axes.yaxis, 0.8 * low, 1.5 * high)
     else:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.08 * high if high > 0 else 1)
 
 
 def _places(points: Sequence[SweepPointRecord]) -> tuple[list[float], list[str], bool]:

@@ -131,6 +131,98 @@ def test_equal_names_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     assert sorted(compare(paths).names) == ["tilted.pt (a)", "tilted.pt (b)"]
 
 
+def test_names_differ_wherever_results_of_one_source_lie(
+    tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = json.dumps(entry_of(simulated_result("tilted")).to_json())
+    for place in ("run1/gen", "run2/gen", "other"):
+        write_result(tmp_path / place, "tilted", images=False)
+    for name in ("old/mini.json", "new/mini.json", "run1/gen.json"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(entry)
+    monkeypatch.chdir(tmp_path / "other")
+    paths = [tmp_path / name for name in ("run1", "run2", "old", "new")] + [Path()]
+    found = compare(paths)
+    assert sorted(found.names) == [
+        "tilted.pt (new/mini.json)",
+        "tilted.pt (old/mini.json)",
+        "tilted.pt (other)",
+        "tilted.pt (run1/gen)",
+        "tilted.pt (run1/gen.json)",
+        "tilted.pt (run2/gen)",
+    ]
+    for row in found.leaderboard_rows():
+        assert {row["model"], *row["not_different_from"]} == set(found.names)
+    (tmp_path / "board").mkdir()
+    status, _, err = run("compare", *paths, "--entry", tmp_path / "board")
+    assert status == 0, err
+    assert len(list((tmp_path / "board").iterdir())) == 6
+
+
+def test_each_reading_has_its_own_real_images(tmp_path: Path) -> None:
+    recognizer = {**simulated("tilted")["recognizer"], "version": 7}
+    floor = recognizer["noise_floor"]
+
+    def made(name: str, value: float, **changes: Any) -> Path:
+        reduced = {**floor["reduced_chi_square"], "reported": value, "high": value + 1}
+        said = {**recognizer, "noise_floor": {**floor, "reduced_chi_square": reduced}, **changes}
+        return write_result(tmp_path / name, "tilted", images=False, recognizer=said)
+
+    def real(*paths: Path) -> dict[str, float]:
+        rows = [row for row in compare(paths).rows() if row.name.startswith("real images")]
+        assert len({row.name for row in rows}) == len(rows)
+        return {row.name.removeprefix("real images through the recognizer"): row.value
+                for row in rows}  # fmt: skip
+
+    fp32, bf16 = made("a", 1.5), made("b", 2.5, precision="bf16")
+    older = made("c", 3.5, digest="ee" * 32, version=6)
+    assert real(fp32) == {"": 1.5}
+    assert real(fp32, bf16) == {" in fp32": 1.5, " in bf16": 2.5}
+    assert real(fp32, older) == {
+        " lite version 7 0f0f0f0f": 1.5,
+        " lite version 6 eeeeeeee": 3.5,
+    }
+    assert set(real(fp32, bf16, older).values()) == {1.5, 2.5, 3.5}
+
+
+def test_each_recognizer_reads_a_distribution_in_its_own_way(tmp_path: Path) -> None:
+    paths = []
+    for name, value in (("a", 1.5), ("b", 2.5)):
+        recognizer = {**simulated("tilted")["recognizer"], "digest": name * 64}
+        read = {"name": "the distribution as it is read", "divergence": 0.1, "deviation": 0.1,
+                "reduced_chi_square": value}  # fmt: skip
+        paths.append(write_result(tmp_path / name, "tilted", images=False,
+                                  recognizer=recognizer, references=[read]))  # fmt: skip
+    rows = [row for row in compare(paths).rows() if not row.own]
+    assert [row.value for row in rows] == [1.5, 2.5]
+
+
+def test_a_warning_names_a_result_as_the_table_does(tmp_path: Path) -> None:
+    outside = {"samples": 9, "bins": 1, "share": 0.1, "explained": 0.0, "surely": 0.05,
+               "wrong": True}  # fmt: skip
+    found = compare([
+        write_result(tmp_path / name, "tilted", images=False, outside=said)
+        for name, said in (("a", None), ("b", outside))
+    ])  # fmt: skip
+    (warning,) = (text for text in found.warnings if "infinite" in text)
+    assert warning.startswith("tilted.pt (b): 9 of ")
+
+
+def test_nothing_is_mainly_wrong_with_a_source_that_passed(tmp_path: Path) -> None:
+    """A part that differs, but by no more than the recognizer's errors make."""
+    said = {"passed": True, "text": "No deviation."}
+    found = compare([
+        write_result(tmp_path / "a", "tilted", images=False),
+        write_result(tmp_path / "b", "tilted", images=False, verdict=said),
+    ])  # fmt: skip
+    by_folder = dict(zip((path.parent.name for path in found.paths), found.rows(), strict=False))
+    assert by_folder["a"].mainly_wrong.startswith("scale 0.")
+    assert by_folder["a"].numbers["mainly_wrong"] == "scale"
+    assert by_folder["b"].mainly_wrong == "none"
+    assert by_folder["b"].numbers["mainly_wrong"] is None
+    assert by_folder["b"].numbers["mainly_wrong_divergence"] is None
+
+
 def _text(path: Path, text: str) -> Path:
     path.write_text(text)
     return path

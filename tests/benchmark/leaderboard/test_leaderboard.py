@@ -63,11 +63,16 @@ def test_a_folder_of_results_is_read_and_others_are_passed_over(folder: Path, ru
     assert "equal ranks (=)" in out
     assert "31.25 [30.50, 32.00] (44.0)" in out
     assert max(map(len, out.splitlines())) <= 100
-    (folder / "cut.json").write_text('{"format": "shapeshd-ent')
-    status, _, err = run("compare", folder)
-    (folder / "cut.json").unlink()
-    assert status == 2
-    assert "cut.json: is no result" in err
+    for name, text in (
+        ("tsconfig.json", '{"strict": true, // as all others\n}'),
+        ("cut.json", '{"format": "shapeshd-ent'),
+    ):
+        (folder / name).write_text(text)
+        status, same, err = run("compare", folder)
+        assert run("compare", folder / name)[0] == 2  # which was asked for
+        (folder / name).unlink()
+        assert (status, same) == (0, out)
+        assert err == f"{folder / name}: passed over, not JSON\n"
     status, _, err = run("compare", folder, folder / "b")
     assert status == 2
     assert "the same result" in err
@@ -188,3 +193,25 @@ def test_scenes_and_fidelity_that_differ_are_told(tmp_path: Path) -> None:
     assert found[0] == "they are of different scenes: 11111111, 22222222, not recorded"
     assert "500 images" in found[1] and "400 images" in found[1]
     assert all(text in comparison_markdown(compare([first, third])) for text in ("Warning: they",))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"engine": {"name": "POV-Ray 3.7", "scene_sha256": "cd" * 32}}, "POV-Ray 3.7"),
+        ({"engine": {"name": "shapeshd ray tracer 1", "scene_sha256": "ef" * 32}}, "efefefef"),
+        ({"version": 2}, "version 2"),
+        ({"engine": {"name": "shapeshd twin 1", "scene_sha256": "cd" * 32}}, None),  # its old name
+        ({"seed": 3}, None),  # another draw of real images
+    ],
+)
+def test_whatever_decides_fidelity_is_told(
+    tmp_path: Path, settings: dict[str, Any], told: str | None
+) -> None:
+    paths = [
+        write_result(tmp_path / name, "tilted", images=False, fidelity=known_fidelity(**given))
+        for name, given in (("a", {}), ("b", settings))
+    ]
+    found = compare(paths).warnings
+    assert len(found) == (told is not None)
+    assert told is None or told in found[0]

@@ -230,8 +230,8 @@ def test_compare_warns_of_another_precision() -> None:
         for precision in ("fp32", "bf16")
     }
     older = simulated_result("tilted", recognizer=recognizer)
-    assert comparison_warnings([older, results["fp32"]]) == []
-    (warning,) = comparison_warnings([older, results["bf16"]])
+    assert comparison_warnings([older, results["fp32"]], ["a", "b"]) == []
+    (warning,) = comparison_warnings([older, results["bf16"]], ["a", "b"])
     assert "precision" in warning
     assert "fp32, bf16" in warning
 

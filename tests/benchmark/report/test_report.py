@@ -165,6 +165,15 @@ def test_most_of_a_collapse_is_named_by_its_name() -> None:
     assert decomposition_section(simulated_result("tilted"))["summary"].count("Together") == 0
 
 
+def test_parts_of_a_source_that_passed_are_within_the_errors() -> None:
+    passed = {"passed": True, "text": "No deviation."}
+    words = "That is within the recognizer's errors."
+    said = decomposition_section(simulated_result("tilted", verdict=passed))["summary"]
+    assert said.endswith(words)
+    for result in (simulated_result("tilted"), simulated_result("unbiased")):
+        assert words not in decomposition_section(result)["summary"]
+
+
 def test_dependence_and_band() -> None:
     outer = np.multiply.outer([10, 20, 0], [3, 5])
     assert np.allclose(dependence(outer)[:2], 1)
