@@ -18,8 +18,10 @@ from shapeshd.benchmark.statistics.chi_square import (
     PROTOCOL,
     chi_square,
     chi_square_p_value,
+    chi_square_variance,
     divergence_statistic,
     goodness_of_fit,
+    rarity,
 )
 from shapeshd.benchmark.statistics.histogram import (
     min_samples,
@@ -27,7 +29,7 @@ from shapeshd.benchmark.statistics.histogram import (
     read_histogram,
 )
 from shapeshd.benchmark.statistics.intervals import u_statistic
-from shapeshd.benchmark.statistics.references import detection_limit, ideal_sampler, memorizer
+from shapeshd.benchmark.statistics.references import detection_limit, memorizer
 from shapeshd.errors import UsageError
 from shapeshd.factors import BIN_SHAPE, NUM_BINS
 from tests.support.histograms import UNIFORM, Floats, distributions, draw
@@ -123,6 +125,16 @@ def test_u_statistic_is_brute_force_over_tuples(samples: list[int], seed: int) -
     assert found.value == pytest.approx(value)
     assert found.zeta1 == pytest.approx(triples - square, abs=1e-9)
     assert found.tau == pytest.approx(second - square - 2 * (triples - square), abs=1e-9)
+
+
+@settings(max_examples=15, deadline=None)
+@given(q=distributions(3), n=st.integers(1, 9))
+def test_the_variance_of_chi_square_is_exact_over_all_outcomes(q: Floats, n: int) -> None:
+    found = [(chi_square(read_histogram(c, q)), mass) for c, mass in outcomes(n, q)]
+    mean = sum(mass * x2 for x2, mass in found)
+    variance = sum(mass * (x2 - mean) ** 2 for x2, mass in found)
+    assert mean == pytest.approx(2, rel=1e-9)
+    assert chi_square_variance(n, 3, rarity(1 / q)) == pytest.approx(variance, rel=1e-9)
 
 
 def test_variance_is_the_formula_of_power_sums() -> None:
@@ -349,8 +361,6 @@ def test_arguments_out_of_range_are_refused(call: object) -> None:
 def test_results_are_json() -> None:
     counts = draw(20_000, UNIFORM, 23)
     fit = goodness_of_fit(counts)
-    for result in (fit, bin_counts(counts), memorizer(9), ideal_sampler(), detection_limit(9_999)):
-        text = json.dumps(result.to_json(), allow_nan=False)
-        assert json.loads(text)
+    assert json.loads(json.dumps(fit.to_json(), allow_nan=False))
     assert fit.to_json()["divergence"]["reported"] == fit.divergence.reported
     assert fit.to_json()["expected_per_bin"] == fit.expected_per_bin == 20_000 / NUM_BINS
