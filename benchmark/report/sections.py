@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from shapeshd.benchmark.result.formatting import (
     with_interval,
 )
 from shapeshd.benchmark.result.schema import PairRecord, Result
+from shapeshd.benchmark.statistics.chi_square import chi_square_variance, rarity
 from shapeshd.benchmark.statistics.decomposition import LEVEL, PARTS_LEVEL
 from shapeshd.benchmark.statistics.intervals import CONFIDENCE
 from shapeshd.distribution import Distribution
@@ -244,6 +246,9 @@ def bin_count_section(result: Result) -> Context:
     fit = result.fit
     empty, distances = fit.empty_bins, fit.distances
     expected = number(empty.expected, 4)
+    q = None if result.distribution is None else result.distribution.distribution.expected()
+    rare = 0.0 if q is None else rarity(1 / q[q > 0])
+    variance = chi_square_variance(fit.samples, fit.bins, rare)
     return {
         "empty": {
             "observed": f"{empty.observed:,}",
@@ -258,7 +263,7 @@ def bin_count_section(result: Result) -> Context:
         },
         "mean": number(fit.expected_per_bin),
         "reduced": number(fit.reduced_chi_square, 5),
-        "reduced_deviation": number(float(np.sqrt(2 / fit.degrees_of_freedom)), 2),
+        "reduced_deviation": number(math.sqrt(variance) / fit.degrees_of_freedom, 2),
         "p_value": p_value(fit.p_value),
     }
 

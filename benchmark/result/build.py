@@ -28,20 +28,17 @@ from shapeshd.benchmark.statistics.chi_square import (
     PROTOCOL_VERSION,
     GoodnessOfFit,
     goodness_of_fit,
+    rarity,
 )
 from shapeshd.benchmark.statistics.coupled import decompose_under
 from shapeshd.benchmark.statistics.decomposition import Decomposition
+from shapeshd.benchmark.statistics.histogram import read_histogram
 from shapeshd.benchmark.statistics.measurement_error import (
     MeasurementError,
     require_inside,
     split_outside,
 )
-from shapeshd.benchmark.statistics.references import (
-    TRAINING_SET,
-    detection_limit,
-    ideal_sampler,
-    memorizer,
-)
+from shapeshd.benchmark.statistics.references import TRAINING_SET, ideal_sampler, memorizer
 from shapeshd.benchmark.statistics.source_attenuation import Share, corrected_divergence
 from shapeshd.distribution import Distribution
 from shapeshd.errors import ShapesHDError
@@ -156,8 +153,14 @@ def build_result(
             "summary": parts.summary(),
         },
         "bin_counts": bin_counts(inside, probabilities),
-        "references": _references(fit, recognizer, distribution, measurement_error),
-        "detection_limit": detection_limit(fit.samples, fit.bins, margin=findings.margin),
+        "references": _references(
+            fit,
+            recognizer,
+            distribution,
+            measurement_error,
+            rarity(read_histogram(inside, probabilities).weights),
+        ),
+        "detection_limit": findings.limit,
         "attenuation": AttenuationRecord.model_validate(attenuation(confusions, parts))
         if confusions and distribution is None
         else None,
@@ -293,13 +296,14 @@ def _references(
     recognizer: RecognizerRecord,
     distribution: Distribution | None,
     measurement_error: MeasurementError | None,
+    rare: float,
 ) -> tuple[ReferenceRecord, ...]:
     """Return the ideal sampler, what real images would get where that is known, the memorizer."""
-    ideal = ReferenceRecord.model_validate(ideal_sampler(fit.bins))
+    ideal = ReferenceRecord.model_validate(ideal_sampler(fit.bins, rare))
+    memory = ReferenceRecord.model_validate(memorizer(TRAINING_SET, fit.bins, rare))
     known = []
-    if distribution is not None:
-        ideal = ideal.model_copy(update={"deviation": fit.prediction.run_deviation})
-    elif floor := recognizer.noise_floor:  # it was measured under the uniform distribution
+    floor = recognizer.noise_floor
+    if distribution is None and floor:  # it was measured under the uniform distribution
         predicted = floor.reduced_chi_square
         known.append(
             ReferenceRecord(
@@ -319,7 +323,7 @@ def _references(
                 deviation=fit.prediction.run_deviation,
             )
         )
-    return (ideal, *known, ReferenceRecord.model_validate(memorizer(TRAINING_SET, fit.bins)))
+    return (ideal, *known, memory)
 
 
 def _marginals(table: IntArray) -> dict[str, Any]:

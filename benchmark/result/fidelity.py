@@ -59,7 +59,7 @@ class MeasureRecord(Record):
 
 
 class ResidualRecord(Record):
-    """How far images are from their re-render; see `shapeshd.benchmark.fidelity.summary`."""
+    """How far images are from their re-render; see `fidelity.residual.summarize`."""
 
     images: AtLeastOne
     real_images: AtLeastOne

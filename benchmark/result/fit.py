@@ -95,7 +95,7 @@ class FitRecord(Record):
 
 
 class PartRecord(Record):
-    """A part of the divergence: of a factor, a pair, or of higher-order interactions."""
+    """A part of the divergence: of a factor, of a set of some, or of higher-order interactions."""
 
     name: Text
     factors: tuple[FactorName, ...]

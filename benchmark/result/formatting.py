@@ -10,7 +10,7 @@ from shapeshd.factors import FACTORS, NAMES, SHAPES, Factor
 
 MINUS = "\N{MINUS SIGN}"
 HIGHER_ORDER = "higher-order interactions"
-"""What the part of D is called that no factor and no pair has."""
+"""What the part of D is called that no factor and no small set of factors has."""
 
 _JOINERS = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"  # within words, and within emoji
 _MOST_DECIMALS = 6

@@ -11,7 +11,12 @@ from shapeshd.benchmark.statistics.bin_counts import is_collapsed
 from shapeshd.benchmark.statistics.chi_square import GoodnessOfFit
 from shapeshd.benchmark.statistics.decomposition import Decomposition, Part, made_together
 from shapeshd.benchmark.statistics.measurement_error import MeasurementError, Outside
-from shapeshd.benchmark.statistics.references import TRAINING_SET, detection_limit, memorizer
+from shapeshd.benchmark.statistics.references import (
+    TRAINING_SET,
+    DetectionLimit,
+    detection_limit,
+    memorizer,
+)
 from shapeshd.factors import NAMES, IntArray
 
 from .fidelity import JointVerdictRecord, ResidualRecord
@@ -35,7 +40,7 @@ class Findings:
 
     Attributes:
         one_cell: whether all samples lie in one bin.
-        margin: D that the recognizer's errors explain.
+        limit: of detection; its margin is the D that the recognizer's errors explain.
         differs: whether D lies surely above the margin.
         parts: the significant parts of D above what the recognizer's errors explain, the largest
             first.
@@ -47,7 +52,7 @@ class Findings:
     """
 
     one_cell: bool
-    margin: float
+    limit: DetectionLimit
     differs: bool
     parts: tuple[Part, ...]
     outside: Outside | None
@@ -114,7 +119,7 @@ def find(
         collapse=_collapse(fit),
         together=() if most or not above else made_together(parts.parts),
         one_cell=int((counts > 0).sum()) == 1,
-        margin=explained,
+        limit=detection_limit(fit.samples, fit.bins, margin=explained),
         differs=differs,
         parts=above,
         undecided=unlike and all(part.delta.low <= _misread(part, image_check) for part in above),
@@ -200,10 +205,7 @@ def with_repeats(
 
 
 def _nothing_found(findings: Findings, fit: GoodnessOfFit) -> str:
-    limit, outside = (
-        detection_limit(fit.samples, fit.bins, margin=findings.margin),
-        findings.outside,
-    )
+    limit, outside = findings.limit, findings.outside
     known = "" if outside is not None else "uniform "
     why = (
         "the interval of D contains 0"

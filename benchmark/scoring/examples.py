@@ -70,7 +70,7 @@ def choose_examples(
 
     Returns:
         Arrays for an npz file, c cells and m images in all:
-        ``part`` (text, no axis): the worst significant factor or pair such as "scale" or
+        ``part`` (text, no axis): the worst significant factor or set of factors such as "scale" or
         "floor_hue x shape", "" if none is significant;
         ``kind`` (c,) text: "part-full", "part-empty", "joint-full" or "joint-empty";
         ``bins`` int64 (c, 6): the bin of each factor, -1 where it may be any;
@@ -128,7 +128,7 @@ def _number(source: Source, sample: int) -> int:
 
 
 def worst_part(decomposition: Decomposition) -> Part | None:
-    """Return the significant factor or pair with the largest term; None if there is none."""
+    """Return the largest significant part that is of a factor or of a set of some, or None."""
     return next((part for part in decomposition.significant if part.factors), None)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -55,10 +54,6 @@ class BinCounts:
     expected: tuple[float, ...]
     observed_beyond: int
     expected_beyond: float
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the fields, ready for JSON."""
-        return asdict(self)
 
 
 def empty_bins(histogram: Histogram) -> EmptyBins:

@@ -158,13 +158,32 @@ def chi_square_p_value(x2: float, histogram: Histogram) -> float:
 
     That of the chi-square distribution with k - 1 degrees of freedom (SciPy), whose variance
     2 (k - 1) is that of X^2 for the uniform distribution at any n (less the factor 1 - 1/n). Rare
-    bins make the variance larger, 2 (k - 1) + (sum_i 1/q_i - k^2 - 2 k + 2) / n; then the
-    distribution is stretched to it, its mean k - 1 kept (Satterthwaite).
+    bins make the variance larger (`chi_square_variance`); then the distribution is stretched to
+    it, its mean k - 1 kept (Satterthwaite).
     """
     n, k = histogram.samples, histogram.bins
-    spread = float(histogram.weights.sum()) - float(k) ** 2 - 2 * k + 2
-    stretch = max(1.0, 1 + spread / (2 * n * (k - 1)))
+    stretch = max(1.0, chi_square_variance(n, k, rarity(histogram.weights)) / (2 * (k - 1)))
     return float(scipy.stats.chi2.sf(x2 / stretch, (k - 1) / stretch))
+
+
+def rarity(weights: FloatArray) -> float:
+    """Return sum_i 1/q_i - k^2: 0 where all bins are as likely as each other.
+
+    Args:
+        weights: 1 / q_i of the k bins of positive probability, float64 of shape (k,).
+    """
+    return float(weights.sum()) - float(len(weights)) ** 2
+
+
+def chi_square_variance(samples: int, bins: int, rare: float = 0.0) -> float:
+    """Return the variance of X^2 over runs of an ideal sampler, exactly.
+
+    Args:
+        samples: n, of each run.
+        bins: k.
+        rare: `rarity` of the distribution.
+    """
+    return 2.0 * (bins - 1) + (rare - 2 * bins + 2) / samples
 
 
 def divergence_statistic(counts: IntArray, weights: FloatArray) -> UStatistic:
@@ -207,9 +226,9 @@ def predict(histogram: Histogram, divergence: Estimate) -> Prediction:
     # Near the distribution the covariance is noise: a negative one must not hide the last term's
     # error.
     extra = own + max(0.0, 2 * slope * covariance / (k - 1))
-    rare = float(weights.sum()) - float(k) ** 2  # 0 for the uniform distribution
+    rare = rarity(weights)
     floor = max(0.0, 1 - rare / (4 * (m - 1) * (k - 1)))
     offset, error = (mean_weight - 1) / (k - 1), math.sqrt(extra)
     reduced = divergence.scaled(slope, offset, error, floor)
-    variance = 2 / (k - 1) * (1 - 1 / m) + rare / m / (k - 1) ** 2
-    return Prediction(PROTOCOL, m, reduced, math.sqrt(variance))
+    deviation = math.sqrt(chi_square_variance(m, k, rare)) / (k - 1)
+    return Prediction(PROTOCOL, m, reduced, deviation)

@@ -24,13 +24,17 @@ of b too. So a is tested by P_ab+ - P_b, what it adds to b (by P_a - 1 if q leav
 and b then being known from each other), also where a meets other units. For the pair itself two
 tests must reject: that of its term, and Pearson's test of p_ab = q_ab s(a) t(b), the distribution's
 own dependence with other margins (fitted by iterated scaling; the test of independence, if q_ab is
-a product).
+a product). Where a pair meets a factor c of another unit, c can depend on a alone, and moves the
+term of all three if b is biased, too: so a third test must reject, that of no three-way interaction
+of (a, b, c). Iterated scaling takes up any q_ab; cells of probability 0 make it conservative. Where
+two pairs meet, each is tested so against the cells of the other.
 """
 
 from __future__ import annotations
 
 import functools
 import itertools
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -44,6 +48,7 @@ from shapeshd.factors import BIN_SHAPE, NAMES, FloatArray, IntArray
 
 from .chi_square import divergence_statistic
 from .decomposition import (
+    PARTS_LEVEL,
     Decomposition,
     Part,
     decompose,
@@ -52,7 +57,7 @@ from .decomposition import (
     p_value_of_term,
 )
 from .histogram import check_counts, require_samples
-from .independence import DIGITS, ENOUGH, independence_p_value, pearson, pooled
+from .independence import DIGITS, ENOUGH, independence_p_value, pearson, pooled, three_way_p_value
 from .interactions import ORDER, Interactions
 from .intervals import UStatistic, u_statistic
 
@@ -186,7 +191,7 @@ def _beyond(
     counts: IntArray,
 ) -> Part:
     """Return the part of what three blocks do together."""
-    names = tuple(sorted((name for block in blocks for name in block.unit.names), key=NAMES.index))
+    names = _ordered(*(block.unit.names for block in blocks))
     divergence = _divergence(counts, tuple(1 / block.q for block in blocks)).estimate()
     explained, p_value = p_value_of_term(term, axes, values, counts)
     return Part(names, term.estimate(), divergence, None, explained, p_value, p_value)
@@ -262,7 +267,7 @@ def _inside(block: Block, counts: IntArray, effects: dict[tuple[str, ...], float
 def _between(
     one: Block, other: Block, counts: IntArray, effects: dict[tuple[str, ...], float]
 ) -> list[Part]:
-    """Return the parts of what two blocks do together."""
+    """Return the parts of what two blocks do together, and note their terms in `effects`."""
     parts = []
     for first, second in itertools.product(one.components, other.components):
         term = statistic(counts, first.kernel, second.kernel)
@@ -271,10 +276,42 @@ def _between(
         divergence = _divergence(found, (1 / first.q, 1 / second.q)).estimate()
         tested = statistic(counts, first.test, second.test)
         p_value = max(tested.p_value(), independence_p_value(found))
-        names = tuple(sorted((*first.names, *second.names), key=NAMES.index))
         explained = effects[first.names] * effects[second.names]
+        for block, pair, third, table in (
+            (one, first, second, found),
+            (other, second, first, found.T),
+        ):
+            if len(pair.names) > 1:
+                explained = max(explained, _explained(pair, third, effects))
+                if p_value < PARTS_LEVEL:
+                    p_value = max(p_value, three_way_p_value(_with_both_axes(table, block)))
+        names = _ordered(first.names, second.names)
+        effects[names] = term.value
         parts.append(Part(names, term.estimate(), divergence, None, explained, p_value, p_value))
     return parts
+
+
+def _ordered(*names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(sorted(itertools.chain(*names), key=NAMES.index))
+
+
+def _explained(pair: Component, third: Component, effects: dict[tuple[str, ...], float]) -> float:
+    """Return the most that independent blocks of (a, b, third) make of the term of all three."""
+    a, b = ((name,) for name in pair.names)
+    alone = {names: max(effects[names], 0.0) for names in (a, b, third.names)}
+    together = [
+        max(effects[_ordered(one, third.names)], 0.0) * alone[other]
+        for one, other in ((a, b), (b, a))
+    ]
+    return max(math.prod(alone.values()), *together)
+
+
+def _with_both_axes(table: IntArray, block: Block) -> IntArray:
+    """Return counts (m, l) on the cells of a pair and on another axis with an axis for each."""
+    values = [component.value for component in block.components[:2]]
+    full = np.zeros([*(value.max() + 1 for value in values), table.shape[1]], np.int64)
+    full[tuple(values)] = table
+    return full
 
 
 def fit_margins(counts: IntArray, block: Block) -> FloatArray:

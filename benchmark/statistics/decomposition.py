@@ -64,7 +64,8 @@ class Part:
     """One part of the divergence.
 
     Attributes:
-        factors: one, two or three names of factors; empty for higher-order interactions.
+        factors: one, two or three names of factors, and up to six where the distribution couples
+            pairs of them (`coupled`); empty for higher-order interactions.
         delta: its term Delta_T; all parts add up to D.
         divergence: D_S of the marginal histogram of these factors; None where there are none.
         share: of D, in [0, 1] in the population; None where the interval of D contains 0.

@@ -52,9 +52,10 @@ a class were spread evenly over its bins, the upper end takes the moments of tha
 they are larger than those of the collisions, and reaches at least the theta of an even spread of as
 many samples as Poisson's 97.5% limit allows. The lower end rests on the collisions that are seen.
 
-The ends are never below 0. An estimate below 0 gets the upper end of the estimate 0: so the
-interval is never shorter than the noise. A source that is seen in a single bin has no variance,
-and its interval is a point.
+The ends are never below 0, nor above the largest kernel h(x, x) of a bin (k - 1 for the uniform
+distribution), which no theta exceeds. An estimate below 0 gets the upper end of the estimate 0; the
+noise is then that under the distribution, if less than half of it is left in the samples: chosen
+images of which no two share a bin show none. So no interval is shorter than the noise.
 
 Simulated: ``tests/experiments/truth/levels.py`` (``benchmark/results/levels.json``),
 ``tests/experiments/speed/coverage.py`` (``coverage.json``) and
@@ -81,6 +82,7 @@ _NO_SKEW = 1e-5
 _ROUNDING = 1e-9
 _CORRECTION = 1.5  # times the squared relative error of theta
 _FEW = 20.0  # expected collisions
+_LOST = 0.5  # share of the noise under the distribution; chance keeps at least 0.7
 
 
 @dataclass(frozen=True)
@@ -172,11 +174,11 @@ class UStatistic:
     Attributes:
         samples: n.
         value: unbiased estimate of theta.
-        variance: unbiased estimate of its variance; noise can bring it below 0.
         zeta1: unbiased estimate of Var E[h(x, y) | x].
         tau: unbiased estimate of zeta_2 - 2 zeta_1.
         trace: unbiased estimate of E h(x, x) - theta.
         third: estimate of E h(x, y)^3 over coinciding samples.
+        largest: largest h(x, x) of a bin; theta is at most that.
         dimensions: tau under the distribution; infinite if unknown.
         whole: whether theta vanishes under the distribution alone.
         rare_bins: None if there are none.
@@ -184,11 +186,11 @@ class UStatistic:
 
     samples: int
     value: float
-    variance: float
     zeta1: float
     tau: float
     trace: float
     third: float
+    largest: float
     dimensions: float = math.inf
     whole: bool = False
     rare_bins: RareBins | None = None
@@ -197,12 +199,14 @@ class UStatistic:
         """Return the estimate with its standard error and 95% interval."""
         low = _SamplingDistribution.of(self).solve(self.value, 1 - _TAIL)
         wide = self._with_rare_bins()
+        if self.value < 0 and wide.tau < _LOST * self.dimensions < math.inf:
+            wide = replace(wide, tau=self.dimensions)
         high = _SamplingDistribution.of(wide).solve(max(self.value, 0.0), _TAIL)
         if self.rare_bins:
             high = max(high, self.value + self.rare_bins.reach)
         linear, pairs = 4 * max(wide.zeta1, 0.0) / self.samples, self.samples * (self.samples - 1.0)
         error = math.sqrt(linear + 2 * max(wide.tau, 0.0) / pairs)
-        return Estimate(self.value, error, low, max(low, high))
+        return Estimate(self.value, error, low, max(low, min(high, self.largest)))
 
     def _with_rare_bins(self) -> UStatistic:
         if (rare := self.rare_bins) is None:
@@ -264,11 +268,11 @@ def u_statistic(
     return UStatistic(
         samples=n,
         value=value,
-        variance=(4 * (n - 2) * zeta1 + 2 * zeta2) / pairs,
         zeta1=zeta1,
         tau=zeta2 - 2 * zeta1,
         trace=float((counts * diagonal).sum()) / n - value,
         third=float((coinciding * diagonal**3).sum()) / pairs,
+        largest=float(np.max(diagonal)),
         dimensions=dimensions,
         whole=whole,
         rare_bins=_rare_bins(counts, np.broadcast_to(diagonal, counts.shape)),

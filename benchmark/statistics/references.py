@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import scipy
 
 from shapeshd.errors import UsageError
 from shapeshd.factors import NUM_BINS
 
-from .chi_square import PER_BIN
+from .chi_square import PER_BIN, chi_square_variance
 from .intervals import CONFIDENCE
 
 TRAINING_SET = 500_000
@@ -33,10 +33,6 @@ class Reference:
     reduced_chi_square: float
     deviation: float
 
-    def to_json(self) -> dict[str, float | str]:
-        """Return the fields, ready for JSON."""
-        return asdict(self)
-
 
 @dataclass(frozen=True)
 class DetectionLimit:
@@ -58,18 +54,22 @@ class DetectionLimit:
     level: float
     power: float
 
-    def to_json(self) -> dict[str, float]:
-        """Return the fields, ready for JSON."""
-        return asdict(self)
+
+def ideal_sampler(bins: int = NUM_BINS, rare: float = 0.0) -> Reference:
+    """Return the row of samples of the distribution itself.
+
+    Its reduced chi-square is 1.00; the deviation is 0.0035 under the uniform distribution, and
+    larger where some bins are rare.
+
+    Args:
+        bins: k.
+        rare: `rarity` of the distribution.
+    """
+    deviation = math.sqrt(chi_square_variance(PER_BIN * bins, bins, rare)) / (bins - 1)
+    return Reference("ideal sampler", 0.0, 1.0, deviation)
 
 
-def ideal_sampler(bins: int = NUM_BINS) -> Reference:
-    """Return the row of samples of the distribution itself: 1.00, and 0.0035 its deviation."""
-    protocol = PER_BIN * bins
-    return Reference("ideal sampler", 0.0, 1.0, math.sqrt(2 / (bins - 1) * (1 - 1 / protocol)))
-
-
-def memorizer(images: int, bins: int = NUM_BINS) -> Reference:
+def memorizer(images: int, bins: int = NUM_BINS, rare: float = 0.0) -> Reference:
     """Return the row of a generator that repeats its training images at random.
 
     N images drawn from the distribution have the divergence (k - 1) / N on average, whatever the
@@ -79,16 +79,19 @@ def memorizer(images: int, bins: int = NUM_BINS) -> Reference:
     Args:
         images: N, >= 1.
         bins: k.
+        rare: `rarity` of the distribution.
     """
     if images < 1:
         raise UsageError(f"a training set has at least 1 image, not {images}")
     divergence = (bins - 1) / images
     protocol = PER_BIN * bins
     expected = 1 + (protocol - 1) / images
-    # Each of two draws scatters: the images' own chi-square, and that of the run about it.
-    of_images = math.sqrt(2 * (bins - 1) * (1 - 1 / images)) / images
-    of_run = math.sqrt(2 * (bins - 1) * (1 + divergence) + 4 * protocol * divergence)
-    deviation = math.hypot((protocol - 1) * of_images, of_run) / (bins - 1)
+    # Each of two draws scatters: the images' own chi-square, and that of the run about it. Rare
+    # bins add as much as to the fourth cumulant of a Poisson number of Poisson numbers.
+    of_images = (protocol - 1) / images * math.sqrt(chi_square_variance(images, bins, rare))
+    of_run = chi_square_variance(protocol, bins, rare) + 2 * (bins - 1) * divergence
+    of_run += 4 * protocol * divergence + rare * (7 + 6 * protocol / images) / images
+    deviation = math.hypot(of_images, math.sqrt(of_run)) / (bins - 1)
     return Reference(f"memorizer of {images:,} images", divergence, expected, deviation)
 
 

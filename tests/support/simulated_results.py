@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -138,9 +139,9 @@ def _measured(kind: str) -> dict[str, Any]:
         "seed": 0,
         "fit": fit.to_json(),
         "decomposition": parts.to_json(),
-        "bin_counts": bin_counts(counts).to_json(),
-        "references": [ideal_sampler().to_json(), real, memorizer(500_000).to_json()],
-        "detection_limit": detection_limit(n).to_json(),
+        "bin_counts": asdict(bin_counts(counts)),
+        "references": [asdict(ideal_sampler()), real, asdict(memorizer(500_000))],
+        "detection_limit": asdict(detection_limit(n)),
         "attenuation": {
             "factors": dict.fromkeys(NAMES, 0.99),
             "joint": 0.96,

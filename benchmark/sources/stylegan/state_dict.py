@@ -1,6 +1,6 @@
 """A StyleGAN2(-ADA) generator from tensors named as NVlabs' ``G_ema.state_dict()`` names them.
 
-The tensors are put into the form of a network pickle (`nvlabs_layout`) and go the same way. What a
+The tensors are put into the form of a network pickle (`SavedModule`) and go the same way. What a
 state_dict does not say is taken as the repositories' defaults have it: the mapping network learns
 at a hundredth of the rate, activations are not clamped. (Training with half precision clamps
 them at 256, which float32 hardly ever reaches.)

@@ -1,6 +1,6 @@
 """A network pickle that its authors' own code loads and runs, in a process of its own.
 
-That is for networks which `nvlabs` does not know: StyleGAN3, StyleGAN-XL and others whose pickles
+That is for networks which `stylegan` does not know: StyleGAN3, StyleGAN-XL and others whose pickles
 are written by NVlabs' ``torch_utils.persistence``. What runs there is in `network_code`.
 
 Compared once with images that the repositories' own code made of the same z and labels in a run

@@ -142,16 +142,17 @@ def test_the_promised_limit_is_that_of_the_verdict(known: Accuracy | None) -> No
     even = drawn(np.ones(BIN_SHAPE), n, 3)
     fit = goodness_of_fit(even)
     findings = find(even, fit, decompose(even), known)
-    limit = detection_limit(n, margin=findings.margin)
-    assert findings.margin == pytest.approx(0.04**2 if known else 0.0)
-    assert limit.divergence > findings.margin
+    limit = findings.limit
+    assert limit == detection_limit(n, margin=limit.margin)
+    assert limit.margin == pytest.approx(0.04**2 if known else 0.0)
+    assert limit.divergence > limit.margin
     assert f"A divergence of {limit.divergence:.2g} " in verdict(findings, fit).text
     signs = np.random.default_rng(4).permutation(np.resize([1, -1], NUM_BINS)).reshape(BIN_SHAPE)
     failed = 0
     for seed in range(30):
         counts = drawn(1 + np.sqrt(limit.divergence) * signs, n, seed)
         weights = np.full(NUM_BINS, float(NUM_BINS))
-        failed += divergence_statistic(counts, weights).estimate().low > findings.margin
+        failed += divergence_statistic(counts, weights).estimate().low > limit.margin
     assert 17 <= failed <= 29
 
 

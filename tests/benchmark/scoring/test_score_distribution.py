@@ -16,6 +16,7 @@ from shapeshd.benchmark.leaderboard.writers import write_comparison
 from shapeshd.benchmark.report.figures.factors import dependence, expected_shares
 from shapeshd.benchmark.report.html import write_report
 from shapeshd.benchmark.report.terminal import WIDTH, describe
+from shapeshd.benchmark.result.formatting import number
 from shapeshd.benchmark.result.read import read_result
 from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring import counting
@@ -24,13 +25,16 @@ from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.scoring.tally import Tally
 from shapeshd.benchmark.statistics.chi_square import (
+    chi_square_variance,
     goodness_of_fit,
+    rarity,
 )
 from shapeshd.benchmark.statistics.coupled import decompose_under
 from shapeshd.benchmark.statistics.histogram import min_samples
 from shapeshd.benchmark.statistics.measurement_error import (
     split_outside,
 )
+from shapeshd.benchmark.statistics.references import memorizer
 from shapeshd.cli import score_run
 from shapeshd.distribution import Distribution
 from shapeshd.errors import UsageError
@@ -87,6 +91,11 @@ def test_a_good_source_passes_and_its_distribution_is_recorded(tmp_path: Path) -
         "memorizer of 500,000 images",
     ]
     assert stored["references"][2]["divergence"] == pytest.approx((distribution.bins - 1) / 500_000)
+    rare = rarity(1 / distribution.expected()[distribution.expected() > 0])
+    assert [stored["references"][row]["deviation"] for row in (0, 2)] == [
+        fit.prediction.run_deviation,
+        memorizer(500_000, distribution.bins, rare).deviation,
+    ]
     assert stored["attenuation"] is None  # its formula is that of the uniform distribution
     text = describe(result)
     assert all(len(line) <= WIDTH for line in text.splitlines())
@@ -97,6 +106,9 @@ def test_a_good_source_passes_and_its_distribution_is_recorded(tmp_path: Path) -
         f"compared with the distribution {distribution} on {distribution.bins:,} bins" in page.text
     )
     assert distribution.digest in page.text
+    scatter = np.sqrt(chi_square_variance(FEW, fit.bins, rare)) / fit.degrees_of_freedom
+    assert scatter > 1.4 * np.sqrt(2 / fit.degrees_of_freedom)
+    assert f"1 ± {number(scatter, 2)}" in page.text
     assert "nan" not in page.text.lower().split()
     assert read_result(tmp_path / "out") == result
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -33,6 +34,7 @@ from tests.experiments.truth.known_distributions import (
     exact_terms,
     faults,
     measure,
+    on_axes,
     with_fault,
 )
 
@@ -232,6 +234,59 @@ def test_two_margins_alone_are_no_fault_of_the_pair() -> None:
     pair = found.part("wall_hue", "object_hue")
     assert pair.delta.low > 0.01
     assert pair.delta.low < pair.explained < pair.delta.high
+
+
+SIZES = {"factors": ["scale", "shape"], "weights": (1 + 3 * np.eye(4)).tolist()}
+HUES = {"factors": ["floor_hue", "wall_hue"], "weights": (1 + 2 * np.eye(12)).tolist()}
+WAVE = np.cos(2 * np.pi * np.arange(12) / 12)
+
+
+def tilted(distribution: Distribution, *densities: np.ndarray) -> np.ndarray:
+    table = distribution.expected().reshape(BIN_SHAPE) * math.prod(densities)
+    return (table / table.sum()).ravel()
+
+
+@pytest.mark.parametrize(
+    ("pairs", "fault", "innocent"),
+    [
+        (
+            [SIZES],
+            [on_axes(np.linspace(1.6, 0.4, 4), "shape"),
+             on_axes(1 + 0.6 * np.outer([1, 0.3, -0.3, -1], np.linspace(1, -1, 6)),
+                     "scale", "orientation")],
+            [("scale", "shape", "orientation")],
+        ),
+        (
+            [SIZES, HUES],
+            [on_axes(np.linspace(1.6, 0.4, 4), "shape"), on_axes(1 + 0.6 * WAVE, "wall_hue"),
+             on_axes(1 + 0.6 * np.outer(WAVE, [1, 0.3, -0.3, -1]), "floor_hue", "scale")],
+            [("floor_hue", "scale", "shape"), ("floor_hue", "wall_hue", "scale"),
+             ("floor_hue", "wall_hue", "scale", "shape")],
+        ),
+    ],
+)  # fmt: skip
+def test_a_pair_is_not_named_with_what_depends_on_one_of_its_factors(
+    pairs: list[Any], fault: list[np.ndarray], innocent: list[tuple[str, ...]]
+) -> None:
+    """p = q t(b) s(a, c): the term of a, b and c is there, but no interaction of three factors."""
+    distribution = Distribution.from_json({"pair": pairs})
+    p = tilted(distribution, *fault)
+    for seed in range(8):
+        found = decompose_under(sampled(p, 100_000, seed), distribution)
+        for names in innocent:
+            part = found.part(*names)
+            assert part.delta.low > 0
+            assert not part.significant
+            assert part.explained > part.delta.value / 2
+
+
+@pytest.mark.parametrize("weights", [1 + 3 * np.eye(4), np.triu(np.ones((4, 4)))])
+def test_what_a_pair_does_with_a_third_factor_is_named(weights: np.ndarray) -> None:
+    distribution = distribution_of_pair(weights, "scale", "shape")
+    signs = [1, -1, 1, -1], [1, -1, -1, 1], [1, -1, 1, -1, 1, -1]
+    density = on_axes(1 + 0.2 * np.einsum("a,b,c->abc", *signs), "scale", "shape", "orientation")
+    found = decompose_under(sampled(tilted(distribution, density), 6_000, 1), distribution)
+    assert found.part("scale", "shape", "orientation").significant
 
 
 def test_the_fitted_table_keeps_margins_and_odds_ratios() -> None:

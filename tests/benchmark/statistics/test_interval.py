@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,7 +12,11 @@ from hypothesis import strategies as st
 from scipy import optimize, stats
 
 from shapeshd.benchmark.statistics.chi_square import divergence_statistic
+from shapeshd.benchmark.statistics.decomposition import HIGHER_ORDER, decompose
+from shapeshd.benchmark.statistics.histogram import min_samples
 from shapeshd.benchmark.statistics.intervals import Estimate
+from shapeshd.factors import NUM_BINS
+from tests.support.histograms import variance_of
 
 from .test_chi_square import Floats, distributions, draw, histograms
 
@@ -111,6 +116,44 @@ def test_more_samples_narrow_the_interval() -> None:
         estimate = divergence_statistic(draw(n, p, 1), np.full(100, 100.0)).estimate()
         widths.append(estimate.high - estimate.low)
     assert widths[0] > 2 * widths[1] > 4 * widths[2]
+
+
+@pytest.mark.parametrize("n", [20_000, 100_000])
+def test_chosen_images_of_which_no_two_share_a_bin_have_the_noise_of_an_ideal_source(
+    n: int,
+) -> None:
+    """They leave no collision to estimate it from; its own would be 0."""
+    counts = np.zeros(NUM_BINS, np.int64)
+    counts[np.random.default_rng(10).permutation(NUM_BINS)[:n]] = 1
+    found = decompose(counts)
+    ideal = stats.chi2(NUM_BINS - 1)  # of n D + k - 1, at D = 0
+    for estimate in (found.total, found.part(HIGHER_ORDER).delta):
+        assert estimate.low == 0
+        assert estimate.standard_error == pytest.approx(ideal.std() / n, rel=0.06)
+        assert estimate.high == pytest.approx((ideal.isf(0.025) - ideal.mean()) / n, rel=0.06)
+
+
+def test_an_ordinary_source_keeps_its_own_noise() -> None:
+    """Also with the fewest samples chance leaves more than half of that under the distribution."""
+    rng = np.random.default_rng(11)
+    for k, runs in ((4, 500), (144, 500), (20_000, 50)):
+        n = min_samples(k)
+        for counts in rng.multinomial(n, np.full(k, 1 / k), runs):
+            statistic = divergence_statistic(counts, np.full(k, float(k)))
+            if statistic.value < 0:
+                own = replace(statistic, zeta1=max(statistic.zeta1, 0.0))
+                error = math.sqrt(variance_of(own))
+                assert statistic.estimate().standard_error == pytest.approx(error)
+
+
+@pytest.mark.parametrize("n", [1_000, 5_761, 6_000, 20_000, 100_000])
+def test_no_interval_exceeds_what_is_possible(n: int) -> None:
+    counts = np.zeros(NUM_BINS, np.int64)
+    counts[7] = n
+    estimate = divergence_statistic(counts, np.full(NUM_BINS, float(NUM_BINS))).estimate()
+    assert estimate.high == NUM_BINS - 1
+    # Clopper and Pearson: the bin's share is at least 2.5%^(1/n).
+    assert estimate.low == pytest.approx((NUM_BINS - 1) * 0.025 ** (2 / n), rel=2e-3)
 
 
 def test_scaled_estimate() -> None:

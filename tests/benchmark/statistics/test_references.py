@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from shapeshd.benchmark.statistics.chi_square import divergence_statistic
+from shapeshd.benchmark.statistics.chi_square import divergence_statistic, rarity
 from shapeshd.benchmark.statistics.references import detection_limit, ideal_sampler, memorizer
 
 
@@ -29,6 +29,28 @@ def test_memorizer_by_simulation() -> None:
     row = memorizer(images, k)
     assert np.mean(found) == pytest.approx(row.reduced_chi_square, rel=0.01)
     assert np.std(found) == pytest.approx(row.deviation, rel=0.1)
+
+
+def test_references_under_a_skewed_distribution_by_simulation() -> None:
+    """Rare bins carry most of the scatter, of the ideal sampler as of the memorizer."""
+    rng = np.random.default_rng(23)
+    q = np.multiply.outer([0.9, 0.04, 0.03, 0.03], np.full(16, 1 / 16)).ravel()
+    k, images, runs = q.size, 400, 40_000
+    rare = rarity(1 / q)
+    assert rare == pytest.approx(float((1 / q).sum()) - k**2)
+
+    def reduced(p: np.ndarray) -> np.ndarray:
+        counts = rng.multinomial(20 * k, p)
+        return stats.chisquare(counts, 20 * k * q, axis=1).statistic / (k - 1)
+
+    found = reduced(np.tile(q, (runs, 1)))
+    assert np.std(found) == pytest.approx(ideal_sampler(k, rare).deviation, rel=0.015)
+    assert ideal_sampler(k, rare).deviation > 1.05 * ideal_sampler(k).deviation
+    found = reduced(rng.multinomial(images, q, runs) / images)
+    row = memorizer(images, k, rare)
+    assert np.mean(found) == pytest.approx(row.reduced_chi_square, rel=0.01)
+    assert np.std(found) == pytest.approx(row.deviation, rel=0.03)
+    assert row.deviation > 1.3 * memorizer(images, k).deviation
 
 
 def test_detection_limit_has_its_power() -> None:
