@@ -70,7 +70,7 @@ class Evaluator:
         checks = phase.config.checks
         codes = 0 if phase.encoder is None else min(checks.codes, domain.held_out)
         samples = checks.final_samples if domain.why_no_score is None else 0
-        return (
+        return bool(
             result.get("why_no_score") == domain.why_no_score
             and (result["posterior"]["codes"] if "posterior" in result else 0) == codes
             and (result["score"]["fit"]["samples"] if "score" in result else 0) == samples
