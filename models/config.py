@@ -220,7 +220,7 @@ class GAN(Schedule):
         paired: whether D sees pairs, equations 7-8; otherwise single images, as in a plain GAN.
         from_autoencoder: whether G' starts as G.
         head_start: steps in which D alone is trained: what a D that knows nothing says would
-            only lead a G' that starts as G astray.
+            only lead a G' that starts as G astray; fewer than `steps`.
         generator_rate: the generator's learning rate, as a share of `learning_rate`: one that
             starts as G has less to learn than D, which starts from nothing. One that does not
             (`from_autoencoder` is false) wants 1.
@@ -248,6 +248,15 @@ class GAN(Schedule):
     augment: Literal["none", "safe", "paper", "all"] = "safe"
     target: Signed = 0.6
     augment_kimg: Annotated[float, Field(ge=1e-6, le=1e9)] = 500.0
+
+    @field_validator("head_start")
+    @classmethod
+    def _shorter(cls, head_start: int, info: ValidationInfo) -> int:
+        """Refuse a head start that leaves no step to the generator."""
+        steps = info.data.get("steps", head_start + 1)
+        if head_start >= steps:
+            raise ValueError(f"must be below gan.steps, {steps:,}, not {head_start:,}")
+        return head_start
 
 
 @configuration

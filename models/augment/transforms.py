@@ -105,6 +105,14 @@ class AugmentConfig:
                     bound = "" if math.isinf(highest) else " and at most 1"
                     raise UsageError(f"the {what} of {name} must be above 0{bound}, not {value!r}")
 
+    def check_size(self, size: Sequence[int]) -> None:
+        """Raise `UsageError` if images of a height and width, pixels, are too small for these."""
+        if "filter" in self.transforms and min(size) <= REACH:
+            raise UsageError(
+                f"the transform filter needs images of more than {REACH} pixels, not {min(size)}: "
+                "leave it out"
+            )
+
     def rate(self, name: str) -> float:
         """Return how often a transform is applied, as a share of p."""
         return self.rates.get(name, 1.0) if name in self.transforms else 0.0
@@ -202,11 +210,7 @@ def draw(
     p = float(p)
     if not 0 <= p <= 1:
         raise UsageError(f"the probability of augmentation must be in [0, 1], not {p}")
-    if "filter" in config.transforms and min(size) <= REACH:
-        raise UsageError(
-            f"the transform filter needs images of more than {REACH} pixels, not {min(size)}: "
-            "leave it out"
-        )
+    config.check_size(size)
     draws = _Draws(count, p, config, rng)
     noise = None
     if "noise" in config.transforms:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -44,10 +45,12 @@ class AAEPhase(Phase):
         device: where.
         encoder: of phase 1.
         generator: of phase 1.
-        features: float32 (n, feature_dim), of the data to train on.
+        features: float32 (n, feature_dim), of the data to train on; or what computes them,
+            which `prepare` then calls.
     """
 
     name = "aae"
+    features: Tensor
 
     def __init__(
         self,
@@ -57,11 +60,13 @@ class AAEPhase(Phase):
         device: torch.device,
         encoder: Encoder,
         generator: nn.Module,
-        features: Tensor,
+        features: Tensor | Callable[[], Tensor],
     ) -> None:
         super().__init__(config, domain, group, device)
         settings, codes = config.aae, config.codes
-        self.features = features
+        self._compute = None if isinstance(features, Tensor) else features
+        if isinstance(features, Tensor):
+            self.features = features
         self.differences = settings.discriminator == "difference"
         self.networks = {
             "encoder": encoder.requires_grad_(True),
@@ -84,6 +89,11 @@ class AAEPhase(Phase):
             self.networks["c2"] = LinearCodeDiscriminator(codes.latent_dim).to(device)
             self.add_optimizer("c2", [(self.networks["c2"], settings.second_rate)], (0.5, 0.99))
             self.numbers["lambda_2"] = settings.lambda_2
+
+    def prepare(self) -> None:
+        """Compute the features, unless they were at hand."""
+        if self._compute is not None:
+            self.features = self._compute()
 
     def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """Take a step of equations 4-6, or 2-3; see `Phase.update`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,7 @@ class Evaluator:
         phase.domain.write_sheets(self._sheets, step, phase.generator, phase.encoder)
         found = self._posterior(step)
         samples = phase.config.checks.samples
-        if phase.domain.known_distribution and samples and not last:
+        if phase.domain.why_no_score is None and samples and not last:
             score = phase.domain.score(phase.generator, samples, _CHECK_SEED + phase.config.seed)
             found["score"] = brief(score)
         return found
@@ -56,15 +57,32 @@ class Evaluator:
         phase, domain = self._phase, self._phase.domain
         result = self._posterior(step)
         samples = phase.config.checks.final_samples
-        if not domain.known_distribution:
+        if domain.why_no_score is not None:
             result["why_no_score"] = domain.why_no_score
         elif samples:
             seed = _FINAL_SEED + phase.config.seed
             result["score"] = domain.score(phase.generator, samples, seed)
         return result
 
+    def knows(self, result: Mapping[str, Any]) -> bool:
+        """Tell whether a result, read from JSON, has what `finish` would measure, and no more."""
+        phase, domain = self._phase, self._phase.domain
+        checks = phase.config.checks
+        codes = 0 if phase.encoder is None else min(checks.codes, domain.held_out)
+        samples = checks.final_samples if domain.why_no_score is None else 0
+        return bool(
+            result.get("why_no_score") == domain.why_no_score
+            and (result["posterior"]["codes"] if "posterior" in result else 0) == codes
+            and (result["score"]["fit"]["samples"] if "score" in result else 0) == samples
+        )
+
     def _posterior(self, step: int) -> dict[str, Any]:
-        """Return ``posterior`` of held-out codes, measured once a step; {} without an encoder."""
+        """Return ``posterior`` of held-out codes; {} without an encoder.
+
+        It is measured once a step, and of an encoder that is not trained once in all.
+        """
+        if "encoder" in self._phase.fixed:
+            step = 0
         if self._measured[0] != step:
             codes = self.codes(step)
             found = {} if codes is None else {"posterior": posterior_distance(codes).to_json()}

@@ -76,6 +76,9 @@ class Phase:
         """The encoder that is evaluated, an average or fixed; None where there is none."""
         return self.averages.get("encoder", self.fixed.get("encoder"))
 
+    def prepare(self) -> None:
+        """Compute what all steps need, before the first one that this process takes."""
+
     def update(self, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
         """Take a step.
 

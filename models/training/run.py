@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import UsageError
@@ -18,11 +19,13 @@ from shapeshd.models.networks.encoder import Encoder
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.checkpoint import load_checkpoint, load_weights, read_card
 from shapeshd.support.progress import note
+from shapeshd.support.training.loop import require_same_settings
 from shapeshd.support.training.tracker import Tracker
 
 from .aae import AAEPhase
 from .distributed import Group
 from .domains.domain import Domain
+from .earlier import data_settings, first_other, network_settings
 from .files import CONFIG, ENCODER, ENCODER_KIND, FEATURES, GENERATOR
 from .flow import FlowPhase
 from .gan import GANPhase
@@ -77,15 +80,19 @@ class TrainingRun:
         progress: bool = False,
         trackers: Sequence[str | Tracker] = (),
     ) -> dict[str, Any]:
-        """Train phases in order, but for those before the last that `start` has; see `train`.
+        """Train phases in order, but for the first ones that `start` has; see `train`.
+
+        A phase is taken from `start` only with all those before it, on which it was built. The
+        last one is trained.
 
         Returns:
             The result of each phase that was trained, by its name.
         """
+        taken = sum(1 for _ in takewhile(self.has, phases[:-1]))
+        for name in phases[taken:]:  # before the first of them takes days
+            self.check(name)
         return {
-            name: self.train(name, progress=progress, trackers=trackers)
-            for name in phases
-            if name == phases[-1] or not self.has(name)
+            name: self.train(name, progress=progress, trackers=trackers) for name in phases[taken:]
         }
 
     def train(
@@ -118,21 +125,24 @@ class TrainingRun:
             replace_file(self.out / CONFIG, lambda path: path.write_text(text, encoding="utf-8"))
         if progress and self.group.first and trainer.step:
             steps = phase.schedule.steps
-            done = f"all {steps:,} steps are taken; evaluated again"
+            again = "" if trainer.known_result() else "; evaluated again"
+            done = f"all {steps:,} steps are taken{again}"
             going = f"going on after {trainer.step:,} of {steps:,} steps"
             note(f"{name}: {done if trainer.finished else going}")
         return trainer.run(progress=progress)
 
     def check(self, name: str) -> None:
-        """Raise `UsageError` unless a phase's batches fit the data and the processes."""
+        """Raise `UsageError` unless a phase's batches and augmentation fit data and processes."""
         config = self.config
         batch = getattr(config, name).batch
         # The discriminator of images compares neighbours; differences are those of a ring.
-        grouped = config.domain == IMAGES and name == "gan" and self.group.count > 1
+        grouped = config.domain == IMAGES and name == "gan"
         self.group.check(f"{name}.batch", batch, config.images.group if grouped else 1)
         if name == "aae":
             ring = RING if config.aae.discriminator == "difference" else 1
             self.group.check("aae.codes", config.aae.codes, ring)
+        if name == "gan":
+            self.domain.augmentation(config.gan.augment)
         if self.domain.count < batch:
             raise UsageError(
                 f"{self.domain.count:,} images to train on are too few: a batch of {name} takes "
@@ -140,14 +150,26 @@ class TrainingRun:
             )
 
     def has(self, name: str) -> bool:
-        """Tell whether `start` holds a finished phase, trained with this configuration's table."""
-        if self.start is None or not (self.start / name / GENERATOR).exists():
+        """Tell whether a phase is to be taken from `start`, and not begun in this run's folder.
+
+        It must be finished, have this configuration's table and networks, and be made from the
+        phase 1 beside it, if there is one.
+        """
+        if self.start is None or not (self.start / name / ENCODER).exists():
             return False
-        if read_card(self.start / name / GENERATOR).get(name) == self.config.to_json()[name]:
-            return True
-        if self.group.first:
-            note(f"{name}: {self.start} has one with another table [{name}]; trained anew")
-        return False
+        if (self.out / name / Trainer.state_file).exists():
+            return False
+        config, card = self.config.to_json(), read_card(self.start / name / ENCODER)
+        other = first_other(card, {name: config[name], **network_settings(config)})
+        why = None if other is None else f"with another table [{other}]"
+        first = self.start / "vae" / ENCODER
+        if name == "aae" and why is None and first.exists():
+            made_from = card.get("origin", {}).get("encoder")
+            if made_from != read_card(first)["sha256"]:
+                why = "made from another phase vae"
+        if why is not None and self.group.first:
+            note(f"{name}: {self.start} has one {why}; trained anew")
+        return why is None
 
     def _phase(self, name: str) -> tuple[Phase, dict[str, Any]]:
         config, domain = self.config, self.domain
@@ -158,14 +180,27 @@ class TrainingRun:
             return FlowPhase(*shared), {}
         if name == "aae":
             encoder, generator, origin = self._autoencoder("vae")
-            cache = self.out / "aae" / FEATURES if self.group.first else None
-            features = domain.features(encoder.trunk, cache, origin["encoder"])
-            phase = AAEPhase(*shared, encoder, generator, features[: domain.count])
-            return phase, origin
+
+            def features() -> Tensor:
+                return self._features(encoder, origin["encoder"])
+
+            return AAEPhase(*shared, encoder, generator, features), origin
         if not (config.gan.paired or config.gan.from_autoencoder):
             return GANPhase(*shared), {}
         encoder, generator, origin = self._autoencoder("aae")
         return GANPhase(*shared, (encoder, generator)), origin
+
+    def _features(self, encoder: Encoder, digest: str) -> Tensor:
+        """Return the trunk's features of the data to train on, float32 (n, feature_dim).
+
+        The first process computes them; the others then read its file.
+        """
+        if not self.group.first:
+            self.group.wait()
+        features = self.domain.features(encoder.trunk, self.out / "aae" / FEATURES, digest)
+        if self.group.first:
+            self.group.wait()
+        return features[: self.domain.count]
 
     def _autoencoder(self, phase: str) -> tuple[Encoder, nn.Module, dict[str, Any]]:
         """Return the encoder and the generator that a phase left, and their digests."""
@@ -178,10 +213,28 @@ class TrainingRun:
             )
         encoder, generator = self.domain.encoder(), self.domain.generator()
         loaded = load_checkpoint(folder / ENCODER, ENCODER_KIND)
+        self._check_earlier(folder, loaded.card)
         load_weights(encoder, loaded.tensors, loaded.path)
         made = load_checkpoint(folder / GENERATOR)
         load_weights(generator, made.tensors, made.path)
         return encoder, generator, {"encoder": loaded.digest, "generator": made.digest}
+
+    def _check_earlier(self, folder: Path, card: dict[str, Any]) -> None:
+        """Raise `UsageError` if an earlier phase has other networks, or is another run's in `out`.
+
+        Another run's, of `start`, may have been trained on other data: that is noted.
+        """
+        require_same_settings(folder, card, network_settings(self.config.to_json()))
+        data = self.domain.describe()
+        now = data_settings({"data": data, "held_out": self.config.checks.held_out}, data)
+        before = data_settings(card, data)
+        if folder.parent == self.out:
+            require_same_settings(folder, before, now)
+        elif first_other(before, now) is not None and self.group.first:
+            note(
+                f"{folder}: was trained on other images, or with others held out: it may know "
+                "those that are held out here"
+            )
 
 
 def open_domain(

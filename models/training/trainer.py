@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shapeshd.models.networks.encoder import Encoder
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.checkpoint import Checkpoint, save_checkpoint
 from shapeshd.support.random_numbers import shuffled_batches
@@ -17,6 +19,7 @@ from shapeshd.support.training.loop import ResumableTraining
 from shapeshd.support.training.tracker import Tracker
 
 from .distributed import Draws
+from .earlier import renamed
 from .evaluator import Evaluator, brief
 from .files import ENCODER, ENCODER_KIND, GENERATOR, RESULT, SHEETS, write_json
 from .phase import Phase
@@ -87,16 +90,39 @@ class Trainer(ResumableTraining):
             self.close()
 
     def _finish(self, progress: bool) -> dict[str, Any]:
+        result = self.known_result()
+        if not self.finished:
+            self.phase.prepare()
         self.take_steps(progress=progress)
-        result: dict[str, Any] = {}
         if self.group.first:
-            result = self.save_networks()
-            result |= self._evaluator.finish(self.step)
-            replace_file(self.folder / RESULT, write_json(result))
+            if result is None:
+                result = self.save_networks()
+                result |= self._evaluator.finish(self.step)
+                replace_file(self.folder / RESULT, write_json(result))
             if "score" in result:
                 self.log_once("score", brief(result["score"]))
         self.group.wait()  # the next phase begins with what has just been written
-        return result
+        return result or {}
+
+    def known_result(self) -> dict[str, Any] | None:
+        """Return what ``result.json`` holds, if there is nothing to train, save or measure."""
+        if not (self.group.first and self.finished):
+            return None
+        names = (RESULT, GENERATOR) if self._encoder is None else (RESULT, GENERATOR, ENCODER)
+        if not all((self.folder / name).exists() for name in names):
+            return None
+        try:
+            result: dict[str, Any] = json.loads((self.folder / RESULT).read_bytes())
+            now = {**self.settings, "steps": self.step, "seconds": round(self.seconds, 1)}
+            same = all(result[key] == value for key, value in now.items())
+            return result if same and self._evaluator.knows(result) else None
+        except (ValueError, KeyError, TypeError):  # of another version
+            return None
+
+    @property
+    def _encoder(self) -> Encoder | None:
+        """The encoder that the phase has trained."""
+        return None if self.phase.name == "gan" else self.phase.encoder
 
     def save_networks(self) -> dict[str, Any]:
         """Save the generator and, where one was trained, the encoder; return their cards."""
@@ -109,8 +135,8 @@ class Trainer(ResumableTraining):
             "device": phase.device.type,
         }
         phase.domain.save_generator(self.folder / GENERATOR, phase.generator, card)
-        if phase.encoder is not None and phase.name != "gan":
-            save_checkpoint(self.folder / ENCODER, ENCODER_KIND, phase.encoder.state_dict(), card)
+        if self._encoder is not None:
+            save_checkpoint(self.folder / ENCODER, ENCODER_KIND, self._encoder.state_dict(), card)
         return card
 
     def batches(self) -> Iterator[tuple[Tensor, Tensor]]:
@@ -142,12 +168,10 @@ class Trainer(ResumableTraining):
     def saved_settings(self, card: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the settings in a state's card, but for what may change.
 
-        The ray tracer was once called "twin", and a phase may be trained longer: what follows a
-        cosine over all steps then goes on along the longer one.
+        A phase may be trained longer: what follows a cosine over all steps then goes on along the
+        longer one.
         """
-        data, now = card["data"], self.settings["data"].get("renderer") or ""
-        if "twin" in (data.get("renderer") or "") and "ray tracer" in now:
-            data = {**data, "renderer": now}
+        data = renamed(card["data"], self.settings["data"])
         return {**card, "data": data, self.phase.name: self._lengthened(card[self.phase.name])}
 
     def _lengthened(self, table: Mapping[str, Any]) -> Mapping[str, Any]:

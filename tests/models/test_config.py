@@ -69,7 +69,7 @@ LIMITS: dict[str, dict[str, tuple[float, float]]] = {
     },
     "gan": {
         **SCHEDULE,
-        "head_start": (0, MANY),
+        "head_start": (0, 9_999),  # below `steps`, which is 10,000
         "generator_rate": (0.0, 100.0),
         **dict.fromkeys(("penalty", "path"), (0.0, 1e6)),
         **dict.fromkeys(("penalty_every", "path_every"), (1, 2**20)),
@@ -199,6 +199,7 @@ def test_a_key_that_does_not_exist_is_refused(table: str) -> None:
             {"aae": {"lambda_min": 3, "lambda_max": 2}},
             "aae.lambda_max must be at least",
         ),
+        ({"gan": {"steps": 40, "head_start": 40}}, "gan.head_start must be below gan.steps, 40"),
         ({"vae": 3}, "vae must be a table"),
         ({"factors": {"width": 3}}, "[factors] means nothing"),
         ({"domain": "factors", "images": {}}, "[images] means nothing"),
@@ -329,6 +330,9 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
         values["images"]["size"] = 8
     for key in values["checks"].keys() & {"samples", "final_samples"}:
         values["checks"][key] = max(values["checks"][key], 5761)
+    gan = values["gan"]
+    if "head_start" in gan:
+        gan["head_start"] = min(gan["head_start"], gan.get("steps", 10_000) - 1)
     if {"lambda_min", "lambda_max"} <= values["aae"].keys():
         both = sorted(values["aae"].pop(key) for key in ("lambda_min", "lambda_max"))
         values["aae"] |= dict(zip(("lambda_min", "lambda_max"), both, strict=True))

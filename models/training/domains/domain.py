@@ -30,11 +30,6 @@ class Domain(Protocol):
     shape: tuple[int, ...]
 
     @property
-    def known_distribution(self) -> bool:
-        """Whether the distribution of the data is known, so that there is a score."""
-        ...
-
-    @property
     def why_no_score(self) -> str | None:
         """One line that says why there is no score; None if there is one."""
         ...
@@ -69,7 +64,7 @@ class Domain(Protocol):
         Args:
             trunk: deterministic; see `Encoder`.
             cache: file to keep them in; None for none.
-            digest: of the encoder, so that kept ones are known to be its.
+            digest: of the encoder, so that kept ones are known to be its; and of these data.
         """
         ...
 
@@ -78,7 +73,11 @@ class Domain(Protocol):
         ...
 
     def augmentation(self, kind: str) -> AugmentConfig | None:
-        """Return the transforms that `gan.augment` names; None for "none"."""
+        """Return the transforms that `gan.augment` names; None for "none".
+
+        Raises:
+            UsageError: if these data cannot be transformed so.
+        """
         ...
 
     def write_sheets(
@@ -88,7 +87,7 @@ class Domain(Protocol):
         ...
 
     def score(self, generator: nn.Module, samples: int, seed: int) -> dict[str, Any]:
-        """Return the goodness of fit of a generator's samples; only with a known distribution."""
+        """Return the goodness of fit of a generator's samples; only without `why_no_score`."""
         ...
 
     def save_generator(self, path: Path, generator: nn.Module, card: dict[str, Any]) -> None:

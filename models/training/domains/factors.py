@@ -107,7 +107,6 @@ class FactorDiscriminator(nn.Module):
 class FactorDomain:
     """See `Domain`; the data are drawn from the run's seed."""
 
-    known_distribution = True
     why_no_score = None
     feature_dim = WIDTH
     shape: tuple[int, ...] = (WIDTH,)

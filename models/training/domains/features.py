@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,22 +18,22 @@ def stored_features(
     computed: Iterable[Tensor],
     shape: tuple[int, int],
     cache: Path | None,
-    digest: str,
+    origin: Mapping[str, Any],
     device: torch.device,
 ) -> Tensor:
-    """Return features: those in a file if they are this encoder's, else computed and kept there.
+    """Return features: those in a file if they have this origin, else computed and kept there.
 
     Args:
         computed: their parts, float32, in order; only gone through if they are needed.
         shape: (n, feature_dim) of all of them.
         cache: ``NAME.npy``; what they are of stands in ``NAME.json``. None keeps nothing.
-        digest: of the encoder.
+        origin: what they are of: encoder, data, precision; ready for JSON.
         device: where they shall be.
 
     Returns:
         float32 (n, feature_dim).
     """
-    head = {"encoder": digest, "shape": list(shape)}
+    head = json.loads(json.dumps({**origin, "shape": shape}))
     if cache is not None and _belongs(cache, head):
         return torch.from_numpy(np.load(cache)).to(device)
     features = torch.cat([part.cpu() for part in computed])

@@ -80,7 +80,6 @@ class ImageDomain:
         self.feature_dim = config.images.feature_dim
         self.shape: tuple[int, ...] = (3, size, size)
         self.why_no_score = self._data.why_no_score or self._too_small()
-        self.known_distribution = self.why_no_score is None
         self._recognizer: Recognizer | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -152,7 +151,9 @@ class ImageDomain:
                     with self.autocast():
                         yield trunk(x).float()
 
-        return stored_features(computed(), (total, self.feature_dim), cache, digest, self._device)
+        precision = self._settings.precision
+        origin = {"encoder": digest, "data": self.describe(), "precision": precision}
+        return stored_features(computed(), (total, self.feature_dim), cache, origin, self._device)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context of the networks' forward passes: bf16, if that is wanted."""
@@ -161,9 +162,16 @@ class ImageDomain:
         return torch.autocast(self._device.type, torch.bfloat16)
 
     def augmentation(self, kind: str) -> AugmentConfig | None:
-        """Return the transforms that a configuration names."""
+        """Return the transforms that a configuration names; images must be large enough."""
         chosen = {"safe": SAFE, "paper": PAPER, "all": TRANSFORMS}
-        return AugmentConfig(chosen[kind]) if kind in chosen else None
+        if kind not in chosen:
+            return None
+        config = AugmentConfig(chosen[kind])
+        try:
+            config.check_size(self.shape[1:])
+        except UsageError as error:
+            raise UsageError(f"gan.augment = {kind!r}: {error}") from None
+        return config
 
     def write_sheets(
         self, folder: Path, step: int, generator: nn.Module, encoder: Encoder | None

@@ -130,6 +130,33 @@ def test_codes_are_those_of_held_out_data_by_the_average(tmp_path: Path) -> None
     assert "posterior" not in Evaluator(plain, tmp_path).check(1, last=True)
 
 
+def test_codes_of_a_fixed_encoder_are_measured_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    codes, asked = Evaluator.codes, []
+
+    def counted(self: Evaluator, step: int) -> Tensor | None:
+        asked.append(step)
+        return codes(self, step)
+
+    monkeypatch.setattr(Evaluator, "codes", counted)
+    for name, expected in (("gan", 1), ("vae", 3)):
+        asked.clear()
+        phase = new_phase(name, checks={"samples": 0, "final_samples": 0})
+        evaluator = Evaluator(phase, tmp_path)
+        found = [evaluator.check(step, last=step == 4)["posterior"] for step in (2, 3, 4)]
+        found.append(evaluator.finish(4)["posterior"])
+        assert len(asked) == expected
+        assert (found[0] == found[1] == found[2]) == (name == "gan")
+        assert found[2] == found[3]
+    # A run that goes on finds the same.
+    phase = new_phase("gan", checks={"final_samples": 0})
+    assert (
+        Evaluator(phase, tmp_path).finish(9)["posterior"]
+        == (Evaluator(phase, tmp_path).finish(5)["posterior"])
+    )
+
+
 def test_what_is_saved_is_the_average(tmp_path: Path) -> None:
     phase = new_phase("aae", checks={"final_samples": 0})
     x, rows = batch_of(phase)

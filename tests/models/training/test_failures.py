@@ -116,31 +116,6 @@ def test_another_error_is_not_out_of_memory(
         tiny_run("factors", tmp_path / "run").train("vae")
 
 
-@pytest.mark.parametrize(
-    ("domain", "phase", "changes", "words"),
-    [
-        ("factors", "aae", {"codes": {"head_width": 9}},
-         "encoder.safetensors: head.body.first.weight"),
-        ("factors", "aae", {"codes": {"head_layers": 3}},
-         "encoder.safetensors: lacks the tensor head.body.hidden.1.weight"),
-        ("factors", "aae", {"codes": {"head_layers": 1}},
-         "encoder.safetensors: holds the tensor head.body.hidden.0.bias"),
-        ("factors", "gan", {"factors": {"width": 9}},
-         "generator.safetensors: body.first.weight"),
-        ("images", "gan", {"images": {"style_dim": 7}},
-         "generator.safetensors: mapping.average"),
-    ],
-)  # fmt: skip
-def test_a_checkpoint_of_another_architecture(
-    whole: Path, tmp_path: Path, domain: str, phase: str, changes: dict[str, Any], words: str
-) -> None:
-    with pytest.raises(UsageError) as caught:
-        tiny_run(domain, tmp_path / "run", start=whole / domain, **changes).train(phase)
-    before = PHASES[PHASES.index(phase) - 1]
-    assert str(caught.value).startswith(str(whole / domain / before / words))
-    assert "\n" not in str(caught.value)
-
-
 def test_an_earlier_phase_is_missing(whole: Path, tmp_path: Path) -> None:
     run = tiny_run("factors", tmp_path / "run")
     for phase, before in (("aae", "vae"), ("gan", "aae")):
@@ -182,3 +157,26 @@ def test_codes_stand_in_rings(whole: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"aae\.codes .*16, not 24"):
         run(codes=24).train("aae")
     run(codes=24, discriminator="plain", steps=1).train("aae")
+
+
+@pytest.mark.parametrize(
+    ("domain", "changes", "words"),
+    [
+        ("factors", {"aae": {"codes": 1000}}, "aae.codes must be a multiple of 16"),
+        ("factors", {"gan": {"augment": "safe"}}, "gan.augment = 'safe'"),
+        ("images", {"gan": {"augment": "all"}}, "gan.augment = 'all': "),
+        ("images", {"gan": {"batch": 6}}, "gan.batch must be a multiple of 4"),
+        ("images", {"gan": {"batch": 76}}, "a batch of gan takes 76"),
+    ],
+)  # fmt: skip
+def test_what_a_later_phase_cannot_do_is_said_before_the_first(
+    tmp_path: Path, domain: str, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError) as caught:
+        tiny_run(domain, tmp_path / "run", **changes).train_all(PHASES)
+    assert words in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_of_factors_needs_no_groups(tmp_path: Path) -> None:
+    tiny_run("factors", tmp_path, gan={"batch": 6}).check("gan")

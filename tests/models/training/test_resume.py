@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
+from shapeshd.models.training.evaluator import Evaluator
 from shapeshd.models.training.files import (
     ENCODER,
     GENERATOR,
@@ -58,6 +60,48 @@ def test_a_finished_phase_says_its_result_again(whole: Path, tmp_path: Path) -> 
         assert log_of(out / phase) == before
         assert json.loads(json.dumps(result)) == json.loads((out / phase / RESULT).read_text())
         same_phase(out, whole / "factors", phase)
+
+
+def test_a_finished_phase_is_not_measured_again(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[str] = []
+    finish = Evaluator.finish
+
+    def counted(self: Evaluator, step: int) -> dict[str, Any]:
+        measured.append(self._phase.name)
+        return finish(self, step)
+
+    monkeypatch.setattr(Evaluator, "finish", counted)
+    for domain in ("factors", "images"):
+        out = shutil.copytree(whole / domain, tmp_path / domain)
+        for phase in TRAINED:
+            tiny_run(domain, out).train(phase)
+    assert measured == []
+    out = tmp_path / "factors"
+    result = tiny_run("factors", out, checks={"final_samples": 5800}).train("vae")
+    assert (result["score"]["fit"]["samples"], measured) == (5800, ["vae"])
+    assert tiny_run("factors", out, checks={"final_samples": 5800}).train("vae") == result
+    result = tiny_run("factors", out, checks={"final_samples": 0, "codes": 7}).train("vae")
+    assert "score" not in result and result["posterior"]["codes"] == 7
+    measured.clear()
+    # What was cut short, is another training's, or lacks a network.
+    spoiled: list[Callable[[Path], Any]] = [
+        lambda folder: (folder / RESULT).write_text("{"),
+        lambda folder: (folder / RESULT).write_text("[]"),
+        lambda folder: (folder / RESULT).write_text("{}"),
+        lambda folder: (folder / ENCODER).unlink(),
+        lambda folder: (folder / GENERATOR).unlink(),
+        lambda folder: (folder / RESULT).write_text(
+            json.dumps({**json.loads((folder / RESULT).read_text()), "seconds": 1e6})
+        ),
+    ]
+    for spoil in spoiled:
+        spoil(out / "vae")
+        measured.clear()
+        tiny_run("factors", out, checks={"final_samples": 0}).train("vae")
+        assert measured == ["vae"]
+        assert (out / "vae" / ENCODER).exists() and (out / "vae" / GENERATOR).exists()
 
 
 @pytest.mark.parametrize(
