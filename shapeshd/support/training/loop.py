@@ -199,10 +199,12 @@ class ResumableTraining(ABC):
                 if save:
                     self.save()
                     saved = time.monotonic()
-                if stopped and not self.finished:
+                    (stopped,) = self._any(stop.is_set())  # a check takes its time
+                if stopped:
+                    going = "evaluates" if self.finished else "goes on from there"
                     raise InterruptedRunError(
                         f"interrupted after {self.step:,} of {self.steps:,} steps; the same "
-                        "command goes on from there"
+                        f"command {going}"
                     )
 
     def _take_step(self, batch: Any) -> dict[str, Tensor]:
