@@ -126,7 +126,8 @@ class ResumableTraining(ABC):
         """Take over the state in the folder, if there is one, and open the log.
 
         Args:
-            trackers: what else shows the log; see `open_trackers`.
+            trackers: what else shows the log: names of `TRACKERS`, or trackers of a program's
+                own, which it closes itself, as other trainings may use them, too.
 
         Raises:
             UsageError: if the folder holds another training, or there is no such tracker.
@@ -140,11 +141,13 @@ class ResumableTraining(ABC):
             self.restore(state)
             self.step, self.seconds = state.card["step"], state.card["seconds"]
         if self._first:
-            opened = open_trackers(trackers, self.folder, self.step, self.settings)
-            self._log = RunLog(self.folder / LOG, self.step, opened)
+            names = [one for one in trackers if isinstance(one, str)]
+            lent = [one for one in trackers if not isinstance(one, str)]
+            opened = open_trackers(names, self.folder, self.step, self.settings)
+            self._log = RunLog(self.folder / LOG, self.step, opened, lent)
 
     def close(self) -> None:
-        """Close the log and its trackers."""
+        """Close the trackers that are this training's own."""
         if self._log is not None:
             self._log.close()
 
@@ -268,11 +271,18 @@ class RunLog:
     Args:
         path: the file; its folder is made.
         step: the step at which the training goes on.
-        trackers: what else shows the numbers, and pictures.
+        trackers: what else shows the numbers, and pictures; they end with the log.
+        lent: more of them, which go on.
     """
 
-    def __init__(self, path: Path, step: int, trackers: Sequence[Tracker] = ()) -> None:
-        self._path, self._trackers = path, trackers
+    def __init__(
+        self,
+        path: Path,
+        step: int,
+        trackers: Sequence[Tracker] = (),
+        lent: Sequence[Tracker] = (),
+    ) -> None:
+        self._path, self._trackers, self._own = path, [*trackers, *lent], trackers
         path.parent.mkdir(parents=True, exist_ok=True)
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step] if step else []
@@ -291,8 +301,8 @@ class RunLog:
             tracker.pictures(step, pictures)
 
     def close(self) -> None:
-        """Close the trackers."""
-        for tracker in self._trackers:
+        """Close the trackers, but for those that are lent."""
+        for tracker in self._own:
             tracker.close()
 
     def holds(self, step: int, name: str) -> bool:
