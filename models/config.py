@@ -166,8 +166,8 @@ class AAE(Schedule):
             `losses.discriminator_advantage`.
         lambda_min: a weight never falls below it, ...
         lambda_max: ... nor rises above it.
-        penalty: gamma of the zero-centred gradient penalty on C1 (C), at the codes of images; as in
-            R1, the loss has gamma / 2 of the squared gradient.
+        penalty: gamma of the zero-centred gradient penalty on C1 (C), at what it sees of images'
+            codes; as in R1, the loss has gamma / 2 of the squared gradient.
         penalty_every: steps from one penalty to the next, which then counts for all of them.
         divergence: weight of the Kullback-Leibler term of phase 1 that is kept, which keeps the
             encoder's noise alive.

@@ -305,7 +305,7 @@ def flow_matching(velocity: Tensor, x: Tensor, noise: Tensor) -> Tensor:
 
     The conditional flow matching loss (Lipman et al. 2023, equation 23, sigma_min = 0), divided by
     the number of components. The v that makes it least is E[x - noise | point, t], whose
-    differential equation has the paths' own distribution at each time (their theorem 2).
+    differential equation has the paths' own distribution at each time (their theorem 1).
 
     Args:
         velocity: (n, ...), v at `flow_point`.

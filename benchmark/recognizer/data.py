@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import signal
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,7 @@ def prefetched(
         num_workers=workers,
         collate_fn=_Shared(collate),
         persistent_workers=False,
+        worker_init_fn=_leave_signals,
         generator=torch.Generator(),  # else it draws the workers' seeds from the global one
     )
     try:
@@ -161,6 +163,16 @@ def prefetched(
         raise ShapesHDError(
             f"a process that reads images was ended; go on with fewer {named('workers')}"
         ) from error
+
+
+def _leave_signals(worker: int) -> None:
+    """Ignore what ends a run in a process that reads: the one that it reads for ends it.
+
+    Ctrl-C, `timeout`, torchrun and systemd signal all of them at once, and PyTorch's loader raises
+    an error wherever its own process is just then if one of the others ends by a signal.
+    """
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Shared:

@@ -169,7 +169,7 @@ class RecognizerTraining(ResumableTraining):
         start_from: a recognizer whose weights are taken over, as far as they fit.
         workers: processes that read images.
         command: the command line, for the card.
-        trackers: what else shows the log; see `open_trackers`.
+        trackers: what else shows the log; see `ResumableTraining.resume`.
 
     Raises:
         UsageError: if an argument is impossible, or `out` holds another run.
@@ -365,7 +365,7 @@ def train_recognizer(
         start_from: a recognizer whose weights are taken over.
         workers: processes that read images; None for one, or none where images are made.
         command: the command line, which the card repeats.
-        trackers: what else shows the log; see `open_trackers`.
+        trackers: what else shows the log; see `ResumableTraining.resume`.
         progress: show a bar and notes on stderr.
 
     Raises:

@@ -79,6 +79,8 @@ def open_training_images(
 def rendered_at(source: Path | RenderSpec, size: int) -> Path | RenderSpec:
     """Return images to be rendered at `size` pixels, unless another size was asked for.
 
+    A size of 256, which is the default, counts as none even where it is written out.
+
     Args:
         source: other images stay what they are.
         size: pixels.

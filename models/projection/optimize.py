@@ -60,7 +60,8 @@ class ProjectionConfig:
         pool: samples that are compared with each image: 0 .. pool - 1 of the seed, those that
             `shapeshd sample` draws.
         codes: starts more, of an encoder, each with noise of its own; if there is an encoder.
-        rate: of Adam, at first; it falls along half a cosine.
+        rate: of Adam, at first; it falls along half a cosine, for all starts and then, from the
+            top again, for the best one.
         seed: draws the pool and the encoder's noise.
     """
 

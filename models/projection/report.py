@@ -81,6 +81,8 @@ def describe(values: dict[str, Any]) -> str:
                 f"{floor['largest']:.1f} ({values['reference']['images']:,} samples)",
             )
         )
+    if values["encoder"] is None:
+        rows.append(("encoder", "none: the search begins with samples alone (--encoder FILE)"))
     if values["why_no_factors"] is not None:
         rows.append(("factors not compared", values["why_no_factors"]))
     width = max(len(name) for name, _ in rows) + 2

@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from shapeshd.errors import UsageError
-from shapeshd.support.distributed import fellow_ended, process_group
+from shapeshd.support.distributed import fellow_missing, process_group
 from shapeshd.support.random_numbers import mixed_seed
 
-_PATIENCE = timedelta(hours=2)
+_PATIENCE = timedelta(days=1)  # the first process scores alone: hours, of a flow at 256 pixels
 
 
 class Group:
@@ -58,7 +58,7 @@ class Group:
         """Return the mean of a tensor over the processes, which all must ask for it.
 
         Raises:
-            ShapesHDError: if one of them has ended.
+            ShapesHDError: if one of them has ended, or has not come for a day.
         """
         if self.count == 1:
             return value
@@ -67,8 +67,8 @@ class Group:
         value = value.detach().clone()
         try:
             dist.all_reduce(value)
-        except RuntimeError:
-            raise fellow_ended(self.rank, self.count) from None
+        except RuntimeError as error:
+            raise fellow_missing(self.rank, self.count, error) from None
         return value / self.count
 
     def wait(self) -> None:

@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
-from math import lcm
 from typing import Any
 
 import torch
@@ -17,7 +16,6 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from shapeshd.models.config import RunConfig
 from shapeshd.support.progress import human_bytes
 
 from .aae import AAEPhase
@@ -180,58 +178,25 @@ class _Shapes(Draws):
         return torch.empty(batch, dtype=torch.int64)
 
 
-def _step_kinds(config: RunConfig, phase: str) -> list[tuple[int, Fraction]]:
-    """Return a step of each kind, by which lazy penalties it has, and the share of such steps."""
-    lazy = {
-        "vae": (),
-        "flow": (),
-        "aae": ((config.aae.penalty, config.aae.penalty_every),),
-        "gan": (
-            (config.gan.penalty, config.gan.penalty_every),
-            (config.gan.path, config.gan.path_every),
-        ),
-    }[phase]
-    every = [steps for weight, steps in lazy if weight > 0]
-    if not every:
-        return [(1, Fraction(1))]
-    both = Fraction(1, lcm(*every))
-    alone = [(steps, Fraction(1, steps) - both) for steps in every]
-    rest = 1 - both - sum(part for _, part in alone)
-    return [(0, both), *((step, part) for step, part in (*alone, (1, rest)) if part)]
-
-
 def _mean_work(phase: Phase, first: Mapping[str, int], x: Tensor, rows: Tensor) -> Fraction:
-    """Return the mean work of a step; few kinds of steps are taken, as each takes its time.
-
-    In a GAN each penalty belongs to one of the networks, so that a step's work is that of a step
-    of D and of one of G', with its penalty or without.
+    """Return the mean work of a step; each penalty belongs to the step of one optimizer.
 
     Args:
         phase: on shapes.
-        first: what `_work` found of step 0.
+        first: what `_work` found of step 0, which has all penalties.
         x: see `Phase.update`.
         rows: likewise.
     """
     gan, aae = phase.config.gan, phase.config.aae
-    penalties = {
-        ("gan", "discriminator"): (gan.penalty, gan.penalty_every),
-        ("gan", "generator"): (gan.path, gan.path_every),
-        **{("aae", optimizer): (aae.penalty, aae.penalty_every) for optimizer in first},
-    }
-
-    def penalised(optimizer: str, step: int) -> bool:
-        weight, every = penalties.get((phase.name, optimizer), (0.0, 1))
-        return weight > 0 and step % every == 0
-
-    known = {(optimizer, penalised(optimizer, 0)): work for optimizer, work in first.items()}
-    total = Fraction(0)
-    # Steps without a penalty come first: they are the quickest.
-    for step, share in reversed(_step_kinds(phase.config, phase.name)):
-        if any((optimizer, penalised(optimizer, step)) not in known for optimizer in first):
-            found = _work(phase, step, x, rows)
-            known |= {(name, penalised(name, step)): work for name, work in found.items()}
-        total += share * sum(known[optimizer, penalised(optimizer, step)] for optimizer in first)
-    return total
+    every = {
+        "gan": {"discriminator": gan.penalty_every, "generator": gan.path_every},
+        "aae": {"c1": aae.penalty_every},
+    }.get(phase.name, {})
+    rare = max(every.values(), default=1) > 1
+    plain = _work(phase, 1, x, rows) if rare else first
+    shares = {name: Fraction(1, every.get(name, 1)) for name in first}
+    works = (plain[name] + shares[name] * (work - plain[name]) for name, work in first.items())
+    return sum(works, Fraction())
 
 
 def _work(phase: Phase, step: int, x: Tensor, rows: Tensor) -> dict[str, int]:

@@ -142,9 +142,11 @@ def _meet(rank: int, count: int, timeout: timedelta) -> Any:
     )
 
 
-def fellow_ended(rank: int, count: int) -> ShapesHDError:
+def fellow_missing(rank: int, count: int, error: RuntimeError) -> ShapesHDError:
     """Return what to raise if the others cannot be reached: gloo names sockets, not reasons."""
-    return ShapesHDError(f"process {rank} of {count}: another one has ended; it has said why")
+    late = any(words in str(error).lower() for words in ("timed out", "timeout"))
+    what = "is too long in coming" if late else "has ended; it has said why"
+    return ShapesHDError(f"process {rank} of {count}: another one {what}")
 
 
 class Ranks:
@@ -168,7 +170,7 @@ class Ranks:
         """Wait until all have come here.
 
         Raises:
-            ShapesHDError: if one of them has ended.
+            ShapesHDError: if one of them has ended, or has not come for a day.
         """
         if self.count > 1:
             import torch.distributed as dist
@@ -178,8 +180,8 @@ class Ranks:
                 while not work.is_completed():  # in steps, between which signals are heard
                     time.sleep(_STEP)
                 work.wait()
-            except RuntimeError:
-                raise fellow_ended(self.rank, self.count) from None
+            except RuntimeError as error:
+                raise fellow_missing(self.rank, self.count, error) from None
 
     @property
     def gpu(self) -> int | None:

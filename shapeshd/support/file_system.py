@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import weakref
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,6 +28,8 @@ _warned: set[str] = set()
 
 class FileLock:
     """A file that one process at a time holds; the system frees it when the process ends.
+
+    Processes that are forked from it do not hold it.
 
     Where the file system has no locks, everybody gets it, and a warning says so once.
 
@@ -60,6 +63,7 @@ class FileLock:
                     os.close(descriptor)
             if taken:
                 self._descriptor = descriptor
+                _held.add(self)
                 return True
 
     def _lock(self, descriptor: int, sure: bool) -> bool:
@@ -89,6 +93,18 @@ class FileLock:
         descriptor, self._descriptor = self._descriptor, None
         if descriptor is not None:
             os.close(descriptor)
+
+
+_held: weakref.WeakSet[FileLock] = weakref.WeakSet()
+
+
+def _close_copies() -> None:
+    """Close a forked process's copies: while one is open, the system keeps the file locked."""
+    for lock in _held:
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_close_copies)
 
 
 def flush(path: Path) -> None:

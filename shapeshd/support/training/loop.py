@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,8 +25,10 @@ from shapeshd.errors import (
     UsageError,
     one_line,
 )
+from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.batching import NO_MEMORY, says_no_memory
 from shapeshd.support.checkpoint import Checkpoint, load_checkpoint, read_card, save_checkpoint
+from shapeshd.support.file_system import FileLock
 from shapeshd.support.interrupts import stop_requested
 from shapeshd.support.progress import progress_bar
 
@@ -33,6 +36,7 @@ from .tracker import Tracker, open_trackers, scalars
 
 STATE_KIND = "training-state"
 LOG = "log.jsonl"
+_LOCK = ".lock"
 
 
 class ResumableTraining(ABC):
@@ -83,6 +87,7 @@ class ResumableTraining(ABC):
         self.steps, self.batch = steps, batch
         self._mean, self._first = mean, first
         self._log: RunLog | None = None
+        self._lock = FileLock(folder / _LOCK)
         self.step, self.seconds = 0, 0.0
 
     @abstractmethod
@@ -125,14 +130,29 @@ class ResumableTraining(ABC):
     def resume(self, *, trackers: Sequence[str | Tracker] = ()) -> None:
         """Take over the state in the folder, if there is one, and open the log.
 
+        Other trainings are then kept out of the folder until this one is closed, or dropped.
+
         Args:
-            trackers: what else shows the log; see `open_trackers`.
+            trackers: what else shows the log: names of `TRACKERS`, or trackers of a program's
+                own, which it closes itself, as other trainings may use them, too.
 
         Raises:
             UsageError: if the folder holds another training, or there is no such tracker.
             MissingPackageError: if a tracker is not installed.
-            ShapesHDError: if the state in it is damaged.
+            ShapesHDError: if the state in it is damaged, or another training is at work there.
         """
+        try:
+            self._resume(trackers)
+        except BaseException:
+            self.close()
+            raise
+
+    def _resume(self, trackers: Sequence[str | Tracker]) -> None:
+        if self._first:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            weakref.finalize(self, self._lock.release)
+            if not self._lock.acquire():
+                raise ShapesHDError(f"{self.folder}: another training is at work in this folder")
         path = self.folder / self.state_file
         if path.exists():
             state = load_checkpoint(path, STATE_KIND)
@@ -140,13 +160,16 @@ class ResumableTraining(ABC):
             self.restore(state)
             self.step, self.seconds = state.card["step"], state.card["seconds"]
         if self._first:
-            opened = open_trackers(trackers, self.folder, self.step, self.settings)
-            self._log = RunLog(self.folder / LOG, self.step, opened)
+            names = [one for one in trackers if isinstance(one, str)]
+            lent = [one for one in trackers if not isinstance(one, str)]
+            opened = open_trackers(names, self.folder, self.step, self.settings)
+            self._log = RunLog(self.folder / LOG, self.step, opened, lent)
 
     def close(self) -> None:
-        """Close the log and its trackers."""
+        """Close the trackers that are this training's own, and let others into the folder."""
         if self._log is not None:
             self._log.close()
+        self._lock.release()
 
     def save(self) -> None:
         """Save all that is needed to go on."""
@@ -199,10 +222,12 @@ class ResumableTraining(ABC):
                 if save:
                     self.save()
                     saved = time.monotonic()
-                if stopped and not self.finished:
+                    (stopped,) = self._any(stop.is_set())  # a check takes its time
+                if stopped:
+                    going = "evaluates" if self.finished else "goes on from there"
                     raise InterruptedRunError(
                         f"interrupted after {self.step:,} of {self.steps:,} steps; the same "
-                        "command goes on from there"
+                        f"command {going}"
                     )
 
     def _take_step(self, batch: Any) -> dict[str, Tensor]:
@@ -264,17 +289,24 @@ class RunLog:
     Of a training that goes on, what was written after its saved state is dropped.
 
     Args:
-        path: the file; its folder is made.
+        path: the file; its folder must exist.
         step: the step at which the training goes on.
-        trackers: what else shows the numbers, and pictures.
+        trackers: what else shows the numbers, and pictures; they end with the log.
+        lent: more of them, which go on.
     """
 
-    def __init__(self, path: Path, step: int, trackers: Sequence[Tracker] = ()) -> None:
-        self._path, self._trackers = path, trackers
-        path.parent.mkdir(parents=True, exist_ok=True)
+    def __init__(
+        self,
+        path: Path,
+        step: int,
+        trackers: Sequence[Tracker] = (),
+        lent: Sequence[Tracker] = (),
+    ) -> None:
+        self._path, self._trackers, self._own = path, [*trackers, *lent], trackers
         lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
         kept = [line for line in lines if _step_of(line) <= step] if step else []
-        path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        text = "".join(f"{line}\n" for line in kept)
+        replace_file(path, lambda new: new.write_text(text, encoding="utf-8"))
 
     def write(self, step: int, seconds: float, values: Mapping[str, Any]) -> None:
         """Append values, scalars or tables of them."""
@@ -289,8 +321,8 @@ class RunLog:
             tracker.pictures(step, pictures)
 
     def close(self) -> None:
-        """Close the trackers."""
-        for tracker in self._trackers:
+        """Close the trackers, but for those that are lent."""
+        for tracker in self._own:
             tracker.close()
 
     def holds(self, step: int, name: str) -> bool:

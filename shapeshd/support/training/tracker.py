@@ -1,6 +1,6 @@
 """Trackers: where a training's numbers and pictures can be watched while it runs.
 
-`Tracker` is all that a training knows of one, so a program can hand over its own. Two come along:
+`Tracker` is all that a training knows of one, so a program can lend its own. Two come along:
 TensorBoard, and Weights & Biases, whose run stays on this machine where no account is signed in.
 """
 
@@ -31,7 +31,7 @@ class Tracker(Protocol):
         ...
 
     def close(self) -> None:
-        """Write what is left, and end."""
+        """Write what is left, and end; of a program's own tracker, the program calls it."""
         ...
 
 
@@ -143,12 +143,12 @@ TRACKERS: dict[str, Callable[[Path, int, Mapping[str, Any]], Tracker]] = {
 
 
 def open_trackers(
-    wanted: Sequence[str | Tracker], folder: Path, step: int, settings: Mapping[str, Any]
+    names: Sequence[str], folder: Path, step: int, settings: Mapping[str, Any]
 ) -> list[Tracker]:
     """Open the trackers of a training.
 
     Args:
-        wanted: names of `TRACKERS`, or trackers of a program's own.
+        names: of `TRACKERS`.
         folder: of the training.
         step: steps taken.
         settings: of the training, ready for JSON.
@@ -158,13 +158,10 @@ def open_trackers(
         MissingPackageError: if one is not installed.
     """
     opened: list[Tracker] = []
-    for one in wanted:
-        if not isinstance(one, str):
-            opened.append(one)
-        elif one in TRACKERS:
-            opened.append(TRACKERS[one](folder, step, settings))
-        else:
-            raise UsageError(f"no tracker {one!r} is known: say {' or '.join(TRACKERS)}")
+    for name in names:
+        if name not in TRACKERS:
+            raise UsageError(f"no tracker {name!r} is known: say {' or '.join(TRACKERS)}")
+        opened.append(TRACKERS[name](folder, step, settings))
     return opened
 
 

@@ -84,7 +84,7 @@ def start(out: Path, workers: int = 0) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "tests.support.tiny_training", str(out), str(workers)],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-        text=True, preexec_fn=heed_ctrl_c,
+        text=True, preexec_fn=heed_ctrl_c, start_new_session=True,
     )  # fmt: skip
 
 
@@ -154,16 +154,19 @@ def test_the_average_is_the_moving_average(tmp_path: Path) -> None:
                                rtol=1e-5)  # fmt: skip
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGKILL])
 def test_a_run_that_was_ended_goes_on_bit_for_bit(
     whole: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """A real process; SIGTERM's goes on with a worker, which must not matter either."""
+    """A real process and its worker, both of which get the signal, but for SIGKILL."""
     out = tmp_path / "run"
-    run = start(out, workers=1 if number == signal.SIGTERM else 0)
+    run = start(out, workers=1)
     wait_for_step(run, out, 8)
     children = psutil.Process(run.pid).children(recursive=True)
-    run.send_signal(number)
+    if number == signal.SIGKILL:
+        run.send_signal(number)
+    else:
+        os.killpg(run.pid, number)
     _, words = run.communicate(timeout=60)
     if number == signal.SIGKILL:
         assert run.returncode == -signal.SIGKILL

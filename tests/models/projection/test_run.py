@@ -149,7 +149,8 @@ def test_the_table(checkpoint: Path, tmp_path: Path, run: Run) -> None:
     assert lines[1].startswith("  factor in another bin")
     assert "0 (limit 200.0, --limit)" in lines[2]
     assert lines[3].split()[:4] == ["residual,", "8-bit", "levels", "median"]
-    assert len(lines) == 4  # no reference
+    assert lines[4].split()[:2] == ["encoder", "none:"]
+    assert len(lines) == 5  # no reference
     result = json.loads((out / "result.json").read_text())
     assert output.strip() == describe(result)
     assert [image["index"] for image in result["images"]] == [6, 20, 33]
@@ -221,7 +222,9 @@ def test_a_run_of_our_own(tmp_path: Path, run: Run) -> None:
     arguments = ("project", generator, "render:0:40", *QUICK, "--count", 2, "--steps", 3)
     status, output, _ = run(*arguments, "--reference", 0, "--out", out, "--json")
     assert status == 0
-    assert json.loads(output)["encoder"]["path"] == str(folder / "vae" / "encoder.safetensors")
+    values = json.loads(output)
+    assert values["encoder"]["path"] == str(folder / "vae" / "encoder.safetensors")
+    assert "encoder" not in describe(values)
     run(*arguments, "--reference", 0, "--encoder", "none", "--out", tmp_path / "b")
     assert json.loads((tmp_path / "b" / "result.json").read_text())["encoder"] is None
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 import json
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.models.training import distributed
 from shapeshd.models.training.distributed import Draws, Group, joined_group
 from shapeshd.models.training.files import ENCODER, FEATURES, GENERATOR, RESULT
 from shapeshd.models.training.trainer import Trainer
@@ -94,6 +98,40 @@ def test_one_process_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     with joined_group(CPU) as group:  # torchrun with one process: there is nobody to talk to
         assert group.count == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "what"),
+    [
+        ("Timed out waiting 86400000ms for recv operation to complete", "is too long in coming"),
+        ("Application timeout caused pair closure", "is too long in coming"),
+        ("Connection closed by peer [127.0.0.1]:4711", "has ended; it has said why"),
+    ],
+)
+def test_one_that_is_late_is_not_said_to_have_ended(
+    monkeypatch: pytest.MonkeyPatch, words: str, what: str
+) -> None:
+    def fail(_: object) -> None:
+        raise RuntimeError(f"[gloo/transport/tcp/pair.cc:534] {words}")  # as gloo words it
+
+    monkeypatch.setattr("torch.distributed.all_reduce", fail)
+    with pytest.raises(ShapesHDError) as caught:
+        Group(0, 2).mean(torch.ones(1))
+    assert str(caught.value) == f"process 0 of 2: another one {what}"
+
+
+def test_the_others_wait_for_hours_while_the_first_scores(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    @contextmanager
+    def joined(_: str, timeout: timedelta) -> Iterator[tuple[int, int]]:
+        asked.append(timeout)
+        yield 0, 1
+
+    monkeypatch.setattr(distributed, "process_group", joined)
+    with joined_group(CPU):
+        pass
+    assert min(asked) >= timedelta(hours=12)
 
 
 # Two processes

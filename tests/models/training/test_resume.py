@@ -169,6 +169,28 @@ def test_the_log_does_not_tell_where_a_run_was_stopped(
     same_phase(out, tmp_path / "whole", "vae")
 
 
+@pytest.mark.parametrize("at", [6, 12])
+def test_a_stop_during_a_check_is_heard_after_it(
+    whole: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    check, out = Trainer.check, tmp_path / "run"
+
+    def stopping(self: Any, *, last: bool) -> dict[str, Any]:
+        if self.step == at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return check(self, last=last)
+
+    words = "evaluates" if at == STEPS else "goes on from there"
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "check", stopping)
+        with pytest.raises(InterruptedRunError, match=f"{at} of 12 steps; .* command {words}"):
+            tiny_run("factors", out).train("vae")
+    assert read_card(out / "vae" / STATE)["step"] == at
+    assert not (out / "vae" / GENERATOR).exists()
+    tiny_run("factors", out).train("vae")
+    same_phase(out, whole / "factors", "vae")
+
+
 @pytest.mark.parametrize(
     ("domain", "phase", "changes", "words"),
     [

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -25,6 +26,17 @@ from pathlib import Path
 from shapeshd.support.file_system import FileLock
 assert FileLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
+time.sleep(600)
+"""
+
+FORK = """
+import os, sys, time
+from pathlib import Path
+from shapeshd.support.file_system import FileLock
+lock = FileLock(Path(sys.argv[1]))
+assert lock.acquire()
+if child := os.fork():
+    print(child, flush=True)
 time.sleep(600)
 """
 
@@ -62,6 +74,24 @@ def test_a_killed_process_frees_its_lock(tmp_path: Path) -> None:
         process.wait()
     assert ours.acquire()
     ours.release()
+
+
+def test_what_a_killed_process_has_forked_does_not_hold_its_lock(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FORK, str(tmp_path / "lock")]
+    ours = FileLock(tmp_path / "lock")
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        try:
+            time.sleep(0.1)  # the child has begun
+            assert not ours.acquire()
+            process.kill()
+            process.wait()
+            os.kill(child, 0)
+            assert ours.acquire()
+            ours.release()
+        finally:
+            os.kill(child, signal.SIGKILL)
 
 
 def test_a_lock_file_that_its_owner_removes_is_made_anew(

@@ -28,11 +28,12 @@ class Kept:
     """A tracker that keeps what it is shown."""
 
     def __init__(self) -> None:
-        self.seen: list[tuple[int, Mapping[str, float]]] = []
+        self.seen: list[tuple[int, dict[str, float]]] = []
         self.closed = False
 
     def numbers(self, step: int, values: Mapping[str, float]) -> None:
-        self.seen.append((step, values))
+        assert not self.closed
+        self.seen.append((step, {**values, "seconds": 0}))
 
     def pictures(self, step: int, files: Mapping[str, Path]) -> None:
         self.seen.append((step, dict.fromkeys(files, 0.0)))
@@ -96,19 +97,27 @@ def test_wandb_keeps_numbers_and_pictures_without_an_account(
     assert identity.strip() in next(folder.rglob("*.wandb")).name
 
 
-def test_a_training_shows_all_its_log_to_a_tracker_of_a_program_and_closes_it(
-    tmp_path: Path,
+def test_a_training_shows_all_its_log_and_closes_what_it_has_opened_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kept = Kept()
-    training = tiny_training(tmp_path / "run", images=16 * 2, trackers=[kept])
-    training.run()
-    rows = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
-    assert rows
-    for row, (step, values) in zip(rows, kept.seen, strict=True):
-        assert step == row.pop("step")
-        del row["seconds"]
-        assert dict(values) == dict(scalars(row))
-    assert kept.closed
+    """A program lends its own tracker to several trainings, as `train_all` does to all phases."""
+    lent, opened = Kept(), list[Kept]()
+
+    def open_one(*_: object) -> Kept:
+        opened.append(Kept())
+        return opened[-1]
+
+    monkeypatch.setitem(TRACKERS, "opened", open_one)
+    shown = []
+    for name in ("first", "second"):
+        tiny_training(tmp_path / name, images=16 * 2, trackers=[lent, "opened"]).run()
+        lines = (tmp_path / name / "log.jsonl").read_text().splitlines()
+        rows = [json.loads(line) for line in lines]
+        assert rows
+        shown.append([(row.pop("step"), dict(scalars(row)) | {"seconds": 0}) for row in rows])
+    assert [tracker.closed for tracker in (lent, *opened)] == [False, True, True]
+    assert [tracker.seen for tracker in opened] == shown
+    assert lent.seen == shown[0] + shown[1]
 
 
 def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
