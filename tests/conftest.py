@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from shapeshd.cli.main import main
@@ -18,6 +19,10 @@ from shapeshd.scene.render_options import RenderOptions
 from shapeshd.scene.sampling import UniformSampling
 
 COUNT, SIZE, SHARD_SIZE, SEED = 50, 32, 20, 0
+
+# How long an example takes says nothing on a machine that does other work beside.
+hypothesis.settings.register_profile("shapeshd", deadline=None)
+hypothesis.settings.load_profile("shapeshd")
 
 
 def heed_ctrl_c() -> None:

@@ -103,7 +103,8 @@ class TrainingRun:
         Args:
             name: "vae", "aae", "gan" or "flow".
             progress: show a bar and notes on stderr.
-            trackers: what else shows the log: "tensorboard", "wandb", or trackers of your own.
+            trackers: what else shows the log: "tensorboard", "wandb", or trackers of your own,
+                which you close yourself.
 
         Returns:
             What the phase's ``result.json`` holds; {} in all processes but the first.

@@ -32,7 +32,7 @@ class Trainer(ResumableTraining):
         phase: what is trained.
         folder: of the phase; it is made.
         origin: what the phase begins with (digests of earlier checkpoints), fit for JSON.
-        trackers: what else shows the log; see `open_trackers`.
+        trackers: what else shows the log; see `ResumableTraining.resume`.
 
     Raises:
         UsageError: if the folder holds another training.

@@ -339,7 +339,7 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     return values
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(configurations())
 def test_toml_and_json_lose_nothing(values: dict[str, Any]) -> None:
     config = config_from(values)

@@ -105,7 +105,7 @@ weights = st.lists(st.integers(1, 20), min_size=4, max_size=4)
 
 
 @given(weights, weights, st.lists(st.floats(-3, 3), min_size=4, max_size=4))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_advantage_is_at_most_the_divergence_in_bits(
     p: list[int], q: list[int], change: list[float]
 ) -> None:
@@ -140,7 +140,7 @@ def test_advantage_at_its_ends() -> None:
         max_size=6,
     )
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_divergence_is_that_of_torch(values: list[tuple[float, float]]) -> None:
     mean, log_variance = torch.tensor(values, dtype=torch.float64).T[:, None]
     q = Independent(Normal(mean, (log_variance / 2).exp()), 1)
@@ -218,7 +218,7 @@ def test_elbo_is_the_evidence_at_the_posterior() -> None:
     st.lists(st.floats(-3, 3), min_size=3, max_size=3),
     st.lists(st.floats(-6, 3), min_size=3, max_size=3),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_elbo_lacks_the_divergence_from_the_posterior(
     mean: list[float], log_variance: list[float]
 ) -> None:

@@ -135,7 +135,7 @@ def test_path_length_penalty_is_about_the_average() -> None:
 
 
 @given(st.floats(0.001, 1), st.floats(0, 100), st.integers(1, 50))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_moving_average_in_closed_form(decay: float, mean: float, steps: int) -> None:
     number, scalar = 0.0, torch.zeros((), dtype=torch.float64)
     length = torch.tensor(mean, dtype=torch.float64, requires_grad=True)

@@ -82,7 +82,7 @@ def test_a_file_states_its_distribution_exactly(file: Path) -> None:
     assert str(distribution).startswith("scale, shape weighted; wall_hue coupled with object_hue (")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(distribution=distributions())
 def test_a_distribution_survives_json_and_text_to_the_last_bit(distribution: Distribution) -> None:
     for other in (
@@ -128,7 +128,7 @@ def test_the_uniform_distribution_gives_the_uniform_factors_bit_for_bit() -> Non
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(distribution=distributions(), seed=st.integers(0, 2**63 - 1), start=st.integers(0, 10**12))
 def test_a_sample_depends_on_seed_and_index_alone(
     distribution: Distribution, seed: int, start: int
@@ -147,7 +147,7 @@ def test_a_sample_depends_on_seed_and_index_alone(
     np.testing.assert_array_equal(same, free)  # what has no weights does not move
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(distribution=distributions())
 def test_no_sample_lies_where_the_distribution_has_none(distribution: Distribution) -> None:
     factors = distribution.factors(1, 0, 2_000)

@@ -48,7 +48,7 @@ def test_uniform_factors_follow_philox(seed: int, index: int) -> None:
     assert uniform_factors(seed, index, index + 1)[0].tolist() == expected
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     seed=st.integers(0, 2**63 - 1),
     indices=st.lists(st.integers(0, MAX_IMAGE - 1), max_size=12),

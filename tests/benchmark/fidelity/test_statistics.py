@@ -182,7 +182,7 @@ def brute_neighbours(generated: FloatArray, real: FloatArray) -> dict[str, float
     }
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(
     n=st.integers(6, 25),
     m=st.integers(6, 25),

@@ -46,7 +46,7 @@ def holm(models: list[tuple[float, float]], level: float) -> set[tuple[int, int]
 
 
 @given(MODELS)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_pairs_and_ranks_against_holms_own_words(models: list[tuple[float, float]]) -> None:
     values, errors = zip(*models, strict=True)
     apart = significantly_different(values, errors)

@@ -61,7 +61,7 @@ def images() -> Tensor:
     return trace_images(uniform_factors(1, 0, 150), 64)
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(st.lists(ROWS, min_size=1, max_size=5))
 def test_decoding_undoes_encoding(rows: list[tuple[float, ...]]) -> None:
     factors = np.array(rows, dtype=np.float64)

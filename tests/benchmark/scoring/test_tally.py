@@ -47,7 +47,7 @@ def test_an_empty_tally() -> None:
     assert (tally.first_seen == -1).all()
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 @given(
     cuts=st.lists(st.integers(1, 2 * BLOCK + 99), max_size=6),
     order=st.randoms(use_true_random=False),

@@ -51,7 +51,7 @@ def test_every_level_comes_back(range, dtype, told):
     assert said["clamped_share"] == 0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     pixels=hnp.arrays(
         np.uint8, st.tuples(st.integers(1, 3), st.just(3), st.integers(4, 9), st.integers(4, 9))

@@ -90,7 +90,7 @@ def test_identity_for_any_distribution(counts: Floats, data: st.DataObject) -> N
     )
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(p=distributions(3), q=distributions(3), n=st.integers(4, 9))
 def test_estimate_and_variance_are_unbiased_over_all_outcomes(p: Floats, q: Floats, n: int) -> None:
     found = [(divergence_statistic(c, 1 / q), mass) for c, mass in outcomes(n, p)]
@@ -109,7 +109,7 @@ def test_estimate_and_variance_are_unbiased_over_all_outcomes(p: Floats, q: Floa
     assert sum(mass * s.tau for s, mass in found) == pytest.approx(tau, abs=1e-7)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(samples=st.lists(st.integers(0, 3), min_size=4, max_size=7), seed=st.integers(0, 99))
 def test_u_statistic_is_brute_force_over_tuples(samples: list[int], seed: int) -> None:
     """Any symmetric kernel: means over pairs, triples, quadruples of different samples."""
@@ -127,7 +127,7 @@ def test_u_statistic_is_brute_force_over_tuples(samples: list[int], seed: int) -
     assert found.tau == pytest.approx(second - square - 2 * (triples - square), abs=1e-9)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(q=distributions(3), n=st.integers(1, 9))
 def test_the_variance_of_chi_square_is_exact_over_all_outcomes(q: Floats, n: int) -> None:
     found = [(chi_square(read_histogram(c, q)), mass) for c, mass in outcomes(n, q)]

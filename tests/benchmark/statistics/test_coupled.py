@@ -65,7 +65,7 @@ def tables(draw: st.DrawFn) -> np.ndarray:
     return np.maximum(table / table.sum(), np.where(table > 0, 1e-6, 0))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(table=tables())
 def test_the_kernels_of_a_pair_are_centred_semidefinite_and_add_up(table: np.ndarray) -> None:
     block = block_of(table)
@@ -97,7 +97,7 @@ def test_halves_of_a_pair_by_hand() -> None:
     assert sum(found) == pytest.approx(whole)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(table=tables(), seed=st.integers(0, 999))
 def test_a_term_is_the_mean_over_pairs_of_samples(table: np.ndarray, seed: int) -> None:
     block, other = block_of(table), Block.of(FactorGroup((5,), np.array([1, 2, 3, 3, 2, 1]) / 12))
@@ -301,7 +301,7 @@ def test_the_fitted_table_keeps_margins_and_odds_ratios() -> None:
     np.testing.assert_allclose(odds, 0, atol=1e-6)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(seed=st.integers(0, 9_999))
 def test_under_a_product_it_is_pearsons_test_of_independence(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -69,7 +69,7 @@ def deltas(found: Decomposition) -> dict[str, float]:
 # Exact references.
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(p=distributions(8), a=distributions(2), b=distributions(2), c=distributions(2))
 def test_terms_and_variances_are_unbiased_over_all_outcomes(
     p: Floats, a: Floats, b: Floats, c: Floats
@@ -89,7 +89,7 @@ def test_terms_and_variances_are_unbiased_over_all_outcomes(
         assert expected[name] >= -1e-12
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     counts=st.lists(st.integers(0, 5), min_size=24, max_size=24),
     marginals=st.tuples(distributions(2), distributions(3), distributions(2), distributions(2)),
@@ -128,7 +128,7 @@ def test_terms_are_those_of_their_kernels(
         assert np.linalg.eigvalsh(np.sqrt(np.outer(flat, flat)) * h).min() > -1e-6
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     counts=st.lists(st.integers(0, 400), min_size=12, max_size=12),
     marginals=st.tuples(distributions(2), distributions(3), distributions(2)),

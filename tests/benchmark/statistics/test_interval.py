@@ -95,7 +95,7 @@ def test_interval_covers_sources_of_known_divergence(strength: float) -> None:
     assert 0.85 < np.std(z) < 1.15
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(counts=histograms(most=200), data=st.data())
 def test_interval_is_sane(counts: Floats, data: st.DataObject) -> None:
     distribution = data.draw(distributions(len(counts)))

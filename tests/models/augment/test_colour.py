@@ -95,7 +95,7 @@ def hue_of(colour: np.ndarray) -> float:
     return colorsys.rgb_to_hsv(*(colour - colour.min() + 0.5))[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1))
 def test_the_safe_set_keeps_every_hue_place_and_order(seed: int) -> None:
     x = noise(4, 3, 6, 6, seed=seed)

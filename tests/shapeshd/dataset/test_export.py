@@ -71,7 +71,7 @@ def check_table(text, labels, names):
     np.testing.assert_array_equal(values, labels)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     image=st.tuples(st.integers(1, 20), st.integers(1, 20)).flatmap(
         lambda size: arrays(np.uint8, (*size, 3))

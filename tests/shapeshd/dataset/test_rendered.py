@@ -89,7 +89,7 @@ def test_items_are_what_povray_renders() -> None:
     assert (difference <= 1).mean() > 0.9998
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(indices=st.lists(st.integers(-COUNT, COUNT - 1), max_size=20))
 def test_a_batch_never_changes_an_image(
     images: torch.Tensor, factors: Any, indices: list[int]

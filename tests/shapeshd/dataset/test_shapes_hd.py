@@ -123,7 +123,7 @@ def test_random_transforms_draw_in_the_order_asked_for(folder):
     assert drawn == [int(images[index].sum()) for index in (9, 2, 20, 2)]
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(indices=st.lists(st.integers(-COUNT, COUNT - 1), max_size=40))
 def test_batches_come_in_the_order_asked_for(folder, indices):
     images, labels = plain_loop(folder)

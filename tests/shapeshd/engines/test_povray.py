@@ -47,9 +47,7 @@ def test_batches_equal_one_process_per_image(reference: np.ndarray, tmp_path: Pa
 
 
 @given(processes=st.integers(1, 14), cut=st.integers(0, 12))
-@settings(
-    max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_processes_and_cuts_never_change_a_pixel(
     reference: np.ndarray, processes: int, cut: int
 ) -> None:

@@ -32,7 +32,7 @@ def walk_serially(first: np.ndarray, more: np.ndarray, threshold: float) -> np.n
 levels = st.sampled_from([0.0, 0.02, 0.1, 0.3, 0.6, 1.0])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(data=st.data(), threshold=st.sampled_from([0.05, 0.31, 0.6, 1.2, 2.9]))
 def test_all_at_once_is_one_after_the_other(data: st.DataObject, threshold: float) -> None:
     count, height, width = data.draw(st.tuples(*[st.integers(1, n) for n in (3, 7, 7)]))
