@@ -11,6 +11,7 @@ from shapeshd.benchmark.report.tables import distribution_name, largest_part, sh
 from shapeshd.benchmark.result.formatting import Interval, interval, number, percent, printable
 from shapeshd.benchmark.result.schema import Entry, ScoreRecord
 from shapeshd.benchmark.statistics.record import EstimateRecord
+from shapeshd.engines.engine import current_name
 from shapeshd.scene.version import scene_version
 
 Row = dict[str, Any]
@@ -94,8 +95,7 @@ def fidelity_settings(result: ScoreRecord) -> str | None:
     settings = result.fidelity.settings
     digest = (settings.features.digest or "")[:_SHORT]
     features = f"features {settings.features.name} {digest}".strip()
-    # One engine under its older name.
-    engine = settings.engine.name.replace("shapeshd twin ", "shapeshd ray tracer ")
+    engine = current_name(settings.engine.name)
     return (
         f"{settings.images:,} images, {features}, rendered by {engine} of scene "
         f"{settings.engine.scene_sha256[:_SHORT]}, version {settings.version}"

@@ -25,8 +25,16 @@ from shapeshd.support.training.tracker import Tracker
 from .aae import AAEPhase
 from .distributed import Group
 from .domains.domain import Domain
-from .earlier import data_settings, first_other, network_settings
-from .files import CONFIG, ENCODER, ENCODER_KIND, FEATURES, GENERATOR
+from .files import (
+    CONFIG,
+    ENCODER,
+    ENCODER_KIND,
+    FEATURES,
+    GENERATOR,
+    data_settings,
+    first_other,
+    network_settings,
+)
 from .flow import FlowPhase
 from .gan import GANPhase
 from .phase import Phase
@@ -156,9 +164,11 @@ class TrainingRun:
         It must be finished, have this configuration's table and networks, and be made from the
         phase 1 beside it, if there is one.
         """
-        if self.start is None or not (self.start / name / ENCODER).exists():
+        if self.start is None or (self.out / name / Trainer.state_file).exists():
             return False
-        if (self.out / name / Trainer.state_file).exists():
+        if not (self.start / name / ENCODER).exists():
+            if self.group.first:
+                note(f"{name}: {self.start} has no such phase finished: it is trained")
             return False
         config, card = self.config.to_json(), read_card(self.start / name / ENCODER)
         other = first_other(card, {name: config[name], **network_settings(config)})
@@ -196,10 +206,12 @@ class TrainingRun:
 
         The first process computes them; the others then read its file.
         """
-        if not self.group.first:
+        first = self.group.first
+        if not first:
             self.group.wait()
-        features = self.domain.features(encoder.trunk, self.out / "aae" / FEATURES, digest)
-        if self.group.first:
+        cache = self.out / "aae" / FEATURES
+        features = self.domain.features(encoder.trunk, cache, digest, keep=first)
+        if first:
             self.group.wait()
         return features[: self.domain.count]
 
@@ -225,15 +237,16 @@ class TrainingRun:
 
         Another run's, of `start`, may have been trained on other data: that is noted.
         """
-        require_same_settings(folder, card, network_settings(self.config.to_json()))
-        data = self.domain.describe()
-        now = data_settings({"data": data, "held_out": self.config.checks.held_out}, data)
-        before = data_settings(card, data)
+        other = "set that, or begin with another run (--from)"
+        require_same_settings(folder, card, network_settings(self.config.to_json()), other)
+        held_out = self.config.checks.held_out
+        now = data_settings({"data": self.domain.describe(), "held_out": held_out})
+        before = data_settings(card)
         if folder.parent == self.out:
             require_same_settings(folder, before, now)
         elif first_other(before, now) is not None and self.group.first:
             note(
-                f"{folder}: was trained on other images, or with others held out: it may know "
+                f"{folder}: was trained on other data, or with others held out: it may know "
                 "those that are held out here"
             )
 

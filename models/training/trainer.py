@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from shapeshd import __version__
 from shapeshd.models.networks.encoder import Encoder
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.checkpoint import Checkpoint, save_checkpoint
@@ -19,10 +20,13 @@ from shapeshd.support.training.loop import ResumableTraining
 from shapeshd.support.training.tracker import Tracker
 
 from .distributed import Draws
-from .earlier import renamed
 from .evaluator import Evaluator, brief
-from .files import ENCODER, ENCODER_KIND, GENERATOR, RESULT, SHEETS, write_json
+from .files import ENCODER, ENCODER_KIND, GENERATOR, RESULT, SHEETS, renamed, write_json
 from .phase import Phase
+
+
+def _versions() -> dict[str, str]:
+    return {"torch": torch.__version__, "shapeshd": __version__}
 
 
 class Trainer(ResumableTraining):
@@ -114,6 +118,7 @@ class Trainer(ResumableTraining):
         try:
             result: dict[str, Any] = json.loads((self.folder / RESULT).read_bytes())
             now = {**self.settings, "steps": self.step, "seconds": round(self.seconds, 1)}
+            now["versions"] = _versions()  # another one may score otherwise
             same = all(result[key] == value for key, value in now.items())
             return result if same and self._evaluator.knows(result) else None
         except (ValueError, KeyError, TypeError):  # of another version
@@ -131,7 +136,7 @@ class Trainer(ResumableTraining):
             **self.settings,
             "steps": self.step,
             "seconds": round(self.seconds, 1),
-            "versions": {"torch": torch.__version__},
+            "versions": _versions(),
             "device": phase.device.type,
         }
         phase.domain.save_generator(self.folder / GENERATOR, phase.generator, card)
@@ -171,7 +176,7 @@ class Trainer(ResumableTraining):
         A phase may be trained longer: what follows a cosine over all steps then goes on along the
         longer one.
         """
-        data = renamed(card["data"], self.settings["data"])
+        data = renamed(card["data"])
         return {**card, "data": data, self.phase.name: self._lengthened(card[self.phase.name])}
 
     def _lengthened(self, table: Mapping[str, Any]) -> Mapping[str, Any]:

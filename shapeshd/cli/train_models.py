@@ -74,7 +74,8 @@ def _shared(command: _Command) -> _Command:
             "start",
             type=click.Path(exists=True, file_okay=False, path_type=Path),
             metavar="FOLDER",
-            help="Take the finished phases of this other run, where --out has none.",
+            help="Take the first phases of this other run, as far as they are finished and fit, "
+            "where --out has none.",
         ),
         tracker_option,
         click.option(

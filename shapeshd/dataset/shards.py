@@ -30,6 +30,7 @@ from pydantic.dataclasses import dataclass
 from pydantic_core import ArgsKwargs
 
 from shapeshd.distribution import Distribution
+from shapeshd.engines.engine import current_name
 from shapeshd.errors import DamagedShardError, MissingPackageError, UsageError, one_line
 from shapeshd.factors import FACTORS, FloatArray
 from shapeshd.scene.render_options import MAX_SIZE, MIN_SIZE, Image
@@ -117,7 +118,7 @@ def _with_new_names(given: dict[str, Any]) -> dict[str, Any]:
     if values.get("sampling") == "law":
         values["sampling"] = "distribution"
     if isinstance(renderer := values.get("renderer"), str):
-        values["renderer"] = renderer.replace("shapeshd twin ", "shapeshd ray tracer ")
+        values["renderer"] = current_name(renderer)
     return values
 
 

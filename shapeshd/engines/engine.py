@@ -34,6 +34,14 @@ _CACHED_PIXELS = 50_000  # of a batch: with more, the tensors leave the processo
 _CHUNK_SECONDS = 0.4  # how long a run that has ended may go unnoticed
 
 
+def current_name(renderer: str) -> str:
+    """Return a renderer's name as a file gives it, in the words of this version.
+
+    The ray tracer was once called "shapeshd twin".
+    """
+    return renderer.replace("shapeshd twin ", "shapeshd ray tracer ")
+
+
 class Engine(ABC):
     """Renders factors as images; the same factors and options always give the same images."""
 

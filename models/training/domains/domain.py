@@ -58,13 +58,16 @@ class Domain(Protocol):
         """Return a new flow."""
         ...
 
-    def features(self, trunk: nn.Module, cache: Path | None, digest: str) -> Tensor:
+    def features(
+        self, trunk: nn.Module, cache: Path | None, digest: str, *, keep: bool = True
+    ) -> Tensor:
         """Return a trunk's features of all data, held-out ones last: float32 (n, feature_dim).
 
         Args:
             trunk: deterministic; see `Encoder`.
             cache: file to keep them in; None for none.
             digest: of the encoder, so that kept ones are known to be its; and of these data.
+            keep: write the file, if they had to be computed.
         """
         ...
 

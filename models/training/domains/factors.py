@@ -150,7 +150,9 @@ class FactorDomain:
         sizes = (WIDTH, factors.width, factors.layers)
         return PerceptronFlow(*sizes, flow.solver, flow.solver_steps).to(self._device)
 
-    def features(self, trunk: nn.Module, cache: Path | None, digest: str) -> Tensor:
+    def features(
+        self, trunk: nn.Module, cache: Path | None, digest: str, *, keep: bool = True
+    ) -> Tensor:
         """Return the embeddings themselves."""
         return self._table
 

@@ -20,15 +20,18 @@ def stored_features(
     cache: Path | None,
     origin: Mapping[str, Any],
     device: torch.device,
+    *,
+    keep: bool = True,
 ) -> Tensor:
     """Return features: those in a file if they have this origin, else computed and kept there.
 
     Args:
         computed: their parts, float32, in order; only gone through if they are needed.
         shape: (n, feature_dim) of all of them.
-        cache: ``NAME.npy``; what they are of stands in ``NAME.json``. None keeps nothing.
+        cache: ``NAME.npy``; what they are of stands in ``NAME.json``. None: there is no file.
         origin: what they are of: encoder, data, precision; ready for JSON.
         device: where they shall be.
+        keep: write the file, if they had to be computed.
 
     Returns:
         float32 (n, feature_dim).
@@ -37,7 +40,7 @@ def stored_features(
     if cache is not None and _belongs(cache, head):
         return torch.from_numpy(np.load(cache)).to(device)
     features = torch.cat([part.cpu() for part in computed])
-    if cache is not None:
+    if keep and cache is not None:
         cache.parent.mkdir(parents=True, exist_ok=True)
         cache.with_suffix(".json").unlink(missing_ok=True)
         replace_file(cache, lambda path: _save(path, features))

@@ -140,7 +140,9 @@ class ImageDomain:
             _called(network).compile()
         return network
 
-    def features(self, trunk: nn.Module, cache: Path | None, digest: str) -> Tensor:
+    def features(
+        self, trunk: nn.Module, cache: Path | None, digest: str, *, keep: bool = True
+    ) -> Tensor:
         """Return the trunk's features of all images, read from `cache` if they are there."""
         total = self.count + self.held_out
         rows = torch.arange(total).split(self._config.vae.batch)
@@ -153,7 +155,8 @@ class ImageDomain:
 
         precision = self._settings.precision
         origin = {"encoder": digest, "data": self.describe(), "precision": precision}
-        return stored_features(computed(), (total, self.feature_dim), cache, origin, self._device)
+        shape = (total, self.feature_dim)
+        return stored_features(computed(), shape, cache, origin, self._device, keep=keep)
 
     def autocast(self) -> AbstractContextManager[Any]:
         """Return the context of the networks' forward passes: bf16, if that is wanted."""

@@ -152,7 +152,10 @@ class ResumableTraining(ABC):
             self.folder.mkdir(parents=True, exist_ok=True)
             weakref.finalize(self, self._lock.release)
             if not self._lock.acquire():
-                raise ShapesHDError(f"{self.folder}: another training is at work in this folder")
+                raise ShapesHDError(
+                    f"{self.folder}: another training is at work in this folder (or one of this "
+                    "program's own, which was not closed)"
+                )
         path = self.folder / self.state_file
         if path.exists():
             state = load_checkpoint(path, STATE_KIND)
@@ -338,20 +341,25 @@ def _step_of(line: str) -> float:
         return float("inf")
 
 
-def require_same_settings(folder: Path, old: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+def require_same_settings(
+    folder: Path,
+    old: Mapping[str, Any],
+    new: Mapping[str, Any],
+    mend: str = "go on with that, or choose another folder",
+) -> None:
     """Raise `UsageError`, naming the first difference, unless `old` has the settings of `new`.
 
     Args:
         folder: of the training, for the message.
         old: what the training in it was begun with; may hold more.
         new: what it shall go on with; tables may be nested.
+        mend: what can be done, for the message.
     """
     difference = _difference(old, new, "")
     if difference is not None:
         name, before, now = difference
         raise UsageError(
-            f"{folder}: holds another training, with {name} = {before}, not {now}; go on with "
-            "that, or choose another folder"
+            f"{folder}: holds another training, with {name} = {before}, not {now}; {mend}"
         )
 
 

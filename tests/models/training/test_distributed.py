@@ -117,7 +117,8 @@ def test_one_that_is_late_is_not_said_to_have_ended(
     monkeypatch.setattr("torch.distributed.all_reduce", fail)
     with pytest.raises(ShapesHDError) as caught:
         Group(0, 2).mean(torch.ones(1))
-    assert str(caught.value) == f"process 0 of 2: another one {what}"
+    assert "process 0 of 2" in str(caught.value)
+    assert what in str(caught.value)
 
 
 def test_the_others_wait_for_hours_while_the_first_scores(monkeypatch: pytest.MonkeyPatch) -> None:

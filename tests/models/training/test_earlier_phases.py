@@ -119,7 +119,7 @@ def test_other_data_are_refused_in_a_run_and_noted_of_another(
     capsys.readouterr()
     changes = {**changes, "start": out, "aae": {"steps": 1}}
     assert tiny_run("images", tmp_path / "other", **changes).train("aae")["steps"] == 1
-    assert "other images" in capsys.readouterr().err
+    assert "other data" in capsys.readouterr().err
 
 
 def test_what_networks_and_data_do_not_depend_on_may_change(
@@ -128,13 +128,13 @@ def test_what_networks_and_data_do_not_depend_on_may_change(
     out = begun(tmp_path / "run", whole, "images", "gan")
     for file in (out / "vae" / ENCODER, out / "aae" / ENCODER):
         data = read_card(file)["data"]
-        rewritten(file, data={**data, "name": "elsewhere", "renderer": "twin"})
+        rewritten(file, data={**data, "name": "elsewhere", "renderer": "shapeshd twin 1"})
     changes = {"images": {"group": 2, "precision": "bf16"}, "codes": {"width": 5}}
     run = tiny_run("images", out, aae={"steps": 1}, gan={"steps": 1}, **changes)
     assert run.train("gan")["steps"] == 1
     shutil.rmtree(out / "aae")
     assert run.train("aae")["steps"] == 1
-    assert "other images" not in capsys.readouterr().err
+    assert "other data" not in capsys.readouterr().err
 
 
 def test_shipped_phases_are_begun_with(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,7 +149,7 @@ def test_shipped_phases_are_begun_with(tmp_path: Path, capsys: pytest.CaptureFix
         config = load_config("mini", [*few, change])
         run = TrainingRun(config, images, tmp_path / phase, start=start, workers=0)
         assert run.train(phase)["steps"] == 1
-        assert "other images" in capsys.readouterr().err
+        assert "other data" in capsys.readouterr().err
         with pytest.raises(UsageError, match=r"images\.mapping_rate = 1\.0, not 0\.5"):
             config = load_config("mini", [*few, change, "images.mapping_rate=0.5"])
             TrainingRun(config, images, tmp_path / "no", start=start, workers=0).train(phase)
