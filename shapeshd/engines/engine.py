@@ -37,8 +37,10 @@ _CHUNK_SECONDS = 0.4  # how long a run that has ended may go unnoticed
 def current_name(renderer: str) -> str:
     """Return a renderer's name as a file gives it, in the words of this version.
 
-    The ray tracer was once called "shapeshd twin".
+    The ray tracer was once called "shapeshd twin", in the first version just "twin".
     """
+    if renderer == "twin":
+        return "shapeshd ray tracer 1"
     return renderer.replace("shapeshd twin ", "shapeshd ray tracer ")
 
 
