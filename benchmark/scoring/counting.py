@@ -32,7 +32,7 @@ Collect = Callable[[int, Tensor, FloatArray], None]
 
 def count_samples(
     task: Task, folder: RunFolder, *, collect: Collect | None = None, progress: bool = False
-) -> int:
+) -> None:
     """Count this process's share of the samples that are not counted yet.
 
     Images are fetched and read in pieces; see `read_pieces`.
@@ -44,9 +44,6 @@ def count_samples(
             is killed then.
         progress: show a bar on stderr.
 
-    Returns:
-        How many samples this process has counted.
-
     Raises:
         InterruptedRunError: if SIGINT or SIGTERM came.
         ShapesHDError: if the source or the recognizer fails.
@@ -55,7 +52,6 @@ def count_samples(
     ranks, samples = folder.ranks, task.samples
     spans = list(_remaining(folder.done, samples, ranks))
     total = sum(stop - start for start, stop in spans)
-    before, counted = folder.own.samples, 0
     saved = shown = time.monotonic()
     try:
         with progress_bar(total, "score", shown=progress and ranks.first) as bar:
@@ -69,7 +65,6 @@ def count_samples(
                         folder.own.add(
                             piece.start, piece.bins, done, piece.counted, piece.counted_factors
                         )
-                        counted += len(piece.bins)
                     bar.update(len(piece.bins))
                     now = time.monotonic()
                     if now - saved > _SAVE_SECONDS:
@@ -82,22 +77,20 @@ def count_samples(
     except KeyboardInterrupt:
         _keep(folder)
         raise InterruptedRunError(
-            f"interrupted; {_counted(before + counted, task, ranks)}, and {_going_on(folder)}"
+            f"interrupted; {_counted(folder, task)}, and {_going_on(folder)}"
         ) from None
     except (ShapesHDError, OSError, RuntimeError) as error:
         _keep(folder)
         why = one_line(error) or type(error).__name__
-        raise ShapesHDError(
-            f"{why}; {_counted(before + counted, task, ranks)}, and {_going_on(folder)}"
-        ) from error
+        raise ShapesHDError(f"{why}; {_counted(folder, task)}, and {_going_on(folder)}") from error
     with held_back():
         folder.save()
-    return counted
 
 
-def _counted(samples: int, task: Task, ranks: Ranks) -> str:
-    if ranks.count > 1:
-        return f"{samples:,} samples are counted and kept by this one of {ranks.count} processes"
+def _counted(folder: RunFolder, task: Task) -> str:
+    samples, processes = folder.own.samples, folder.ranks.count
+    if processes > 1:
+        return f"{samples:,} samples are counted and kept by this one of {processes} processes"
     return f"{samples:,} of {task.samples:,} samples are counted and kept"
 
 

@@ -69,20 +69,3 @@ def renamed(data: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return a description of data in the words of this version."""
     renderer = data.get("renderer")
     return {**data, "renderer": current_name(renderer)} if renderer else data
-
-
-def first_other(card: Mapping[str, Any], wanted: Mapping[str, Any]) -> str | None:
-    """Return the name of the first table, or value, that a card has not as it is wanted.
-
-    Args:
-        card: its tables may hold more.
-        wanted: values, or tables of them, by name.
-    """
-    for name, value in wanted.items():
-        found = card.get(name)
-        if isinstance(value, Mapping) and isinstance(found, Mapping):
-            if not value.items() <= found.items():
-                return name
-        elif found != value:
-            return name
-    return None

@@ -19,7 +19,7 @@ from shapeshd.models.networks.encoder import Encoder
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.checkpoint import load_checkpoint, load_weights, read_card
 from shapeshd.support.progress import note
-from shapeshd.support.training.loop import require_same_settings
+from shapeshd.support.training.loop import first_difference, require_same_settings
 from shapeshd.support.training.tracker import Tracker
 
 from .aae import AAEPhase
@@ -32,7 +32,6 @@ from .files import (
     FEATURES,
     GENERATOR,
     data_settings,
-    first_other,
     network_settings,
 )
 from .flow import FlowPhase
@@ -171,8 +170,8 @@ class TrainingRun:
                 note(f"{name}: {self.start} has no such phase finished: it is trained")
             return False
         config, card = self.config.to_json(), read_card(self.start / name / ENCODER)
-        other = first_other(card, {name: config[name], **network_settings(config)})
-        why = None if other is None else f"with another table [{other}]"
+        other = first_difference(card, {name: config[name], **network_settings(config)})
+        why = None if other is None else f"with another table [{other[0].partition('.')[0]}]"
         first = self.start / "vae" / ENCODER
         if name == "aae" and why is None and first.exists():
             made_from = card.get("origin", {}).get("encoder")
@@ -244,7 +243,7 @@ class TrainingRun:
         before = data_settings(card)
         if folder.parent == self.out:
             require_same_settings(folder, before, now)
-        elif first_other(before, now) is not None and self.group.first:
+        elif first_difference(before, now) is not None and self.group.first:
             note(
                 f"{folder}: was trained on other data, or with others held out: it may know "
                 "those that are held out here"

@@ -355,7 +355,7 @@ def require_same_settings(
         new: what it shall go on with; tables may be nested.
         mend: what can be done, for the message.
     """
-    difference = _difference(old, new, "")
+    difference = first_difference(old, new)
     if difference is not None:
         name, before, now = difference
         raise UsageError(
@@ -363,13 +363,20 @@ def require_same_settings(
         )
 
 
-def _difference(
-    old: Mapping[str, Any], new: Mapping[str, Any], where: str
+def first_difference(
+    old: Mapping[str, Any], new: Mapping[str, Any], where: str = ""
 ) -> tuple[str, Any, Any] | None:
+    """Return the name of the first setting that differs, and its values in `old` and `new`.
+
+    Args:
+        old: may hold more than `new`.
+        new: tables may be nested; the names in the result are then joined by points.
+        where: what the name begins with.
+    """
     for name, value in new.items():
         before = old.get(name)
         if isinstance(value, Mapping) and isinstance(before, Mapping):
-            found = _difference(before, value, f"{where}{name}.")
+            found = first_difference(before, value, f"{where}{name}.")
             if found is not None:
                 return found
         elif before != value:
