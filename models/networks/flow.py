@@ -169,9 +169,18 @@ class ImageFlow(Flow):
 
     def velocity(self, x: Tensor, t: Tensor) -> Tensor:
         """Map images (n, 3, size, size) and times (n,) to velocities like them."""
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = x.contiguous(memory_format=unet_layout(x.device))
         v: Tensor = self.unet(x, t * _TIME_SCALE, return_dict=False)[0]
         return full_precision(v)
+
+
+def unet_layout(device: torch.device) -> torch.memory_format:
+    """Return how a flow's network of images and its images should lie in memory.
+
+    Channels last on GPUs. On a CPU PyTorch's group normalization is slow there, its gradient above
+    all: a training step at 32 x 32 takes 1.4 times as long as with channels first.
+    """
+    return torch.contiguous_format if device.type == "cpu" else torch.channels_last
 
 
 def _unet(config: FlowConfig) -> nn.Module:

@@ -31,7 +31,7 @@ from shapeshd.models.networks.checkpoints import save_generator
 from shapeshd.models.networks.config import FlowConfig
 from shapeshd.models.networks.discriminator import Discriminator, DiscriminatorConfig
 from shapeshd.models.networks.encoder import Encoder, EncoderConfig, build_encoder
-from shapeshd.models.networks.flow import ImageFlow
+from shapeshd.models.networks.flow import ImageFlow, unet_layout
 from shapeshd.models.networks.generator import Generator, GeneratorConfig
 from shapeshd.support.device import moved
 from shapeshd.support.progress import note
@@ -131,11 +131,14 @@ class ImageDomain:
         flow, size = self._config.flow, self._settings.size
         solved = {"solver": flow.solver, "steps": flow.solver_steps}
         values = {**self._config.unet.to_json(), "size": size, **solved}
-        return self._placed(ImageFlow(validated(FlowConfig, values, "unet.")))
+        network = ImageFlow(validated(FlowConfig, values, "unet."))
+        return self._placed(network, unet_layout(self._device))
 
-    def _placed(self, network: _Network) -> _Network:
+    def _placed(
+        self, network: _Network, layout: torch.memory_format = torch.channels_last
+    ) -> _Network:
         network = network.to(self._device)
-        network.to(memory_format=torch.channels_last)
+        network.to(memory_format=layout)
         if self._settings.compile:  # the part that is called by itself, if there is one
             _called(network).compile()
         return network
