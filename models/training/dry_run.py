@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 import weakref
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from fractions import Fraction
+from time import perf_counter
 from typing import Any
 
 import torch
@@ -16,6 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from shapeshd.models.config import RunConfig
 from shapeshd.support.progress import human_bytes
 
 from .aae import AAEPhase
@@ -26,8 +29,12 @@ from .phase import Phase
 from .run import TrainingRun
 from .vae import VAEPhase
 
+_LARGEST_TIMED = 2e12, 4e9
+"""Work of all timed steps and memory of one, of the largest that are timed without CUDA."""
+_SHORTEST_TIMED, _LONGEST_TIMED = 1.0, 20.0  # seconds
 
-def plan_of(run: TrainingRun, phases: Sequence[str]) -> dict[str, Any]:
+
+def plan_of(run: TrainingRun, phases: Sequence[str], *, timed: bool = False) -> dict[str, Any]:
     """Estimate what each phase takes, ready for JSON.
 
     A step is taken on shapes alone, with the whole batch: nothing is computed or stored. Its
@@ -39,6 +46,8 @@ def plan_of(run: TrainingRun, phases: Sequence[str]) -> dict[str, Any]:
         run: with its configuration and data; what a compiler makes of networks can be neither
             counted nor measured, so it must not be `compiled`.
         phases: by name.
+        timed: also take some steps on the run's device, with random data, where they are not too
+            large for it.
 
     Raises:
         UsageError: if batches cannot be shared or are larger than the data.
@@ -46,31 +55,16 @@ def plan_of(run: TrainingRun, phases: Sequence[str]) -> dict[str, Any]:
     Returns:
         By phase: ``steps``, ``batch``, ``parameters`` by network, ``state_bytes``,
         ``activation_bytes`` that autograd keeps of a batch, ``peak_bytes`` of a step with both of
-        these, ``flops`` a step (a multiply-add is two), and ``features_bytes`` of phase 2.
+        these, ``flops`` a step (a multiply-add is two), and ``features_bytes`` of phase 2. If
+        `timed`, ``seconds_a_step``, or None and ``why_not_timed``.
     """
-    return {name: _plan(run, name) for name in phases} if run.group.first else {}
-
-
-def describe_plan(plan: Mapping[str, Any]) -> str:
-    """Return what `plan_of` found in lines for people."""
-    lines = []
-    for name, values in plan.items():
-        lines.append(f"{name}: {values['steps']:,} steps of {values['batch']:,} samples")
-        for network, count in values["parameters"].items():
-            lines.append(f"  {network:<15} {count:>12,} parameters")
-        state, peak = values["state_bytes"], values["peak_bytes"]
-        more = values["features_bytes"]
-        lines.append(
-            f"  memory, about   {human_bytes(peak + more)}: networks "
-            f"{human_bytes(state)}, a step {human_bytes(peak - state)}"
-            + (f", features {human_bytes(more)}" if more else "")
-        )
-        per_step = values["flops"]
-        lines.append(
-            f"  work            {per_step / 1e9:,.1f} GFLOP a step, "
-            f"{per_step * values['steps'] / 1e15:,.3f} PFLOP in all"
-        )
-    return "\n".join(lines)
+    if not run.group.first:
+        return {}
+    plans = {name: _plan(run, name) for name in phases}
+    if timed:
+        for name, plan in plans.items():
+            plan |= _time_of_a_step(run, name, plan)
+    return plans
 
 
 def _plan(run: TrainingRun, name: str) -> dict[str, Any]:
@@ -106,8 +100,61 @@ def _plan(run: TrainingRun, name: str) -> dict[str, Any]:
     }
 
 
+def _time_of_a_step(run: TrainingRun, name: str, plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure the mean time of a step over full rounds of its penalties, after two others.
+
+    A round that is long on a CPU is left early. It begins with the penalties, so that it then says
+    too much rather than too little.
+    """
+    round_steps = math.lcm(*_penalty_steps(run.config, name).values())
+    most_work, most_memory = _LARGEST_TIMED
+    if run.device.type == "cuda":
+        most_work, most_memory = math.inf, torch.cuda.mem_get_info(run.device)[0]
+    needed, work = plan["peak_bytes"] + plan["features_bytes"], plan["flops"] * (2 + round_steps)
+    why = None
+    if needed > most_memory:
+        why = f"it needs more memory than the {human_bytes(most_memory)} that may be taken for it"
+    elif work > most_work:
+        why = "its steps are too much work to try them on this device"
+    if why is not None:
+        return {"seconds_a_step": None, "why_not_timed": why}
+    phase = _new_phase(run, name)
+    rows = torch.arange(phase.schedule.batch)
+    x = torch.randn(len(rows), *run.domain.shape, device=run.device)
+    if x.ndim == 4:
+        x = x.contiguous(memory_format=torch.channels_last)
+    for _ in range(2):  # libraries choose their kernels, Adam makes its moments
+        phase.update(1, x, rows)
+    _wait_for(run.device)
+    begin, taken, now = perf_counter(), 0, 0.0
+    while (taken % round_steps and now < _LONGEST_TIMED) or now < _SHORTEST_TIMED:
+        phase.update(taken, x, rows)
+        taken += 1
+        if taken % round_steps == 0 or run.device.type == "cpu":
+            _wait_for(run.device)
+            now = perf_counter() - begin
+    return {"seconds_a_step": now / taken}
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    elif device.type == "mps":
+        torch.mps.synchronize()
+
+
 def _phase_of_shapes(run: TrainingRun, name: str) -> Phase:
-    """Return a phase on new networks, with this process's part of a batch as its own."""
+    """Return a phase whose draws are shapes alone; see `_new_phase`."""
+    phase = _new_phase(run, name)
+    phase.draws = _Shapes(run.config.seed, run.device, Group())
+    return phase
+
+
+def _new_phase(run: TrainingRun, name: str) -> Phase:
+    """Return a phase on new networks, with this process's part of a batch as its own.
+
+    All of phase 2's data have the same features.
+    """
     config, domain = run.config, run.domain
     schedule = getattr(config, name)
     part = {"batch": schedule.batch // run.group.count}
@@ -121,7 +168,7 @@ def _phase_of_shapes(run: TrainingRun, name: str) -> Phase:
     if name in ("vae", "flow"):
         phase = (VAEPhase if name == "vae" else FlowPhase)(*shared)
     elif name == "aae":
-        features = torch.empty(domain.count, domain.feature_dim, device=run.device)
+        features = torch.zeros(1, domain.feature_dim, device=run.device).expand(domain.count, -1)
         phase = AAEPhase(*shared, domain.encoder(), domain.generator(), features)
     else:
         pair = None
@@ -129,7 +176,6 @@ def _phase_of_shapes(run: TrainingRun, name: str) -> Phase:
             pair = (domain.encoder(), domain.generator())
         phase = GANPhase(*shared, pair)
         phase.augmentation = None  # its probability begins at 0: nothing is transformed
-    phase.draws = _Shapes(config.seed, run.device, Group())
     return phase
 
 
@@ -187,16 +233,21 @@ def _mean_work(phase: Phase, first: Mapping[str, int], x: Tensor, rows: Tensor) 
         x: see `Phase.update`.
         rows: likewise.
     """
-    gan, aae = phase.config.gan, phase.config.aae
-    every = {
-        "gan": {"discriminator": gan.penalty_every, "generator": gan.path_every},
-        "aae": {"c1": aae.penalty_every},
-    }.get(phase.name, {})
+    every = _penalty_steps(phase.config, phase.name)
     rare = max(every.values(), default=1) > 1
     plain = _work(phase, 1, x, rows) if rare else first
     shares = {name: Fraction(1, every.get(name, 1)) for name in first}
     works = (plain[name] + shares[name] * (work - plain[name]) for name, work in first.items())
     return sum(works, Fraction())
+
+
+def _penalty_steps(config: RunConfig, name: str) -> dict[str, int]:
+    """Return how many steps lie between two penalties, by the optimizer that they belong to."""
+    gan, aae = config.gan, config.aae
+    return {
+        "gan": {"discriminator": gan.penalty_every, "generator": gan.path_every},
+        "aae": {"c1": aae.penalty_every},
+    }.get(name, {})
 
 
 def _work(phase: Phase, step: int, x: Tensor, rows: Tensor) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Says for people what training a run gave."""
+"""Says for people what training a run gave, or would take."""
 
 from __future__ import annotations
 
@@ -6,7 +6,51 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shapeshd.support.progress import human_bytes, human_time
+
 from .files import GENERATOR
+
+
+def describe_plan(plan: Mapping[str, Any]) -> str:
+    """Return what `dry_run.plan_of` found in lines for people."""
+    lines = []
+    for name, values in plan.items():
+        steps, batch = values["steps"], values["batch"]
+        lines.append(f"{name}: {steps:,} steps of {batch:,} samples, {steps * batch:,} in all")
+        for network, count in values["parameters"].items():
+            lines.append(f"  {network:<15} {count:>12,} parameters")
+        state, peak = values["state_bytes"], values["peak_bytes"]
+        more = values["features_bytes"]
+        lines.append(
+            f"  memory, about   {human_bytes(peak + more)}: networks "
+            f"{human_bytes(state)}, a step {human_bytes(peak - state)}"
+            + (f", features {human_bytes(more)}" if more else "")
+        )
+        per_step = values["flops"]
+        lines.append(
+            f"  work            {per_step / 1e9:,.1f} GFLOP a step, "
+            f"{per_step * steps / 1e15:,.3f} PFLOP in all"
+        )
+        if "seconds_a_step" in values:
+            lines.append(f"  {_time(values)}")
+    every = [values.get("seconds_a_step") for values in plan.values()]
+    if every and None not in every:
+        total = sum(values["seconds_a_step"] * values["steps"] for values in plan.values())
+        lines.append(
+            f"all steps: about {human_time(total)}; reading images, checks and scores "
+            "come on top of that"
+        )
+    return "\n".join(lines)
+
+
+def _time(values: Mapping[str, Any]) -> str:
+    seconds = values["seconds_a_step"]
+    if seconds is None:
+        return f"time            not measured: {values['why_not_timed']}"
+    return (
+        f"time, about     {human_time(seconds * values['steps'])}: {seconds:.3g} s a step, "
+        f"{values['batch'] / seconds:,.0f} samples/s, measured on this machine"
+    )
 
 
 def describe_results(results: Mapping[str, Any], out: Path) -> str:

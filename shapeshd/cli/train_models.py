@@ -81,7 +81,7 @@ def _shared(command: _Command) -> _Command:
         click.option(
             "--dry-run",
             is_flag=True,
-            help="Print the configuration, parameters, memory and work; train nothing.",
+            help="Print the configuration, parameters, memory, work and time; train nothing.",
         ),
         json_option,
     ]
@@ -117,8 +117,8 @@ def _train(
     check_images(config, dataset)  # before PyTorch is imported, which takes seconds
 
     from shapeshd.models.training.distributed import joined_group
-    from shapeshd.models.training.dry_run import describe_plan, plan_of
-    from shapeshd.models.training.report import describe_results
+    from shapeshd.models.training.dry_run import plan_of
+    from shapeshd.models.training.report import describe_plan, describe_results
     from shapeshd.models.training.run import TrainingRun
     from shapeshd.support.distributed import local_number
     from shapeshd.support.progress import emit
@@ -128,7 +128,7 @@ def _train(
         options |= {"device": place, "group": group, "compiled": not dry_run}
         run = TrainingRun(config, dataset, folder, **options)
         if dry_run:
-            plan, results = plan_of(run, phases), {}
+            plan, results = plan_of(run, phases, timed=True), {}
         else:
             shown = chosen_trackers(trackers, tensorboard)
             results = run.train_all(phases, progress=True, trackers=shown)

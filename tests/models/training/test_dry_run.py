@@ -10,21 +10,23 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.models.config_file import load_config
 from shapeshd.models.losses import r1_penalty
 from shapeshd.models.methods import METHODS
+from shapeshd.models.training import dry_run
 from shapeshd.models.training.dry_run import (
     MemoryCounter,
     WorkCounter,
     _kept,
     _state,
-    describe_plan,
     plan_of,
 )
+from shapeshd.models.training.gan import GANPhase
+from shapeshd.models.training.report import describe_plan
 from shapeshd.models.training.run import TrainingRun
 from tests.support.step_memory import EACH_STEP, allocated, batches_of, computed_phase
 from tests.support.tiny_models import tiny_run
@@ -80,7 +82,7 @@ def test_a_plan_of_images_has_all_phases_and_leaves_no_trace(tmp_path: Path) -> 
     plan = plan_of(run, ("vae", "aae", "gan"))
     text = describe_plan(plan)
     for name, values in plan.items():
-        assert f"{name}: 12 steps of 8 samples" in text
+        assert f"{name}: 12 steps of 8 samples, 96 in all" in text
         assert min(values["flops"], values["activation_bytes"], values["state_bytes"]) > 0
         assert values["peak_bytes"] > values["state_bytes"] + values["activation_bytes"] / 2
     phase = run.domain.generator()
@@ -191,3 +193,74 @@ def test_a_plan_takes_seconds_and_next_to_no_memory(tier: str, method: str, tmp_
     if (tier, method) == ("hd", "ours"):  # As counted when a step was computed.
         work = sum(values["flops"] * values["steps"] for values in plan.values())
         assert work == pytest.approx(14_870e15, rel=1e-4)
+
+
+class Clock:
+    """A time that passes in steps alone: a second each, five with R1, and so on."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, every: int, scale: float = 1.0) -> None:
+        self.now, self.steps = 0.0, list[int]()
+        monkeypatch.setattr(dry_run, "perf_counter", lambda: self.now)
+        update = GANPhase.update
+
+        def slow(phase: GANPhase, step: int, x: Tensor, rows: Tensor) -> dict[str, Tensor]:
+            self.now += scale * (1 if step % every else 5)
+            self.steps.append(step)
+            return update(phase, step, x, rows)
+
+        monkeypatch.setattr(GANPhase, "update", slow)
+
+
+def timed_gan(tmp_path: Path, every: int) -> dict[str, Any]:
+    run = tiny_run("images", tmp_path / "run", gan={"penalty_every": every, "path_every": 2})
+    plan: dict[str, Any] = plan_of(run, ("gan",), timed=True)["gan"]
+    assert not (tmp_path / "run").exists()
+    return plan
+
+
+def test_the_time_of_a_step_is_the_mean_over_rounds_of_its_penalties(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, 3)
+    plan = timed_gan(tmp_path, 3)  # with path lengths at every second one a round has six steps
+    clock.steps = clock.steps[-6:]
+    assert clock.steps == list(range(6))
+    assert plan["seconds_a_step"] == pytest.approx((5 + 1 + 1) / 3)
+    text = describe_plan({"gan": plan, "vae": {**plan, "seconds_a_step": 1.0}})
+    assert "time, about     28 s: 2.33 s a step, 3 samples/s" in text
+    assert "all steps: about 40 s" in text
+
+
+def test_quick_rounds_are_repeated_and_long_ones_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    quick = Clock(monkeypatch, 2, 0.1)
+    assert timed_gan(tmp_path, 2)["seconds_a_step"] == pytest.approx(0.3)
+    assert [step for step in quick.steps if step % 2 == 0][-2:] == [0, 2]  # two rounds: 1.2 s
+    long = Clock(monkeypatch, 8, 4.0)
+    assert timed_gan(tmp_path, 8)["seconds_a_step"] == pytest.approx(20 / 1)
+    assert long.steps[-1] == 0
+
+
+@pytest.mark.parametrize(
+    ("largest", "why"),
+    [((0.0, 1e12), "too much work"), ((1e15, 1e3), "needs more memory than the 1 kB")],
+)
+def test_what_is_too_large_is_not_timed(
+    largest: tuple[float, float], why: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dry_run, "_LARGEST_TIMED", largest)
+    plan = timed_gan(tmp_path, 2)
+    assert plan["seconds_a_step"] is None
+    assert why in plan["why_not_timed"]
+    text = describe_plan({"gan": plan})
+    assert f"not measured: {plan['why_not_timed']}" in text
+    assert "all steps" not in text
+
+
+def test_all_phases_can_be_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dry_run, "_SHORTEST_TIMED", 1e-6)
+    for domain in ("images", "factors"):
+        run = tiny_run(domain, tmp_path / "run")
+        plan = plan_of(run, ("vae", "aae", "gan", "flow"), timed=True)
+        assert all(values["seconds_a_step"] > 0 for values in plan.values())
