@@ -99,7 +99,12 @@ class Flow(nn.Module, ABC):
         if z.ndim != 2 or z.shape[1] != self.latent_dim:
             raise UsageError(f"latents must be (n, {self.latent_dim}), not {tuple(z.shape)}")
         x = full_precision(z).view(-1, *self.shape)
-        return integrate(self.velocity, x, self.steps, self.solver)
+        parts = x.split(self.largest_part(x.device) or max(len(x), 1))
+        return torch.cat([integrate(self.velocity, y, self.steps, self.solver) for y in parts])
+
+    def largest_part(self, device: torch.device) -> int | None:
+        """Return how many samples `forward` makes at a time; None for all."""
+        return None
 
 
 class PerceptronFlow(Flow):
@@ -166,6 +171,14 @@ class ImageFlow(Flow):
     def config(self) -> FlowConfig:
         """What it is built from, with the solver and the steps that are set now."""
         return self._built.solved_by(self.solver, self.steps)
+
+    def largest_part(self, device: torch.device) -> int | None:
+        """Return how many images are made at a time: on a CPU, 2^14 pixels.
+
+        Their features then stay in the cache. At 32 x 32, 16 images at a time take 0.6 of the time
+        of 256.
+        """
+        return max(2**14 // self._built.size**2, 1) if device.type == "cpu" else None
 
     def velocity(self, x: Tensor, t: Tensor) -> Tensor:
         """Map images (n, 3, size, size) and times (n,) to velocities like them."""

@@ -142,6 +142,23 @@ def test_a_flow_of_images_against_scipys_solver(
     assert far[1] < far[0] / 4
 
 
+@pytest.mark.parametrize("count", [1, 256, 300])
+def test_parts_of_a_batch_are_made_one_after_the_other(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flow, sizes = small(), []
+    flow.solver, flow.steps = "euler", 2
+    z = torch.randn(count, flow.latent_dim)
+    with torch.no_grad():
+        whole = integrate(flow.velocity, z.view(-1, *flow.shape), 2, "euler")
+        velocity = flow.velocity
+        monkeypatch.setattr(flow, "velocity", lambda x, t: sizes.append(len(x)) or velocity(x, t))
+        torch.testing.assert_close(flow(z), whole, rtol=1e-4, atol=1e-5)
+    # 2^14 pixels are 256 images of 8 x 8.
+    assert sizes[::2] == {1: [1], 256: [256], 300: [256, 44]}[count]
+    assert flow.largest_part(torch.device("meta")) is None
+
+
 def test_the_perceptron_sees_the_time() -> None:
     torch.manual_seed(0)
     flow = PerceptronFlow(3, 16, 2, "euler", 2)
