@@ -201,15 +201,31 @@ class AAE(Schedule):
     generator_rate: Rate = 0.5
     second_rate: Rate = 5.0
 
+    @field_validator("lambda_min")
+    @classmethod
+    def _not_above_the_first(cls, least: float, info: ValidationInfo) -> float:
+        """Refuse a limit that the first step would raise a weight to."""
+        for name, weight in cls._moved(info).items():
+            if weight < least:
+                raise ValueError(f"must be at most {name}, {weight:g}, not {least:g}")
+        return least
+
     @field_validator("lambda_max")
     @classmethod
-    def _ordered(cls, largest: float, info: ValidationInfo) -> float:
-        """Refuse limits of which the lower one is above the other."""
-        if largest < info.data.get("lambda_min", largest):
-            raise ValueError(
-                f"must be at least lambda_min, {info.data['lambda_min']:g}, not {largest:g}"
-            )
+    def _not_below_the_first(cls, largest: float, info: ValidationInfo) -> float:
+        """Refuse a limit that the first step would lower a weight to, or below the other limit."""
+        lower = {"lambda_min": info.data.get("lambda_min", largest), **cls._moved(info)}
+        for name, value in lower.items():
+            if largest < value:
+                raise ValueError(f"must be at least {name}, {value:g}, not {largest:g}")
         return largest
+
+    @staticmethod
+    def _moved(info: ValidationInfo) -> dict[str, float]:
+        """Return the first weights of C1 and C2, if training moves them."""
+        data = info.data
+        names = ["lambda_1"] + ["lambda_2"] * (data.get("second") != "none")
+        return {name: data[name] for name in names if name in data and data.get("control")}
 
 
 @configuration

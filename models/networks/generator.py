@@ -191,6 +191,16 @@ class Mapper(nn.Module):
         """Move the running average towards the mean of `w`, (n, style_dim); once a step."""
         self.average.lerp_(w.mean(0).to(self.average.dtype), 1 - self.config.average_decay)
 
+    @torch.no_grad()
+    def measure_average(self) -> None:
+        """Set the average to the mean of w over 10,000 latents of a fixed seed.
+
+        Training by a GAN keeps a running one; other trainings leave none.
+        """
+        rng = torch.Generator().manual_seed(0)  # on the CPU: the same on each device
+        z = torch.randn(10_000, self.config.latent_dim, generator=rng)
+        self.average.copy_(self(z.to(self.average.device)).mean(0))
+
 
 class _Block(nn.Module):
     """The layers at one size: one convolution or, after the first size, two; then RGB."""

@@ -18,7 +18,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from shapeshd.models.config import RunConfig
+from shapeshd.models.config import IMAGES, RunConfig
 from shapeshd.support.progress import human_bytes
 
 from .aae import AAEPhase
@@ -29,8 +29,8 @@ from .phase import Phase
 from .run import TrainingRun
 from .vae import VAEPhase
 
-_LARGEST_TIMED = 2e12, 4e9
-"""Work of all timed steps and memory of one, of the largest that are timed without CUDA."""
+_LARGEST_TIMED = 2e11, 4e9
+"""Work and memory of the largest steps that are timed without CUDA."""
 _SHORTEST_TIMED, _LONGEST_TIMED = 1.0, 20.0  # seconds
 
 
@@ -56,7 +56,8 @@ def plan_of(run: TrainingRun, phases: Sequence[str], *, timed: bool = False) -> 
         By phase: ``steps``, ``batch``, ``parameters`` by network, ``state_bytes``,
         ``activation_bytes`` that autograd keeps of a batch, ``peak_bytes`` of a step with both of
         these, ``flops`` a step (a multiply-add is two), and ``features_bytes`` of phase 2. If
-        `timed`, ``seconds_a_step``, or None and ``why_not_timed``.
+        `timed`, ``seconds_a_step`` and whether a training would be ``compiled_in_training``, which
+        is not tried; or None, and ``why_not_timed``.
     """
     if not run.group.first:
         return {}
@@ -103,19 +104,19 @@ def _plan(run: TrainingRun, name: str) -> dict[str, Any]:
 def _time_of_a_step(run: TrainingRun, name: str, plan: Mapping[str, Any]) -> dict[str, Any]:
     """Measure the mean time of a step over full rounds of its penalties, after two others.
 
-    A round that is long on a CPU is left early. It begins with the penalties, so that it then says
-    too much rather than too little.
+    A long round is left early. It begins with the penalties, so that it then says too much rather
+    than too little.
     """
     round_steps = math.lcm(*_penalty_steps(run.config, name).values())
     most_work, most_memory = _LARGEST_TIMED
     if run.device.type == "cuda":
         most_work, most_memory = math.inf, torch.cuda.mem_get_info(run.device)[0]
-    needed, work = plan["peak_bytes"] + plan["features_bytes"], plan["flops"] * (2 + round_steps)
+    needed = plan["peak_bytes"] + plan["features_bytes"]
     why = None
     if needed > most_memory:
         why = f"it needs more memory than the {human_bytes(most_memory)} that may be taken for it"
-    elif work > most_work:
-        why = "its steps are too much work to try them on this device"
+    elif plan["flops"] > most_work:
+        why = "a step is too much work to try it on this device"
     if why is not None:
         return {"seconds_a_step": None, "why_not_timed": why}
     phase = _new_phase(run, name)
@@ -130,10 +131,11 @@ def _time_of_a_step(run: TrainingRun, name: str, plan: Mapping[str, Any]) -> dic
     while (taken % round_steps and now < _LONGEST_TIMED) or now < _SHORTEST_TIMED:
         phase.update(taken, x, rows)
         taken += 1
-        if taken % round_steps == 0 or run.device.type == "cpu":
+        if taken % round_steps == 0 or taken % 8 == 0 or run.device.type == "cpu":
             _wait_for(run.device)
             now = perf_counter() - begin
-    return {"seconds_a_step": now / taken}
+    compiled = run.config.domain == IMAGES and run.config.images.compile
+    return {"seconds_a_step": now / taken, "compiled_in_training": compiled}
 
 
 def _wait_for(device: torch.device) -> None:
@@ -244,10 +246,14 @@ def _mean_work(phase: Phase, first: Mapping[str, int], x: Tensor, rows: Tensor) 
 def _penalty_steps(config: RunConfig, name: str) -> dict[str, int]:
     """Return how many steps lie between two penalties, by the optimizer that they belong to."""
     gan, aae = config.gan, config.aae
-    return {
-        "gan": {"discriminator": gan.penalty_every, "generator": gan.path_every},
-        "aae": {"c1": aae.penalty_every},
+    penalties = {
+        "gan": {
+            "discriminator": (gan.penalty, gan.penalty_every),
+            "generator": (gan.path, gan.path_every),
+        },
+        "aae": {"c1": (aae.penalty, aae.penalty_every)},
     }.get(name, {})
+    return {name: every for name, (weight, every) in penalties.items() if weight > 0}
 
 
 def _work(phase: Phase, step: int, x: Tensor, rows: Tensor) -> dict[str, int]:

@@ -36,9 +36,11 @@ def describe_plan(plan: Mapping[str, Any]) -> str:
     every = [values.get("seconds_a_step") for values in plan.values()]
     if every and None not in every:
         total = sum(values["seconds_a_step"] * values["steps"] for values in plan.values())
+        less = any(values["compiled_in_training"] for values in plan.values())
         lines.append(
-            f"all steps: about {human_time(total)}; reading images, checks and scores "
-            "come on top of that"
+            f"all of these steps: about {human_time(total)}; reading images, augmentation, checks "
+            "and scores come on top of that"
+            + ("; compiled networks, which were not tried, are faster" if less else "")
         )
     return "\n".join(lines)
 

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from shapeshd.dataset.render_spec import RenderSpec
-from shapeshd.errors import UsageError
+from shapeshd.errors import UsageError, named
 from shapeshd.models.config import IMAGES, RING, RunConfig
 from shapeshd.models.config_file import check_images, to_toml
 from shapeshd.models.networks.encoder import Encoder
+from shapeshd.models.networks.run_folder import FLOW, PHASES
 from shapeshd.support.atomic_files import replace_file
 from shapeshd.support.checkpoint import load_checkpoint, load_weights, read_card
 from shapeshd.support.progress import note
@@ -72,8 +73,8 @@ class TrainingRun:
     ) -> None:
         self.config, self.out, self.start = config, out, start
         self.device, self.group = torch.device(device), group or Group()
-        if start is not None and not start.is_dir():
-            raise UsageError(f"{start}: no such folder to start from")
+        if start is not None:
+            _check_start(start)
         if workers is None:
             workers = 0 if source is None or isinstance(source, RenderSpec) else 1
         if not compiled:
@@ -95,9 +96,12 @@ class TrainingRun:
         Returns:
             The result of each phase that was trained, by its name.
         """
+        if self.start is not None and not self._has_earlier(phases) and self.group.first:
+            note(f"{phases[0]}: begins with no other phase: {self.start} is not used")
         taken = sum(1 for _ in takewhile(self.has, phases[:-1]))
         for name in phases[taken:]:  # before the first of them takes days
             self.check(name)
+            self._check_later(name)
         return {
             name: self.train(name, progress=progress, trackers=trackers) for name in phases[taken:]
         }
@@ -117,12 +121,14 @@ class TrainingRun:
             What the phase's ``result.json`` holds; {} in all processes but the first.
 
         Raises:
-            UsageError: if an earlier phase is missing, the folder holds another run, or batches
-                cannot be shared or are larger than the data.
+            UsageError: if an earlier phase is missing, the folder holds another run or later
+                phases made from what more steps would change, or batches cannot be shared or are
+                larger than the data.
             InterruptedRunError: if SIGINT or SIGTERM came.
             ShapesHDError: if training fails.
         """
         self.check(name)
+        self._check_later(name)
         # First weights are drawn for each phase anew: which phases ran before in this process
         # does not matter.
         torch.manual_seed(self.config.seed)
@@ -155,6 +161,27 @@ class TrainingRun:
             raise UsageError(
                 f"{self.domain.count:,} images to train on are too few: a batch of {name} takes "
                 f"{batch:,}"
+            )
+
+    def _has_earlier(self, phases: Sequence[str]) -> bool:
+        """Tell whether the first of these phases is made from another one, or others follow it."""
+        gan = self.config.gan
+        coupled = gan.paired or gan.from_autoencoder
+        return len(phases) > 1 or phases[0] == "aae" or (phases[0] == "gan" and coupled)
+
+    def _check_later(self, name: str) -> None:
+        """Raise `UsageError` if more steps would change what later phases here were made from."""
+        path = self.out / name / ENCODER
+        if name not in PHASES or not path.exists():
+            return
+        after = PHASES[PHASES.index(name) + 1 :]
+        later = [at for at in after if (self.out / at / Trainer.state_file).exists()]
+        done, steps = read_card(path)["steps"], getattr(self.config, name).steps
+        if later and steps > done:
+            raise UsageError(
+                f"{path.parent}: has {done:,} steps, and {' and '.join(later)} in the same folder "
+                f"began with what they gave: leave {name}.steps at {done}, or choose another "
+                f"folder ({named('out')})"
             )
 
     def has(self, name: str) -> bool:
@@ -248,6 +275,19 @@ class TrainingRun:
                 f"{folder}: was trained on other data, or with others held out: it may know "
                 "those that are held out here"
             )
+
+
+def _check_start(folder: Path) -> None:
+    """Raise `UsageError` unless a folder is that of a run with a finished phase."""
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: no such folder to start from")
+    if any((folder / name / GENERATOR).exists() for name in (*PHASES, FLOW)):
+        return
+    if (folder / GENERATOR).exists():
+        raise UsageError(
+            f"{folder}: is the folder of a phase: give that of its run, {folder.parent}"
+        )
+    raise UsageError(f"{folder}: holds no finished phase to start from")
 
 
 def open_domain(

@@ -94,7 +94,7 @@ class Trainer(ResumableTraining):
             self.close()
 
     def _finish(self, progress: bool) -> dict[str, Any]:
-        result = self.known_result()
+        known = result = self.known_result()
         if not self.finished:
             self.phase.prepare()
         self.take_steps(progress=progress)
@@ -104,7 +104,7 @@ class Trainer(ResumableTraining):
                 result |= self._evaluator.finish(self.step)
                 replace_file(self.folder / RESULT, write_json(result))
             if "score" in result:
-                self.log_once("score", brief(result["score"]))
+                self.log_once("score", brief(result["score"]), anew=known is None)
         self.group.wait()  # the next phase begins with what has just been written
         return result or {}
 

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from shapeshd.errors import UsageError
+
 from .command import Command
 from .options import MODEL, DatasetOrModel, json_option
 
@@ -43,6 +45,11 @@ def command(dataset: Path | RenderSpec | str, as_json: bool) -> None:
 
         emit(*describe_shipped(dataset.removeprefix(MODEL)), as_json=as_json)
         return
+    if isinstance(dataset, Path) and dataset.suffix == ".safetensors":
+        raise UsageError(
+            f"{dataset}: is a checkpoint: info takes datasets, and model:NAME for what comes with "
+            "the program; what a training of yours gave is in RUN/PHASE/result.json"
+        )
     from shapeshd.dataset.info import describe_dataset
 
     found = describe_dataset(dataset)

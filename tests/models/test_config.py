@@ -199,6 +199,14 @@ def test_a_key_that_does_not_exist_is_refused(table: str) -> None:
             {"aae": {"lambda_min": 3, "lambda_max": 2}},
             "aae.lambda_max must be at least",
         ),
+        (
+            {"aae": {"control": 0.01, "lambda_1": 80}},
+            "aae.lambda_max must be at least lambda_1, 80, not 50",
+        ),
+        (
+            {"aae": {"control": 0.01, "lambda_2": 0.05}},
+            "aae.lambda_min must be at most lambda_2, 0.05, not 0.1",
+        ),
         ({"gan": {"steps": 40, "head_start": 40}}, "gan.head_start must be below gan.steps, 40"),
         ({"vae": 3}, "vae must be a table"),
         ({"factors": {"width": 3}}, "[factors] means nothing"),
@@ -336,6 +344,9 @@ def configurations(draw: st.DrawFn) -> dict[str, Any]:
     if {"lambda_min", "lambda_max"} <= values["aae"].keys():
         both = sorted(values["aae"].pop(key) for key in ("lambda_min", "lambda_max"))
         values["aae"] |= dict(zip(("lambda_min", "lambda_max"), both, strict=True))
+    least, most = values["aae"].get("lambda_min", 0.1), values["aae"].get("lambda_max", 50.0)
+    for key, usual in (("lambda_1", 10.0), ("lambda_2", 5.0)):  # within the limits
+        values["aae"][key] = min(max(values["aae"].get(key, usual), least), most)
     return values
 
 

@@ -150,4 +150,12 @@ def _require_generator(path: Path, name: str) -> None:
         )
     kind = read_card(path)["kind"]
     if kind != CARD_KIND:
-        raise UsageError(f"{name}: holds a {kind}, not a generator")
+        factors = kind.startswith("factor-")
+        raise UsageError(
+            f"{name}: holds a {kind}, not a generator"
+            + (
+                " of images; how well its factors are distributed is in the result.json beside it"
+                if factors
+                else ""
+            )
+        )

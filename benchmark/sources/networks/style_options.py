@@ -35,6 +35,14 @@ def apply_sampling(network: nn.Module, options: SourceOptions, name: str) -> dic
             if getattr(options, option) is not None:
                 raise UsageError(f"{name}: is a network without styles: leave out {named(option)}")
         return {}
+    psi = options.truncation
+    if psi is not None and psi < 1 and not generator.mapping.average.any():
+        if network is not clamped:  # its input is more than a latent, such as a class
+            raise UsageError(
+                f"{name}: its average of w was never measured, so there is nothing to draw w to: "
+                f"leave out {named('truncation')}"
+            )
+        generator.mapping.measure_average()
     clamped.sampling = _choose(generator, options, name)
     facts: dict[str, Any] = {"noise": clamped.sampling.noise if generator.config.noise else "none"}
     if options.truncation is not None:
@@ -47,11 +55,6 @@ def apply_sampling(network: nn.Module, options: SourceOptions, name: str) -> dic
 
 def _choose(network: Generator, options: SourceOptions, name: str) -> StyleSampling:
     psi, cutoff = options.truncation, options.truncation_cutoff
-    if psi is not None and psi < 1 and not network.mapping.average.any():
-        raise UsageError(
-            f"{name}: its average of w was never measured, so there is nothing to draw w to: leave "
-            f"out {named('truncation')}"
-        )
     if cutoff is not None and cutoff > network.layers:
         raise UsageError(
             f"{name}: has {network.layers} styles: {named('truncation_cutoff', cutoff)} is too many"

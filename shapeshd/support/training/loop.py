@@ -158,7 +158,11 @@ class ResumableTraining(ABC):
                 )
         path = self.folder / self.state_file
         if path.exists():
-            state = load_checkpoint(path, STATE_KIND)
+            try:
+                state = load_checkpoint(path, STATE_KIND)
+            except ShapesHDError as error:
+                mend = "or remove it to begin this training again"
+                raise type(error)(f"{error}; {mend}") from None
             require_same_settings(self.folder, self.saved_settings(state.card), self.settings)
             self.restore(state)
             self.step, self.seconds = state.card["step"], state.card["seconds"]
@@ -280,9 +284,9 @@ class ResumableTraining(ABC):
         if self._log is not None:
             self._log.show(self.step, pictures)
 
-    def log_once(self, name: str, value: Any) -> None:
-        """Write a value of the last step, unless the log has it already."""
-        if self._log is not None and not self._log.holds(self.step, name):
+    def log_once(self, name: str, value: Any, *, anew: bool = False) -> None:
+        """Write a value of the last step; if it was not made anew, only if the log has none."""
+        if self._log is not None and (anew or not self._log.holds(self.step, name)):
             self._write({name: value})
 
 
@@ -306,7 +310,8 @@ class RunLog:
         lent: Sequence[Tracker] = (),
     ) -> None:
         self._path, self._trackers, self._own = path, [*trackers, *lent], trackers
-        lines = path.read_text(encoding="utf-8").splitlines() if path.exists() else []
+        text = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        lines = text.splitlines()
         kept = [line for line in lines if _step_of(line) <= step] if step else []
         text = "".join(f"{line}\n" for line in kept)
         replace_file(path, lambda new: new.write_text(text, encoding="utf-8"))

@@ -335,6 +335,15 @@ def test_conditional_pickle() -> None:
     assert (said["latent_dim"], said["classes"], said["labels"]) == (6, CLASSES, "0,2")
 
 
+def test_an_average_over_classes_is_not_guessed() -> None:
+    _, theirs, _, _ = conditional()
+    mapping: Any = theirs.mapping
+    mapping.w_avg = None
+    write(Path("net.pkl"), theirs)
+    with pytest.raises(UsageError, match="average of w was never measured"):
+        open_source("net.pkl", options=SourceOptions(labels="0,2", truncation=0.5))
+
+
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [

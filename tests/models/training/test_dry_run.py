@@ -228,7 +228,8 @@ def test_the_time_of_a_step_is_the_mean_over_rounds_of_its_penalties(
     assert plan["seconds_a_step"] == pytest.approx((5 + 1 + 1) / 3)
     text = describe_plan({"gan": plan, "vae": {**plan, "seconds_a_step": 1.0}})
     assert "time, about     28 s: 2.33 s a step, 3 samples/s" in text
-    assert "all steps: about 40 s" in text
+    assert "all of these steps: about 40 s; reading images, augmentation" in text
+    assert "compiled" not in text
 
 
 def test_quick_rounds_are_repeated_and_long_ones_left(
@@ -240,6 +241,16 @@ def test_quick_rounds_are_repeated_and_long_ones_left(
     long = Clock(monkeypatch, 8, 4.0)
     assert timed_gan(tmp_path, 8)["seconds_a_step"] == pytest.approx(20 / 1)
     assert long.steps[-1] == 0
+
+
+def test_penalties_of_no_weight_make_no_rounds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(monkeypatch, 10**9, 2.0)
+    never = {"penalty": 0.0, "penalty_every": 10**6, "path": 0.0, "path_every": 7}
+    run = tiny_run("images", tmp_path / "run", gan=never)
+    assert plan_of(run, ("gan",), timed=True)["gan"]["seconds_a_step"] == 10.0
+    assert clock.steps[-3:] == [1, 1, 0]
 
 
 @pytest.mark.parametrize(
@@ -255,7 +266,7 @@ def test_what_is_too_large_is_not_timed(
     assert why in plan["why_not_timed"]
     text = describe_plan({"gan": plan})
     assert f"not measured: {plan['why_not_timed']}" in text
-    assert "all steps" not in text
+    assert "all of these" not in text
 
 
 def test_all_phases_can_be_timed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

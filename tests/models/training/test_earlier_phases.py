@@ -16,7 +16,7 @@ from shapeshd.models.training.run import TrainingRun
 from shapeshd.support.checkpoint import load_checkpoint, read_card, save_checkpoint
 from tests import ROOT
 from tests.support.tiny_models import SPEC, tiny_run
-from tests.support.training_runs import PHASES, begun
+from tests.support.training_runs import PHASES, begun, contents
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -155,3 +155,41 @@ def test_shipped_phases_are_begun_with(tmp_path: Path, capsys: pytest.CaptureFix
             TrainingRun(config, images, tmp_path / "no", start=start, workers=0).train(phase)
     run = TrainingRun(load_config("mini", few[3:]), SPEC, tmp_path / "no", start=WEIGHTS / "mini")
     assert run.has("vae")
+
+
+@pytest.mark.parametrize("phase", ["vae", "aae"])
+def test_what_later_phases_began_with_is_not_trained_on(
+    phase: str, whole: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(whole / "factors", tmp_path / "run")
+    before = contents(out)
+    longer = {**FEW, phase: {"steps": 20}}
+    with pytest.raises(UsageError) as caught:
+        tiny_run("factors", out, **longer).train_all(PHASES)
+    assert f"{out / phase}: has 12 steps, and " in str(caught.value)
+    assert f"leave {phase}.steps at 12" in str(caught.value)
+    assert contents(out) == before
+    for later in PHASES[PHASES.index(phase) + 1 :]:
+        shutil.rmtree(out / later)
+    assert tiny_run("factors", out, **longer).train(phase)["steps"] == 20
+
+
+def test_a_start_holds_a_finished_phase(whole: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty: holds no finished phase to start from"):
+        tiny_run("factors", tmp_path / "run", start=tmp_path / "empty")
+    phase = whole / "factors" / "vae"
+    with pytest.raises(UsageError, match=f"of a phase: give that of its run, {phase.parent}"):
+        tiny_run("factors", tmp_path / "run", start=phase)
+
+
+@pytest.mark.parametrize("name", ["vae", "flow"])
+def test_a_start_that_is_not_used_is_noted(
+    name: str, whole: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = whole / "factors"
+    tiny_run("factors", tmp_path / "run", **FEW, start=start).train_all([name])
+    said = f"{name}: begins with no other phase: {start} is not used\n"
+    assert capsys.readouterr().err == said
+    tiny_run("factors", tmp_path / "other", **FEW, start=start).train_all(["aae"])
+    assert "is not used" not in capsys.readouterr().err

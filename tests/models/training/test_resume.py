@@ -20,7 +20,7 @@ from torch import Tensor
 
 from shapeshd.dataset.render_spec import RenderSpec
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError
-from shapeshd.models.training.evaluator import Evaluator
+from shapeshd.models.training.evaluator import Evaluator, brief
 from shapeshd.models.training.files import (
     ENCODER,
     GENERATOR,
@@ -81,7 +81,10 @@ def test_a_finished_phase_is_not_measured_again(
     out = tmp_path / "factors"
     result = tiny_run("factors", out, checks={"final_samples": 5800}).train("vae")
     assert (result["score"]["fit"]["samples"], measured) == (5800, ["vae"])
+    assert log_of(out / "vae")[-1]["score"] == brief(result["score"])
+    rows = log_of(out / "vae")
     assert tiny_run("factors", out, checks={"final_samples": 5800}).train("vae") == result
+    assert log_of(out / "vae") == rows
     result = tiny_run("factors", out, checks={"final_samples": 0, "codes": 7}).train("vae")
     assert "score" not in result and result["posterior"]["codes"] == 7
     measured.clear()
@@ -245,8 +248,19 @@ def test_a_finished_phase_can_be_trained_longer(tmp_path: Path, first: int) -> N
 def test_a_damaged_state_is_said(whole: Path, tmp_path: Path) -> None:
     out = shutil.copytree(whole / "factors", tmp_path / "run")
     os.truncate(out / "vae" / STATE, 500)
-    with pytest.raises(ShapesHDError, match="safetensors"):
+    with pytest.raises(ShapesHDError, match=r"safetensors.*; or remove it to begin"):
         tiny_run("factors", out).train("vae")
+    (out / "vae" / STATE).unlink()
+    assert tiny_run("factors", out).train("vae")["steps"] == STEPS
+
+
+def test_a_damaged_log_stops_nothing(whole: Path, tmp_path: Path) -> None:
+    out = shutil.copytree(whole / "factors", tmp_path / "run")
+    wanted = log_of(out / "vae")
+    with (out / "vae" / LOG).open("ab") as file:
+        file.write(b"\xff\xfe garbage\n")
+    tiny_run("factors", out).train("vae")
+    assert log_of(out / "vae") == wanted
 
 
 def test_a_run_of_an_older_version_goes_on(whole: Path, tmp_path: Path) -> None:

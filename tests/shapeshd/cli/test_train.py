@@ -13,6 +13,7 @@ from shapeshd.models.training.files import (
     GENERATOR,
     RESULT,
 )
+from tests.support.refusals import check_refusal
 from tests.support.tiny_models import tiny
 from tests.support.training_runs import (
     PHASES,
@@ -114,3 +115,13 @@ def test_commands_that_cannot_be(
     assert words in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "run").exists()
+
+
+def test_a_checkpoint_is_no_dataset_and_factors_are_no_images(
+    tiny_file: Path, tmp_path: Path, run: Run
+) -> None:
+    out, path = tmp_path / "run", tmp_path / "run" / "vae" / GENERATOR
+    assert run("train", "vae", "--config", tiny_file, "--out", out)[0] == 0
+    check_refusal(run("info", path), 2, "info takes datasets, and model:NAME", tmp_path / "new")
+    for command in (("sample", path, tmp_path / "new"), ("score", out, "--out", tmp_path / "new")):
+        check_refusal(run(*command), 2, "result.json beside it", tmp_path / "new")
