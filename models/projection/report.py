@@ -82,7 +82,7 @@ def describe(values: dict[str, Any]) -> str:
             )
         )
     if values["encoder"] is None:
-        rows.append(("encoder", "none: the search begins with samples alone (--encoder FILE)"))
+        rows.append(("encoder", "none: the search begins with samples alone (--encoder PATH)"))
     if values["why_no_factors"] is not None:
         rows.append(("factors not compared", values["why_no_factors"]))
     width = max(len(name) for name, _ in rows) + 2

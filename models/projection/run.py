@@ -28,6 +28,7 @@ from shapeshd.support.progress import progress_bar
 from shapeshd.support.schema import configuration
 
 from .encoder_file import find_encoder, read_encoder
+from .encoder_place import own_encoder_place
 from .evaluate import choose_limit
 from .factors import AUTO, NONE, FactorReader, open_reader
 from .optimize import ProjectionConfig, Projector
@@ -50,7 +51,7 @@ class ProjectionOptions:
         limit: residual in 8-bit levels above which an image counts as not generated; None for
             `choose_limit`.
         encoder: "auto" for the one that belongs to the generator (see `find_encoder`), "none", or
-            a path.
+            the path of an ``encoder.safetensors`` or of the folder that holds it.
         recognizer: "auto", "none", or as `load_recognizer` takes it.
     """
 
@@ -231,7 +232,7 @@ class _Found:
 def _encoder_path(generator: Path, wanted: str) -> Path | None:
     if wanted == NONE:
         return None
-    return find_encoder(generator) if wanted == AUTO else Path(wanted).expanduser()
+    return find_encoder(generator) if wanted == AUTO else own_encoder_place(wanted)
 
 
 def _load(

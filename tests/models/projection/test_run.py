@@ -26,6 +26,7 @@ from tests.support.projections import (
     DIM,
     QUICK,
     SIZE,
+    save_encoder,
     save_small,
     spec,
 )
@@ -229,6 +230,22 @@ def test_a_run_of_our_own(tmp_path: Path, run: Run) -> None:
     assert json.loads((tmp_path / "b" / "result.json").read_text())["encoder"] is None
 
 
+def test_an_encoder_is_named_by_its_file_or_its_folder(
+    checkpoint: Path, tmp_path: Path, run: Run
+) -> None:
+    folder = tmp_path / "vae"
+    folder.mkdir()
+    digest = save_encoder(folder / "encoder.safetensors")
+    for number, encoder in enumerate((folder / "encoder.safetensors", folder)):
+        status, output, errors = run(
+            "project", checkpoint, DATA, *QUICK, "--count", 1, "--steps", 3, "--reference", 0,
+            "--recognizer", "none", "--encoder", encoder, "--out", tmp_path / str(number), "--json",
+        )  # fmt: skip
+        assert status == 0, errors
+        named = {"path": str(folder / "encoder.safetensors"), "sha256": digest}
+        assert json.loads(output)["encoder"] == named
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -242,6 +259,8 @@ def test_a_run_of_our_own(tmp_path: Path, run: Run) -> None:
         (["--limit", -1], "limit must be above"),
         (["--limit", "nan"], "limit must be"),
         (["--encoder", "none.safetensors"], "no such file"),
+        (["--encoder", WEIGHTS], "encoder.safetensors"),
+        (["--encoder", __file__], "test_run.py"),
         (["--encoder", WEIGHTS / "lite.safetensors"], "is a recognizer, not"),
         (["--recognizer", "big"], "no such recognizer"),
         (["--device", "tpu"], "cannot be used"),
