@@ -34,7 +34,7 @@ from .factors import AUTO, NONE, FactorReader, open_reader
 from .optimize import ProjectionConfig, Projector
 
 FORMAT = "shapeshd-projection"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _LEVELS = 255.0
 
 
@@ -123,10 +123,8 @@ def project_images(
         raise ShapesHDError(
             f"out of memory ({one_line(error)[:80]}): use a smaller --batch than {options.batch}"
         ) from None
-    limit = options.limit
-    if limit is None:
-        limit = choose_limit(found.residuals, own)
-    images, recognizer = _evaluate(indices, found, reader, limit)
+    limit = choose_limit(found.residuals, own, options.limit)
+    images, recognizer = _evaluate(indices, found, reader, limit.rmse)
     values = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -143,7 +141,7 @@ def project_images(
         },
         "recognizer": recognizer,
         "why_no_factors": reader.why_not,
-        "limit": {"rmse": limit, "from": "fence" if options.limit is None else "given"},
+        "limit": limit.to_json(),
         "reference": {"images": len(own), "rmse": summary_of(own)},
         "summary": summarise(images),
         "images": images,

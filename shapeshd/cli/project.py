@@ -99,7 +99,8 @@ if TYPE_CHECKING:
     type=float,
     metavar="LEVELS",
     help="Call an image not generated if its residual (root mean square, levels of 0 to 255) is "
-    "above this.  [default: three interquartile ranges above the third quartile of all]",
+    "above this.  [default: the larger of two: three interquartile ranges above the third quartile "
+    "of all, and the largest residual of the --reference samples]",
 )
 @click.option(
     "--reference",
@@ -107,7 +108,8 @@ if TYPE_CHECKING:
     default=16,
     show_default=True,
     metavar="N",
-    help="Project N of the generator's own samples, too: their residual is what can be reached.",
+    help="Project N of the generator's own samples, too: their residual is what can be reached, "
+    "and --limit by default not below it.",
 )
 @device_option
 @click.option(

@@ -158,6 +158,29 @@ def test_the_table(checkpoint: Path, tmp_path: Path, run: Run) -> None:
     assert result["limit"] == {"rmse": 200.0, "from": "given"}
 
 
+@pytest.mark.parametrize(
+    ("left", "limit", "source", "named"),
+    [
+        (40.0, 40.0, "reference", "limit 40.0, largest of its own samples, above third quartile"),
+        (0.0, 24.5, "fence", "limit 24.5, third quartile + 3 interquartile ranges, not below"),
+    ],
+)
+def test_the_default_limit_says_what_set_it(
+    checkpoint: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch,
+    left: float, limit: float, source: str, named: str,
+) -> None:  # fmt: skip
+    residuals = iter([[left], [20.0, 21.0, 22.0]])  # of its own sample, then of the images
+    monkeypatch.setattr(
+        "shapeshd.models.projection.run.residual", lambda a, b: np.array(next(residuals))
+    )
+    arguments = (*QUICK, "--count", 3, "--steps", 3, "--reference", 1, "--recognizer", "none")
+    status, output, _ = run("project", checkpoint, DATA, *arguments, "--out", tmp_path / "out")
+    assert status == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["limit"] == {"rmse": pytest.approx(limit), "from": source}
+    assert named in output
+
+
 def test_a_folder_of_images_has_residuals_only(checkpoint: Path, tmp_path: Path, run: Run) -> None:
     """The generator's own samples, saved: found again, and nothing is said of factors."""
     made, out = tmp_path / "made", tmp_path / "out"
