@@ -92,6 +92,8 @@ REFUSED = [
     ("sample net.pt out.png --device foo", "--device foo"),
     ("disentangle none.pt pictures.parquet", "none.pt: no such file"),
     ("disentangle pictures.parquet pictures.parquet", "is no encoder"),
+    ("disentangle net.pt pictures.parquet", "--trust"),
+    ("disentangle code.py:encode pictures.parquet", "--trust"),
     ("disentangle empty pictures.parquet", "encoder.safetensors"),
 ]
 
@@ -106,6 +108,7 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
     (folder / "pictures.parquet").write_bytes(b"PAR1")
     (folder / "file.safetensors").write_bytes(b"")
     (folder / "empty").mkdir()
+    (folder / "code.py").write_text("raise SystemExit('this ran')\n")
     lines = [line for line, _ in REFUSED]
     return dict(zip(lines, run_and_list(lines, folder), strict=True))
 
