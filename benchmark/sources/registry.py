@@ -20,6 +20,7 @@ from shapeshd.support.progress import warn
 
 from .options import ENTRY_HINT, HANDED_ON, OPTIONS
 from .source_kind import Candidate, SourceKind
+from .trust import PYTHON_RUNS, TORCHSCRIPT_RUNS
 
 GROUP = "shapeshd.sources"
 """The group of entry points by which other packages add a `SourceKind`."""
@@ -247,7 +248,7 @@ KINDS = (
         options=(*_LATENTS, "latent_shape", *_CLASSES, "label_form"),
         generates=True,
         trust="always",
-        danger="a TorchScript file holds code that runs when it is used",
+        danger=TORCHSCRIPT_RUNS,
         examine="examine:examine_torchscript",
         lacks="examine:torchscript_lacks",
     ),
@@ -275,7 +276,7 @@ KINDS = (
         options=(*_LATENTS, "latent_shape", "timeout", *_CLASSES, *HANDED_ON, "depends"),
         generates=True,
         trust="always",
-        danger="a Python file is code that runs here",
+        danger=PYTHON_RUNS,
         examine="examine:examine_entry",
         lacks="examine:entry_lacks",
     ),

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from shapeshd.errors import UsageError, named
 
+TORCHSCRIPT_RUNS = "a TorchScript file holds code that runs when it is used"
+PYTHON_RUNS = "a Python file is code that runs here"
+
 
 def require_trust(trust: bool, name: str, danger: str, more: str = "") -> None:
     """Raise `UsageError` unless the user trusts the code that `name` can run.

@@ -38,7 +38,7 @@ class OpenEncoder(NamedTuple):
     value_range: str | None
 
 
-def open_encoder(source: str, device: torch.device) -> OpenEncoder:
+def open_encoder(source: str, device: torch.device, *, trust: bool = False) -> OpenEncoder:
     """Open an encoder.
 
     The codes of an encoder of ours are the means of q(z | x, noise), averaged over 8 draws of the
@@ -47,12 +47,13 @@ def open_encoder(source: str, device: torch.device) -> OpenEncoder:
     Args:
         source: as of `encoder_place`.
         device: where it is put.
+        trust: whether code in it may run: that of a TorchScript module or a Python file.
 
     Raises:
-        UsageError: if there is none, or it is of another kind.
+        UsageError: if there is none, it is of another kind, or it is code and not trusted.
         ShapesHDError: if it cannot be loaded.
     """
-    path, attribute = encoder_place(source)
+    path, attribute = encoder_place(source, trust=trust)
     if attribute is not None:
         return OpenEncoder(_function(path, attribute, source, device), None, None)
     if path.suffix.lower() in TORCHSCRIPT:

@@ -18,6 +18,7 @@ the factors, or a limit, must tell.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,24 @@ class FactorComparison:
     errors: FloatArray
     compared: BoolArray
     wrong: BoolArray
+
+
+@dataclass(frozen=True)
+class ResidualLimit:
+    """The residual above which an image counts as not generated.
+
+    Attributes:
+        rmse: it, levels of 0 to 255.
+        source: what set it: "given" by the user, the outer "fence" of the images' residuals, or
+            the largest residual of the "reference", the generator's own samples.
+    """
+
+    rmse: float
+    source: Literal["given", "fence", "reference"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as ``result.json`` holds it."""
+        return {"rmse": self.rmse, "from": self.source}
 
 
 def compare_factors(
@@ -87,14 +106,20 @@ def outer_fence(residuals: FloatArray) -> float:
     return float(third + _FENCE * (third - first))
 
 
-def choose_limit(residuals: FloatArray, own: FloatArray) -> float:
+def choose_limit(
+    residuals: FloatArray, own: FloatArray, given: float | None = None
+) -> ResidualLimit:
     """Return the residual above which an image counts as not generated; see the module.
 
     Args:
         residuals: of the images, n >= 1.
         own: of the generator's own samples, which it certainly makes; may be none.
+        given: by the user; None for the larger of the outer fence and the largest of `own`.
     """
-    return max([outer_fence(residuals), *own.tolist()])
+    if given is not None:
+        return ResidualLimit(given, "given")
+    fence, largest = outer_fence(residuals), float(own.max(initial=0.0))
+    return ResidualLimit(largest, "reference") if largest > fence else ResidualLimit(fence, "fence")
 
 
 def _card_errors(accuracy: Accuracy | None) -> FloatArray:

@@ -52,7 +52,6 @@ def describe(values: dict[str, Any]) -> str:
     """Return the table of a projection for people; see `ProjectionResult.values`."""
     summary, limit, rmse = values["summary"], values["limit"], values["summary"]["rmse"]
     count, failed = summary["images"], summary["not_generated"]
-    fence = "far out among them" if limit["from"] == "fence" else "--limit"
     rows = [
         (
             "cannot be generated",
@@ -63,7 +62,8 @@ def describe(values: dict[str, Any]) -> str:
     if summary["wrong_factors"] is not None:
         wrong = [f"{name} {n:,}" for name, n in summary["wrong_factors"].items() if n]
         rows.append(("  factor in another bin", ", ".join(wrong) or "none"))
-    above = f"{summary['above_limit']:,} (limit {limit['rmse']:.1f}, {fence})"
+    from_what = _limit_from(limit["from"], values["reference"]["images"])
+    above = f"{summary['above_limit']:,} (limit {limit['rmse']:.1f}, {from_what})"
     rows.append(("  residual above limit", above))
     rows.append(
         (
@@ -82,11 +82,21 @@ def describe(values: dict[str, Any]) -> str:
             )
         )
     if values["encoder"] is None:
-        rows.append(("encoder", "none: the search begins with samples alone (--encoder FILE)"))
+        rows.append(("encoder", "none: the search begins with samples alone (--encoder PATH)"))
     if values["why_no_factors"] is not None:
         rows.append(("factors not compared", values["why_no_factors"]))
     width = max(len(name) for name, _ in rows) + 2
     return "\n".join(f"{name:<{width}}{text}" for name, text in rows)
+
+
+def _limit_from(source: str, references: int) -> str:
+    """Say what set the limit, and which other value was smaller."""
+    fence, own = "third quartile + 3 interquartile ranges", "largest of its own samples"
+    if source == "given":
+        return "--limit"
+    if source == "reference":
+        return f"{own}, above {fence}"
+    return f"{fence}, not below {own}" if references else fence
 
 
 def _draw_pairs(result: ProjectionResult, path: Path) -> None:

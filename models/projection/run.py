@@ -28,12 +28,13 @@ from shapeshd.support.progress import progress_bar
 from shapeshd.support.schema import configuration
 
 from .encoder_file import find_encoder, read_encoder
+from .encoder_place import own_encoder_place
 from .evaluate import choose_limit
 from .factors import AUTO, NONE, FactorReader, open_reader
 from .optimize import ProjectionConfig, Projector
 
 FORMAT = "shapeshd-projection"
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 _LEVELS = 255.0
 
 
@@ -50,7 +51,7 @@ class ProjectionOptions:
         limit: residual in 8-bit levels above which an image counts as not generated; None for
             `choose_limit`.
         encoder: "auto" for the one that belongs to the generator (see `find_encoder`), "none", or
-            a path.
+            the path of an ``encoder.safetensors`` or of the folder that holds it.
         recognizer: "auto", "none", or as `load_recognizer` takes it.
     """
 
@@ -122,10 +123,8 @@ def project_images(
         raise ShapesHDError(
             f"out of memory ({one_line(error)[:80]}): use a smaller --batch than {options.batch}"
         ) from None
-    limit = options.limit
-    if limit is None:
-        limit = choose_limit(found.residuals, own)
-    images, recognizer = _evaluate(indices, found, reader, limit)
+    limit = choose_limit(found.residuals, own, options.limit)
+    images, recognizer = _evaluate(indices, found, reader, limit.rmse)
     values = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
@@ -142,7 +141,7 @@ def project_images(
         },
         "recognizer": recognizer,
         "why_no_factors": reader.why_not,
-        "limit": {"rmse": limit, "from": "fence" if options.limit is None else "given"},
+        "limit": limit.to_json(),
         "reference": {"images": len(own), "rmse": summary_of(own)},
         "summary": summarise(images),
         "images": images,
@@ -231,7 +230,7 @@ class _Found:
 def _encoder_path(generator: Path, wanted: str) -> Path | None:
     if wanted == NONE:
         return None
-    return find_encoder(generator) if wanted == AUTO else Path(wanted).expanduser()
+    return find_encoder(generator) if wanted == AUTO else own_encoder_place(wanted)
 
 
 def _load(

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from .command import Command
-from .options import Dataset, device_option, json_option, pick_device, seed_option
+from .options import (
+    Dataset,
+    device_option,
+    json_option,
+    pick_device,
+    seed_option,
+    trust_option,
+)
 
 if TYPE_CHECKING:
     from shapeshd.dataset.render_spec import RenderSpec
@@ -21,13 +28,13 @@ if TYPE_CHECKING:
         "What the encoder takes": ["--size", "--range"],
         "Which images": ["--images", "--seed"],
         "The measures": ["--smallest-variance"],
-        "How it runs": ["--device", "--batch"],
+        "How it runs": ["--device", "--batch", "--trust"],
         "Output": ["--json", "--help"],
     },
     examples={
         "shapeshd disentangle run/vae data": "The encoder of a training's phase 1.",
-        "shapeshd disentangle encoder.py:encode render:7:10000,size=64 --range 0,1": "A function "
-        "of yours, on images that are made as they are read.",
+        "shapeshd disentangle encoder.py:encode render:7:10000,size=64 --range 0,1 --trust": "A "
+        "function of yours, on images that are made as they are read.",
     },
 )
 @click.argument("encoder", type=click.Path())
@@ -72,6 +79,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="Encode N images at a time.",
 )
+@trust_option("ENCODER")
 @json_option
 def command(
     encoder: str,
@@ -83,6 +91,7 @@ def command(
     smallest_variance: float,
     device: str,
     batch: int,
+    trust: bool,
     as_json: bool,
 ) -> None:
     """Measure how well the codes of ENCODER keep the six factors apart.
@@ -90,11 +99,11 @@ def command(
     Told are the mutual information gap (MIG), the FactorVAE score, and disentanglement,
     completeness and informativeness (DCI). ENCODER is an encoder.safetensors of a training here or
     the folder of its phase, a TorchScript module, or file.py:function, which takes images (n, 3,
-    H, W) and returns codes (n, d).
+    H, W) and returns codes (n, d). The latter two are code and need --trust.
     """
     from shapeshd.models.projection.encoder_place import encoder_place
 
-    encoder_place(encoder)  # refuses before PyTorch is imported, which takes seconds
+    encoder_place(encoder, trust=trust)  # refuses before PyTorch is imported, which takes seconds
 
     from shapeshd.benchmark.disentanglement.measure import measure_disentanglement
     from shapeshd.dataset.shapes_hd import open_dataset
@@ -103,7 +112,7 @@ def command(
     from shapeshd.support.progress import emit
 
     place = usable_device(pick_device(device))
-    opened = open_encoder(encoder, place)
+    opened = open_encoder(encoder, place, trust=trust)
     found = measure_disentanglement(
         opened.encode,
         open_dataset(dataset),

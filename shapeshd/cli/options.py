@@ -95,6 +95,19 @@ def seed_option(what: str) -> Callable[[Any], Any]:
     return click.option("--seed", type=int, default=0, show_default=True, metavar="N", help=what)
 
 
+def trust_option(argument: str) -> Callable[[Any], Any]:
+    """Return the option ``--trust``; the command refuses code without it by `require_trust`.
+
+    Args:
+        argument: what may be or hold code: "SOURCE".
+    """
+    return click.option(
+        "--trust",
+        is_flag=True,
+        help=f"Run the code that comes with {argument}, or that {argument} is.",
+    )
+
+
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Write the result to standard output as JSON."
 )

@@ -83,8 +83,8 @@ if TYPE_CHECKING:
     default="auto",
     show_default=True,
     metavar="auto|none|PATH",
-    help="Begin the search at this encoder's latents, too. auto takes the encoder of the run that "
-    "CHECKPOINT belongs to.",
+    help="Begin the search at this encoder's latents, too. PATH is an encoder.safetensors or the "
+    "folder of its phase; auto takes the encoder of the run that CHECKPOINT belongs to.",
 )
 @click.option(
     "--recognizer",
@@ -99,7 +99,8 @@ if TYPE_CHECKING:
     type=float,
     metavar="LEVELS",
     help="Call an image not generated if its residual (root mean square, levels of 0 to 255) is "
-    "above this.  [default: three interquartile ranges above the third quartile of all]",
+    "above this.  [default: the larger of two: three interquartile ranges above the third quartile "
+    "of all, and the largest residual of the --reference samples]",
 )
 @click.option(
     "--reference",
@@ -107,7 +108,8 @@ if TYPE_CHECKING:
     default=16,
     show_default=True,
     metavar="N",
-    help="Project N of the generator's own samples, too: their residual is what can be reached.",
+    help="Project N of the generator's own samples, too: their residual is what can be reached, "
+    "and --limit by default not below it.",
 )
 @device_option
 @click.option(
@@ -151,6 +153,7 @@ def command(
 def _check_early(checkpoint: Path, options: dict[str, Any], folder: Path) -> None:
     """Refuse what can be refused before PyTorch is imported, which takes seconds."""
     from shapeshd.benchmark.recognizer.find import find_recognizer
+    from shapeshd.models.projection.encoder_place import own_encoder_place
     from shapeshd.support.atomic_files import refuse_existing
 
     if checkpoint.is_dir() or checkpoint.suffix != ".safetensors":
@@ -161,8 +164,8 @@ def _check_early(checkpoint: Path, options: dict[str, Any], folder: Path) -> Non
         raise UsageError(f"{checkpoint}: no such file")
     if options["recognizer"] not in ("auto", "none"):
         find_recognizer(options["recognizer"])
-    if options["encoder"] not in ("auto", "none") and not Path(options["encoder"]).exists():
-        raise UsageError(f"{options['encoder']}: no such file or folder")
+    if options["encoder"] not in ("auto", "none"):
+        own_encoder_place(options["encoder"])
     refuse_existing(folder)
 
 

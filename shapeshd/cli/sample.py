@@ -7,7 +7,15 @@ from typing import Any
 
 import click
 
-from .options import NewPath, Source, device_option, json_option, pick_device, seed_option
+from .options import (
+    NewPath,
+    Source,
+    device_option,
+    json_option,
+    pick_device,
+    seed_option,
+    trust_option,
+)
 from .source_options import GeneratorCommand, generator_options, options_of, source_options
 
 _OPTIONS = generator_options()
@@ -49,9 +57,7 @@ _OPTIONS = generator_options()
 )
 @device_option
 @source_options(*_OPTIONS)
-@click.option(
-    "--trust", is_flag=True, help="Run the code that comes with CHECKPOINT, or that it is."
-)
+@trust_option("CHECKPOINT")
 @json_option
 def command(checkpoint: str, out: Path, as_json: bool, **options: Any) -> None:
     """Draw images from the generator CHECKPOINT into OUT.

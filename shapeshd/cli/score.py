@@ -16,6 +16,7 @@ from .options import (
     precision_option,
     recognizer_type,
     seed_option,
+    trust_option,
 )
 from .source_options import SourceCommand, options_of, source_options
 
@@ -121,11 +122,7 @@ if TYPE_CHECKING:
     help="Keep what --fidelity measures of real images for other scores, in XDG_CACHE_HOME or "
     "~/.cache, or do not.  [default: cache]",
 )
-@click.option(
-    "--trust",
-    is_flag=True,
-    help="Run the code that comes with SOURCE, or that SOURCE is.",
-)
+@trust_option("SOURCE")
 @click.option(
     "--out",
     type=NewPath(),

@@ -36,7 +36,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from shapeshd.benchmark.sources.examine import is_torchscript
-from shapeshd.benchmark.sources.trust import require_trust
+from shapeshd.benchmark.sources.trust import TORCHSCRIPT_RUNS, require_trust
 from shapeshd.errors import (
     ShapesHDError,
     UsageError,
@@ -150,7 +150,7 @@ def load_pretrained(
             dict(_load_script(path, torch.device("cpu"), name).state_dict()), place, name
         )
     else:
-        require_trust(trust, name, "a TorchScript file holds code that runs when it is used")
+        require_trust(trust, name, TORCHSCRIPT_RUNS)
         network = _script(path, place, name)
     return PretrainedFeatures(name, digest, network, _SIDES.get(kind), place, classes)
 

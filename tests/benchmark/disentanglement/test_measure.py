@@ -16,6 +16,7 @@ from shapeshd import ShapesHD
 from shapeshd.benchmark.disentanglement import measure_disentanglement
 from shapeshd.dataset.shapes_hd import open_dataset
 from shapeshd.errors import ShapesHDError, UsageError
+from shapeshd.models.projection.any_encoder import open_encoder
 
 Run = Callable[..., tuple[int, str, str]]
 IMAGES = "render:3:1000,size=32"
@@ -121,7 +122,7 @@ def test_few_images_are_refused() -> None:
 def test_the_command_takes_functions_and_torchscript(run: Run, tmp_path: Path) -> None:
     code = "import torch\ndef encode(x):\n    return x[:, :, 30, 2]\nclass Two:\n    pass\n"
     (tmp_path / "mine.py").write_text(code)
-    given = (IMAGES, "--range", "0,1", "--json")
+    given = (IMAGES, "--range", "0,1", "--trust", "--json")
     status, out, err = run("disentangle", f"{tmp_path / 'mine.py'}:encode", *given)
     assert (status, "encode" in err) == (0, True)
     function = json.loads(out)
@@ -134,6 +135,23 @@ def test_the_command_takes_functions_and_torchscript(run: Run, tmp_path: Path) -
     status, out, _ = run("disentangle", str(tmp_path / "floor.pt"), *given)
     assert status == 0
     assert json.loads(out) == {**function, "encoder": str(tmp_path / "floor.pt")}
+
+
+def test_code_runs_only_with_trust(run: Run, tmp_path: Path) -> None:
+    """Refused in the words of `score`."""
+    ran = tmp_path / "ran"
+    (tmp_path / "mine.py").write_text(f"open({str(ran)!r}, 'w')\ndef encode(x): ...\n")
+    module = torch.jit.script(torch.nn.Identity())
+    module.save(str(tmp_path / "net.pt"))
+    for source in (tmp_path / "net.pt", f"{tmp_path / 'mine.py'}:encode"):
+        status, out, err = run("disentangle", source, IMAGES)
+        assert (status, out) == (2, "")
+        line = err.splitlines()[-1]
+        _, _, of_score = run("score", source, "--latent-dim", 4)
+        assert "--trust" in line and of_score.splitlines()[-1].startswith(line)
+        with pytest.raises(UsageError, match="add trust"):
+            open_encoder(str(source), torch.device("cpu"))
+    assert not ran.exists()
 
 
 def test_the_command_takes_an_encoder_of_ours(run: Run) -> None:
@@ -160,7 +178,7 @@ def test_the_command_refuses(run: Run, tmp_path: Path, encoder: str, named: str)
     (tmp_path / "mine.py").write_text("word = 'no'\n")
     (tmp_path / "notes.txt").write_text("no")
     (tmp_path / "broken.py").write_text("1 / 0\n")
-    status, out, err = run("disentangle", encoder.format(tmp_path), IMAGES)
+    status, out, err = run("disentangle", encoder.format(tmp_path), IMAGES, "--trust")
     assert status in (1, 2)
     assert out == ""
     assert named in err.splitlines()[-1]

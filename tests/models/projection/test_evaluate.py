@@ -14,6 +14,7 @@ from shapeshd.factors import FACTORS, NAMES, bin_indices, uniform_factors
 from shapeshd.images.resize import resized
 from shapeshd.models.data.images import open_training_images
 from shapeshd.models.projection.evaluate import (
+    ResidualLimit,
     choose_limit,
     compare_factors,
     factor_distance,
@@ -118,9 +119,11 @@ def test_fence() -> None:
 
 def test_the_limit_is_above_what_the_search_leaves() -> None:
     residuals = np.array([1.0, 1.1, 1.2, 1.3, 9.0])
-    assert choose_limit(residuals, np.empty(0)) == pytest.approx(1.3 + 3 * 0.2)
-    assert choose_limit(residuals, np.array([0.1, 1.5])) == pytest.approx(1.9)
-    assert choose_limit(residuals, np.array([0.1, 12.0])) == 12
+    for own in ([], [0.1, 1.5]):
+        limit = choose_limit(residuals, np.array(own))
+        assert (limit.rmse, limit.source) == (pytest.approx(1.3 + 3 * 0.2), "fence")
+    assert choose_limit(residuals, np.array([0.1, 12.0])) == ResidualLimit(12, "reference")
+    assert choose_limit(residuals, np.array([0.1, 12.0]), 0.5) == ResidualLimit(0.5, "given")
 
 
 def test_the_recognizer_is_read_in_its_own_size(checkpoint: Path) -> None:

@@ -26,6 +26,7 @@ from tests.support.projections import (
     DIM,
     QUICK,
     SIZE,
+    save_encoder,
     save_small,
     spec,
 )
@@ -157,6 +158,29 @@ def test_the_table(checkpoint: Path, tmp_path: Path, run: Run) -> None:
     assert result["limit"] == {"rmse": 200.0, "from": "given"}
 
 
+@pytest.mark.parametrize(
+    ("left", "limit", "source", "named"),
+    [
+        (40.0, 40.0, "reference", "limit 40.0, largest of its own samples, above third quartile"),
+        (0.0, 24.5, "fence", "limit 24.5, third quartile + 3 interquartile ranges, not below"),
+    ],
+)
+def test_the_default_limit_says_what_set_it(
+    checkpoint: Path, tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch,
+    left: float, limit: float, source: str, named: str,
+) -> None:  # fmt: skip
+    residuals = iter([[left], [20.0, 21.0, 22.0]])  # of its own sample, then of the images
+    monkeypatch.setattr(
+        "shapeshd.models.projection.run.residual", lambda a, b: np.array(next(residuals))
+    )
+    arguments = (*QUICK, "--count", 3, "--steps", 3, "--reference", 1, "--recognizer", "none")
+    status, output, _ = run("project", checkpoint, DATA, *arguments, "--out", tmp_path / "out")
+    assert status == 0
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert result["limit"] == {"rmse": pytest.approx(limit), "from": source}
+    assert named in output
+
+
 def test_a_folder_of_images_has_residuals_only(checkpoint: Path, tmp_path: Path, run: Run) -> None:
     """The generator's own samples, saved: found again, and nothing is said of factors."""
     made, out = tmp_path / "made", tmp_path / "out"
@@ -229,6 +253,22 @@ def test_a_run_of_our_own(tmp_path: Path, run: Run) -> None:
     assert json.loads((tmp_path / "b" / "result.json").read_text())["encoder"] is None
 
 
+def test_an_encoder_is_named_by_its_file_or_its_folder(
+    checkpoint: Path, tmp_path: Path, run: Run
+) -> None:
+    folder = tmp_path / "vae"
+    folder.mkdir()
+    digest = save_encoder(folder / "encoder.safetensors")
+    for number, encoder in enumerate((folder / "encoder.safetensors", folder)):
+        status, output, errors = run(
+            "project", checkpoint, DATA, *QUICK, "--count", 1, "--steps", 3, "--reference", 0,
+            "--recognizer", "none", "--encoder", encoder, "--out", tmp_path / str(number), "--json",
+        )  # fmt: skip
+        assert status == 0, errors
+        named = {"path": str(folder / "encoder.safetensors"), "sha256": digest}
+        assert json.loads(output)["encoder"] == named
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -242,6 +282,8 @@ def test_a_run_of_our_own(tmp_path: Path, run: Run) -> None:
         (["--limit", -1], "limit must be above"),
         (["--limit", "nan"], "limit must be"),
         (["--encoder", "none.safetensors"], "no such file"),
+        (["--encoder", WEIGHTS], "encoder.safetensors"),
+        (["--encoder", __file__], "test_run.py"),
         (["--encoder", WEIGHTS / "lite.safetensors"], "is a recognizer, not"),
         (["--recognizer", "big"], "no such recognizer"),
         (["--device", "tpu"], "cannot be used"),

@@ -87,9 +87,14 @@ REFUSED = [
     ("recognizer evaluate none", "none: no such recognizer"),
     ("project none.safetensors pictures.parquet", "none.safetensors"),
     ("project net.pt pictures.parquet", "net.pt"),
+    ("project file.safetensors pictures.parquet --encoder empty", "encoder.safetensors"),
+    ("project file.safetensors pictures.parquet --encoder net.pt", "net.pt"),
     ("sample net.pt out.png --device foo", "--device foo"),
     ("disentangle none.pt pictures.parquet", "none.pt: no such file"),
     ("disentangle pictures.parquet pictures.parquet", "is no encoder"),
+    ("disentangle net.pt pictures.parquet", "--trust"),
+    ("disentangle code.py:encode pictures.parquet", "--trust"),
+    ("disentangle empty pictures.parquet", "encoder.safetensors"),
 ]
 
 
@@ -101,6 +106,9 @@ def refusals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
         archive.writestr("net/constants.pkl", b"")
         archive.writestr("net/code/__torch__/net.py", "class Net(Module):\n  weight : Tensor\n")
     (folder / "pictures.parquet").write_bytes(b"PAR1")
+    (folder / "file.safetensors").write_bytes(b"")
+    (folder / "empty").mkdir()
+    (folder / "code.py").write_text("raise SystemExit('this ran')\n")
     lines = [line for line, _ in REFUSED]
     return dict(zip(lines, run_and_list(lines, folder), strict=True))
 
