@@ -116,13 +116,17 @@ def _umask() -> int:
 
 
 def refuse_existing(out: Path) -> None:
-    """Raise `UsageError` if there is something at `out`, be it a broken link.
+    """Raise `UsageError` if there is something at `out`, be it a broken link, or none can be made.
 
     What a process left that was killed right after it had made `out` is removed.
     """
     sweep(out.parent)
     if os.path.lexists(out):
         raise UsageError(f"{out}: exists already; remove it or choose another name")
+    above = next(folder for folder in out.absolute().parents if os.path.lexists(folder))
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        why = "may not be written to" if above.is_dir() else "is no folder"
+        raise UsageError(f"{out}: cannot be made: {above} {why}; choose another name")
 
 
 def publish(out: Path, write: Callable[[Path], object]) -> None:

@@ -104,3 +104,20 @@ def test_nothing_is_left_of_what_fails(tmp_path: Path) -> None:
 def test_a_long_name_can_be_written(tmp_path: Path) -> None:
     replace_file(tmp_path / ("n" * 250), write_whole)
     assert (tmp_path / ("n" * 250)).read_text() == "whole"
+
+
+def test_what_cannot_be_made_is_refused_before_the_work(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(UsageError, match=f"cannot be made: {file} is no folder"):
+        publish(file / "deep" / "out", lambda _: pytest.fail("it was begun"))
+    assert not (tmp_path / "deep").exists()
+
+
+def test_a_folder_that_may_not_be_written_to_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a file system that is mounted read-only; the superuser may write everywhere else."""
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(UsageError, match=f"{tmp_path} may not be written to"):
+        publish(tmp_path / "deep" / "out", lambda _: pytest.fail("it was begun"))
