@@ -234,7 +234,7 @@ def choose_fidelity_examples(
     """Fetch the images farthest from their re-render by RMSE, and ordinary ones, again.
 
     Args:
-        sample: what was measured of the source's first images.
+        sample: what was measured of the first images of `source`.
         source: gives them again by number.
         rerender: renders factors (n, 6) at the size of the source's images.
 

@@ -14,11 +14,9 @@ from shapeshd.benchmark.result.content import (
 )
 from shapeshd.benchmark.sources.options import OPTIONS, SourceOptions
 from shapeshd.errors import UsageError, named
+from shapeshd.images.drawn import DRAWN
 
 from .settings import Task
-
-DRAWN = "drawn by the seed"
-"""The order of images of which a part was drawn, in the settings of a run."""
 
 _PARTS = {
     "names": "their names",

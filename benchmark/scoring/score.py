@@ -86,8 +86,9 @@ def score_source(
         fidelity = None
         if settings.fidelity is not None:
             fidelity = open_fidelity(
-                settings.fidelity, task.samples, task.reader, task.side, task.distribution
-            )
+                settings.fidelity, task.samples, task.reader, task.side, task.distribution,
+                drawn=task.fidelity_source is not task.source,
+            )  # fmt: skip
         identity = identity_of(task, settings.options)
         with closing(RunFolder(out, identity, ranks, again=settings.again)) as folder:
             if ranks.first and (remark := distribution_remark(source, task.distribution)):
@@ -240,7 +241,7 @@ def _count(
         (out / EXAMPLES).unlink(missing_ok=True)
     earlier = folder.earlier()
     if fidelity is None and earlier is not None and earlier.fidelity is not None:
-        # Of fewer samples, but the same first images.
+        # Of fewer samples, but the same images.
         result = with_joint_verdict(result.model_copy(update={"fidelity": earlier.fidelity}))
     _save(result, out)
     return result
@@ -280,13 +281,15 @@ def _measure(
     progress: bool,
 ) -> Result | None:
     """Measure the fidelity that is missing and save it with the result; None as in `_count`."""
-    measured = fidelity.finish(task.source, folder.ranks, progress=progress)
+    source = task.fidelity_source
+    task.gather_fidelity(fidelity.images, progress=progress and folder.ranks.first)
+    measured = fidelity.finish(source, folder.ranks, progress=progress)
     if measured is None or result is None:
         return None
     out, (entry, sample) = folder.out, measured
     pictured: str | None = FIDELITY
     try:
-        pictures = choose_fidelity_examples(sample, task.source, fidelity.rerender)
+        pictures = choose_fidelity_examples(sample, source, fidelity.rerender)
         replace_file(out / FIDELITY, lambda path: _save_arrays(path, pictures))
     except Exception as error:
         warn(f"no images beside their re-renders: {_said(error)}")
