@@ -232,8 +232,9 @@ def _count(
     replace_file(out / HISTOGRAM, lambda path: _save_array(path, total.counts))
     try:
         examples = choose_examples(
-            total.counts, total.first_seen, parts, task.source, task.reader, task.distribution
-        )
+            total.counts, total.first_seen, parts, task.source, task.reader, task.distribution,
+            progress=progress,
+        )  # fmt: skip
         replace_file(out / EXAMPLES, lambda path: _save_arrays(path, examples))
         result = result.model_copy(update={"examples": FileRecord(file=EXAMPLES)})
     except Exception as error:  # of whatever kind: the numbers are worth more than the pictures
@@ -289,7 +290,7 @@ def _measure(
     out, (entry, sample) = folder.out, measured
     pictured: str | None = FIDELITY
     try:
-        pictures = choose_fidelity_examples(sample, source, fidelity.rerender)
+        pictures = choose_fidelity_examples(sample, source, fidelity.rerender, progress=progress)
         replace_file(out / FIDELITY, lambda path: _save_arrays(path, pictures))
     except Exception as error:
         warn(f"no images beside their re-renders: {_said(error)}")
