@@ -132,8 +132,9 @@ def score(
             source; a function cannot be told from another, and needs a new folder.
         protocol: "chi2-20k" for 20 samples per bin, in place of `samples`.
         distribution: that the samples should follow, or its TOML file; by default the uniform one.
-        fidelity: of how many images, the first ones, the fidelity is measured as well; it takes
-            `out`. The result's ``fidelity`` says it.
+        fidelity: of how many images the fidelity is measured as well: the first samples, or some of
+            all the files' images that are drawn by the seed. It takes `out`. The result's
+            ``fidelity`` says it.
         features: by which they are compared with real ones: "recognizer", a kind such as "dinov2"
             or "inception:PATH", or a `FeatureNetwork`.
         fidelity_engine: renders what they are compared with, "torch" or "povray".

@@ -30,6 +30,7 @@ from shapeshd.dataset.shapes_hd import open_dataset
 from shapeshd.distribution import Distribution
 from shapeshd.errors import InterruptedRunError, ShapesHDError, UsageError, named
 from shapeshd.factors import FloatArray
+from shapeshd.images.drawn import DRAWN
 from shapeshd.scene.sampling import make_sampling
 from shapeshd.support.atomic_files import remove_hidden_files
 from shapeshd.support.device import moved
@@ -56,7 +57,8 @@ class FidelitySettings:
     """What is measured of single images.
 
     Attributes:
-        images: of how many, the first ones.
+        images: of how many: the first samples, or some of all images that are drawn by the seed
+            where these are scored in an order that may mean something.
         features: the network by which they are compared with real ones, or its name; see
             `load_features`.
         engine: "torch" or "povray", which renders real images and re-renders.
@@ -78,6 +80,8 @@ def open_fidelity(
     reader: Reader,
     side: int,
     distribution: Distribution | None = None,
+    *,
+    drawn: bool = False,
 ) -> Fidelity:
     """Return what measures the fidelity of a source's images.
 
@@ -87,6 +91,7 @@ def open_fidelity(
         reader: reads factors; "recognizer" are the features of a `Recognizer`.
         side: width and height of the source's images, pixels.
         distribution: that they should follow.
+        drawn: as of `Fidelity`.
 
     Raises:
         UsageError: if there are too few images, or more than samples; there is no such network or
@@ -111,26 +116,29 @@ def open_fidelity(
         )
     renderer = Renderer(settings.engine, side, reader.device)
     return Fidelity(
-        settings.images, features, renderer, reader, side, distribution, cache=settings.cache
-    )
+        settings.images, features, renderer, reader, side, distribution,
+        cache=settings.cache, drawn=drawn,
+    )  # fmt: skip
 
 
 class Fidelity:
-    """Measures the first images of a source, and real ones in the same way.
+    """Measures images of a source, and real ones in the same way.
 
     Each image is given its features, its recognised factors are rendered again at its own size,
     and both pictures are compared. What is measured lies in a folder in pieces, so that a run
     can be stopped, shared out or extended. `collect` measures pieces as they are counted, and
-    `finish` what is missing.
+    `finish` what is missing: all of those that are drawn from the source.
 
     Args:
-        images: N, how many of the source's first images.
+        images: N, how many: the first ones of the source that `finish` is given.
         features: gives their features.
         renderer: renders factors at the images' size.
         reader: reads factors.
         side: width and height of the source's images, pixels.
         distribution: that they should follow: the real images do.
         cache: as of `FidelitySettings`.
+        drawn: whether that source has another order than the images that `collect` is shown, one
+            that the seed decides.
 
     Raises:
         UsageError: if the recognizer was trained on the real images.
@@ -146,6 +154,7 @@ class Fidelity:
         distribution: Distribution | None = None,
         *,
         cache: Path | None = None,
+        drawn: bool = False,
     ) -> None:
         spec = RenderSpec(REAL_SEED, _REAL_PER_IMAGE * images, reader.size)
         if images_in_common(card_of(reader), open_dataset(spec)):
@@ -171,6 +180,8 @@ class Fidelity:
             "distribution": None if distribution is None else distribution.digest,
             "version": _VERSION,
         }
+        if drawn:
+            self.settings["order"] = DRAWN
 
     def open(self, work: Path, ranks: Ranks) -> None:
         """Go on with what lies in the folder `work`; all processes must call it."""
@@ -202,10 +213,12 @@ class Fidelity:
         reader = self._reader
         if self._cache is None or not (self._features.digest and reader.digest):
             return None
+        decisive = self._decisive()
+        decisive.pop("order", None)  # of the source's images
         return folder_of(
             self._cache,
             {
-                **self._decisive(),
+                **decisive,
                 "recognizer": {
                     "digest": reader.digest,
                     "size": reader.size,
@@ -233,19 +246,25 @@ class Fidelity:
         return entry.settings.images if entry.settings.images > self.images else None
 
     def collect(self, first: int, images: Tensor, factors: FloatArray) -> None:
-        """Measure a piece of the source unless that is done.
+        """Measure a piece of the source unless that is done, or other images are drawn from it.
 
         Args:
             first: number of its first image.
             images: uint8 (n, 3, side, side), the whole piece.
             factors: (n, 6), as recognised.
         """
-        self._measure(self.sample, first, images, factors)
+        if "order" not in self.settings:
+            self._measure(self.sample, first, images, factors)
 
     def finish(
         self, source: Source, ranks: Ranks, *, progress: bool = False
     ) -> tuple[dict[str, Any], Measurements] | None:
         """Measure what is missing; all processes must call it.
+
+        Args:
+            source: the images 0 .. N - 1 of it are measured.
+            ranks: the processes that share the work.
+            progress: show bars on stderr.
 
         Returns:
             What a result says, ready for JSON, and what was measured of each image; None in all

@@ -194,9 +194,10 @@ def statistic_rows(entry: FidelityRecord) -> list[tuple[str, str, str]]:
 
 def fidelity_basis(entry: FidelityRecord) -> str:
     """Say of how many images, against what, and by which features fidelity was measured."""
-    settings = entry.settings
+    settings, images = entry.settings, f"{entry.settings.images:,} images"
+    which = f"{images}, {settings.order}" if settings.order else f"the first {images}"
     return (
-        f"the first {settings.images:,} images; {entry.residual.real_images:,} real ones of seed "
+        f"{which}; {entry.residual.real_images:,} real ones of seed "
         f"{settings.seed}, rendered by {settings.engine.name}; features: {settings.features.name}"
     )
 

@@ -107,7 +107,11 @@ class EngineRecord(Record):
 
 
 class FidelitySettingsRecord(Record):
-    """What decides the numbers of image fidelity."""
+    """What decides the numbers of image fidelity.
+
+    `order` is given where the images were drawn from all, which were scored in another order; else
+    they are the first samples of the score.
+    """
 
     images: AtLeastOne
     seed: Count
@@ -116,6 +120,7 @@ class FidelitySettingsRecord(Record):
     engine: EngineRecord
     distribution: Text | None
     version: Count
+    order: Text | None = None
 
 
 class JointVerdictRecord(Record):

@@ -7,7 +7,8 @@ that the ray tracer makes of it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -28,6 +29,7 @@ from shapeshd.factors import (
     from_unit,
     uniform_factors,
 )
+from shapeshd.support.progress import progress_bar
 
 if TYPE_CHECKING:
     from shapeshd.benchmark.fidelity.measurement_files import Measurements
@@ -56,6 +58,8 @@ def choose_examples(
     source: Source,
     recognizer: Reader,
     distribution: Distribution | None = None,
+    *,
+    progress: bool = False,
 ) -> Arrays:
     """Choose cells, fetch samples that lie in them again, and trace what is missing.
 
@@ -67,6 +71,7 @@ def choose_examples(
         recognizer: its `size` is that of traced images, if below `THUMBNAIL`.
         distribution: that the samples should follow; None for the uniform one. Fullest and emptiest
             are then the cells with most and fewest samples for what it lets one expect.
+        progress: show a bar on stderr.
 
     Returns:
         Arrays for an npz file, c cells and m images in all:
@@ -91,14 +96,12 @@ def choose_examples(
     if worst:
         cells += _choose(table, axes, "part", distribution)
     cells += _choose(table, tuple(range(len(NAMES))), "joint", distribution)
-    images: list[Tensor] = []
-    image_cell, image_index, traced, traced_cell = [], [], [], []
+    image_cell, image_sample, traced, traced_cell = [], [], [], []
     for number, (_, bins, count) in enumerate(cells):
         if count:
-            for index in _samples(seen, bins):
-                images.append(thumbnail(source.images(index, index + 1)))
-                image_cell.append(number)
-                image_index.append(_number(source, index))
+            found = _samples(seen, bins)
+            image_sample += found
+            image_cell += [number] * len(found)
         else:
             drawn = _missing(bins)
             traced.append(drawn)
@@ -113,18 +116,37 @@ def choose_examples(
         "bins": bin_rows,
         "count": np.array([count for _, _, count in cells], dtype=np.int64),
         "expected": samples * shares,
-        "images": _stack(images),
+        "images": _stack(_fetch(source, image_sample, progress)),
         "image_cell": np.array(image_cell, dtype=np.int64),
-        "image_index": np.array(image_index, dtype=np.int64),
+        "image_index": _numbers(source, image_sample),
         "traced": _trace(traced, side),
         "traced_cell": np.array(traced_cell, dtype=np.int64),
     }
 
 
-def _number(source: Source, sample: int) -> int:
-    """Return the number of a sample's image in its source, of which a part may have been drawn."""
+def _fetch(source: Source, samples: Sequence[int], progress: bool) -> list[Tensor]:
+    """Return the images of samples, (1, 3, H, W), reduced as `thumbnail` does.
+
+    Those of one batch are asked for together, in order: a generator makes whole batches, and so
+    makes each but once; a command is started once for each.
+    """
+    wanted, found = sorted(set(samples)), {}
+    batch = source.describe().get("batch") or 1
+    with progress_bar(len(wanted), "examples", shown=progress) as bar:
+        for _, numbers in itertools.groupby(wanted, lambda sample: sample // batch):
+            group = list(numbers)
+            images = source.images(group[0], group[-1] + 1)
+            for sample in group:
+                found[sample] = thumbnail(images[sample - group[0]][None])
+            bar.update(len(group))
+    return [found[sample] for sample in samples]
+
+
+def _numbers(source: Source, samples: Sequence[int]) -> IntArray:
+    """Return the numbers of samples' images in their source, of which a part may be drawn."""
     number = getattr(source, "number", None)
-    return sample if number is None else int(number(sample))
+    found = [sample if number is None else int(number(sample)) for sample in samples]
+    return np.array(found, dtype=np.int64)
 
 
 def worst_part(decomposition: Decomposition) -> Part | None:
@@ -229,14 +251,19 @@ def pixels_of(images: Tensor) -> npt.NDArray[np.uint8]:
 
 
 def choose_fidelity_examples(
-    sample: Measurements, source: Source, rerender: Callable[[FloatArray], Tensor]
+    sample: Measurements,
+    source: Source,
+    rerender: Callable[[FloatArray], Tensor],
+    *,
+    progress: bool = False,
 ) -> Arrays:
     """Fetch the images farthest from their re-render by RMSE, and ordinary ones, again.
 
     Args:
-        sample: what was measured of the source's first images.
+        sample: what was measured of the first images of `source`.
         source: gives them again by number.
         rerender: renders factors (n, 6) at the size of the source's images.
+        progress: show a bar on stderr.
 
     Returns:
         Arrays for an npz file, m images in all: ``kind`` (m,) text, "worst" (the worst first)
@@ -250,11 +277,11 @@ def choose_fidelity_examples(
     worst, median = _worst_and_median(sample.residuals[:, MEASURES.index("rmse")])
     chosen = np.concatenate([worst, median])
     again = thumbnail(rerender(sample.factors[chosen]))
-    images = torch.cat([thumbnail(source.images(int(i), int(i) + 1)) for i in chosen])
+    samples = [int(number) for number in chosen]
     return {
         "kind": np.array(["worst"] * len(worst) + ["median"] * len(median)),
-        "image_index": np.array([_number(source, int(index)) for index in chosen], dtype=np.int64),
-        "images": pixels_of(images),
+        "image_index": _numbers(source, samples),
+        "images": _stack(_fetch(source, samples, progress)),
         "rerenders": pixels_of(again),
         "residuals": sample.residuals[chosen],
         "factors": sample.factors[chosen],

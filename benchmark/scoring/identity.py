@@ -13,12 +13,11 @@ from shapeshd.benchmark.result.content import (
     size_of_large_file,
 )
 from shapeshd.benchmark.sources.options import OPTIONS, SourceOptions
+from shapeshd.benchmark.statistics.histogram import PROTOCOL_VERSION
 from shapeshd.errors import UsageError, named
+from shapeshd.images.drawn import DRAWN
 
 from .settings import Task
-
-DRAWN = "drawn by the seed"
-"""The order of images of which a part was drawn, in the settings of a run."""
 
 _PARTS = {
     "names": "their names",
@@ -50,6 +49,7 @@ def identity_of(task: Task, options: SourceOptions) -> dict[str, Any]:
         "seed": task.seed,
         "recognizer": task.reader.digest or task.reader.name,
         "precision": precision_in_use(task.reader),
+        "protocol_version": PROTOCOL_VERSION,
         "distribution": None if task.distribution is None else task.distribution.digest,
         **vars(options),
     }
@@ -79,6 +79,8 @@ def difference(before: dict[str, Any], now: dict[str, Any]) -> str | None:
             return f"was counted with {_code(old, value)}; {begin_anew()}"
         if name == "content":
             return f"was counted of other content: {now.get('source')} has changed; {begin_anew()}"
+        if name == "protocol_version":
+            return f"was counted by version {old} of the protocol, not {value}; {begin_anew()}"
         return (
             f"holds another score, with {name} {_shown(old)}, not {_shown(value)}; choose "
             f"another {named('out')}, or give {named('again')} to begin anew"
@@ -92,6 +94,8 @@ def _unrecorded(name: str, value: Any) -> Any:
         return value
     if name == "precision":
         return None if value is None else "fp32"
+    if name == "protocol_version":
+        return 1
     return OPTIONS[name].default if name in OPTIONS else None
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+import shapeshd
 from shapeshd.benchmark.fidelity.measure import Fidelity, open_fidelity
 from shapeshd.benchmark.image_check.check import check_images
 from shapeshd.benchmark.image_check.kept_images import KeptImages
@@ -86,8 +87,9 @@ def score_source(
         fidelity = None
         if settings.fidelity is not None:
             fidelity = open_fidelity(
-                settings.fidelity, task.samples, task.reader, task.side, task.distribution
-            )
+                settings.fidelity, task.samples, task.reader, task.side, task.distribution,
+                drawn=task.fidelity_source is not task.source,
+            )  # fmt: skip
         identity = identity_of(task, settings.options)
         with closing(RunFolder(out, identity, ranks, again=settings.again)) as folder:
             if ranks.first and (remark := distribution_remark(source, task.distribution)):
@@ -97,7 +99,7 @@ def score_source(
                 fidelity.open(folder.work, ranks)
             result = folder.finished(task.samples)
             _check_source(task, fidelity, folder, result, allowed=settings.allow_irreproducible)
-            if result is None:
+            if result is None or _is_of_another_version(result):
                 result = _count(task, fidelity, folder, command, progress)
             try:
                 if fidelity is not None and not fidelity.matches(
@@ -177,6 +179,11 @@ def _reproducibility(folder: RunFolder) -> ReproducibilityRecord | None:
     return None if known is None else ReproducibilityRecord.model_validate(known)
 
 
+def _is_of_another_version(result: Result) -> bool:
+    """Tell whether another version of the program made a result: it is then built anew."""
+    return result.versions.get("shapeshd") != shapeshd.__version__
+
+
 def _refuse_fewer(task: Task, fidelity: Fidelity | None, folder: RunFolder) -> None:
     """Raise `UsageError` if the folder holds more than is asked for."""
     before = folder.done.samples
@@ -202,12 +209,19 @@ def _refuse_fewer(task: Task, fidelity: Fidelity | None, folder: RunFolder) -> N
 def _count(
     task: Task, fidelity: Fidelity | None, folder: RunFolder, command: str | None, progress: bool
 ) -> Result | None:
-    """Count the missing samples and save the result; None in all processes but the first."""
+    """Count the missing samples and save the result; None in all processes but the first.
+
+    Where none is missing, the result is built of what was counted, and keeps how that was run.
+    """
     ranks, before = folder.ranks, folder.done.samples
+    earlier = folder.earlier()
+    whole = before == task.samples
     if before and progress and ranks.first:
-        note(f"going on after {before:,} of {task.samples:,} samples")
+        going_on = f"going on after {before:,} of {task.samples:,} samples"
+        note("all samples are counted: the result is built anew" if whole else going_on)
     started = time.monotonic()
-    task.gather(progress=progress and ranks.first)
+    if not whole:
+        task.gather(progress=progress and ranks.first)
     kept = None
     if task.check_images:
         kept = KeptImages(task.samples, task.side, task.reader.size, folder.work, ranks)
@@ -223,6 +237,8 @@ def _count(
         return None
     run = _run_facts(task, task.samples - before, started)
     run |= {"world_size": ranks.count, "resumed": bool(before), "command": command}
+    if whole and earlier is not None and earlier.samples == before:
+        run = earlier.run.to_json()
     result, parts = _build(
         task, total.counts, total.seen, total.read, kept, total.converted,
         reproducibility=_reproducibility(folder), run=run,
@@ -231,16 +247,16 @@ def _count(
     replace_file(out / HISTOGRAM, lambda path: _save_array(path, total.counts))
     try:
         examples = choose_examples(
-            total.counts, total.first_seen, parts, task.source, task.reader, task.distribution
-        )
+            total.counts, total.first_seen, parts, task.source, task.reader, task.distribution,
+            progress=progress,
+        )  # fmt: skip
         replace_file(out / EXAMPLES, lambda path: _save_arrays(path, examples))
         result = result.model_copy(update={"examples": FileRecord(file=EXAMPLES)})
     except Exception as error:  # of whatever kind: the numbers are worth more than the pictures
         warn(f"no example images: {_said(error)}")
         (out / EXAMPLES).unlink(missing_ok=True)
-    earlier = folder.earlier()
     if fidelity is None and earlier is not None and earlier.fidelity is not None:
-        # Of fewer samples, but the same first images.
+        # Of fewer samples, but the same images.
         result = with_joint_verdict(result.model_copy(update={"fidelity": earlier.fidelity}))
     _save(result, out)
     return result
@@ -280,13 +296,15 @@ def _measure(
     progress: bool,
 ) -> Result | None:
     """Measure the fidelity that is missing and save it with the result; None as in `_count`."""
-    measured = fidelity.finish(task.source, folder.ranks, progress=progress)
+    source = task.fidelity_source
+    task.gather_fidelity(fidelity.images, progress=progress and folder.ranks.first)
+    measured = fidelity.finish(source, folder.ranks, progress=progress)
     if measured is None or result is None:
         return None
     out, (entry, sample) = folder.out, measured
     pictured: str | None = FIDELITY
     try:
-        pictures = choose_fidelity_examples(sample, task.source, fidelity.rerender)
+        pictures = choose_fidelity_examples(sample, source, fidelity.rerender, progress=progress)
         replace_file(out / FIDELITY, lambda path: _save_arrays(path, pictures))
     except Exception as error:
         warn(f"no images beside their re-renders: {_said(error)}")

@@ -69,6 +69,8 @@ class Task:
         side: width and height of the source's images, pixels.
         resized: how they are brought to the reader's size; None if they have it.
         check_images: whether a few hundred of them are looked at.
+        fidelity_source: gives the images whose fidelity is measured: `source`, or the same images
+            in an order that the seed decides, where theirs may mean something.
     """
 
     source: Source
@@ -79,20 +81,24 @@ class Task:
     side: int
     resized: str | None
     check_images: bool
+    fidelity_source: Source
 
     def gather(self, *, progress: bool = False) -> None:
         """Make ready to read the samples, where single images take long; see `DrawnImages`."""
-        if isinstance(self.source, DrawnImages):
-            # Pieces are read whole, beyond the last sample.
-            self.source.gather(self.samples + LARGEST_PIECE, progress=progress)
+        _gather(self.source, self.samples, progress)
+
+    def gather_fidelity(self, images: int, *, progress: bool = False) -> None:
+        """Make ready to read the `images` whose fidelity is measured, as `gather` does."""
+        _gather(self.fidelity_source, images, progress)
 
     def __enter__(self) -> Task:
         return self
 
     def __exit__(self, *_: object) -> None:
         """Give back the disk that a drawn part took; the source is closed by who opened it."""
-        if isinstance(self.source, DrawnImages):
-            self.source.close()
+        for source in (self.source, self.fidelity_source):
+            if isinstance(source, DrawnImages):
+                source.close()
 
     @property
     def first_alone(self) -> bool:
@@ -107,6 +113,12 @@ class Task:
         return self.source.count if isinstance(self.source, DrawnImages) else None
 
 
+def _gather(source: Source, count: int, progress: bool) -> None:
+    if isinstance(source, DrawnImages):
+        # Pieces are read whole, beyond the last image.
+        source.gather(count + LARGEST_PIECE, progress=progress)
+
+
 def prepare(
     source: Source,
     reader: Reader | ReaderChoice,
@@ -117,7 +129,8 @@ def prepare(
     """Choose the reader and the number of samples, and look at the first image.
 
     Where fewer images are wanted than there are, and their order may mean something, they are
-    drawn by the seed: see `DrawnImages`.
+    drawn by the seed: see `DrawnImages`. So are those whose fidelity is measured, of all that are
+    scored in their order.
 
     Args:
         source: what is scored.
@@ -138,19 +151,23 @@ def prepare(
     if distribution is not None:
         check_testable(distribution)
     samples = choose_samples(source, settings.samples, settings.protocol, distribution)
+    fidelity_source = source
     if isinstance(source, NumberedImages) and source.count is not None:
         drawn = samples < source.count if drawn is None else drawn
         if source.ordered and drawn:
-            source = DrawnImages(source, settings.seed)
+            fidelity_source = source = DrawnImages(source, settings.seed)
         else:
             _refuse_seed(source, settings.seed)
+            if source.ordered and settings.fidelity is not None:
+                fidelity_source = DrawnImages(source, settings.seed)
     height, side = source.images(0, 1).shape[-2:]
     chosen = cast(Reader, reader if hasattr(reader, "size") else reader(side))
     resized = check_image_size(height, side, chosen.size, source.name)
     card_of(chosen)  # a damaged card is refused before anything is counted
     return Task(
-        source, chosen, samples, settings.seed, distribution, side, resized, settings.check_images
-    )
+        source, chosen, samples, settings.seed, distribution, side, resized, settings.check_images,
+        fidelity_source,
+    )  # fmt: skip
 
 
 def _refuse_seed(source: NumberedImages, seed: int) -> None:

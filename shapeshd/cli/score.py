@@ -102,7 +102,8 @@ if TYPE_CHECKING:
     "--fidelity",
     type=int,
     metavar="N",
-    help="Measure the fidelity of the first N images, too.  [default: none]",
+    help="Measure the fidelity of N images, too: of the first that a generator makes, of files' "
+    "drawn from all.  [default: none]",
 )
 @click.option(
     "--features",

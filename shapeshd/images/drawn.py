@@ -25,6 +25,9 @@ from shapeshd.support.random_numbers import seeded_order
 
 from .numbered import NumberedImages
 
+DRAWN = "drawn by the seed"
+"""What settings of a run, and of a measurement, call this order."""
+
 _READ_BYTES = 32 * 2**20
 
 

@@ -237,6 +237,9 @@ class Sampled:
         rows = np.stack(np.unravel_index(self.bins[start:stop], BIN_SHAPE), axis=1)
         return trace_images(from_unit((rows + 0.5) / np.array(BIN_SHAPE)), self.size)
 
+    def describe(self) -> dict[str, Any]:
+        return {}
+
     @property
     def first_seen(self) -> np.ndarray:
         start = np.cumsum(self.counts) - self.counts

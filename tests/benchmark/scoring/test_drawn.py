@@ -12,16 +12,28 @@ import numpy as np
 import pytest
 import torch
 
+from shapeshd.benchmark.fidelity import measure
+from shapeshd.benchmark.fidelity.measure import FidelitySettings
+from shapeshd.benchmark.report.tables import fidelity_basis
 from shapeshd.benchmark.report.terminal import describe
+from shapeshd.benchmark.result.schema import Result
 from shapeshd.benchmark.scoring.score import score_in_memory, score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
 from shapeshd.benchmark.scoring.tally import Tally
 from shapeshd.benchmark.sources import open_source
 from shapeshd.errors import ShapesHDError, UsageError
-from shapeshd.factors import BIN_SHAPE, NUM_BINS, IntArray, joint_bins, uniform_factors
+from shapeshd.factors import (
+    BIN_SHAPE,
+    NUM_BINS,
+    FloatArray,
+    IntArray,
+    joint_bins,
+    uniform_factors,
+)
 from shapeshd.images.drawn import DrawnImages
 from shapeshd.images.numbered import NumberedImages
 from shapeshd.support.random_numbers import seeded_order
+from tests.support.fake_fidelity import Means, WritesFactors
 from tests.support.fake_scores import ReadsWritten, written_images
 from tests.support.image_files import COUNT, GOOD, IMAGES, WANTED
 
@@ -195,3 +207,102 @@ def test_a_part_is_not_taken_of_a_score_of_all_that_was_stopped(
         score_source(source, ReadsWritten(), tmp_path)
         with pytest.raises(UsageError, match="holds 9,000 samples already"):
             score_source(source, ReadsWritten(), tmp_path, ScoreSettings(samples=PART))
+
+
+# Of images that are scored in their order, those whose fidelity is measured are drawn.
+
+FEW, MORE_OF_THEM = 600, 1_100  # of 9,000 in 6 classes, 1,500 each
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(measure, "Renderer", WritesFactors)
+
+
+def class_of(bins: IntArray) -> IntArray:
+    """Return which of six classes joint bins are of: two hues of the floor each."""
+    return np.unravel_index(bins, BIN_SHAPE)[0] // 2
+
+
+BY_CLASS = TRUTH[np.argsort(class_of(TRUTH), kind="stable")]
+
+
+@pytest.fixture(scope="module", params=["npy", "npz"])
+def classes(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An array that is saved class by class; as npz, one whose images are read in order alone."""
+    path = tmp_path_factory.mktemp("classes") / f"x.{request.param}"
+    images = written_images(BY_CLASS, SIDE).permute(0, 2, 3, 1).numpy()
+    if request.param == "npy":
+        np.save(path, images)
+    else:
+        np.savez_compressed(path, images)
+    return path
+
+
+def measured(path: Path, out: Path, images: int | None = FEW, **settings: Any) -> Result:
+    fidelity = None if images is None else FidelitySettings(images, features=Means())
+    with opened(path) as source:
+        found = score_source(
+            source, ReadsWritten(), out, ScoreSettings(fidelity=fidelity, **settings)
+        )
+    assert found is not None
+    return found
+
+
+def factors_measured(out: Path) -> FloatArray:
+    """Return the recognised factors of the images whose fidelity was measured, in order."""
+    paths = sorted((out / ".work").glob("fidelity-*/sample-*.npz"))
+    return np.concatenate([np.load(path)["factors"] for path in paths])
+
+
+@pytest.mark.usefixtures("quick")
+def test_the_fidelity_of_files_class_by_class_is_of_all_classes(
+    classes: Path, tmp_path: Path
+) -> None:
+    found = measured(classes, tmp_path / "a")
+    bins = joint_bins(factors_measured(tmp_path / "a"))
+    assert (np.bincount(class_of(bins), minlength=6) > FEW / 6 / 2).all()
+    np.testing.assert_array_equal(bins, BY_CLASS[seeded_order(0, ALL)[:FEW]])
+    assert found.fidelity is not None
+    assert found.fidelity.settings.order == "drawn by the seed"
+    assert "600 images, drawn by the seed" in fidelity_basis(found.fidelity)
+    # The score is the same as without: of all images, in their order.
+    assert found.images.drawn_from is None
+    plain = measured(classes, tmp_path / "b", None)
+    np.testing.assert_array_equal(
+        np.load(tmp_path / "a" / "histogram.npy"), np.load(tmp_path / "b" / "histogram.npy")
+    )
+    assert found.verdict == plain.verdict
+    # Added to a finished score, and of more images later, it is that of one run.
+    measured(classes, tmp_path / "b")
+    more = measured(classes, tmp_path / "b", MORE_OF_THEM)
+    assert more.fidelity == measured(classes, tmp_path / "c", MORE_OF_THEM).fidelity
+    # The pictures are of the images whose numbers they have.
+    with np.load(tmp_path / "a" / "fidelity.npz") as pictures, opened(classes) as source:
+        for number, picture in zip(pictures["image_index"], pictures["images"], strict=True):
+            image = source.images(int(number), int(number) + 1)[0]
+            np.testing.assert_array_equal(picture, image.permute(1, 2, 0))
+
+
+@pytest.mark.usefixtures("quick")
+def test_fidelity_that_was_measured_of_the_first_files_is_measured_anew(
+    sorted_images: Path, tmp_path: Path
+) -> None:
+    found = measured(sorted_images, tmp_path)
+    assert measured(sorted_images, tmp_path) == found
+    written = json.loads((tmp_path / "result.json").read_text())
+    del written["fidelity"]["settings"]["order"]
+    written["fidelity"]["residual"]["images"] = FEW - 1
+    (tmp_path / "result.json").write_text(json.dumps(written))
+    assert measured(sorted_images, tmp_path).fidelity == found.fidelity
+
+
+@pytest.mark.usefixtures("quick")
+def test_of_a_drawn_part_the_first_are_measured(sorted_images: Path, tmp_path: Path) -> None:
+    found = measured(sorted_images, tmp_path, samples=PART, seed=2)
+    np.testing.assert_array_equal(
+        joint_bins(factors_measured(tmp_path)), TRUTH[seeded_order(2, ALL)[:FEW]]
+    )
+    assert found.fidelity is not None
+    assert "order" not in found.fidelity.to_json()["settings"]
+    assert "the first 600 images" in fidelity_basis(found.fidelity)

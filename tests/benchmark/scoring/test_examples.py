@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from shapeshd.benchmark.scoring.examples import CELLS, IMAGES, THUMBNAIL, choose_examples
+from shapeshd.benchmark.fidelity.measurement_files import Measurements
+from shapeshd.benchmark.scoring.examples import (
+    CELLS,
+    IMAGES,
+    THUMBNAIL,
+    choose_examples,
+    choose_fidelity_examples,
+)
+from shapeshd.benchmark.sources.networks.generator import GeneratorSource
 from shapeshd.benchmark.statistics.decomposition import decompose
 from shapeshd.factors import BIN_SHAPE, NUM_BINS, bin_indices
+from tests.support.fake_scores import written_images
 from tests.support.simulated_results import FakeRecognizer, Sampled, examples, histogram
 
 
@@ -114,3 +125,85 @@ def test_every_sample_asked_for_exists(kind: str) -> None:
     assert source.asked
     assert all(0 <= start < stop <= counts.sum() for start, stop in source.asked)
     assert len(counts) == NUM_BINS
+
+
+class CountedBatches:
+    """Batches of images that say their bins; keeps the numbers of those that were made."""
+
+    batch = 16
+
+    def __init__(self, bins: np.ndarray) -> None:
+        self.bins = bins
+        self.made: list[int] = []
+
+    def make(self, numbers: range) -> Iterator[torch.Tensor]:
+        for number in numbers:
+            self.made.append(number)
+            bins = self.bins[number * self.batch : (number + 1) * self.batch]
+            yield written_images(bins, 32).contiguous()
+
+    def alone(self, start: int, stop: int) -> None:
+        return None
+
+    def describe(self) -> dict[str, Any]:
+        return {"batch": self.batch}
+
+    def close(self) -> None:
+        pass
+
+
+class Asked(GeneratorSource):
+    """A generator that counts how often it is asked."""
+
+    asked = 0
+
+    def images(self, start: int, stop: int) -> torch.Tensor:
+        self.asked += 1
+        return super().images(start, stop)
+
+
+def shuffled(kind: str) -> np.ndarray:
+    """Return the bins of samples in the order of a generator: none."""
+    bins = np.repeat(np.arange(NUM_BINS), histogram(kind))
+    return np.random.default_rng(0).permutation(bins)
+
+
+@pytest.mark.parametrize("kind", ["tilted", "full"])
+def test_a_generator_makes_each_batch_of_examples_once(
+    kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bins, counts = shuffled(kind), histogram(kind)
+    order = np.argsort(bins, kind="stable")
+    start = np.cumsum(counts) - counts
+    places = np.minimum(start[:, None] + np.arange(4), len(bins) - 1)
+    seen = np.where(np.arange(4) < counts[:, None], order[places], -1)
+    batches = CountedBatches(bins)
+    source = Asked("counted", "test", batches)
+    found = choose_examples(
+        counts, seen, decompose(counts), source, FakeRecognizer(), progress=True  # type: ignore[arg-type]
+    )  # fmt: skip
+    shown = found["image_index"]
+    assert len(shown) > len(batches.made)
+    assert batches.made == sorted(set(shown // batches.batch))
+    assert source.asked == len(batches.made)
+    pictures = written_images(bins[shown], 32).permute(0, 2, 3, 1)
+    np.testing.assert_array_equal(found["images"], pictures)
+    assert "examples" in capsys.readouterr().err
+
+
+def test_a_generator_makes_each_batch_beside_re_renders_once() -> None:
+    bins = shuffled("tilted")[:320]
+    errors = np.random.default_rng(1).random((320, 4))
+    factors = np.zeros((320, 6))
+    measured = Measurements(np.zeros((320, 1), np.float32), factors, errors)
+    batches = CountedBatches(bins)
+    found = choose_fidelity_examples(
+        measured,
+        GeneratorSource("counted", "test", batches),
+        lambda some: torch.zeros((len(some), 3, 32, 32), dtype=torch.uint8),
+    )
+    shown = found["image_index"]
+    assert batches.made == sorted(set(shown // batches.batch))
+    np.testing.assert_array_equal(
+        found["images"], written_images(bins[shown], 32).permute(0, 2, 3, 1)
+    )

@@ -160,6 +160,22 @@ def test_more_samples_keep_the_fidelity(tmp_path: Path) -> None:
     assert after["verdict"]["fidelity"] == before["verdict"]["fidelity"]
 
 
+def test_another_version_of_the_program_measures_nothing_again(whole: Path, tmp_path: Path) -> None:
+    out, features = tmp_path / "out", Means()
+    run(out, Grainy(crowded=True))
+    written = json.loads((out / "result.json").read_text())
+    written["versions"]["shapeshd"] = "0.0.1"
+    (out / "result.json").write_text(json.dumps(written))
+    plain = run(out, Grainy(crowded=True), fidelity=None)
+    assert plain is not None
+    assert plain.versions["shapeshd"] != "0.0.1"
+    check_equal(out, whole)
+    (out / "result.json").write_text(json.dumps(written))
+    run(out, Grainy(crowded=True), features=features)
+    assert features.seen == 0
+    check_equal(out, whole)
+
+
 class Killed(BaseException):
     """Ends a process at once, as SIGKILL does: nothing is caught or saved."""
 

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from shapeshd.benchmark.result.read import read_result
+from shapeshd.benchmark.scoring import identity
 from shapeshd.benchmark.scoring.identity import difference
 from shapeshd.benchmark.scoring.score import score_source
 from shapeshd.benchmark.scoring.settings import ScoreSettings
@@ -112,6 +114,71 @@ def test_a_score_of_an_earlier_version_goes_on(
         scored(out, samples=6_000, seed=5)
 
 
+@pytest.mark.parametrize("samples", [FEW, 6_000])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_another_version_of_the_protocol_is_refused(
+    out: Path, samples: int, recorded: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether it is finished or not; a folder that records none is of version 1."""
+    (path,) = (out / ".work").glob("tally-*.npz")
+    tally, card = Tally.load(path)
+    assert card["settings"]["protocol_version"] == 1
+    if not recorded:
+        del card["settings"]["protocol_version"]
+        tally.save(path, card)
+    with monkeypatch.context() as patch:
+        patch.setattr(identity, "PROTOCOL_VERSION", 2)
+        with pytest.raises(UsageError, match="version 1 of the protocol, not 2") as stop:
+            scored(out, samples=samples)
+        assert "again" in str(stop.value)
+        assert "\n" not in str(stop.value)
+        assert scored(out, samples=samples, again=True).samples == samples
+        assert scored(out, samples=samples).samples == samples
+    with pytest.raises(UsageError, match="version 2 of the protocol, not 1"):
+        scored(out, samples=samples)
+
+
+def test_a_folder_that_records_no_protocol_is_of_the_first_version(out: Path) -> None:
+    (path,) = (out / ".work").glob("tally-*.npz")
+    tally, card = Tally.load(path)
+    del card["settings"]["protocol_version"]
+    tally.save(path, card)
+    assert scored(out).samples == FEW
+    assert scored(out, samples=6_000).samples == 6_000
+
+
+def test_the_result_of_another_version_of_the_program_is_built_anew(out: Path) -> None:
+    path = out / "result.json"
+    before = read_result(path)
+    written = json.loads(path.read_text())
+    written["versions"]["shapeshd"] = "0.0.1"
+    written["verdict"]["text"] = "As another version said it."
+    path.write_text(json.dumps(written))
+    source = Written()
+    after = scored(out, source)
+    assert after == read_result(path)
+    unlike = {"created": None}  # but for the time of day
+    assert after.to_json() | unlike == before.to_json() | unlike
+    assert all(stop - start <= 8 for start, stop in source.asked)  # none is counted again
+    written = path.read_text()
+    assert scored(out) == after
+    assert path.read_text() == written
+
+
+def test_a_source_that_never_gives_the_same_has_its_result_built_anew(tmp_path: Path) -> None:
+    class Never(Written):
+        def images(self, start: int, stop: int) -> Any:
+            self.seed += 1
+            return super().images(start, stop)
+
+    first = scored(tmp_path, Never())
+    assert not first.reproducibility.same
+    written = json.loads((tmp_path / "result.json").read_text())
+    written["versions"]["shapeshd"] = "0.0.1"
+    (tmp_path / "result.json").write_text(json.dumps(written))
+    assert scored(tmp_path, Never()).fit == first.fit
+
+
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("pictures") / "images"
@@ -180,6 +247,7 @@ SAME: dict[str, Any] = {
     "content": "e",
     "code": {"net.py": "f"},
     "seed": 0,
+    "protocol_version": 1,
 }
 
 
@@ -196,6 +264,7 @@ SAME: dict[str, Any] = {
         ({"code": {}}, "net.py"),
         ({"code": {"net.py": "f", "more.py": "z"}}, "more.py"),
         ({"seed": 3}, "seed 3"),
+        ({"protocol_version": 3}, "version 3 of the protocol, not 1"),
     ],
     ids=str,
 )
